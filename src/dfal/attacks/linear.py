@@ -1,0 +1,96 @@
+"""The closed form: how far is it to the boundary of an affine classifier? DeepFool takes one such step after another."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dfal.networks import device_of, finite, last_linear, logits, looking
+from dfal.types import DfalError, Perturbation
+
+
+def check_norm(p: float) -> None:
+    """Raise unless 1 ≤ p ≤ ∞."""
+    if not p >= 1:
+        raise DfalError(f"p = {p} is no norm: give 1 ≤ p ≤ inf")
+
+
+def norm(r: Float[Tensor, "n *shape"], p: float) -> Float[Tensor, "n"]:
+    """‖r‖_p of each row."""
+    return torch.linalg.vector_norm(r.flatten(1), ord=p, dim=1)
+
+
+def dual(p: float) -> float:
+    """q with 1/p + 1/q = 1: |⟨w, r⟩| ≤ ‖w‖_q ‖r‖_p, with equality for the shortest step."""
+    return torch.inf if p == 1 else 1.0 if p == torch.inf else p / (p - 1)
+
+
+def step(length: Float[Tensor, "n"], w: Float[Tensor, "n *shape"], p: float) -> Float[Tensor, "n *shape"]:
+    """The step of ‖r‖_p = length that climbs w fastest: length / ‖w‖_q^(q−1) · |w|^(q−1) ⊙ sign(w), w ≠ 0.
+
+    DeepFool (CVPR 2016), section 2 for p = 2 and equation 12 for other p.
+    """
+    flat = w.flatten(1)
+    if p == 2:
+        direction = flat / norm(flat, 2).unsqueeze(1)
+    elif p == torch.inf:
+        direction = flat.sign()
+    elif p == 1:
+        largest = flat.abs().argmax(1, keepdim=True)
+        direction = torch.zeros_like(flat).scatter(1, largest, flat.gather(1, largest).sign())
+    else:
+        # |w|^(q−1) overflows for p near 1, so w is scaled to a largest entry of 1 first.
+        u = flat / norm(flat, torch.inf).unsqueeze(1)
+        direction = u.abs() ** (dual(p) - 1) * u.sign()
+        direction = direction / norm(direction, p).unsqueeze(1)
+    return (length.unsqueeze(1) * direction).view_as(w)
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """The exact distance to the boundary in the space where the network is affine: that of `features()`.
+
+    d = min_k |f_k − f_k̂| / ‖w_k − w_k̂‖_q over the classes k ≠ k̂, with w the weights of the last linear layer and k̂ the
+    network's own class. One forward pass, no gradients. For an affine classifier this is the distance of the image
+    itself and `images` are moved images; for a deeper network `images` are moved features, which are no twins.
+
+    Attributes:
+        p: the norm, 1 ≤ p ≤ inf.
+        overshoot: `images` lie (1 + overshoot) · distance away; `distance` is without it.
+
+    Raises:
+        DfalError: where the network ends in something else than a linear layer.
+    """
+
+    p: float = 2
+    overshoot: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_norm(self.p)
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, images: Float[Tensor, "n *image"]) -> Perturbation:
+        images = images.to(device_of(model))
+        head, x = last_linear(model, images)
+        with looking(model):
+            f = finite(logits(model, images))
+        weight = head.weight
+        if f.shape[1] == 2 and len(weight) == 1:  # one logit f counts as the two logits (0, f)
+            weight = torch.cat([torch.zeros_like(weight), weight])
+        bias = torch.zeros(len(weight), device=x.device)
+        if head.bias is not None:
+            bias[-len(head.bias) :] = head.bias
+        if x.ndim != 2 or f.shape[1] != len(weight) or not torch.allclose(f, x @ weight.T + bias, rtol=1e-3, atol=1e-3):
+            raise DfalError("the network does not end in its last linear layer, so there is no closed form: use DeepFool")
+        k = f.argmax(1)
+        w = weight - weight[k].unsqueeze(1)  # n × classes × d
+        distances = (f - f.gather(1, k.unsqueeze(1))).abs() / torch.linalg.vector_norm(w, ord=dual(self.p), dim=2)
+        distance, nearest = distances.nan_to_num(torch.inf, torch.inf).scatter(1, k.unsqueeze(1), torch.inf).min(1)
+        reached = distance.isfinite()
+        r = step(distance.where(reached, 0), w[torch.arange(len(x)), nearest].where(reached.unsqueeze(1), 1), self.p)
+        moved = x + (1 + self.overshoot) * r
+        fooled = reached & ((moved @ weight.T + bias).argmax(1) != k)
+        if torch.equal(x, images.flatten(1)):
+            moved = moved.view_as(images)
+        return Perturbation(moved, distance.where(fooled, torch.inf), fooled)

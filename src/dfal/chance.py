@@ -1,0 +1,31 @@
+"""Randomness as a function of (seed, round, purpose): no global stream, so a resumed trial needs no generator to be saved."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+
+import torch
+
+
+def seed_for(seed: int, round: int, purpose: str) -> int:
+    """A 63-bit seed that depends on all three arguments and on nothing else."""
+    digest = hashlib.sha256(f"{seed}/{round}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(seed: int, round: int, purpose: str) -> torch.Generator:
+    """A fresh CPU generator seeded by `seed_for`."""
+    return torch.Generator().manual_seed(seed_for(seed, round, purpose))
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Run a block with torch's global generators seeded, and put them back afterwards.
+
+    Initialisers and dropout layers draw from the global generators; everything else in dfal takes a `torch.Generator`.
+    """
+    device = torch.device(device)
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield

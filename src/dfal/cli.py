@@ -1,0 +1,277 @@
+"""The command line: dfal run | report | data."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dfal import datasets, engine, report
+from dfal.results import Study, studies
+from dfal.store import Store
+from dfal.strategies import NAMED, name_of, with_candidates
+from dfal.training import Training
+from dfal.trial import Trial
+from dfal.types import DfalError, Strategy, unknown
+
+F = TypeVar("F", bound=Callable[..., Any])
+console = Console()
+
+
+def settings(kind: type, *names: str) -> Callable[[F], F]:
+    """Options for the fields of a configuration: name, type, default and help are the field's."""
+
+    def decorate(function: F) -> F:
+        for field in reversed(fields(kind)):
+            if field.name in names or (not names and "help" in field.metadata):
+                flag = "--" + field.name.replace("_", "-")
+                function = click.option(
+                    flag, type=type(field.default), default=field.default, show_default=True, help=field.metadata["help"] + "."
+                )(function)
+        return function
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="dfal")
+def cli() -> None:
+    """Label fewer images: ask about those closest to the network's decision boundary, and learn from each answer twice."""
+
+
+@cli.command()
+@settings(Trial, "dataset", "model")
+@click.option(
+    "--strategy",
+    multiple=True,
+    default=("dfal", "uncertainty", "random"),
+    show_default=True,
+    help=f"Whom to ask; several with commas, or the option again. One of: {', '.join(NAMED)}.",
+)
+@settings(Trial, "annotations", "batch", "first")
+@click.option(
+    "--candidates",
+    default="300",
+    show_default=True,
+    help="K: images of the unlabelled pool that a strategy looks at in a round, drawn at random, the same for all; or 'all'.",
+)
+@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="How many seeds: trials of each strategy.")
+@settings(Training)
+@settings(Trial, "device")
+@click.option("--processes", type=click.IntRange(1), help="Trials side by side, one thread each.  [default: the cores; 1 on a GPU]")
+@click.option(
+    "--store", type=click.Path(path_type=Path), help="The SQLite file for everything found.  [default: runs/DATE-TIME/study.db]"
+)
+@click.option("--resume", is_flag=True, help="Go on with the unfinished trials of the store; without --store, of the latest one.")
+@click.pass_context
+def run(
+    context: click.Context,
+    strategy: tuple[str, ...],
+    candidates: str,
+    seeds: int,
+    processes: int | None,
+    store: Path | None,
+    resume: bool,
+    **configuration: Any,
+) -> None:
+    """Compare strategies on images whose labels are known, and report which needs fewest.
+
+    Every trial starts from the same few labels, trains a network, asks about a batch, learns the answers, and begins anew
+    until it has bought its annotations. It all goes into one file; a stopped run goes on with --resume. At the end stands
+    a table, and report.html beside the store.
+    """
+    path = store or (_latest() if resume else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S") / "study.db")
+    if resume:
+        _nothing_but(context, {"store", "resume", "processes", "model"})
+        if not path.is_file():
+            raise DfalError(f"there is no store {path} to go on with: leave out --resume to start it")
+        trials = _stored_trials(path, context)
+    else:
+        training = Training(**{field.name: configuration.pop(field.name) for field in fields(Training)})
+        chosen = [_strategy(name, candidates) for names in strategy for name in names.split(",") if name]
+        trials = [
+            Trial(strategy=one, seed=seed, training=training, **configuration)
+            for seed in range(seeds)
+            for one in dict.fromkeys(chosen)
+        ]
+        if not trials:
+            raise DfalError(f"--strategy names none: give one or several of {', '.join(NAMED)}")
+        for name in {trial.dataset for trial in trials}:
+            datasets.load(name)
+        for trial in trials:
+            trial.check(datasets.load(trial.dataset))
+    on_gpu = any(trial.device != "cpu" for trial in trials)
+    with Store(path, write=True) as opened:
+        if not resume:
+            _refuse_unfinished(opened)
+        _progress(trials, opened, processes or (1 if on_gpu else len(os.sched_getaffinity(0))))
+    _finish(path)
+
+
+@cli.command("report")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The page to write.  [default: report.html beside the store]")
+def report_command(store: Path, out: Path | None) -> None:
+    """Print the tables of a STORE and write its page, while a run goes on or after it."""
+    _finish(store, out)
+
+
+@cli.command()
+@click.option("--fetch", metavar="NAME", help="Download this data set now, rather than when it is first used.")
+def data(fetch: str | None) -> None:
+    """List the data sets: what is there, from where, how large."""
+    if fetch:
+        if fetch not in datasets.CARDS:
+            raise unknown("data set", fetch, datasets.CARDS)
+        datasets.load(fetch)
+    table = Table("name", "what", "pool", "test", "image", "here", "origin", "licence")
+    for card in datasets.CARDS.values():
+        size = "in a package" if card.download is None else f"no: {card.download / 1e6:.1f} MB to download"
+        image = "×".join(map(str, card.image))
+        where = card.where()
+        table.add_row(
+            card.name, card.about, f"{card.pool:,}", f"{card.test:,}", image, str(where) if where else size, card.origin, card.licence
+        )
+    console.print(table)
+    console.print("Any other: a FILE.npz with images (N, height, width[, channels]) as uint8, and labels (N).")
+
+
+def _strategy(name: str, candidates: str) -> Strategy:
+    if name not in NAMED:
+        raise unknown("strategy", name, NAMED)
+    if candidates != "all" and not candidates.isdecimal():
+        raise DfalError(f"--candidates {candidates!r} is neither a number of images nor 'all'")
+    return with_candidates(NAMED[name], None if candidates == "all" else int(candidates))
+
+
+def _latest() -> Path:
+    stores = sorted(Path("runs").glob("*/study.db"))
+    if not stores:
+        raise DfalError("there is no run to go on with in the folder runs: name its --store, or leave out --resume")
+    return stores[-1]
+
+
+def _nothing_but(context: click.Context, allowed: set[str]) -> None:
+    given = [name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    for name in given:
+        if name not in allowed:
+            flag = "--" + name.replace("_", "-")
+            raise DfalError(f"--resume takes its settings from the store: leave out {flag}, or leave out --resume for a new run")
+
+
+def _stored_trials(path: Path, context: click.Context) -> list[Trial]:
+    with Store(path) as store:
+        trials = [Trial.from_json(text) for text in store.trials().values()]
+    if not trials:
+        raise DfalError(f"{path} holds no trials yet: leave out --resume to start them")
+    for trial in trials:
+        if ":" in trial.model and context.params["model"] != trial.model:
+            raise DfalError(f"{path} was made with the network {trial.model}: say --model {trial.model} if its code may be run")
+    return sorted(trials, key=lambda trial: (trial.seed, name_of(trial.strategy)))
+
+
+def _refuse_unfinished(store: Store) -> None:
+    for trial in store.trials():
+        records = store.records(trial)
+        if not records or not records[-1].last:
+            raise DfalError(f"{store.path} holds unfinished trials: go on with --resume, or name another --store")
+
+
+def _progress(trials: list[Trial], store: Store, processes: int) -> None:
+    """Run the trials and show how far they are. The time left is by annotations trained on, not by rounds."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+    )
+    width = max(len(name_of(trial.strategy)) for trial in trials)
+    began = time.monotonic()
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        whole = progress.add_task("annotations trained on", total=sum(_work(trial) for trial in trials), state="")
+        tasks = {}
+        for trial in trials:
+            past = store.records(trial.id)
+            progress.advance(whole, sum(record.measurements["annotations"] for record in past))
+        for trial, record in engine.run(trials, store, processes):
+            label = f"{name_of(trial.strategy):{width}}  seed {trial.seed}"
+            if trial.id not in tasks:
+                tasks[trial.id] = progress.add_task(f"{label}  rounds", total=_rounds(trial), state="")
+            measured = record.measurements
+            state = f"{measured['annotations']:.0f} annotations, accuracy {measured['accuracy']:.1%}"
+            progress.update(tasks[trial.id], completed=record.round + 1, state=state)
+            progress.advance(whole, measured["annotations"])
+            if record.last:
+                progress.update(tasks[trial.id], visible=False)
+                progress.console.print(f"{label}  {state}  [dim]{time.monotonic() - began:.0f} s[/dim]", highlight=False)
+
+
+def _rounds(trial: Trial) -> int:
+    return 1 + -(-(trial.annotations - trial.first) // trial.batch)
+
+
+def _work(trial: Trial) -> int:
+    return sum(min(trial.first + trial.batch * round, trial.annotations) for round in range(_rounds(trial)))
+
+
+def _finish(path: Path, out: Path | None = None) -> None:
+    with Store(path) as store:
+        found = studies(store)
+        if not found:
+            raise DfalError(f"{path} holds no finished round yet: let `dfal run` go on first")
+        for study in found:
+            console.print(_table(study))
+        page = report.write(store, found, out or path.parent / "report.html")
+    console.print(f"[bold]Report[/bold] {page}\n[bold]Store [/bold] {path}", soft_wrap=True)
+
+
+def _table(study: Study) -> Table:
+    settings, baseline = study.settings, study.baseline
+    seeds = max(len(curve.trials) for curve in study.curves)
+    table = Table(
+        title=f"{settings.dataset}, {settings.model}: test accuracy in %, mean ± standard deviation over {seeds} seeds",
+        caption="annotations: answers bought, the first ones included. labelled data: what was trained on at the end, twins too."
+        "\narea: mean accuracy over the budgets. as random: annotations for the last accuracy of random choice.",
+    )
+    table.add_column("annotations", no_wrap=True)
+    for budget in study.budgets(6):
+        table.add_column(str(budget), justify="right", no_wrap=True)
+    for heading in ("labelled data", "area", "as random"):
+        table.add_column(heading, justify="right")
+    for curve in study.curves:
+        at = {budget: place for place, budget in enumerate(curve.annotations.tolist())}
+        cells = [f"{100 * curve.mean[at[b]]:.1f} ± {100 * curve.spread[at[b]]:.1f}" for b in study.budgets(6)]
+        needed = curve.needed(baseline.mean[-1]) if baseline else None
+        table.add_row(
+            curve.name + ("" if curve.finished else " (unfinished)"),
+            *cells,
+            f"{curve.labelled_data[-1]:.0f}",
+            f"{100 * curve.area.mean():.2f}",
+            "–" if needed is None else str(needed),
+        )
+    return table
+
+
+def main() -> None:
+    """Run the command line; wrong use and bad input end in one sentence and exit code 2, Ctrl-C in 130."""
+    try:
+        cli.main(standalone_mode=False)
+    except DfalError as error:
+        click.echo(f"dfal: {error}", err=True)
+        sys.exit(2)
+    except click.exceptions.Abort:
+        click.echo("dfal: stopped; every finished round is stored, and `dfal run --resume` goes on", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)

@@ -1,0 +1,26 @@
+"""Real images to learn from. One data set a file."""
+
+import functools
+from pathlib import Path
+
+from dfal.datasets import mnist, mnist_5k, npz
+from dfal.datasets.card import Card, Dataset
+from dfal.types import unknown
+
+__all__ = ["CARDS", "Card", "Dataset", "load"]
+
+CARDS: dict[str, Card] = {card.name: card for card in (mnist_5k.CARD, mnist.CARD)}
+
+
+@functools.lru_cache(maxsize=1)
+def load(name: str) -> Dataset:
+    """The data set of that name, or the .npz file at that path.
+
+    Raises:
+        DfalError: for an unknown name, a file that cannot be read, a download that fails.
+    """
+    if name in CARDS:
+        return CARDS[name].load()
+    if name.endswith(".npz"):
+        return npz.load(Path(name))
+    raise unknown("data set", name, [*CARDS, "FILE.npz"])

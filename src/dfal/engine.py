@@ -1,0 +1,162 @@
+"""Where trials run: here, or side by side in processes of one thread each. This process alone writes to the store.
+
+A trial computes with one thread wherever it runs, so that its result does not depend on how many run beside it.
+"""
+
+import os
+import pickle
+import platform
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dfal import datasets
+from dfal.store import Record, Store
+from dfal.trial import Trial
+from dfal.types import DfalError
+
+
+def run(trials: Sequence[Trial], store: Store, processes: int) -> Iterator[tuple[Trial, Record]]:
+    """Run what is missing of these trials; each round is yielded when it is safe in the store.
+
+    Raises:
+        DfalError: for a trial that cannot run, data that are not those the store began with, a process that died.
+    """
+    for name in {trial.dataset for trial in trials}:
+        _check_data(store, name)
+    for trial in trials:
+        trial.check(datasets.load(trial.dataset))
+    work = [(trial, store.records(trial.id)) for trial in trials]
+    work = [(trial, past) for trial, past in work if not (past and past[-1].last)]
+    store.add_run({trial.id: trial.to_json() for trial in trials}, environment(trials))
+    for trial, record in _here(work) if processes == 1 or len(work) < 2 else _beside(work, min(processes, len(work))):
+        store.add(trial.id, record)
+        yield trial, record
+
+
+def environment(trials: Sequence[Trial]) -> dict[str, Any]:
+    """What a result depends on beside its configuration."""
+    cuda = any(trial.device.startswith("cuda") for trial in trials)
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "versions": {name: version(name) for name in ("dfal", "torch", "numpy")} | {"python": platform.python_version()},
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "threads": 1,
+        "data": {name: datasets.load(name).fingerprint for name in {trial.dataset for trial in trials}},
+    }
+
+
+def _check_data(store: Store, name: str) -> None:
+    for past in store.environments():
+        if past["data"].get(name, now := datasets.load(name).fingerprint) != now:
+            raise DfalError(f"the data set {name} is not the one that {store.path} began with: bring it back, or name a new store")
+
+
+Work = list[tuple[Trial, list[Record]]]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _here(work: Work) -> Iterator[tuple[Trial, Record]]:
+    with _one_thread():
+        for trial, past in work:
+            for record in trial.run(datasets.load(trial.dataset), past):
+                yield trial, record
+
+
+def _beside(work: Work, processes: int) -> Iterator[tuple[Trial, Record]]:
+    """Hand the trials to workers, one at a time each. A spawned process shares no thread and no lock with this one."""
+    context = get_context("spawn")
+    waiting = list(reversed(work))
+    busy: dict[Connection, Trial] = {}
+    workers = []
+    try:
+        for _ in range(processes):
+            ours, theirs = context.Pipe()
+            worker = context.Process(target=_worker, args=(theirs,), daemon=True)
+            worker.start()
+            theirs.close()
+            workers.append(worker)
+            busy[ours] = _hand_out(ours, waiting)
+        while busy:
+            for pipe in wait(list(busy)):
+                trial = busy[pipe]  # type: ignore[index]
+                try:
+                    message = pickle.loads(pipe.recv_bytes())  # type: ignore[union-attr]
+                except EOFError:
+                    raise DfalError("a worker process died, perhaps for want of memory: go on with --resume, with fewer --processes") from None
+                if isinstance(message, Exception):
+                    raise message
+                if message is not None:
+                    yield trial, message
+                elif waiting:
+                    busy[pipe] = _hand_out(pipe, waiting)  # type: ignore[index,arg-type]
+                else:
+                    del busy[pipe]  # type: ignore[arg-type]
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.join()
+
+
+def _hand_out(pipe: Connection, waiting: Work) -> Trial:
+    trial, past = waiting.pop()
+    # Plain pickle sends tensors by value; multiprocessing's own would pass a file handle for each.
+    pipe.send_bytes(pickle.dumps((trial, past)))
+    return trial
+
+
+def _worker(pipe: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers.
+    torch.set_num_threads(1)
+    try:
+        while True:
+            trial, past = pickle.loads(pipe.recv_bytes())
+            try:
+                for record in trial.run(datasets.load(trial.dataset), past):
+                    pipe.send_bytes(pickle.dumps(record))
+                pipe.send_bytes(pickle.dumps(None))
+            except DfalError as error:
+                pipe.send_bytes(pickle.dumps(error))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # The parent is gone, and with it the only writer.
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package runs from, with a + where files differ from it."""
+    here = Path(__file__).parent
+    try:
+        git = ["git", "-C", str(here)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return (head + ("+" if changed.stdout else "")) if tracked.returncode == 0 else None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,55 @@
+"""An array of images by index, in memory or memory-mapped; float in [0, 1] comes out, whatever lies below."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfal.types import DfalError
+
+CHUNK = 4096
+"""Images touched at a time where all of them are read once."""
+
+
+class Images:
+    """N images of one shape. uint8 arrays (memory maps too) stay as they are and are scaled to [0, 1] when taken;
+    floating-point arrays are taken unscaled.
+
+    Raises:
+        DfalError: for an array without images, of another kind of number, or with NaN or infinite values.
+    """
+
+    def __init__(self, array: "Tensor | np.ndarray[Any, Any] | Images"):
+        if isinstance(array, Images):
+            array = array.array
+        if isinstance(array, Tensor):
+            array = array.detach().cpu().numpy()
+        array = np.asanyarray(array)
+        if array.ndim < 2 or len(array) == 0:
+            raise DfalError(f"images must be an array of shape (N, …) with N ≥ 1, but its shape is {tuple(array.shape)}")
+        if array.dtype != np.uint8:
+            if not np.issubdtype(array.dtype, np.floating):
+                raise DfalError(f"images must be uint8 or floating point, but they are {array.dtype}: convert them first")
+            for start in range(0, len(array), CHUNK):
+                chunk = array[start : start + CHUNK]
+                finite = np.isfinite(chunk).reshape(len(chunk), -1).all(axis=1)
+                if not finite.all():
+                    bad = start + int(np.argmin(finite))
+                    raise DfalError(f"image {bad} holds NaN or infinite values: repair it or leave it out")
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image, channels first."""
+        return tuple(self.array.shape[1:])
+
+    def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Float[Tensor, "n *image"]:
+        """The images at `indices`, in that order, as float32."""
+        raw = self.array[indices.cpu().numpy()]
+        images = torch.from_numpy(np.ascontiguousarray(raw)).to(device)
+        return images.float() / 255 if images.dtype == torch.uint8 else images.float()

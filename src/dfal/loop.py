@@ -1,0 +1,54 @@
+"""Algorithm 1 of the paper, one screen, nothing else."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from dfal.chance import generator, seed_for
+from dfal.pool import Pool
+from dfal.types import Oracle, Query, Strategy
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round has come to: L and U, the network trained on L, and what it asks about next."""
+
+    pool: Pool
+    model: nn.Module
+    query: Query
+
+
+def active_learning(
+    pool: Pool,
+    fit: Callable[[Pool, int], nn.Module],
+    strategy: Strategy,
+    oracle: Oracle,
+    *,
+    annotations: int | None = None,
+    batch: int = 10,
+    seed: int = 0,
+) -> Iterator[Round]:
+    """Train, choose, yield, ask, learn, until N annotations are bought.
+
+    A round is yielded before the oracle is asked, so that breaking off costs no annotation. The last round, at N
+    annotations or with U empty, asks about nothing.
+
+    Args:
+        pool: with the first labels; a pool in its 7th round goes on as if it had never been stopped.
+        fit: (pool, seed) → a network trained on `pool.labelled_data()`.
+        strategy: chooses whom to ask about.
+        oracle: gives the labels.
+        annotations: N, the first labels included; None for all of the pool.
+        batch: n_query, how many to ask about in a round.
+        seed: with the round it fixes everything random.
+    """
+    while True:
+        model = fit(pool, seed_for(seed, pool.round, "fit"))  # A_k ← train(H, L_k)
+        missing = len(pool.unlabelled) if annotations is None else annotations - pool.annotations
+        k = min(batch, missing, len(pool.unlabelled))
+        query = strategy(model, pool, k, generator(seed, pool.round, "select")) if k > 0 else Query.nothing()  # Q_k
+        yield Round(pool, model, query)
+        if k <= 0:
+            return
+        pool = pool.learn(query, oracle(query.indices))  # L ← L ∪ {(x, y), (x + r, y)}

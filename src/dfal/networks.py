@@ -1,0 +1,201 @@
+"""The paper's networks, and how dfal looks into any network: logits, features, dropout.
+
+Any `nn.Module` that maps images (N, …) to logits (N, C) works unchanged. One logit a row counts as two classes.
+"""
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from dfal.types import DfalError, unknown
+
+
+def lenet5(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Module:
+    """The paper's LeNet5, returning logits.
+
+    Args:
+        image: channels, height, width in pixels; at least 16 × 16.
+        classes: how many logits.
+    """
+    c, h, w = image
+    h, w = ((h - 4) // 2 - 4) // 2, ((w - 4) // 2 - 4) // 2
+    _at_least(h, w, "lenet5", image, 16)
+    return _glorot(
+        nn.Sequential(
+            *(nn.Conv2d(c, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25)),
+            *(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25)),
+            *(nn.Conv2d(16, 120, 1), nn.Flatten()),
+            *(nn.Linear(120 * h * w, 84), nn.ReLU(), nn.Linear(84, classes), nn.Dropout(0.5)),
+            nn.Linear(classes, classes),
+        )
+    )
+
+
+def vgg8(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Module:
+    """The paper's VGG8, returning logits.
+
+    Args:
+        image: channels, height, width in pixels; at least 16 × 16.
+        classes: how many logits.
+    """
+    c, h, w = image
+    _at_least(h // 16, w // 16, "vgg8", image, 16)
+    layers: list[nn.Module] = []
+    for block in ((64,), (128,), (256, 256), (512, 512)):
+        for width in block:
+            layers += [nn.Conv2d(c, width, 3, padding=1), nn.ReLU()]
+            c = width
+        layers += [nn.MaxPool2d(2), nn.Dropout(0.25)]
+    layers += [nn.Flatten(), nn.Linear(512 * (h // 16) * (w // 16), 4096), nn.ReLU(), nn.Dropout(0.5)]
+    return _glorot(nn.Sequential(*layers, nn.Linear(4096, classes)))
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"lenet5": lenet5, "vgg8": vgg8}
+
+
+def build(name: str, image: tuple[int, ...], classes: int) -> nn.Module:
+    """A new network: `lenet5`, `vgg8`, or `package.module:function`, called with `image=` and `classes=`."""
+    if name in NETWORKS:
+        return NETWORKS[name](image=image, classes=classes)
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise unknown("network", name, [*NETWORKS, "package.module:function"])
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DfalError(f"the network {name!r} cannot be found ({error}): give package.module:function") from None
+    model = make(image=image, classes=classes)
+    if not isinstance(model, nn.Module):
+        raise DfalError(f"{name} returned {type(model).__name__}, but a torch.nn.Module is needed")
+    return model
+
+
+def _glorot(model: nn.Module) -> nn.Module:
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return model
+
+
+def _at_least(h: int, w: int, name: str, image: tuple[int, ...], side: int) -> None:
+    if h < 1 or w < 1:
+        raise DfalError(f"{name} needs images of at least {side} × {side} pixels, but they are {image[1]} × {image[2]}")
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the network's parameters are; the CPU where it has none."""
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+@contextlib.contextmanager
+def looking(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients for the parameters; every module's mode and every flag is put back."""
+    modes = {module: module.training for module in model.modules()}
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.eval()
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+
+
+@contextlib.contextmanager
+def only_dropout_on(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, but with every dropout layer live: batch norm neither uses nor updates batch statistics.
+
+    Raises:
+        DfalError: where the network has no dropout layer with p > 0. `F.dropout` inside a module cannot be switched
+            from outside: use `nn.Dropout`.
+    """
+    dropouts = [module for module in model.modules() if isinstance(module, _DropoutNd) and module.p > 0]
+    if not dropouts:
+        raise DfalError("the network has no dropout layer with p > 0, so its passes would all be alike: add nn.Dropout")
+    with looking(model):
+        for module in dropouts:
+            module.training = True
+        yield
+
+
+def logits(model: nn.Module, images: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
+    """The network's logits in whatever mode it is. One logit f a row becomes two, (0, f), whose softmax is its sigmoid.
+
+    Raises:
+        DfalError: for an output that is no (N, C) tensor, or one of probabilities.
+    """
+    out = model(images)
+    if isinstance(out, Tensor) and out.shape == (len(images),):
+        out = out.unsqueeze(1)
+    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(images):
+        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise DfalError(f"the network must return logits of shape (N, C) for N = {len(images)} images, but it returned {got}")
+    if out.shape[1] == 1:
+        return torch.cat([torch.zeros_like(out), out], dim=1)
+    seen = out.detach()
+    if len(seen) and bool((seen >= 0).all()) and bool(((seen.sum(1) - 1).abs() < 1e-5).all()):
+        raise DfalError("the network returns probabilities (rows ≥ 0 that sum to 1), but logits are needed: take off its softmax")
+    return out
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1024) -> Float[Tensor, "n c"]:
+    """Logits in evaluation mode, without gradients, `chunk` images at a time, on the network's device."""
+    with looking(model):
+        parts = [logits(model, part.to(device_of(model))) for part in images.split(chunk)]
+    return finite(torch.cat(parts))
+
+
+def finite(f: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+    """The logits themselves.
+
+    Raises:
+        DfalError: where one is NaN or infinite: such an image would be ranked at random.
+    """
+    good = f.isfinite().all(1)
+    if not good.all():
+        raise DfalError(
+            f"the network returned NaN or infinite logits for {int((~good).sum())} of {len(f)} images: "
+            "its training has diverged, or its input is not what it was trained on"
+        )
+    return f
+
+
+def features(model: nn.Module, images: Float[Tensor, "n *image"]) -> Float[Tensor, "n d"]:
+    """The input of the last linear layer that the network runs, in evaluation mode and without gradients.
+
+    Raises:
+        DfalError: where the network runs no `nn.Linear`.
+    """
+    return last_linear(model, images)[1]
+
+
+@torch.no_grad()
+def last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> tuple[nn.Linear, Float[Tensor, "n d"]]:
+    """The last `nn.Linear` that the network runs, and its input."""
+    ran: list[tuple[nn.Linear, Tensor]] = []
+
+    def remember(layer: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
+        ran[:] = [(layer, inputs[0])]
+
+    hooks = [layer.register_forward_pre_hook(remember) for layer in model.modules() if isinstance(layer, nn.Linear)]
+    try:
+        with looking(model):
+            logits(model, images.to(device_of(model)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not ran:
+        raise DfalError("the network runs no nn.Linear, so it has no features to give: end it with a linear layer")
+    return ran[0]

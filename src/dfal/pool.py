@@ -1,0 +1,154 @@
+"""Pool: images, the labels known so far, the twins made so far. One frozen value; learning gives the next one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from dfal.images import Images
+from dfal.types import DECLINED, UNKNOWN, DfalError, Query
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """Everything that is trained on: annotated images, their twins, and this round's guesses, in that order.
+
+    `source[i]` is the index in the data set that row i comes from: a twin has the source of its image.
+    """
+
+    images: Float[Tensor, "n *image"]
+    labels: Int64[Tensor, "n"]
+    source: Int64[Tensor, "n"]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The images, L and U of one round.
+
+    Attributes:
+        images: all images, in L or not, by index of the data set.
+        labels: the class of each image in L, `UNKNOWN` (−1) on U and `DECLINED` (−2) where a person declined. What a
+            strategy must not see is not here.
+        twinned, twins: the adversarial twins and the images whose label they share.
+        guessed, guesses: pseudo-labels that hold in this round only.
+        round: how many questions were answered.
+    """
+
+    images: Images
+    labels: Int64[Tensor, "n"]
+    twinned: Int64[Tensor, "t"]
+    twins: Float[Tensor, "t *image"]
+    guessed: Int64[Tensor, "g"]
+    guesses: Int64[Tensor, "g"]
+    round: int = 0
+
+    @classmethod
+    def new(cls, images: "Images | Tensor | np.ndarray[Any, Any]", known: Mapping[int, int]) -> "Pool":
+        """A pool before its first question.
+
+        Args:
+            images: N images of one shape, channels first; uint8, or floating point as the network wants them.
+            known: index → class, for the images whose label is known; everything else is U.
+
+        Raises:
+            DfalError: for bad images, an index outside the pool, or a class that is no whole number ≥ 0.
+        """
+        images = Images(images)
+        labels = torch.full((len(images),), UNKNOWN, dtype=torch.int64)
+        for index, label in known.items():
+            if not 0 <= index < len(images):
+                raise DfalError(f"known[{index}] is outside the pool: its {len(images)} images are 0 to {len(images) - 1}")
+            if label < 0:
+                raise DfalError(f"known[{index}] = {label} is no class: classes are 0, 1, 2, …")
+            labels[index] = label
+        none = torch.empty(0, dtype=torch.int64)
+        return cls(images, labels, none, torch.empty(0, *images.shape), none, none)
+
+    @property
+    def unlabelled(self) -> Int64[Tensor, "u"]:
+        """U: the indices that may be asked about, ascending."""
+        return (self.labels == UNKNOWN).nonzero().squeeze(1)
+
+    @property
+    def labelled(self) -> Int64[Tensor, "l"]:
+        """L: the indices with an annotation, ascending."""
+        return (self.labels >= 0).nonzero().squeeze(1)
+
+    @property
+    def annotations(self) -> int:
+        """How many answers somebody gave. Twins, guesses and declined images are none."""
+        return int((self.labels >= 0).sum())
+
+    @property
+    def labelled_data_size(self) -> int:
+        """How many images are trained on in this round: annotations, twins and guesses."""
+        return self.annotations + len(self.twins) + len(self.guessed)
+
+    def labelled_data(self, device: torch.device | str = "cpu") -> LabelledData:
+        """Everything that is trained on in this round, in memory."""
+        real = torch.cat([self.labelled, self.guessed])
+        taken = self.images.take(real, device)
+        a = self.annotations
+        images = torch.cat([taken[:a], self.twins.to(device), taken[a:]])
+        labels = torch.cat([self.labels[self.labelled], self.labels[self.twinned], self.guesses])
+        source = torch.cat([self.labelled, self.twinned, self.guessed])
+        return LabelledData(images, labels.to(device), source)
+
+    def learn(self, query: Query, answers: "Sequence[int] | Tensor | np.ndarray[Any, Any]") -> "Pool":
+        """L ← L ∪ {(x, y), (x + r, y)}: the pool of the next round.
+
+        Args:
+            query: what was asked about, of this pool.
+            answers: `answers[i]` is the class of `query.indices[i]`, or `DECLINED`, which also drops its twins.
+
+        Raises:
+            DfalError: where answers and question do not fit each other or this pool.
+        """
+        asked = query.indices
+        given = torch.as_tensor(answers, dtype=torch.int64)
+        if given.shape != asked.shape:
+            raise DfalError(f"{len(asked)} images were asked about but {given.numel()} answers came: give one for each index")
+        if len(asked.unique()) != len(asked):
+            raise DfalError("the question asks about an image twice: its indices must be distinct")
+        bad = (given < 0) & (given != DECLINED)
+        if bad.any():
+            at = int(bad.nonzero()[0])
+            raise DfalError(
+                f"the answer {int(given[at])} for image {int(asked[at])} is no class: give 0, 1, 2, … or DECLINED ({DECLINED})"
+            )
+        guessed = _or_none(query.guessed)
+        for what, indices in (("asked about", asked), ("guessed", guessed)):
+            if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self.images):
+                raise DfalError(f"an image {what} is outside the pool: its {len(self.images)} images start at 0")
+            known = self.labels[indices] != UNKNOWN
+            if known.any():
+                raise DfalError(f"image {int(indices[known][0])} was {what}, but it is not unlabelled: use this round's question")
+        if torch.isin(guessed, asked).any():
+            raise DfalError("an image is both asked about and guessed: a question may do one of them")
+
+        labels = self.labels.clone()
+        labels[asked] = given
+        twinned, twins = self.twinned, self.twins
+        if query.twins is not None and query.twinned is not None:
+            if not torch.isin(query.twinned, asked).all():
+                raise DfalError("a twin belongs to an image that was not asked about: twinned must be among the indices")
+            answered = labels[query.twinned] >= 0
+            twinned = torch.cat([twinned, query.twinned[answered]])
+            twins = torch.cat([twins, query.twins[answered].cpu()])
+        return replace(
+            self,
+            labels=labels,
+            twinned=twinned,
+            twins=twins,
+            guessed=guessed,
+            guesses=_or_none(query.guesses),
+            round=self.round + 1,
+        )
+
+
+def _or_none(indices: Tensor | None) -> Tensor:
+    return torch.empty(0, dtype=torch.int64) if indices is None else indices

@@ -1,0 +1,113 @@
+"""From a store to learning curves and their summary: what the command line prints and the report draws."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from dfal.store import Record, Store
+from dfal.strategies import NAMED, Random, name_of
+from dfal.trial import Trial
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The accuracy of one strategy at each budget, for each seed.
+
+    Attributes:
+        name: of the strategy.
+        trials: one a seed, in the order of the seeds.
+        records: the stored rounds of each trial.
+        annotations: b budgets that all seeds have reached.
+        labelled_data: images trained on at each budget, the mean over the seeds.
+        accuracy: raw test accuracy as a fraction, s seeds × b budgets.
+        finished: whether every trial has reached its last round.
+    """
+
+    name: str
+    trials: tuple[Trial, ...]
+    records: tuple[tuple[Record, ...], ...]
+    annotations: Int64[np.ndarray, "b"]
+    labelled_data: Float64[np.ndarray, "b"]
+    accuracy: Float64[np.ndarray, "s b"]
+    finished: bool
+
+    @property
+    def mean(self) -> Float64[np.ndarray, "b"]:
+        """Over the seeds."""
+        return self.accuracy.mean(0)
+
+    @property
+    def spread(self) -> Float64[np.ndarray, "b"]:
+        """The standard deviation over the seeds (n − 1 in the denominator); 0 for one seed."""
+        return self.accuracy.std(0, ddof=1) if len(self.accuracy) > 1 else np.zeros(len(self.annotations))
+
+    @property
+    def area(self) -> Float64[np.ndarray, "s"]:
+        """The area under each seed's curve by trapezoids, divided by the width: a mean accuracy over the budgets."""
+        width = self.annotations[-1] - self.annotations[0]
+        return np.trapezoid(self.accuracy, self.annotations, axis=1) / width if width else self.accuracy[:, 0]
+
+    def needed(self, target: float) -> int | None:
+        """The fewest annotations at which the mean accuracy is at least `target`."""
+        reached = np.flatnonzero(self.mean >= target)
+        return int(self.annotations[reached[0]]) if len(reached) else None
+
+
+@dataclass(frozen=True)
+class Study:
+    """The curves of trials that differ in strategy and seed only.
+
+    Attributes:
+        settings: what they have in common, as a trial (its strategy and seed mean nothing).
+        curves: one a strategy.
+    """
+
+    settings: Trial
+    curves: tuple[Curve, ...]
+
+    @property
+    def baseline(self) -> Curve | None:
+        """Random choice, where it is among the strategies."""
+        return next((curve for curve in self.curves if isinstance(curve.trials[0].strategy, Random)), None)
+
+    def budgets(self, most: int) -> list[int]:
+        """At most so many budgets that every strategy has reached, evenly spread, the last one among them."""
+        shared = sorted(set.intersection(*(set(curve.annotations.tolist()) for curve in self.curves)))
+        picked = np.linspace(len(shared) - 1, 0, min(most, len(shared))).round().astype(int)
+        return [shared[i] for i in sorted(set(picked.tolist()))]
+
+
+def studies(store: Store) -> list[Study]:
+    """The studies that a store holds; trials without a finished round are left out."""
+    groups: dict[Trial, dict[str, list[tuple[Trial, tuple[Record, ...]]]]] = {}
+    for text in store.trials().values():
+        trial = Trial.from_json(text)
+        if records := tuple(store.records(trial.id)):
+            group = groups.setdefault(dataclasses.replace(trial, strategy=Random(), seed=0), {})
+            group.setdefault(name_of(trial.strategy), []).append((trial, records))
+    order = {name: place for place, name in enumerate(NAMED)}
+    return [
+        Study(settings, tuple(_curve(name, group[name]) for name in sorted(group, key=lambda name: order.get(name, len(order)))))
+        for settings, group in groups.items()
+    ]
+
+
+def _curve(name: str, trials: Sequence[tuple[Trial, tuple[Record, ...]]]) -> Curve:
+    trials = sorted(trials, key=lambda pair: pair[0].seed)
+    rounds = min(len(records) for _, records in trials)
+
+    def table(what: str) -> Float64[np.ndarray, "s b"]:
+        return np.array([[record.measurements[what] for record in records[:rounds]] for _, records in trials])
+
+    return Curve(
+        name,
+        tuple(trial for trial, _ in trials),
+        tuple(records for _, records in trials),
+        table("annotations")[0].astype(np.int64),
+        table("labelled_data").mean(0),
+        table("accuracy"),
+        all(records[-1].last for _, records in trials),
+    )

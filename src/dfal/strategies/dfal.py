@@ -1,0 +1,49 @@
+"""DFAL, DeepFool Active Learning (Ducoffe & Precioso 2018): ask about what lies closest to the decision boundary."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dfal.attacks import DeepFool
+from dfal.networks import device_of
+from dfal.pool import Pool
+from dfal.strategies.candidates import check, chunks, draw
+from dfal.types import Attack, Query
+
+
+@dataclass(frozen=True)
+class DFAL:
+    """Asks about the k candidates with the smallest ‖r‖_p, and gives each adversarial example x + r its image's label.
+
+    Scores are distances in the units of the pixels. Images that the attack does not fool are infinitely far: they come
+    last and have no twin.
+
+    Attributes:
+        attack: how the distance is measured; the paper's is `DeepFool(p=2)`.
+        candidates: K, how many images of U are looked at, drawn at random; None for all. 300 in the released code.
+        twins: whether the adversarial examples are learnt too.
+
+    Cost: that of the attack on K images. Memory: CHUNK images and k twins.
+    """
+
+    attack: Attack = DeepFool()
+    candidates: int | None = 300
+    twins: bool = True
+
+    def __post_init__(self) -> None:
+        check(self.candidates)
+
+    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
+        best, distance, twins = torch.empty(0, dtype=torch.int64), torch.empty(0), torch.empty(0, *pool.images.shape)
+        for indices, images in chunks(pool, draw(pool, self.candidates, k, rng), device_of(model)):
+            found = self.attack(model, images)
+            distances = torch.cat([distance, found.distance.cpu()])
+            order = distances.sort(stable=True).indices[:k]
+            best, distance = torch.cat([best, indices])[order], distances[order]
+            if self.twins:
+                twins = torch.cat([twins, found.images.cpu()])[order]
+        if not self.twins:
+            return Query(best, distance)
+        fooled = distance.isfinite()
+        return Query(best, distance, twinned=best[fooled], twins=twins[fooled])

@@ -1,0 +1,19 @@
+"""Random choice: what every strategy has to beat."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dfal.pool import Pool
+from dfal.strategies.candidates import draw
+from dfal.types import Query
+
+
+@dataclass(frozen=True)
+class Random:
+    """Asks about k images of U drawn uniformly. The network is not looked at, and all scores are 0."""
+
+    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
+        chosen = draw(pool, k, k, rng)
+        return Query(chosen, torch.zeros(len(chosen)))

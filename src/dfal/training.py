@@ -1,0 +1,95 @@
+"""Training one network on labelled data, as the paper does: from scratch, with early stopping and restarts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dfal.chance import generator, seed_for, seeded
+from dfal.networks import logits, predict
+from dfal.pool import LabelledData
+from dfal.types import DfalError, setting
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained, from scratch in every round. The paper's code: holdout 0.2 and restarts 5."""
+
+    learning_rate: float = setting(1e-3, "step size of Adam")
+    training_batch: int = setting(32, "images a training step")
+    epochs: int = setting(100, "passes over the labelled data, at most")
+    holdout: float = setting(0.0, "fraction of the annotated images held out, with their twins, for early stopping; 0: no early stopping")
+    patience: int = setting(5, "with a hold-out, stop after so many epochs without a lower validation loss")
+    restarts: int = setting(1, "trainings a round, of which the one with the lowest validation loss is kept")
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise DfalError(f"learning_rate = {self.learning_rate} would not train: give more than 0")
+        if min(self.training_batch, self.epochs, self.patience, self.restarts) < 1:
+            raise DfalError(f"training_batch, epochs, patience and restarts must be 1 or more, but they are {self}")
+        if not 0 <= self.holdout < 1:
+            raise DfalError(f"holdout = {self.holdout} is no fraction: give 0 ≤ holdout < 1")
+
+
+def fit(make: Callable[[], nn.Module], data: LabelledData, settings: Training, seed: int) -> nn.Module:
+    """The best of `settings.restarts` networks trained on the labelled data.
+
+    Args:
+        make: gives a new, randomly initialised network.
+        data: where its images are, the network is trained.
+        seed: fixes hold-out, initialisations, batches and dropout.
+    """
+    training, validation = split(data, settings.holdout, generator(seed, 0, "holdout"))
+    trained = []
+    for restart in range(settings.restarts):
+        with seeded(seed_for(seed, restart, "restart"), data.images.device):
+            trained.append(_train(make().to(data.images.device), training, validation, settings))
+    return min(trained, key=lambda pair: pair[1])[0]
+
+
+def split(data: LabelledData, holdout: float, rng: torch.Generator) -> tuple[LabelledData, LabelledData]:
+    """Labelled data for training and for validation. An image and its twins stay on one side, so that no network is
+    validated on the twin of what it was trained on."""
+    sources = data.source.unique()
+    held = sources[torch.randperm(len(sources), generator=rng)[: round(holdout * len(sources))]]
+    out = torch.isin(data.source, held)
+    return _rows(data, ~out), _rows(data, out)
+
+
+def _rows(data: LabelledData, which: Tensor) -> LabelledData:
+    on = which.to(data.images.device)
+    return LabelledData(data.images[on], data.labels[on], data.source[which])
+
+
+def _train(model: nn.Module, data: LabelledData, validation: LabelledData, settings: Training) -> tuple[nn.Module, float]:
+    """The trained network and the loss by which restarts are compared: on the hold-out, or on the data where there is none."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+    best_loss, best_weights, waited = torch.inf, None, 0
+    for _ in range(settings.epochs):
+        model.train()
+        for rows in torch.randperm(len(data.labels), device=data.labels.device).split(settings.training_batch):
+            loss = F.cross_entropy(logits(model, data.images[rows]), data.labels[rows])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        if not len(validation.labels):
+            continue
+        value = _loss(model, validation)
+        if value < best_loss:
+            best_loss, waited = value, 0
+            best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        else:
+            waited += 1
+            if waited == settings.patience:
+                break
+    model.eval()
+    if best_weights is None:
+        return model, _loss(model, data)
+    model.load_state_dict(best_weights)
+    return model, best_loss
+
+
+def _loss(model: nn.Module, data: LabelledData) -> float:
+    return F.cross_entropy(predict(model, data.images), data.labels).item()

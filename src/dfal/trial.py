@@ -1,0 +1,217 @@
+"""Trial: a frozen value that is the whole configuration. Its hash is its id; it runs, and goes on where it was stopped."""
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from dfal import attacks, strategies
+from dfal.chance import generator, seeded
+from dfal.datasets import Dataset
+from dfal.images import CHUNK, Images
+from dfal.loop import Round, active_learning
+from dfal.networks import build, logits, looking, predict
+from dfal.pool import Pool
+from dfal.store import Record
+from dfal.strategies import DFAL
+from dfal.training import Training, fit
+from dfal.types import DfalError, Strategy, setting
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of one strategy with one seed: everything that decides its result, on one machine with one thread.
+
+    A seed fixes the first labels, and for each round the initialisation, hold-out and candidates, for all strategies
+    alike, so that trials of one seed can be compared in pairs.
+    """
+
+    dataset: str = setting("mnist-5k", "data set: a name that `dfal data` lists, or a FILE.npz with images and labels")
+    model: str = setting("lenet5", "network: lenet5, vgg8, or package.module:function that returns an nn.Module of logits")
+    strategy: Strategy = DFAL()
+    annotations: int = setting(150, "N: images labelled in all, the first ones included")
+    batch: int = setting(10, "n_query: images asked about in a round")
+    first: int = setting(10, "images labelled before the first round, drawn at random")
+    seed: int = 0
+    training: Training = Training()
+    device: str = setting("cpu", "where networks are trained: cpu, cuda, cuda:1, …")
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.first < 1:
+            raise DfalError(f"batch = {self.batch} and first = {self.first} must be 1 or more images")
+        if self.annotations < self.first:
+            raise DfalError(f"annotations = {self.annotations} must not be fewer than the first {self.first}")
+        if self.seed < 0:
+            raise DfalError(f"seed = {self.seed} must be 0 or more")
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the configuration, shortened."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """The whole configuration as text, from which `from_json` makes an equal trial."""
+        return json.dumps(_encode(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Trial":
+        """The trial with that configuration.
+
+        Raises:
+            DfalError: for a strategy or attack that is not one of dfal's: nothing but dfal's own classes is made.
+        """
+        trial = _decode(json.loads(text))
+        if not isinstance(trial, cls):
+            raise DfalError(f"{text[:60]} is no trial")
+        return trial
+
+    def check(self, data: Dataset) -> None:
+        """Raise unless the trial can run on these data: budget, device, and what the network returns."""
+        pool = len(data.images)
+        if self.annotations > pool:
+            raise DfalError(f"annotations = {self.annotations} is more than the {pool} images of the pool: ask for at most {pool}")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise DfalError(f"the device {self.device!r} cannot be used ({reason}): use cpu") from None
+        with seeded(0):  # a network draws its weights from the global generator, which is not ours to move
+            model = self._network(data)
+        try:
+            with looking(model), torch.no_grad():
+                out = logits(model, data.images.take(torch.arange(min(2, pool))))
+        except DfalError:
+            raise
+        except (RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise DfalError(f"the network {self.model} cannot take images of shape {data.images.shape} ({reason})") from None
+        if out.shape[1] != len(data.classes):
+            raise DfalError(
+                f"the network {self.model} returns {out.shape[1]} logits an image, but {self.dataset} has "
+                f"{len(data.classes)} classes: give it one logit for each"
+            )
+
+    def run(self, data: Dataset, past: Sequence[Record] = ()) -> Iterator[Record]:
+        """The trial's rounds, from the one after `past` to the last.
+
+        Args:
+            data: must not be another than that on which `past` was made.
+            past: the rounds that are stored already, from round 0 on.
+        """
+        if past and past[-1].last:
+            return
+        self.check(data)
+        pool = self._first_pool(data)
+        for record in past:
+            pool = pool.learn(record.query, record.answers)
+        clock = _Clock()
+        rounds = active_learning(
+            pool,
+            clock.timed("fit", lambda pool, seed: self._fit(data, pool, seed)),
+            clock.timed("select", self.strategy),
+            lambda indices: data.labels[indices],
+            annotations=self.annotations,
+            batch=self.batch,
+            seed=self.seed,
+        )
+        look = clock.timed("measure", lambda now: self._look(data, now))
+        for now in rounds:
+            record: Record = look(now)
+            yield dataclasses.replace(record, costs=clock.lap())
+
+    def _network(self, data: Dataset) -> nn.Module:
+        return build(self.model, data.images.shape, len(data.classes))
+
+    def _first_pool(self, data: Dataset) -> Pool:
+        order = torch.randperm(len(data.images), generator=generator(self.seed, 0, "first"))
+        return Pool.new(data.images, {int(index): int(data.labels[index]) for index in order[: self.first]})
+
+    def _fit(self, data: Dataset, pool: Pool, seed: int) -> nn.Module:
+        return fit(lambda: self._network(data), pool.labelled_data(self.device), self.training, seed)
+
+    def _look(self, data: Dataset, now: Round) -> Record:
+        """A round as it is stored: what was asked and answered, what the network saw, how good it is."""
+        query = now.query
+        twins_seen = predict(now.model, query.twins).argmax(1).cpu() if query.twins is not None and len(query.twins) else _NONE
+        right = _classes(now.model, data.test_images, torch.arange(len(data.test_images))) == data.test_labels
+        return Record(
+            now.pool.round,
+            query,
+            answers=data.labels[query.indices],
+            seen=_classes(now.model, data.images, query.indices),
+            twins_seen=twins_seen,
+            measurements={
+                "annotations": now.pool.annotations,
+                "labelled_data": now.pool.labelled_data_size,
+                "accuracy": int(right.sum()) / len(right),
+            },
+        )
+
+
+_NONE = torch.empty(0, dtype=torch.int64)
+
+
+def _classes(model: nn.Module, images: Images, rows: Int64[Tensor, "n"]) -> Int64[Tensor, "n"]:
+    """The classes that the network sees in these images, read some thousand at a time."""
+    parts = [predict(model, images.take(part)).argmax(1).cpu() for part in rows.split(CHUNK) if len(part)]
+    return torch.cat(parts) if parts else _NONE
+
+
+class _Clock:
+    """Seconds spent in each of the functions it wraps, since the last lap."""
+
+    def __init__(self) -> None:
+        self._spent: dict[str, float] = {}
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*arguments)
+            finally:
+                self._spent[name] = self._spent.get(name, 0) + time.perf_counter() - start
+
+        return wrapped
+
+    def lap(self) -> dict[str, float]:
+        spent, self._spent = self._spent, {}
+        return spent
+
+
+_KINDS = {
+    kind.__name__: kind
+    for kind in (Trial, Training, *(getattr(module, name) for module in (attacks, strategies) for name in module.__all__))
+    if dataclasses.is_dataclass(kind)
+}
+
+
+def _encode(value: Any) -> Any:
+    """A configuration as JSON: a dataclass is {its name: {field: value}}; infinity is the text "inf"."""
+    if dataclasses.is_dataclass(value):
+        kind = type(value)
+        name = kind.__name__ if _KINDS.get(kind.__name__) is kind else f"{kind.__module__}.{kind.__qualname__}"
+        return {name: {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}}
+    if isinstance(value, tuple):
+        return [_encode(part) for part in value]
+    if isinstance(value, float):
+        return "inf" if value == float("inf") else int(value) if value.is_integer() else value
+    if value is None or isinstance(value, str | int):
+        return value
+    raise DfalError(f"{value!r} in a strategy cannot be stored: its settings must be numbers, texts, tuples or dataclasses")
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, dict):
+        ((name, fields),) = value.items()
+        if name not in _KINDS:
+            raise DfalError(f"the store names {name}, which is none of dfal's own classes: run its trials from Python")
+        return _KINDS[name](**{key: _decode(part) for key, part in fields.items()})
+    if isinstance(value, list):
+        return tuple(_decode(part) for part in value)
+    return float("inf") if value == "inf" else value
