@@ -1,0 +1,55 @@
+"""Label fewer images: DeepFool active learning (Ducoffe & Precioso 2018) for any PyTorch classifier.
+
+>>> import dfal, torch
+>>> model, images = dfal.lenet5(), torch.rand(64, 1, 28, 28)
+>>> pool = dfal.Pool.new(images, known={3: 1, 8: 0})
+>>> query = dfal.DFAL(candidates=30)(model, pool, 5, dfal.generator(0, 0, "select"))
+>>> pool = pool.learn(query, answers=[4, 2, 0, 4, 1])
+>>> pool.annotations, pool.labelled_data_size
+(7, 12)
+"""
+
+from dfal.attacks import FGSM, DeepFool, LinearHead
+from dfal.chance import generator, seed_for
+from dfal.images import Images
+from dfal.loop import Round, active_learning
+from dfal.networks import features, lenet5, logits, only_dropout_on, predict, vgg8
+from dfal.pool import LabelledData, Pool
+from dfal.strategies import DFAL, Entropy, LeastConfidence, Margin, Random, WithTwins
+from dfal.training import Training, fit
+from dfal.types import DECLINED, UNKNOWN, Attack, DfalError, Oracle, Perturbation, Query, Strategy
+
+__all__ = [
+    "DECLINED",
+    "DFAL",
+    "FGSM",
+    "UNKNOWN",
+    "Attack",
+    "DeepFool",
+    "DfalError",
+    "Entropy",
+    "Images",
+    "LabelledData",
+    "LeastConfidence",
+    "LinearHead",
+    "Margin",
+    "Oracle",
+    "Perturbation",
+    "Pool",
+    "Query",
+    "Random",
+    "Round",
+    "Strategy",
+    "Training",
+    "WithTwins",
+    "active_learning",
+    "features",
+    "fit",
+    "generator",
+    "lenet5",
+    "logits",
+    "only_dropout_on",
+    "predict",
+    "seed_for",
+    "vgg8",
+]

@@ -66,14 +66,19 @@ def cli() -> None:
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="How many seeds: trials of each strategy.")
 @settings(Training)
 @settings(Trial, "device")
-@click.option("--processes", type=click.IntRange(1), help="Trials side by side, one thread each.  [default: the cores; 1 on a GPU]")
+@click.option(
+    "--processes", type=click.IntRange(1), help="Trials side by side, one thread each.  [default: the cores; 1 on a GPU]"
+)
 @click.option(
     "--store", type=click.Path(path_type=Path), help="The SQLite file for everything found.  [default: runs/DATE-TIME/study.db]"
 )
-@click.option("--resume", is_flag=True, help="Go on with the unfinished trials of the store; without --store, of the latest one.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the unfinished trials of the store; without --store, of the latest one."
+)
 @click.pass_context
-def run(
+def run(  # noqa: PLR0917
     context: click.Context,
+    /,
     strategy: tuple[str, ...],
     candidates: str,
     seeds: int,
@@ -138,7 +143,14 @@ def data(fetch: str | None) -> None:
         image = "×".join(map(str, card.image))
         where = card.where()
         table.add_row(
-            card.name, card.about, f"{card.pool:,}", f"{card.test:,}", image, str(where) if where else size, card.origin, card.licence
+            card.name,
+            card.about,
+            f"{card.pool:,}",
+            f"{card.test:,}",
+            image,
+            str(where) if where else size,
+            card.origin,
+            card.licence,
         )
     console.print(table)
     console.print("Any other: a FILE.npz with images (N, height, width[, channels]) as uint8, and labels (N).")
@@ -164,7 +176,9 @@ def _nothing_but(context: click.Context, allowed: set[str]) -> None:
     for name in given:
         if name not in allowed:
             flag = "--" + name.replace("_", "-")
-            raise DfalError(f"--resume takes its settings from the store: leave out {flag}, or leave out --resume for a new run")
+            raise DfalError(
+                f"--resume takes its settings from the store: leave out {flag}, or leave out --resume for a new run"
+            )
 
 
 def _stored_trials(path: Path, context: click.Context) -> list[Trial]:
@@ -234,29 +248,30 @@ def _finish(path: Path, out: Path | None = None) -> None:
 
 
 def _table(study: Study) -> Table:
-    settings, baseline = study.settings, study.baseline
+    settings, baseline, budgets = study.settings, study.baseline, study.budgets(12)
     seeds = max(len(curve.trials) for curve in study.curves)
     table = Table(
         title=f"{settings.dataset}, {settings.model}: test accuracy in %, mean ± standard deviation over {seeds} seeds",
-        caption="annotations: answers bought, the first ones included. labelled data: what was trained on at the end, twins too."
-        "\narea: mean accuracy over the budgets. as random: annotations for the last accuracy of random choice.",
+        caption="annotations: answers bought, the first ones included; labelled data: images trained on at the end, twins too; "
+        "area: mean accuracy over the budgets; to match random: annotations for the last accuracy of random choice",
     )
-    table.add_column("annotations", no_wrap=True)
-    for budget in study.budgets(6):
-        table.add_column(str(budget), justify="right", no_wrap=True)
-    for heading in ("labelled data", "area", "as random"):
-        table.add_column(heading, justify="right")
+    table.add_column("annotations", justify="right")
     for curve in study.curves:
-        at = {budget: place for place, budget in enumerate(curve.annotations.tolist())}
-        cells = [f"{100 * curve.mean[at[b]]:.1f} ± {100 * curve.spread[at[b]]:.1f}" for b in study.budgets(6)]
-        needed = curve.needed(baseline.mean[-1]) if baseline else None
+        table.add_column(curve.name + ("" if curve.finished else "\n(unfinished)"), justify="right")
+    places = [{budget: place for place, budget in enumerate(curve.annotations.tolist())} for curve in study.curves]
+    for budget in budgets:
+        cells = [
+            (100 * curve.mean[at[budget]], 100 * curve.spread[at[budget]])
+            for curve, at in zip(study.curves, places, strict=True)
+        ]
         table.add_row(
-            curve.name + ("" if curve.finished else " (unfinished)"),
-            *cells,
-            f"{curve.labelled_data[-1]:.0f}",
-            f"{100 * curve.area.mean():.2f}",
-            "–" if needed is None else str(needed),
+            str(budget), *(f"{mean:.1f} ± {spread:4.1f}" for mean, spread in cells), end_section=budget == budgets[-1]
         )
+    table.add_row("labelled data", *(f"{curve.labelled_data[-1]:.0f}" for curve in study.curves))
+    table.add_row("area", *(f"{100 * curve.area.mean():.2f}" for curve in study.curves))
+    if baseline:
+        needed = [None if curve is baseline else curve.needed(float(baseline.mean[-1])) for curve in study.curves]
+        table.add_row("to match random", *("–" if one is None else str(one) for one in needed))
     return table
 
 

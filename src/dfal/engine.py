@@ -8,6 +8,7 @@ import pickle
 import platform
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -60,7 +61,9 @@ def environment(trials: Sequence[Trial]) -> dict[str, Any]:
 def _check_data(store: Store, name: str) -> None:
     for past in store.environments():
         if past["data"].get(name, now := datasets.load(name).fingerprint) != now:
-            raise DfalError(f"the data set {name} is not the one that {store.path} began with: bring it back, or name a new store")
+            raise DfalError(
+                f"the data set {name} is not the one that {store.path} began with: bring it back, or name a new store"
+            )
 
 
 Work = list[tuple[Trial, list[Record]]]
@@ -87,31 +90,35 @@ def _beside(work: Work, processes: int) -> Iterator[tuple[Trial, Record]]:
     """Hand the trials to workers, one at a time each. A spawned process shares no thread and no lock with this one."""
     context = get_context("spawn")
     waiting = list(reversed(work))
-    busy: dict[Connection, Trial] = {}
+    busy: dict[Any, Trial] = {}  # by pipe
     workers = []
     try:
         for _ in range(processes):
             ours, theirs = context.Pipe()
             worker = context.Process(target=_worker, args=(theirs,), daemon=True)
-            worker.start()
+            with _deaf_to_interrupts():
+                worker.start()
             theirs.close()
             workers.append(worker)
             busy[ours] = _hand_out(ours, waiting)
         while busy:
+            pipe: Any
             for pipe in wait(list(busy)):
-                trial = busy[pipe]  # type: ignore[index]
+                trial = busy[pipe]
                 try:
-                    message = pickle.loads(pipe.recv_bytes())  # type: ignore[union-attr]
+                    message = pickle.loads(pipe.recv_bytes())
                 except EOFError:
-                    raise DfalError("a worker process died, perhaps for want of memory: go on with --resume, with fewer --processes") from None
+                    raise DfalError(
+                        "a worker process died, perhaps for want of memory: go on with --resume, with fewer --processes"
+                    ) from None
                 if isinstance(message, Exception):
                     raise message
                 if message is not None:
                     yield trial, message
                 elif waiting:
-                    busy[pipe] = _hand_out(pipe, waiting)  # type: ignore[index,arg-type]
+                    busy[pipe] = _hand_out(pipe, waiting)
                 else:
-                    del busy[pipe]  # type: ignore[arg-type]
+                    del busy[pipe]
     finally:
         for worker in workers:
             worker.terminate()
@@ -125,8 +132,19 @@ def _hand_out(pipe: Connection, waiting: Work) -> Trial:
     return trial
 
 
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes started here ignore Ctrl-C: it is for the parent, which ends its workers."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
+
+
 def _worker(pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers.
     torch.set_num_threads(1)
     try:
         while True:
@@ -143,15 +161,16 @@ def _worker(pipe: Connection) -> None:
 
 def _commit() -> str | None:
     """The commit of the checkout that this package runs from, with a + where files differ from it."""
-    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        git = ["git", "-C", str(here)]
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True)
-        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True)
+        git("ls-files", "--error-unmatch", __file__)  # fails where the package lies in somebody else's repository
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return (head + ("+" if changed.stdout else "")) if tracked.returncode == 0 else None
 
 
 def _processor() -> str:

@@ -22,11 +22,8 @@ class Images:
     """
 
     def __init__(self, array: "Tensor | np.ndarray[Any, Any] | Images"):
-        if isinstance(array, Images):
-            array = array.array
-        if isinstance(array, Tensor):
-            array = array.detach().cpu().numpy()
-        array = np.asanyarray(array)
+        raw = array.array if isinstance(array, Images) else array
+        array = raw.detach().cpu().numpy() if isinstance(raw, Tensor) else np.asanyarray(raw)
         if array.ndim < 2 or len(array) == 0:
             raise DfalError(f"images must be an array of shape (N, …) with N ≥ 1, but its shape is {tuple(array.shape)}")
         if array.dtype != np.uint8:
@@ -38,7 +35,7 @@ class Images:
                 if not finite.all():
                     bad = start + int(np.argmin(finite))
                     raise DfalError(f"image {bad} holds NaN or infinite values: repair it or leave it out")
-        self.array = array
+        self.array: np.ndarray[Any, Any] = array
 
     def __len__(self) -> int:
         return len(self.array)

@@ -145,7 +145,9 @@ def logits(model: nn.Module, images: Float[Tensor, "n *image"]) -> Float[Tensor,
         return torch.cat([torch.zeros_like(out), out], dim=1)
     seen = out.detach()
     if len(seen) and bool((seen >= 0).all()) and bool(((seen.sum(1) - 1).abs() < 1e-5).all()):
-        raise DfalError("the network returns probabilities (rows ≥ 0 that sum to 1), but logits are needed: take off its softmax")
+        raise DfalError(
+            "the network returns probabilities (rows ≥ 0 that sum to 1), but logits are needed: take off its softmax"
+        )
     return out
 
 

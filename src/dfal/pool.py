@@ -126,7 +126,9 @@ class Pool:
                 raise DfalError(f"an image {what} is outside the pool: its {len(self.images)} images start at 0")
             known = self.labels[indices] != UNKNOWN
             if known.any():
-                raise DfalError(f"image {int(indices[known][0])} was {what}, but it is not unlabelled: use this round's question")
+                raise DfalError(
+                    f"image {int(indices[known][0])} was {what}, but it is not unlabelled: use this round's question"
+                )
         if torch.isin(guessed, asked).any():
             raise DfalError("an image is both asked about and guessed: a question may do one of them")
 

@@ -1,2 +1,210 @@
+"""A study as one self-contained page: curves, tables, what was asked about, and adversarial twins."""
+
+import base64
+import io
+import itertools
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-def write(store, found, path): return path
+
+import jinja2
+import numpy as np
+import torch
+from jaxtyping import Float
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+from torch import Tensor
+
+from dfal import datasets
+from dfal.datasets import Dataset
+from dfal.results import Curve, Study
+from dfal.store import Record, Store
+from dfal.types import DfalError
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Told apart by colour-blind readers (Okabe & Ito)."""
+GREY = "#7f7f7f"
+"""Random choice, which the others are compared with."""
+SHOWN = 300
+"""Asked images shown for a strategy; the report says how many are left out."""
+TWINS = 6
+"""Twins shown for a strategy."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An image that was asked about, in the words of the page."""
+
+    picture: str
+    label: str
+    seen: str
+    index: int
+    round: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Twin:
+    """An image, its perturbation and its twin, in the words of the page."""
+
+    image: str
+    perturbation: str
+    twin: str
+    label: str
+    seen: str
+    twin_seen: str
+    distance: float
+    magnified: float
+    annotations: int
+
+
+def write(store: Store, studies: Sequence[Study], path: Path) -> Path:
+    """Write the page of a store; an older page is replaced when the new one is whole.
+
+    Raises:
+        DfalError: where the page cannot be written.
+    """
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("dfal"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}"}
+    page = environment.get_template("report.html").render(
+        sections=[_section(study) for study in studies], runs=store.environments(), store=store.path.name
+    )
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".html", delete=False, encoding="utf-8") as file:
+            file.write(page)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(file.name).chmod(0o666 & ~umask)  # a temporary file is its owner's alone; a report is as readable as any file
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise DfalError(f"the report {path} cannot be written ({error.strerror}): name another with --out") from None
+    return path
+
+
+def _section(study: Study) -> dict[str, object]:
+    """What the template says of one study."""
+    data: Dataset | None
+    try:
+        data, missing = datasets.load(study.settings.dataset), ""
+    except DfalError as error:
+        data, missing = None, str(error)
+    budgets = study.budgets(8)
+    baseline = study.baseline
+    rows = []
+    for curve, colour in zip(study.curves, _colours(study), strict=True):
+        at = {budget: place for place, budget in enumerate(curve.annotations.tolist())}
+        costs = [
+            sum(record.costs.get(name, 0) for name in ("fit", "select")) for records in curve.records for record in records
+        ]
+        gain = curve.area - baseline.area if baseline and baseline is not curve and _paired(curve, baseline) else None
+        rows.append(
+            {
+                "curve": curve,
+                "colour": colour,
+                "cells": [(float(curve.mean[at[budget]]), float(curve.spread[at[budget]])) for budget in budgets],
+                "needed": curve.needed(float(baseline.mean[-1])) if baseline and baseline is not curve else None,
+                "gain": None if gain is None else (float(gain.mean()), float(gain.std(ddof=1)) if len(gain) > 1 else 0.0),
+                "seconds": sum(costs) / len(curve.trials),
+                "asked": _asked(curve, data) if data else [],
+                "questions": sum(len(record.answers) for record in curve.records[0]),
+                "twins": _twins(curve, data) if data else [],
+            }
+        )
+    return {"study": study, "budgets": budgets, "rows": rows, "figure": Markup(_figure(study)), "missing": missing}  # noqa: S704
+
+
+def _paired(one: Curve, other: Curve) -> bool:
+    seeds = [[trial.seed for trial in curve.trials] for curve in (one, other)]
+    return seeds[0] == seeds[1] and np.array_equal(one.annotations, other.annotations)
+
+
+def _colours(study: Study) -> list[str]:
+    colours = itertools.cycle(COLOURS)
+    return [GREY if curve is study.baseline else next(colours) for curve in study.curves]
+
+
+def _figure(study: Study) -> str:
+    """The learning curves as SVG: means as lines, one standard deviation over the seeds as bands."""
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dfal", "font.family": "sans-serif", "font.size": 10}):
+        figure = Figure(figsize=(8.6, 4.6), layout="constrained")
+        axes = figure.add_subplot()
+        for curve, colour in zip(study.curves, _colours(study), strict=True):
+            x, mean, spread = curve.annotations, 100 * curve.mean, 100 * curve.spread
+            axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(
+                x, mean, color=colour, linewidth=2, marker="o" if len(x) <= 30 else None, markersize=3.5, label=curve.name
+            )
+        axes.set_xlabel("annotations (answers bought)")
+        axes.set_ylabel("test accuracy, %")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(color="#e4e4e4", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.02)
+        axes.legend(loc="lower right", frameon=False)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    svg = file.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _asked(curve: Curve, data: Dataset) -> list[Asked]:
+    """What the first seed asked about, in order."""
+    asked: list[Asked] = []
+    for record in curve.records[0]:
+        images = data.images.take(record.query.indices)
+        rows = zip(images, record.answers, record.seen, record.query.indices, record.query.scores, strict=True)
+        asked += [
+            Asked(_png(image), _name(data, label), _name(data, seen), int(index), record.round, float(score))
+            for image, label, seen, index, score in rows
+        ]
+        if len(asked) >= SHOWN:
+            break
+    return asked[:SHOWN]
+
+
+def _twins(curve: Curve, data: Dataset) -> list[Twin]:
+    """The farthest twin of some rounds of the first seed, spread over the whole trial."""
+    records = [record for record in curve.records[0] if record.query.twins is not None and len(record.query.twins)]
+    places = np.linspace(0, len(records) - 1, min(TWINS, len(records))).round().astype(int)
+    return [_twin(records[place], data) for place in places]
+
+
+def _twin(record: Record, data: Dataset) -> Twin:
+    query = record.query
+    if query.twins is None or query.twinned is None:
+        raise ValueError("a record without twins")
+    index = query.twinned[-1]
+    at = int((query.indices == index).nonzero()[0])
+    image, twin = data.images.take(index[None])[0], query.twins[-1]
+    r = twin - image
+    magnified = 0.5 / max(float(r.abs().max()), 1e-12)
+    return Twin(
+        _png(image),
+        _png(0.5 + magnified * r),
+        _png(twin),
+        _name(data, record.answers[at]),
+        _name(data, record.seen[at]),
+        _name(data, record.twins_seen[-1]),
+        float(torch.linalg.vector_norm(r)),
+        magnified,
+        int(record.measurements["annotations"]),
+    )
+
+
+def _name(data: Dataset, label: Tensor) -> str:
+    return data.classes[int(label)]
+
+
+def _png(image: Float[Tensor, "c h w"]) -> str:
+    """An image in [0, 1] as the address of a PNG inside the page: grey or colour; values outside are cut off."""
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    picture = Image.fromarray(pixels.transpose(1, 2, 0)) if len(pixels) == 3 else Image.fromarray(pixels[0])
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -37,7 +37,7 @@ class Curve:
     @property
     def mean(self) -> Float64[np.ndarray, "b"]:
         """Over the seeds."""
-        return self.accuracy.mean(0)
+        return np.asarray(self.accuracy.mean(0))
 
     @property
     def spread(self) -> Float64[np.ndarray, "b"]:
@@ -90,7 +90,9 @@ def studies(store: Store) -> list[Study]:
             group.setdefault(name_of(trial.strategy), []).append((trial, records))
     order = {name: place for place, name in enumerate(NAMED)}
     return [
-        Study(settings, tuple(_curve(name, group[name]) for name in sorted(group, key=lambda name: order.get(name, len(order)))))
+        Study(
+            settings, tuple(_curve(name, group[name]) for name in sorted(group, key=lambda name: order.get(name, len(order))))
+        )
         for settings, group in groups.items()
     ]
 

@@ -115,7 +115,9 @@ class Store:
         except filelock.Timeout:
             raise DfalError(f"another process writes to {self.path}: wait for it, or name another store") from None
         except OSError as error:
-            raise DfalError(f"the store {self.path} cannot be written ({error.strerror}): name a file in a folder of yours") from None
+            raise DfalError(
+                f"the store {self.path} cannot be written ({error.strerror}): name a file in a folder of yours"
+            ) from None
 
     def _release(self) -> None:
         if self._lock.is_locked:
@@ -150,7 +152,9 @@ class Store:
                             )
                     db.execute(f"PRAGMA user_version = {VERSION}")
             elif version != VERSION:
-                raise DfalError(f"{self.path} is a store of version {version}, but this dfal reads version {VERSION}: update dfal")
+                raise DfalError(
+                    f"{self.path} is a store of version {version}, but this dfal reads version {VERSION}: update dfal"
+                )
         except BaseException:
             db.close()
             raise
@@ -179,7 +183,9 @@ class Store:
         asked = query.indices.tolist()
         with self._explained(), _transaction(self._db) as db:
             questions = zip(asked, query.scores.tolist(), record.seen.tolist(), strict=True)
-            db.executemany("INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?)", [(*key, i, *row) for i, row in enumerate(questions)])
+            db.executemany(
+                "INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?)", [(*key, i, *row) for i, row in enumerate(questions)]
+            )
             answers = zip(asked, record.answers.tolist(), strict=True)
             db.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", [(*key, i, *row) for i, row in enumerate(answers)])
             if query.twins is not None and query.twinned is not None:
@@ -188,7 +194,9 @@ class Store:
             if query.guessed is not None and query.guesses is not None:
                 guesses = zip(query.guessed.tolist(), query.guesses.tolist(), strict=True)
                 db.executemany("INSERT INTO guesses VALUES (?, ?, ?, ?, ?)", [(*key, i, *row) for i, row in enumerate(guesses)])
-            db.executemany("INSERT INTO measurements VALUES (?, ?, ?, ?)", [(*key, *row) for row in record.measurements.items()])
+            db.executemany(
+                "INSERT INTO measurements VALUES (?, ?, ?, ?)", [(*key, *row) for row in record.measurements.items()]
+            )
             db.executemany("INSERT INTO costs VALUES (?, ?, ?, ?)", [(*key, *row) for row in record.costs.items()])
 
     def trials(self) -> dict[str, str]:
@@ -234,8 +242,8 @@ class Store:
 
     def contents(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of every table but those that hold clocks and machines, in order: what a resumed study must equal."""
-        return {table: self._rows(f"SELECT * FROM {table} ORDER BY 1, 2, 3" if table != "trials" else "SELECT * FROM trials ORDER BY 1")
-                for table in TABLES if table not in CLOCKED}  # fmt: skip
+        kept = [table for table in TABLES if table not in CLOCKED]
+        return {table: self._rows(f"SELECT * FROM {table}") for table in kept}  # tables without row ids come in key order
 
     def _by_round(self, sql: str, trial: str) -> dict[int, list[tuple[Any, ...]]]:
         rounds: dict[int, list[tuple[Any, ...]]] = {}
@@ -254,12 +262,13 @@ class Store:
             yield
         except (sqlite3.Error, OSError) as error:
             reasons = {
-                "SQLITE_FULL": "is on a full disk: free some space; everything up to the last finished round is safe, and --resume goes on",
+                "SQLITE_FULL": "is on a full disk: free some space and go on with --resume; every finished round is safe",
                 "SQLITE_NOTADB": "is no dfal store: name another file",
                 "SQLITE_CORRUPT": "is damaged: restore a copy, or start a new one",
             }
-            name = getattr(error, "sqlite_errorname", "")
-            reason = reasons.get(name, f"cannot be used ({getattr(error, 'strerror', None) or error}): name a file that can be written")
+            what = getattr(error, "strerror", None) or error
+            otherwise = f"cannot be used ({what}): name a file that can be written"
+            reason = reasons.get(getattr(error, "sqlite_errorname", ""), otherwise)
             raise DfalError(f"the store {self.path} {reason}") from error
 
 

@@ -20,7 +20,9 @@ class Training:
     learning_rate: float = setting(1e-3, "step size of Adam")
     training_batch: int = setting(32, "images a training step")
     epochs: int = setting(100, "passes over the labelled data, at most")
-    holdout: float = setting(0.0, "fraction of the annotated images held out, with their twins, for early stopping; 0: no early stopping")
+    holdout: float = setting(
+        0.0, "fraction of the annotated images held out, with their twins, for early stopping; 0: no early stopping"
+    )
     patience: int = setting(5, "with a hold-out, stop after so many epochs without a lower validation loss")
     restarts: int = setting(1, "trainings a round, of which the one with the lowest validation loss is kept")
 

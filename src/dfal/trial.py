@@ -24,6 +24,7 @@ from dfal.strategies import DFAL
 from dfal.training import Training, fit
 from dfal.types import DfalError, Strategy, setting
 
+
 @dataclass(frozen=True)
 class Trial:
     """One run of one strategy with one seed: everything that decides its result, on one machine with one thread.
@@ -75,7 +76,9 @@ class Trial:
         """Raise unless the trial can run on these data: budget, device, and what the network returns."""
         pool = len(data.images)
         if self.annotations > pool:
-            raise DfalError(f"annotations = {self.annotations} is more than the {pool} images of the pool: ask for at most {pool}")
+            raise DfalError(
+                f"annotations = {self.annotations} is more than the {pool} images of the pool: ask for at most {pool}"
+            )
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
@@ -122,8 +125,8 @@ class Trial:
         )
         look = clock.timed("measure", lambda now: self._look(data, now))
         for now in rounds:
-            record: Record = look(now)
-            yield dataclasses.replace(record, costs=clock.lap())
+            seen: Record = look(now)
+            yield dataclasses.replace(seen, costs=clock.lap())
 
     def _network(self, data: Dataset) -> nn.Module:
         return build(self.model, data.images.shape, len(data.classes))
@@ -184,10 +187,10 @@ class _Clock:
         return spent
 
 
-_KINDS = {
+_KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (Trial, Training, *(getattr(module, name) for module in (attacks, strategies) for name in module.__all__))
-    if dataclasses.is_dataclass(kind)
+    if isinstance(kind, type)
 }
 
 

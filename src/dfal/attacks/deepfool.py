@@ -86,7 +86,7 @@ class DeepFool:
         return Perturbation(self._moved(x0, r), distance.where(fooled, torch.inf), fooled)
 
     def _moved(self, x0: Tensor, r: Tensor, overshoot: float | None = None) -> Tensor:
-        """x + (1 + η) r, clipped where asked for."""
+        """The image moved to x + (1 + η) r, clipped where asked for."""
         x = x0 + (1 + (self.overshoot if overshoot is None else overshoot)) * r
         return x.clamp(*self.clip) if self.clip else x
 

@@ -18,11 +18,12 @@ def check_norm(p: float) -> None:
 
 def norm(r: Float[Tensor, "n *shape"], p: float) -> Float[Tensor, "n"]:
     """‖r‖_p of each row."""
-    return torch.linalg.vector_norm(r.flatten(1), ord=p, dim=1)
+    length: Tensor = torch.linalg.vector_norm(r.flatten(1), ord=p, dim=1)
+    return length
 
 
 def dual(p: float) -> float:
-    """q with 1/p + 1/q = 1: |⟨w, r⟩| ≤ ‖w‖_q ‖r‖_p, with equality for the shortest step."""
+    """The q with 1/p + 1/q = 1: |⟨w, r⟩| ≤ ‖w‖_q ‖r‖_p, with equality for the shortest step."""
     return torch.inf if p == 1 else 1.0 if p == torch.inf else p / (p - 1)
 
 

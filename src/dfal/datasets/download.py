@@ -37,7 +37,7 @@ def verify(content: bytes | memoryview, sha256: str, path: Path) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise DfalError(
-            f"{path} is damaged or is another file (its SHA-256 begins with {found[:12]}, not {sha256[:12]}): delete it and try again"
+            f"{path} is damaged or another file: its SHA-256 begins with {found[:12]}, not {sha256[:12]}; delete it and try again"
         )
 
 
@@ -55,7 +55,7 @@ def fetch(name: str, file: str, mirrors: list[str], sha256: str) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DfalError(f"the cache folder {target.parent} cannot be made ({error.strerror}): name another with DFAL_DATA") from None
+        raise DfalError(f"the cache folder {target.parent} cannot be made ({error.strerror}): make it writable") from None
     part = target.with_suffix(".part")
     errors = []
     for mirror in mirrors:
@@ -87,7 +87,13 @@ def _transfer(address: str, part: Path) -> None:
         resumed = response.status == 206
         missing = response.headers["Content-Length"]
         total = None if missing is None else int(missing) + (have if resumed else 0)
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns) as progress, part.open("ab" if resumed else "wb") as file:
             task = progress.add_task(address.rsplit("/", 1)[1], total=total, completed=have if resumed else 0)
             while block := response.read(1 << 16):

@@ -40,9 +40,7 @@ def load() -> Dataset:
     verify(rows.data, SHA256, path)
     images, labels = rows[:, :-1].reshape(-1, 1, 28, 28), torch.from_numpy(rows[:, -1].astype(np.int64))
     pool, test = stratified_split(labels, test=0.2, seed=SPLIT_SEED)
-    return Dataset(
-        Images(images[pool.numpy()]), labels[pool], Images(images[test.numpy()]), labels[test], tuple("0123456789")
-    )
+    return Dataset(Images(images[pool.numpy()]), labels[pool], Images(images[test.numpy()]), labels[test], tuple("0123456789"))
 
 
 CARD = Card(
