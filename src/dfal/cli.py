@@ -63,7 +63,7 @@ def cli() -> None:
     show_default=True,
     help="K: images of the unlabelled pool that a strategy looks at in a round, drawn at random, the same for all; or 'all'.",
 )
-@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="How many seeds: trials of each strategy.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="How many seeds: trials of each strategy.")
 @settings(Training)
 @settings(Trial, "device")
 @click.option(
@@ -251,7 +251,8 @@ def _table(study: Study) -> Table:
     settings, baseline, budgets = study.settings, study.baseline, study.budgets(12)
     seeds = max(len(curve.trials) for curve in study.curves)
     table = Table(
-        title=f"{settings.dataset}, {settings.model}: test accuracy in %, mean ± standard deviation over {seeds} seeds",
+        title=f"{settings.dataset}, {settings.model}: test accuracy in %, "
+        + (f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"),
         caption="annotations: answers bought, the first ones included; labelled data: images trained on at the end, twins too; "
         "area: mean accuracy over the budgets; to match random: annotations for the last accuracy of random choice",
     )
@@ -260,13 +261,12 @@ def _table(study: Study) -> Table:
         table.add_column(curve.name + ("" if curve.finished else "\n(unfinished)"), justify="right")
     places = [{budget: place for place, budget in enumerate(curve.annotations.tolist())} for curve in study.curves]
     for budget in budgets:
-        cells = [
+        points = [
             (100 * curve.mean[at[budget]], 100 * curve.spread[at[budget]])
             for curve, at in zip(study.curves, places, strict=True)
         ]
-        table.add_row(
-            str(budget), *(f"{mean:.1f} ± {spread:4.1f}" for mean, spread in cells), end_section=budget == budgets[-1]
-        )
+        cells = [f"{mean:.1f} ± {spread:4.1f}" if seeds > 1 else f"{mean:.1f}" for mean, spread in points]
+        table.add_row(str(budget), *cells, end_section=budget == budgets[-1])
     table.add_row("labelled data", *(f"{curve.labelled_data[-1]:.0f}" for curve in study.curves))
     table.add_row("area", *(f"{100 * curve.area.mean():.2f}" for curve in study.curves))
     if baseline:

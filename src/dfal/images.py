@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dfal.types import DfalError
@@ -21,7 +22,7 @@ class Images:
         DfalError: for an array without images, of another kind of number, or with NaN or infinite values.
     """
 
-    def __init__(self, array: "Tensor | np.ndarray[Any, Any] | Images"):
+    def __init__(self, array: "Tensor | NDArray[Any] | Images"):
         raw = array.array if isinstance(array, Images) else array
         array = raw.detach().cpu().numpy() if isinstance(raw, Tensor) else np.asanyarray(raw)
         if array.ndim < 2 or len(array) == 0:
@@ -35,7 +36,10 @@ class Images:
                 if not finite.all():
                     bad = start + int(np.argmin(finite))
                     raise DfalError(f"image {bad} holds NaN or infinite values: repair it or leave it out")
-        self.array: np.ndarray[Any, Any] = array
+        self.array: NDArray[Any] = array
+
+    def __repr__(self) -> str:
+        return f"Images({len(self)} × {self.shape}, {self.array.dtype})"
 
     def __len__(self) -> int:
         return len(self.array)

@@ -15,7 +15,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from dfal.types import DfalError, unknown
 
 
-def lenet5(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Module:
+def lenet5(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Sequential:
     """The paper's LeNet5, returning logits.
 
     Args:
@@ -36,7 +36,7 @@ def lenet5(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.M
     )
 
 
-def vgg8(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Module:
+def vgg8(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Sequential:
     """The paper's VGG8, returning logits.
 
     Args:
@@ -75,7 +75,7 @@ def build(name: str, image: tuple[int, ...], classes: int) -> nn.Module:
     return model
 
 
-def _glorot(model: nn.Module) -> nn.Module:
+def _glorot(model: nn.Sequential) -> nn.Sequential:
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

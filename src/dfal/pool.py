@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dfal.images import Images
@@ -47,7 +47,7 @@ class Pool:
     round: int = 0
 
     @classmethod
-    def new(cls, images: "Images | Tensor | np.ndarray[Any, Any]", known: Mapping[int, int]) -> "Pool":
+    def new(cls, images: Images | Tensor | NDArray[Any], known: Mapping[int, int]) -> "Pool":
         """A pool before its first question.
 
         Args:
@@ -98,7 +98,7 @@ class Pool:
         source = torch.cat([self.labelled, self.twinned, self.guessed])
         return LabelledData(images, labels.to(device), source)
 
-    def learn(self, query: Query, answers: "Sequence[int] | Tensor | np.ndarray[Any, Any]") -> "Pool":
+    def learn(self, query: Query, answers: Sequence[int] | Tensor | NDArray[Any]) -> "Pool":
         """L ← L ∪ {(x, y), (x + r, y)}: the pool of the next round.
 
         Args:

@@ -1,10 +1,9 @@
 """A study as one self-contained page: curves, tables, what was asked about, and adversarial twins."""
 
 import base64
+import contextlib
 import io
 import itertools
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,14 +73,13 @@ def write(store: Store, studies: Sequence[Study], path: Path) -> Path:
     page = environment.get_template("report.html").render(
         sections=[_section(study) for study in studies], runs=store.environments(), store=store.path.name
     )
+    part = path.with_name(f"{path.name}.part")
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".html", delete=False, encoding="utf-8") as file:
-            file.write(page)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(file.name).chmod(0o666 & ~umask)  # a temporary file is its owner's alone; a report is as readable as any file
-        Path(file.name).replace(path)
+        part.write_text(page, encoding="utf-8")
+        part.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise DfalError(f"the report {path} cannot be written ({error.strerror}): name another with --out") from None
     return path
 

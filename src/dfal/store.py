@@ -8,7 +8,7 @@ the table `runs`, which hold clocks and machines, is a function of the trial: tw
 import io
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -290,5 +290,5 @@ def _npy(image: Tensor) -> bytes:
     return file.getvalue()
 
 
-def _integers(values: "Iterator[int] | Sequence[int]") -> Int64[Tensor, "n"]:
+def _integers(values: Iterable[int]) -> Int64[Tensor, "n"]:
     return torch.tensor(list(values), dtype=torch.int64)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,10 @@ class Training:
             raise DfalError(f"holdout = {self.holdout} is no fraction: give 0 ≤ holdout < 1")
 
 
-def fit(make: Callable[[], nn.Module], data: LabelledData, settings: Training, seed: int) -> nn.Module:
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def fit(make: Callable[[], Network], data: LabelledData, settings: Training, seed: int) -> Network:
     """The best of `settings.restarts` networks trained on the labelled data.
 
     Args:
@@ -65,7 +69,7 @@ def _rows(data: LabelledData, which: Tensor) -> LabelledData:
     return LabelledData(data.images[on], data.labels[on], data.source[which])
 
 
-def _train(model: nn.Module, data: LabelledData, validation: LabelledData, settings: Training) -> tuple[nn.Module, float]:
+def _train(model: Network, data: LabelledData, validation: LabelledData, settings: Training) -> tuple[Network, float]:
     """The trained network and the loss by which restarts are compared: on the hold-out, or on the data where there is none."""
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     best_loss, best_weights, waited = torch.inf, None, 0

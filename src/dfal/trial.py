@@ -36,7 +36,7 @@ class Trial:
     dataset: str = setting("mnist-5k", "data set: a name that `dfal data` lists, or a FILE.npz with images and labels")
     model: str = setting("lenet5", "network: lenet5, vgg8, or package.module:function that returns an nn.Module of logits")
     strategy: Strategy = DFAL()
-    annotations: int = setting(150, "N: images labelled in all, the first ones included")
+    annotations: int = setting(100, "N: images labelled in all, the first ones included")
     batch: int = setting(10, "n_query: images asked about in a round")
     first: int = setting(10, "images labelled before the first round, drawn at random")
     seed: int = 0

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -77,18 +77,21 @@ class Query:
         return cls(torch.empty(0, dtype=torch.int64), torch.empty(0))
 
 
+@runtime_checkable
 class Attack(Protocol):
     """Finds for each image a nearby one that the network takes for another class."""
 
     def __call__(self, model: nn.Module, images: Float[Tensor, "n *image"]) -> Perturbation: ...
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """Chooses at most k distinct images of `pool.unlabelled` to ask about: all that are left where there are fewer."""
 
     def __call__(self, model: nn.Module, pool: "Pool", k: int, rng: torch.Generator) -> Query: ...
 
 
+@runtime_checkable
 class Oracle(Protocol):
     """Answers: one class (0, 1, …) or DECLINED for each index of the data set, in the order asked."""
 

@@ -18,7 +18,13 @@ def check_norm(p: float) -> None:
 
 def norm(r: Float[Tensor, "n *shape"], p: float) -> Float[Tensor, "n"]:
     """‖r‖_p of each row."""
-    length: Tensor = torch.linalg.vector_norm(r.flatten(1), ord=p, dim=1)
+    flat = r.flatten(1)
+    if p in {1, 2, torch.inf}:
+        length: Tensor = torch.linalg.vector_norm(flat, ord=p, dim=1)
+        return length
+    # |r|^p under- or overflows for large p, so r is scaled to a largest entry of 1 first.
+    largest = torch.linalg.vector_norm(flat, ord=torch.inf, dim=1).clamp(min=torch.finfo(flat.dtype).tiny)
+    length = largest * torch.linalg.vector_norm(flat / largest.unsqueeze(1), ord=p, dim=1)
     return length
 
 
@@ -86,7 +92,7 @@ class LinearHead:
             raise DfalError("the network does not end in its last linear layer, so there is no closed form: use DeepFool")
         k = f.argmax(1)
         w = weight - weight[k].unsqueeze(1)  # n × classes × d
-        distances = (f - f.gather(1, k.unsqueeze(1))).abs() / torch.linalg.vector_norm(w, ord=dual(self.p), dim=2)
+        distances = (f - f.gather(1, k.unsqueeze(1))).abs() / norm(w.flatten(0, 1), dual(self.p)).view_as(f)
         distance, nearest = distances.nan_to_num(torch.inf, torch.inf).scatter(1, k.unsqueeze(1), torch.inf).min(1)
         reached = distance.isfinite()
         r = step(distance.where(reached, 0), w[torch.arange(len(x)), nearest].where(reached.unsqueeze(1), 1), self.p)

@@ -37,7 +37,7 @@ def verify(content: bytes | memoryview, sha256: str, path: Path) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise DfalError(
-            f"{path} is damaged or another file: its SHA-256 begins with {found[:12]}, not {sha256[:12]}; delete it and try again"
+            f"{path} is damaged or another file: SHA-256 begins with {found[:12]}, not {sha256[:12]}; delete it and try again"
         )
 
 

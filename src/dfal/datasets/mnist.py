@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dfal.datasets.card import Card, Dataset
 from dfal.datasets.download import fetch, find, verify
@@ -44,7 +45,7 @@ def load() -> Dataset:
     )
 
 
-def _idx(path: Path, sha256: str) -> "np.ndarray[Any, Any]":
+def _idx(path: Path, sha256: str) -> NDArray[Any]:
     """An IDX file of bytes: two zero bytes, the type 8, the number of dimensions, each as a big-endian int32, the data."""
     try:
         packed = path.suffix == ".gz"

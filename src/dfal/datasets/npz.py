@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dfal.datasets.card import Dataset, stratified_split
@@ -46,13 +47,13 @@ def load(path: Path) -> Dataset:
     return Dataset(_channels_first(images, path), labels, _channels_first(test_images, path), test_labels, classes)
 
 
-def _labels(labels: "np.ndarray[Any, Any]", images: "np.ndarray[Any, Any]", path: Path) -> Tensor:
+def _labels(labels: NDArray[Any], images: NDArray[Any], path: Path) -> Tensor:
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or labels.size == 0 or labels.min() < 0:
         raise DfalError(f"{path} must have one label, a whole number from 0, for each of its {len(images)} images")
     return torch.from_numpy(labels.astype(np.int64))
 
 
-def _channels_first(images: "np.ndarray[Any, Any]", path: Path) -> Images:
+def _channels_first(images: NDArray[Any], path: Path) -> Images:
     if images.ndim == 3:
         return Images(images[:, None])
     if images.ndim == 4 and images.shape[3] in (1, 3):

@@ -1,0 +1,86 @@
+"""What benchmarks share: sides timed in turns, what the figures were taken on, and a JSON file of them."""
+
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any, Generic, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Measured(Generic[T]):
+    """Seconds of each round, and what the last one returned."""
+
+    seconds: list[float]
+    result: T
+
+    def figures(self, items: int) -> dict[str, Any]:
+        middle = median(self.seconds)
+        return {
+            "seconds": [round(s, 4) for s in self.seconds],
+            "median": round(middle, 4),
+            "min": round(min(self.seconds), 4),
+            "max": round(max(self.seconds), 4),
+            "per_second": round(items / middle, 1),
+        }
+
+
+def interleaved(sides: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, Measured[T]]:
+    """Every side once a round, so that a slow spell of the machine meets them all; each round starts with another side."""
+    names = list(sides)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    results: dict[str, T] = {}
+    for turn in range(repeats):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            start = perf_counter()
+            results[name] = sides[name]()
+            seconds[name].append(perf_counter() - start)
+    return {name: Measured(seconds[name], results[name]) for name in names}
+
+
+def ratio(slower: Measured[T], faster: Measured[T]) -> float:
+    """How many times as long: the median of the ratios within a round."""
+    return median(a / b for a, b in zip(slower.seconds, faster.seconds, strict=True))
+
+
+def taken_on(packages: Iterable[str]) -> dict[str, Any]:
+    """The machine, versions, threads and command that figures belong to."""
+    return {
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},
+    }
+
+
+def write(path: Path, figures: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # dfal may be run from its source tree
+        return "not installed as a package"

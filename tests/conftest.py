@@ -1,0 +1,33 @@
+"""Shapes and types are checked at run time under pytest only, and every test is given the same small networks."""
+
+from jaxtyping import install_import_hook
+
+install_import_hook("dfal", "checked.checked")
+
+import pytest  # noqa: E402  the hook must be there before dfal is imported
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+import dfal  # noqa: E402
+from dfal.datasets import Dataset, load  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """5,000 real digits, which every machine has."""
+    return load("mnist-5k")
+
+
+@pytest.fixture(scope="session")
+def trained(digits: Dataset) -> nn.Sequential:
+    """LeNet5 that has seen 200 digits."""
+    pool = dfal.Pool.new(digits.images, {i: int(digits.labels[i]) for i in range(0, 4000, 20)})
+    return dfal.fit(dfal.lenet5, pool.labelled_data(), dfal.Training(epochs=30), seed=0)
+
+
+@pytest.fixture(scope="session")
+def some_digits(digits: Dataset) -> Tensor:
+    """48 digits that `trained` has not seen, of all classes."""
+    return digits.images.take(torch.arange(1, 4000, 83)[:48])

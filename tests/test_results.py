@@ -1,0 +1,88 @@
+"""From records to curves: the numbers by hand."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import dfal
+from dfal.results import studies
+from dfal.store import Record, Store
+from dfal.trial import Trial
+
+CURVES: dict[dfal.Strategy, list[list[float]]] = {
+    dfal.DFAL(): [[0.2, 0.6, 0.9], [0.4, 0.8, 1.0]],
+    dfal.Random(): [[0.2, 0.4, 0.7], [0.4, 0.6, 0.7]],
+}
+
+
+def record(place: int, accuracy: float, twins: bool, last: bool) -> Record:
+    asked = torch.arange(0 if last else 10) + 10 * place
+    annotations = 10 + 10 * place
+    measured = {"annotations": annotations, "labelled_data": annotations + 10 * place * twins, "accuracy": accuracy}
+    query = dfal.Query(asked, torch.zeros(len(asked)))
+    return Record(place, query, asked % 10, asked % 10, torch.empty(0, dtype=torch.int64), measured)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Two strategies, two seeds, three rounds."""
+    store = Store(tmp_path / "s.db", write=True)
+    for strategy, seeds in CURVES.items():
+        for seed, accuracies in enumerate(seeds):
+            trial = Trial(annotations=30, strategy=strategy, seed=seed)
+            store.add_run({trial.id: trial.to_json()}, {"data": {}})
+            for place, accuracy in enumerate(accuracies):
+                store.add(trial.id, record(place, accuracy, strategy == dfal.DFAL(), place == 2))
+    return store
+
+
+def test_curves(store: Store) -> None:
+    (study,) = studies(store)
+    ours, random = study.curves
+    assert (ours.name, random.name) == ("dfal", "random")
+    assert study.baseline is random
+    assert ours.finished
+    np.testing.assert_array_equal(ours.annotations, [10, 20, 30])
+    np.testing.assert_allclose(ours.labelled_data, [10, 30, 50])
+    np.testing.assert_allclose(random.labelled_data, [10, 20, 30])
+    np.testing.assert_allclose(ours.mean, [0.3, 0.7, 0.95])
+    np.testing.assert_allclose(ours.spread, np.array([0.2, 0.2, 0.1]) / np.sqrt(2))
+    np.testing.assert_allclose(ours.area, [(0.4 + 0.75) / 2, (0.6 + 0.9) / 2])
+    assert ours.needed(random.mean[-1]) == 20
+    assert ours.needed(0.99) is None
+    assert study.budgets(2) == [10, 30]
+    assert study.budgets(10) == [10, 20, 30]
+
+
+def test_an_unfinished_seed_shortens_its_curve_and_says_so(store: Store) -> None:
+    trial = Trial(annotations=30, strategy=dfal.DFAL(), seed=2)
+    store.add_run({trial.id: trial.to_json()}, {"data": {}})
+    store.add(trial.id, record(0, 0.6, True, last=False))
+    (study,) = studies(store)
+    ours, random = study.curves
+    assert not ours.finished
+    assert random.finished
+    np.testing.assert_allclose(ours.accuracy, [[0.2], [0.4], [0.6]])
+    assert study.budgets(10) == [10]
+
+
+def test_other_settings_are_another_study(store: Store) -> None:
+    trial = dataclasses.replace(Trial(annotations=30), batch=5)
+    store.add_run({trial.id: trial.to_json()}, {"data": {}})
+    assert len(studies(store)) == 1, "a trial without a round is not shown"
+    store.add(trial.id, record(0, 0.6, True, last=False))
+    assert [study.settings.batch for study in studies(store)] == [10, 5]
+    assert studies(store)[1].baseline is None
+
+
+def test_one_seed_has_no_spread(tmp_path: Path) -> None:
+    with Store(tmp_path / "one.db", write=True) as store:
+        trial = Trial(annotations=10, strategy=dfal.Random())
+        store.add_run({trial.id: trial.to_json()}, {"data": {}})
+        store.add(trial.id, record(0, 0.6, False, last=True))
+        (curve,) = studies(store)[0].curves
+    assert curve.spread.tolist() == [0]
+    assert curve.area.tolist() == [0.6]

@@ -1,0 +1,178 @@
+"""A trial is its configuration: text and back, pairs by seed, resumed anywhere."""
+
+import dataclasses
+import itertools
+import json
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dfal
+from dfal.datasets import Dataset
+from dfal.store import Record
+from dfal.strategies import NAMED
+from dfal.trial import Trial
+
+QUICK = Trial(annotations=40, batch=10, training=dfal.Training(epochs=3), strategy=dfal.DFAL(candidates=30))
+
+
+def lines(records: list[Record]) -> list[tuple[object, ...]]:
+    """Everything in the records but the clocks, comparable to the bit."""
+    return [
+        (
+            record.round,
+            record.query.indices.tolist(),
+            record.query.scores.tolist(),
+            None if record.query.twins is None else record.query.twins.numpy().tobytes(),
+            record.answers.tolist(),
+            record.seen.tolist(),
+            record.twins_seen.tolist(),
+            dict(record.measurements),
+        )
+        for record in records
+    ]
+
+
+def softmax_network(image: tuple[int, int, int], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, classes), nn.Softmax(1))
+
+
+def three_class_network(image: tuple[int, int, int], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 3))
+
+
+def colour_network(image: tuple[int, int, int], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 1, 3), nn.Flatten(), nn.Linear(26 * 26, classes))
+
+
+def plain_network(image: tuple[int, int, int], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, classes))
+
+
+@pytest.mark.parametrize(
+    "strategy", [*NAMED.values(), dfal.WithTwins(dfal.Margin(), dfal.DeepFool(p=torch.inf, clip=(0, 1)))], ids=repr
+)
+def test_text_and_back(strategy: dfal.Strategy) -> None:
+    trial = dataclasses.replace(QUICK, strategy=strategy, seed=3)
+    again = Trial.from_json(trial.to_json())
+    assert again == trial
+    assert again.id == trial.id
+    assert json.loads(trial.to_json())
+
+
+def test_the_id_depends_on_every_setting() -> None:
+    others = [
+        dataclasses.replace(QUICK, seed=1),
+        dataclasses.replace(QUICK, strategy=dfal.DFAL(candidates=31)),
+        dataclasses.replace(QUICK, strategy=dfal.DFAL(candidates=30, attack=dfal.DeepFool(overshoot=0.01))),
+        dataclasses.replace(QUICK, training=dfal.Training(epochs=4)),
+    ]
+    assert len({trial.id for trial in [QUICK, *others]}) == 5
+
+
+def test_the_id_of_a_configuration_never_changes() -> None:
+    assert Trial().id == "88ca169baebfa49a"
+
+
+def test_a_store_cannot_name_classes_that_are_not_ours() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Mine:
+        def __call__(self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+            return dfal.Random()(model, pool, k, rng)
+
+    text = dataclasses.replace(QUICK, strategy=Mine()).to_json()
+    with pytest.raises(dfal.DfalError, match=r"Mine, which is none of dfal's own classes"):
+        Trial.from_json(text)
+
+
+def test_rounds_are_as_the_configuration_says(digits: Dataset) -> None:
+    records = list(QUICK.run(digits))
+    assert [record.round for record in records] == [0, 1, 2, 3]
+    assert [record.measurements["annotations"] for record in records] == [10, 20, 30, 40]
+    assert [record.measurements["labelled_data"] for record in records] == [10, 30, 50, 70], "2 · annotations − 10"
+    assert [record.last for record in records] == [False, False, False, True]
+    for record in records:
+        assert torch.equal(record.answers, digits.labels[record.query.indices])
+        assert 0 <= record.measurements["accuracy"] <= 1
+        assert set(record.costs) >= {"fit", "measure"}
+        if record.query.twins is not None:
+            assert (record.twins_seen != record.seen).all(), "a twin is another class than its image for the network"
+    asked = torch.cat([record.query.indices for record in records])
+    assert len(asked.unique()) == 30
+
+
+def test_accuracy_is_that_of_the_test_set(digits: Dataset) -> None:
+    perfect = dataclasses.replace(digits, test_images=digits.images, test_labels=digits.labels)
+    trial = dataclasses.replace(QUICK, annotations=10, first=10, training=dfal.Training(epochs=30))
+    (record,) = trial.run(perfect)
+    pool = trial._first_pool(digits)
+    model = trial._fit(digits, pool, dfal.seed_for(0, 0, "fit"))
+    right = dfal.predict(model, digits.images.take(torch.arange(4000))).argmax(1) == digits.labels
+    assert record.measurements["accuracy"] == int(right.sum()) / 4000
+
+
+@pytest.mark.parametrize("stopped", [1, 2, 3])
+def test_resumed_is_bit_for_bit_the_same(digits: Dataset, stopped: int) -> None:
+    whole = list(QUICK.run(digits))
+    torch.rand(stopped)
+    rest = list(QUICK.run(digits, past=whole[:stopped]))
+    assert lines(whole[:stopped] + rest) == lines(whole)
+    assert list(QUICK.run(digits, past=whole)) == []
+
+
+def test_strategies_are_paired_by_seed(digits: Dataset) -> None:
+    firsts = [next(dataclasses.replace(QUICK, strategy=NAMED[name]).run(digits)) for name in ("dfal", "random", "margin")]
+    assert len({record.measurements["accuracy"] for record in firsts}) == 1
+    other = next(dataclasses.replace(QUICK, seed=1).run(digits))
+    assert other.measurements["accuracy"] != firsts[0].measurements["accuracy"]
+
+
+def test_the_global_generator_is_left_alone(digits: Dataset) -> None:
+    state = torch.get_rng_state()
+    list(itertools.islice(QUICK.run(digits), 2))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_any_module_works_unchanged(digits: Dataset) -> None:
+    trial = dataclasses.replace(QUICK, model=f"{__name__}:plain_network", annotations=20)
+    assert [record.measurements["annotations"] for record in trial.run(digits)] == [10, 20]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"annotations": 4001}, "annotations = 4001 is more than the 4000 images of the pool"),
+        ({"annotations": 5}, "annotations = 5 must not be fewer than the first 10"),
+        ({"batch": 0}, "batch = 0"),
+        ({"seed": -1}, "seed = -1"),
+        ({"device": "tpu"}, "device 'tpu' cannot be used"),
+        ({"model": "lenet"}, "did you mean 'lenet5'"),
+        ({"model": f"{__name__}:softmax_network"}, "returns probabilities"),
+        ({"model": f"{__name__}:three_class_network"}, "returns 3 logits an image, but mnist-5k has 10 classes"),
+        ({"model": f"{__name__}:colour_network"}, r"cannot take images of shape \(1, 28, 28\)"),
+    ],
+)
+def test_what_cannot_run_is_refused_at_once(digits: Dataset, change: dict[str, object], sentence: str) -> None:
+    with pytest.raises(dfal.DfalError, match=sentence):
+        next(dataclasses.replace(QUICK, **change).run(digits))  # type: ignore[arg-type]
+
+
+def test_a_device_that_is_not_there_is_refused(digits: Dataset) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(dfal.DfalError, match="device 'cuda' cannot be used"):
+        next(dataclasses.replace(QUICK, device="cuda").run(digits))
+
+
+def test_test_images_are_never_asked_about(digits: Dataset) -> None:
+    marked: list[Tensor] = []
+
+    def watch(model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+        marked.append(pool.images.take(pool.unlabelled[:1]))
+        assert len(pool.images) == len(digits.images)
+        return dfal.Random()(model, pool, k, rng)
+
+    trial = dataclasses.replace(QUICK, strategy=watch, annotations=20)
+    assert len(list(trial.run(digits))) == 2
+    assert len(marked) == 1
