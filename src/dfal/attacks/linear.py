@@ -20,11 +20,10 @@ def norm(r: Float[Tensor, "n *shape"], p: float) -> Float[Tensor, "n"]:
     """‖r‖_p of each row."""
     flat = r.flatten(1)
     if p in {1, 2, torch.inf}:
-        length: Tensor = torch.linalg.vector_norm(flat, ord=p, dim=1)
-        return length
-    # |r|^p under- or overflows for large p, so r is scaled to a largest entry of 1 first.
-    largest = torch.linalg.vector_norm(flat, ord=torch.inf, dim=1).clamp(min=torch.finfo(flat.dtype).tiny)
-    length = largest * torch.linalg.vector_norm(flat / largest.unsqueeze(1), ord=p, dim=1)
+        scale = torch.ones((), device=r.device)
+    else:  # |r|^p under- or overflows for large p, so r is scaled to a largest entry of 1 first
+        scale = flat.abs().amax(1, keepdim=True).clamp(min=torch.finfo(flat.dtype).tiny)
+    length: Tensor = torch.linalg.vector_norm(flat / scale, ord=p, dim=1) * scale.squeeze(-1)
     return length
 
 

@@ -1,0 +1,39 @@
+# make run    the main job: compare strategies on real digits, leave a table and report.html
+# make test   every test
+# make lint   what CI checks beside the tests
+# Options go into ARGS: make run ARGS="--annotations 60", make test ARGS="-k deepfool".
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+ARGS ?=
+
+.PHONY: run test lint format clean
+
+run: $(VENV)/installed
+	$(BIN)/dfal run $(ARGS)
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# The environment is made anew where a requirement has changed, and counts as made only when it is complete.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'make: $(PYTHON) must be Python 3.11 or newer with venv (Debian: apt install python3-venv)' >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
+	$(BIN)/python -m pip install --constraint constraints.txt --build-constraint constraints.txt --editable . --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
