@@ -67,7 +67,7 @@ def test_run_leaves_a_table_a_report_and_a_store(dfal: Shell, tmp_path: Path) ->
         assert word in ran.out
     (store,) = tmp_path.glob("runs/*/study.db")
     assert (store.parent / "report.html").is_file()
-    assert sorted(file.name for file in store.parent.iterdir()) == ["report.html", "study.db"]
+    assert sorted(file.name for file in store.parent.iterdir()) == [".study.db.lock", "report.html", "study.db"]
 
 
 def test_several_strategies_by_commas_or_again(dfal: Shell) -> None:
@@ -239,7 +239,7 @@ def test_files_that_are_no_store_are_refused_and_left_alone(dfal: Shell) -> None
         assert Path(name).read_bytes() == before
     assert "there is no store none.db" in dfal.refused("report", "none.db")
     Path("file").touch()
-    assert "cannot be written" in dfal.refused("run", *SMALL, "--store", "file/s.db")
+    assert "cannot be written or read (File exists)" in dfal.refused("run", *SMALL, "--store", "file/s.db")
     assert dfal.refused("run", *SMALL, "--store", ".")
 
 

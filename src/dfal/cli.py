@@ -109,10 +109,7 @@ def run(  # noqa: PLR0917
         ]
         if not trials:
             raise DfalError(f"--strategy names none: give one or several of {', '.join(NAMED)}")
-        for name in {trial.dataset for trial in trials}:
-            datasets.load(name)
-        for trial in trials:
-            trial.check(datasets.load(trial.dataset))
+    engine.check(trials)
     on_gpu = any(trial.device != "cpu" for trial in trials)
     with Store(path, write=True) as opened:
         if not resume:
@@ -194,7 +191,7 @@ def _stored_trials(path: Path, context: click.Context) -> list[Trial]:
 
 def _refuse_unfinished(store: Store) -> None:
     for trial in store.trials():
-        records = store.records(trial)
+        records = store.records(trial, twins=False)
         if not records or not records[-1].last:
             raise DfalError(f"{store.path} holds unfinished trials: go on with --resume, or name another --store")
 
@@ -209,11 +206,11 @@ def _progress(trials: list[Trial], store: Store, processes: int) -> None:
     )
     width = max(len(name_of(trial.strategy)) for trial in trials)
     began = time.monotonic()
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, speed_estimate_period=900) as progress:
         whole = progress.add_task("annotations trained on", total=sum(_work(trial) for trial in trials), state="")
         tasks = {}
         for trial in trials:
-            past = store.records(trial.id)
+            past = store.records(trial.id, twins=False)
             progress.advance(whole, sum(record.measurements["annotations"] for record in past))
         for trial, record in engine.run(trials, store, processes):
             label = f"{name_of(trial.strategy):{width}}  seed {trial.seed}"

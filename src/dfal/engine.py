@@ -34,14 +34,18 @@ def run(trials: Sequence[Trial], store: Store, processes: int) -> Iterator[tuple
     """
     for name in {trial.dataset for trial in trials}:
         _check_data(store, name)
-    for trial in trials:
-        trial.check(datasets.load(trial.dataset))
     work = [(trial, store.records(trial.id)) for trial in trials]
     work = [(trial, past) for trial, past in work if not (past and past[-1].last)]
     store.add_run({trial.id: trial.to_json() for trial in trials}, environment(trials))
     for trial, record in _here(work) if processes == 1 or len(work) < 2 else _beside(work, min(processes, len(work))):
         store.add(trial.id, record)
         yield trial, record
+
+
+def check(trials: Sequence[Trial]) -> None:
+    """Raise unless all of these trials can run: before anything is written."""
+    for trial in trials:
+        trial.check(datasets.load(trial.dataset))
 
 
 def environment(trials: Sequence[Trial]) -> dict[str, Any]:
@@ -59,8 +63,9 @@ def environment(trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def _check_data(store: Store, name: str) -> None:
+    now = datasets.load(name).fingerprint
     for past in store.environments():
-        if past["data"].get(name, now := datasets.load(name).fingerprint) != now:
+        if past["data"].get(name, now) != now:
             raise DfalError(
                 f"the data set {name} is not the one that {store.path} began with: bring it back, or name a new store"
             )

@@ -71,7 +71,7 @@ def write(store: Store, studies: Sequence[Study], path: Path) -> Path:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("dfal"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}"}
     page = environment.get_template("report.html").render(
-        sections=[_section(study) for study in studies], runs=store.environments(), store=store.path.name
+        sections=[_section(store, study) for study in studies], runs=store.environments(), store=store.path.name
     )
     part = path.with_name(f"{path.name}.part")
     try:
@@ -84,7 +84,7 @@ def write(store: Store, studies: Sequence[Study], path: Path) -> Path:
     return path
 
 
-def _section(study: Study) -> dict[str, object]:
+def _section(store: Store, study: Study) -> dict[str, object]:
     """What the template says of one study."""
     data: Dataset | None
     try:
@@ -110,7 +110,7 @@ def _section(study: Study) -> dict[str, object]:
                 "seconds": sum(costs) / len(curve.trials),
                 "asked": _asked(curve, data) if data else [],
                 "questions": sum(len(record.answers) for record in curve.records[0]),
-                "twins": _twins(curve, data) if data else [],
+                "twins": _twins(store.records(curve.trials[0].id), data) if data else [],
             }
         )
     return {"study": study, "budgets": budgets, "rows": rows, "figure": Markup(_figure(study)), "missing": missing}  # noqa: S704
@@ -166,9 +166,9 @@ def _asked(curve: Curve, data: Dataset) -> list[Asked]:
     return asked[:SHOWN]
 
 
-def _twins(curve: Curve, data: Dataset) -> list[Twin]:
-    """The farthest twin of some rounds of the first seed, spread over the whole trial."""
-    records = [record for record in curve.records[0] if record.query.twins is not None and len(record.query.twins)]
+def _twins(records: Sequence[Record], data: Dataset) -> list[Twin]:
+    """The farthest twin of some rounds, spread over the whole trial."""
+    records = [record for record in records if record.query.twins is not None]
     places = np.linspace(0, len(records) - 1, min(TWINS, len(records))).round().astype(int)
     return [_twin(records[place], data) for place in places]
 

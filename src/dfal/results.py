@@ -19,7 +19,7 @@ class Curve:
     Attributes:
         name: of the strategy.
         trials: one a seed, in the order of the seeds.
-        records: the stored rounds of each trial.
+        records: the stored rounds of each trial, without the twins.
         annotations: b budgets that all seeds have reached.
         labelled_data: images trained on at each budget, the mean over the seeds.
         accuracy: raw test accuracy as a fraction, s seeds × b budgets.
@@ -85,7 +85,7 @@ def studies(store: Store) -> list[Study]:
     groups: dict[Trial, dict[str, list[tuple[Trial, tuple[Record, ...]]]]] = {}
     for text in store.trials().values():
         trial = Trial.from_json(text)
-        if records := tuple(store.records(trial.id)):
+        if records := tuple(store.records(trial.id, twins=False)):
             group = groups.setdefault(dataclasses.replace(trial, strategy=Random(), seed=0), {})
             group.setdefault(name_of(trial.strategy), []).append((trial, records))
     order = {name: place for place, name in enumerate(NAMED)}

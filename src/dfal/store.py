@@ -5,11 +5,11 @@ the table `runs`, which hold clocks and machines, is a function of the trial: tw
 `contents()`, however often one of them was killed.
 """
 
+import contextlib
 import io
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -96,17 +96,36 @@ class Store:
 
     def __init__(self, path: Path | str, *, write: bool = False):
         self.path = Path(path)
-        self._lock = filelock.FileLock(f"{self.path}-lock", timeout=0)
-        if not write and not self.path.is_file():
-            raise DfalError(f"there is no store {self.path}: name one that `dfal run` made")
-        if write:
-            self._acquire()
-        try:
-            with self._explained():
+        # The lock's file stays: removing it would let two writers hold locks on two files of one name.
+        self._lock = filelock.FileLock(self.path.parent / f".{self.path.name}.lock", timeout=0)
+        with self._explained():
+            self._refuse_foreign(write)
+            if write:
+                self._acquire()
+            try:
                 self._db = self._open(write)
-        except BaseException:
-            self._release()
-            raise
+            except BaseException:
+                self._lock.release()
+                raise
+
+    def _refuse_foreign(self, write: bool) -> None:
+        """Look before touching: a file that is no store of ours is left as it is, to the byte."""
+        if not self.path.exists() and not write:
+            raise DfalError(f"there is no store {self.path}: name one that `dfal run` made")
+        if self.path.is_dir():
+            raise DfalError(f"{self.path} is a folder and cannot be used as a store: name a file in it")
+        if not self.path.exists() or self.path.stat().st_size == 0:
+            if not write:
+                raise DfalError(f"the store {self.path} is empty: let `dfal run` write to it first")
+            return
+        with self.path.open("r+b" if write else "rb") as file:
+            header = file.read(100)
+        if header[:16] != b"SQLite format 3\0":
+            raise DfalError(f"{self.path} is no dfal store: name another file")
+        if int.from_bytes(header[68:72], "big") != APPLICATION:
+            raise DfalError(f"{self.path} is a database, but no store of dfal: name another file")
+        if (version := int.from_bytes(header[60:64], "big")) > VERSION:
+            raise DfalError(f"{self.path} is a store of version {version}, but this dfal knows {VERSION}: update dfal")
 
     def _acquire(self) -> None:
         try:
@@ -114,56 +133,40 @@ class Store:
             self._lock.acquire()
         except filelock.Timeout:
             raise DfalError(f"another process writes to {self.path}: wait for it, or name another store") from None
-        except OSError as error:
-            raise DfalError(
-                f"the store {self.path} cannot be written ({error.strerror}): name a file in a folder of yours"
-            ) from None
-
-    def _release(self) -> None:
-        if self._lock.is_locked:
-            self._lock.release()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
 
     def _open(self, write: bool) -> sqlite3.Connection:
-        new = not self.path.exists() or self.path.stat().st_size == 0
-        if not new:
-            with self.path.open("r+b" if write else "rb"):
-                pass  # SQLite would open a file that may not be written, and complain only at the first row.
+        if not self.path.exists() or self.path.stat().st_size == 0:
+            self._create()
         db = sqlite3.connect(self.path, isolation_level=None)
-        try:
-            if new:
-                db.execute(f"PRAGMA application_id = {APPLICATION}")
-            if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
-                raise DfalError(f"{self.path} is a database, but no store of dfal: name another file")
-            if write:
-                db.execute("PRAGMA journal_mode = WAL")
-                db.execute("PRAGMA synchronous = FULL")
-                db.execute("PRAGMA foreign_keys = ON")
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0 and write:
-                with _transaction(db):
-                    for statement in filter(str.strip, SCHEMA.split(";")):
-                        db.execute(statement)
-                    for table in TABLES:
-                        for change in ("UPDATE", "DELETE"):
-                            db.execute(
-                                f"CREATE TRIGGER {table}_{change} BEFORE {change} ON {table} "
-                                "BEGIN SELECT RAISE(ABORT, 'rows are added, never changed'); END"
-                            )
-                    db.execute(f"PRAGMA user_version = {VERSION}")
-            elif version != VERSION:
-                raise DfalError(
-                    f"{self.path} is a store of version {version}, but this dfal reads version {VERSION}: update dfal"
-                )
-        except BaseException:
-            db.close()
-            raise
+        if write:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA foreign_keys = ON")
+        else:
+            db.execute("PRAGMA query_only = ON")
         return db
+
+    def _create(self) -> None:
+        """A store is there whole or not at all: it is made beside its place and moved there."""
+        part = self.path.with_name(f".{self.path.name}.part")
+        part.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as db:
+            db.executescript(SCHEMA)
+            for table in TABLES:
+                for change in ("UPDATE", "DELETE"):
+                    stop = "SELECT RAISE(ABORT, 'rows are added, never changed')"
+                    db.execute(f"CREATE TRIGGER {table}_{change} BEFORE {change} ON {table} BEGIN {stop}; END")
+            db.execute(f"PRAGMA application_id = {APPLICATION}")
+            db.execute(f"PRAGMA user_version = {VERSION}")
+        part.replace(self.path)
 
     def close(self) -> None:
         """Close the file; what was added is on disk already."""
+        if self._lock.is_locked:
+            with contextlib.suppress(sqlite3.OperationalError):  # a reader still has it open
+                self._db.execute("PRAGMA journal_mode = DELETE")  # one file, to be read from any disk
         self._db.close()
-        self._release()
+        self._lock.release()
 
     def __enter__(self) -> "Store":
         return self
@@ -207,18 +210,19 @@ class Store:
         """Of each run in order: time, commit, versions, machine, threads, data."""
         return [json.loads(text) for (text,) in self._rows("SELECT environment FROM runs ORDER BY run")]
 
-    def records(self, trial: str) -> list[Record]:
-        """The rounds of a trial, in order."""
+    def records(self, trial: str, *, twins: bool = True) -> list[Record]:
+        """The rounds of a trial, in order; without its twins, which are most of the bytes, where they are not wanted."""
         key = "WHERE trial = ? ORDER BY round, position"
-        questions = self._by_round(f"SELECT round, image, score, seen FROM questions {key}", trial)
-        answers = self._by_round(f"SELECT round, label FROM answers {key}", trial)
-        twins = self._by_round(f"SELECT round, image, seen, npy FROM twins {key}", trial)
-        guesses = self._by_round(f"SELECT round, image, label FROM guesses {key}", trial)
-        measured = self._by_round("SELECT round, name, value FROM measurements WHERE trial = ? ORDER BY round", trial)
-        costs = self._by_round("SELECT round, name, seconds FROM costs WHERE trial = ? ORDER BY round", trial)
+        with self._explained(), _transaction(self._db, "DEFERRED"):  # one state of the store, though a writer may go on
+            questions = self._by_round(f"SELECT round, image, score, seen FROM questions {key}", trial)
+            answers = self._by_round(f"SELECT round, label FROM answers {key}", trial)
+            made = self._by_round(f"SELECT round, image, seen, npy FROM twins {key}", trial) if twins else {}
+            guesses = self._by_round(f"SELECT round, image, label FROM guesses {key}", trial)
+            measured = self._by_round("SELECT round, name, value FROM measurements WHERE trial = ? ORDER BY round", trial)
+            costs = self._by_round("SELECT round, name, seconds FROM costs WHERE trial = ? ORDER BY round", trial)
         records = []
         for round in sorted(measured):
-            asked, twinned, guessed = questions.get(round, []), twins.get(round, []), guesses.get(round, [])
+            asked, twinned, guessed = questions.get(round, []), made.get(round, []), guesses.get(round, [])
             query = Query(
                 indices=_integers(row[0] for row in asked),
                 scores=torch.tensor([np.nan if row[1] is None else row[1] for row in asked], dtype=torch.float32),
@@ -255,7 +259,7 @@ class Store:
         with self._explained():
             return self._db.execute(sql, values).fetchall()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         """SQLite's and the system's errors as one sentence."""
         try:
@@ -263,18 +267,17 @@ class Store:
         except (sqlite3.Error, OSError) as error:
             reasons = {
                 "SQLITE_FULL": "is on a full disk: free some space and go on with --resume; every finished round is safe",
-                "SQLITE_NOTADB": "is no dfal store: name another file",
                 "SQLITE_CORRUPT": "is damaged: restore a copy, or start a new one",
             }
             what = getattr(error, "strerror", None) or error
-            otherwise = f"cannot be used ({what}): name a file that can be written"
+            otherwise = f"cannot be written or read ({what}): name a file in a folder of yours"
             reason = reasons.get(getattr(error, "sqlite_errorname", ""), otherwise)
             raise DfalError(f"the store {self.path} {reason}") from error
 
 
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    db.execute("BEGIN IMMEDIATE")
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
+    db.execute(f"BEGIN {kind}")
     try:
         yield db
         db.execute("COMMIT")
