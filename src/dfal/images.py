@@ -24,9 +24,13 @@ class Images:
 
     def __init__(self, array: "Tensor | NDArray[Any] | Images"):
         raw = array.array if isinstance(array, Images) else array
-        array = raw.detach().cpu().numpy() if isinstance(raw, Tensor) else np.asanyarray(raw)
-        if array.ndim < 2 or len(array) == 0:
-            raise DfalError(f"images must be an array of shape (N, …) with N ≥ 1, but its shape is {tuple(array.shape)}")
+        if isinstance(raw, Tensor):
+            raw = (raw.float() if raw.dtype == torch.bfloat16 else raw).detach().cpu().numpy()  # NumPy has no bfloat16
+        array = np.asanyarray(raw)
+        if array.ndim < 2 or 0 in array.shape:
+            raise DfalError(
+                f"images must be an array of shape (N, …) with a pixel or more, but its shape is {tuple(array.shape)}"
+            )
         if array.dtype != np.uint8:
             if not np.issubdtype(array.dtype, np.floating):
                 raise DfalError(f"images must be uint8 or floating point, but they are {array.dtype}: convert them first")
@@ -52,5 +56,6 @@ class Images:
     def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Float[Tensor, "n *image"]:
         """The images at `indices`, in that order, as float32."""
         raw = self.array[indices.cpu().numpy()]
-        images = torch.from_numpy(np.ascontiguousarray(raw)).to(device)
-        return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+        if raw.dtype == np.uint8:
+            return torch.from_numpy(np.ascontiguousarray(raw)).to(device).float() / 255
+        return torch.from_numpy(np.ascontiguousarray(raw, np.float32)).to(device)

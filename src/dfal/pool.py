@@ -62,7 +62,7 @@ class Pool:
         for index, label in known.items():
             if not 0 <= index < len(images):
                 raise DfalError(f"known[{index}] is outside the pool: its {len(images)} images are 0 to {len(images) - 1}")
-            if label < 0:
+            if label < 0 or label != int(label):
                 raise DfalError(f"known[{index}] = {label} is no class: classes are 0, 1, 2, …")
             labels[index] = label
         none = torch.empty(0, dtype=torch.int64)
@@ -109,35 +109,24 @@ class Pool:
             DfalError: where answers and question do not fit each other or this pool.
         """
         asked = query.indices
-        given = torch.as_tensor(answers, dtype=torch.int64)
+        given = torch.as_tensor(answers)
         if given.shape != asked.shape:
             raise DfalError(f"{len(asked)} images were asked about but {given.numel()} answers came: give one for each index")
-        if len(asked.unique()) != len(asked):
-            raise DfalError("the question asks about an image twice: its indices must be distinct")
-        bad = (given < 0) & (given != DECLINED)
+        values, counts = asked.unique(return_counts=True)
+        if len(values) != len(asked):
+            raise DfalError(f"the question asks about image {int(values[counts > 1][0])} twice: its indices must be distinct")
+        bad = (given != given.long()) | ((given < 0) & (given != DECLINED))
         if bad.any():
             at = int(bad.nonzero()[0])
             raise DfalError(
-                f"the answer {int(given[at])} for image {int(asked[at])} is no class: give 0, 1, 2, … or DECLINED ({DECLINED})"
+                f"the answer {given[at].item()} for image {int(asked[at])} is no class: give 0, 1, … or DECLINED ({DECLINED})"
             )
-        guessed = _or_none(query.guessed)
-        for what, indices in (("asked about", asked), ("guessed", guessed)):
-            if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self.images):
-                raise DfalError(f"an image {what} is outside the pool: its {len(self.images)} images start at 0")
-            known = self.labels[indices] != UNKNOWN
-            if known.any():
-                raise DfalError(
-                    f"image {int(indices[known][0])} was {what}, but it is not unlabelled: use this round's question"
-                )
-        if torch.isin(guessed, asked).any():
-            raise DfalError("an image is both asked about and guessed: a question may do one of them")
+        self._check(query)
 
         labels = self.labels.clone()
-        labels[asked] = given
+        labels[asked] = given.long()
         twinned, twins = self.twinned, self.twins
         if query.twins is not None and query.twinned is not None:
-            if not torch.isin(query.twinned, asked).all():
-                raise DfalError("a twin belongs to an image that was not asked about: twinned must be among the indices")
             answered = labels[query.twinned] >= 0
             twinned = torch.cat([twinned, query.twinned[answered]])
             twins = torch.cat([twins, query.twins[answered].cpu()])
@@ -146,10 +135,46 @@ class Pool:
             labels=labels,
             twinned=twinned,
             twins=twins,
-            guessed=guessed,
+            guessed=_or_none(query.guessed),
             guesses=_or_none(query.guesses),
             round=self.round + 1,
         )
+
+    def _check(self, query: Query) -> None:
+        """Raise unless this pool could have asked the question."""
+        asked, guessed, guesses = query.indices, _or_none(query.guessed), _or_none(query.guesses)
+        if len(guessed) != len(guesses):
+            raise DfalError(f"the question has {len(guessed)} guessed images but {len(guesses)} guesses: give one for each")
+        if (guesses < 0).any():
+            at = int((guesses < 0).nonzero()[0])
+            raise DfalError(f"the guess {int(guesses[at])} for image {int(guessed[at])} is no class: classes are 0, 1, 2, …")
+        for what, indices in (("asked about", asked), ("guessed", guessed)):
+            outside = indices[(indices < 0) | (indices >= len(self.images))]
+            if len(outside):
+                raise DfalError(
+                    f"image {int(outside[0])} was {what}, but it is outside the pool of images 0 to {len(self.images) - 1}"
+                )
+            known = self.labels[indices] != UNKNOWN
+            if known.any():
+                raise DfalError(
+                    f"image {int(indices[known][0])} was {what}, but it is not unlabelled: use this round's question"
+                )
+        both = guessed[torch.isin(guessed, asked)]
+        if len(both):
+            raise DfalError(f"image {int(both[0])} is both asked about and guessed: a question may do one of them")
+        if (query.twins is None) != (query.twinned is None):
+            raise DfalError("a question with twins needs twinned, the asked images they belong to, and the other way round")
+        if query.twins is not None and query.twinned is not None:
+            strange = query.twinned[~torch.isin(query.twinned, asked)]
+            if len(strange):
+                raise DfalError(
+                    f"a twin belongs to image {int(strange[0])}, which was not asked about: twinned must be among the indices"
+                )
+            needed, shape = (len(query.twinned), *self.images.shape), tuple(query.twins.shape)
+            if shape != needed:
+                raise DfalError(
+                    f"the twins are of shape {shape}, but {needed} is needed: one like the images for each of twinned"
+                )
 
 
 def _or_none(indices: Tensor | None) -> Tensor:

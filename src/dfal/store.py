@@ -142,6 +142,7 @@ class Store:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
+            db.execute("PRAGMA recursive_triggers = ON")  # REPLACE is a change, too
         else:
             db.execute("PRAGMA query_only = ON")
         return db
@@ -289,7 +290,7 @@ def _transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[sq
 
 def _npy(image: Tensor) -> bytes:
     file = io.BytesIO()
-    np.save(file, image.numpy(), allow_pickle=False)
+    np.save(file, image.cpu().numpy(), allow_pickle=False)
     return file.getvalue()
 
 

@@ -2,9 +2,11 @@
 
 import gzip
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path
 
 import platformdirs
@@ -49,29 +51,40 @@ def fetch(name: str, file: str, mirrors: list[str], sha256: str) -> Path:
         sha256: of the unpacked file.
 
     Raises:
-        DfalError: where no mirror can be reached, or what it sent does not have the checksum. Nothing is kept then.
+        DfalError: where no mirror can be reached, or none sends what has the checksum. Only the part of a transfer that broke
+            off is kept then: the next call goes on from there.
     """
     target = folders(name)[-1] / file
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DfalError(f"the cache folder {target.parent} cannot be made ({error.strerror}): make it writable") from None
-    part = target.with_suffix(".part")
+    # One part for each mirror, because mirrors compress differently.
+    parts = {mirror: target.with_name(f"{file}.{number}.part") for number, mirror in enumerate(mirrors)}
     errors = []
-    for mirror in mirrors:
+    for mirror, part in parts.items():
         try:
             _transfer(f"{mirror}/{file}.gz", part)
             content = gzip.decompress(part.read_bytes())
-        except (OSError, EOFError) as error:  # urllib's errors and gzip.BadGzipFile are OSErrors
+        except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
             errors.append(f"{mirror}: {getattr(error, 'reason', None) or error}")
-            if not isinstance(error, urllib.error.URLError | TimeoutError | ConnectionError):
+            if not isinstance(error, urllib.error.URLError | TimeoutError | ConnectionError | http.client.HTTPException):
                 part.unlink(missing_ok=True)
             continue
-        part.unlink()
-        verify(content, sha256, Path(f"{mirror}/{file}.gz"))
+        found = hashlib.sha256(content).hexdigest()
+        if found != sha256:
+            errors.append(f"{mirror}: another file, whose SHA-256 begins with {found[:12]}, not {sha256[:12]}")
+            part.unlink()
+            continue
         unpacked = target.with_suffix(".unpacked")
-        unpacked.write_bytes(content)
-        unpacked.replace(target)
+        try:
+            unpacked.write_bytes(content)
+            unpacked.replace(target)
+        except OSError as error:
+            unpacked.unlink(missing_ok=True)
+            raise DfalError(f"{target} cannot be written ({error.strerror}): free some space, and try again") from None
+        for one in parts.values():
+            one.unlink(missing_ok=True)
         return target
     raise DfalError(
         f"{file} of {name} could not be downloaded ({'; '.join(errors)}): connect to the network, "
@@ -83,7 +96,14 @@ def _transfer(address: str, part: Path) -> None:
     """Download into `part`, going on where an earlier transfer broke."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416:
+            return  # Nothing is missing, or the part is of another file: unpacking it will tell.
+        raise
+    with response:
         resumed = response.status == 206
         missing = response.headers["Content-Length"]
         total = None if missing is None else int(missing) + (have if resumed else 0)

@@ -1,6 +1,7 @@
 """MNIST in full (LeCun, Cortes, Burges): 60,000 digits to ask about and 10,000 to measure on, as IDX files."""
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def _idx(path: Path, sha256: str) -> NDArray[Any]:
     try:
         packed = path.suffix == ".gz"
         raw = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8) if packed else np.memmap(path, np.uint8, "r")
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DfalError(f"{path} cannot be read ({error}): delete it and try again") from None
     verify(raw.data, sha256, path)
     dimensions = int(raw[3])

