@@ -96,7 +96,10 @@ def trained(data: str, images: int) -> tuple[nn.Module, Tensor]:
     known = {int(i): int(dataset.labels[i]) for i in order[:LABELLED]}
     pool = dfal.Pool.new(dataset.images, known)
     model = dfal.fit(dfal.lenet5, pool.labelled_data(), dfal.Training(epochs=30), seed=0)
-    return model.eval().requires_grad_(False), dataset.images.take(order[LABELLED : LABELLED + images])
+    taken = dataset.images.take(order[LABELLED : LABELLED + images])
+    # One memory layout for all: another one runs other convolutions, and where two inputs of a max-pooling tie, their
+    # rounding decides which of two gradients there is.
+    return model.eval().requires_grad_(False), taken.clone(memory_format=torch.contiguous_format)
 
 
 def agreement(setting: str, model: nn.Module, images: Tensor, us: Tensor, peer: Tensor) -> dict[str, Any]:

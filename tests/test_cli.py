@@ -145,6 +145,12 @@ def test_report_names_its_page(dfal: Shell) -> None:
     assert dfal("report", "deep/er/s.db", "--out", "other.html").code == 0
     assert Path("other.html").read_text().startswith("<!doctype html>")
     assert "cannot be written" in dfal.refused("report", "deep/er/s.db", "--out", "no/such/folder/r.html")
+    chosen = dfal("report", "deep/er/s.db", "--at", "10,30", "--csv", "all.csv")
+    assert "│          10 │" in chosen.out
+    assert "│          20 │" not in chosen.out
+    assert len(Path("all.csv").read_text().splitlines()) == 1 + 3 * 3
+    assert "no list of annotations" in dfal.refused("report", "deep/er/s.db", "--at", "ten")
+    assert "no accuracy was measured at 15" in dfal.refused("report", "deep/er/s.db", "--at", "15")
 
 
 def test_data_says_what_is_there(dfal: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

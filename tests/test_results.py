@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import dfal
-from dfal.results import studies
+from dfal.results import studies, write_csv
 from dfal.store import Record, Store
 from dfal.trial import Trial
 
@@ -55,6 +55,21 @@ def test_curves(store: Store) -> None:
     assert ours.needed(0.99) is None
     assert study.budgets(2) == [10, 30]
     assert study.budgets(10) == [10, 20, 30]
+    assert study.budgets(1, at=[30, 20]) == [30, 20]
+    with pytest.raises(
+        dfal.DfalError, match="no accuracy was measured at 25 annotations for every strategy: there are 10, 20, 30"
+    ):
+        study.budgets(1, at=[25])
+
+
+def test_every_measurement_is_a_row(store: Store, tmp_path: Path) -> None:
+    write_csv(studies(store), tmp_path / "all.csv")
+    header, *rows = (tmp_path / "all.csv").read_text().splitlines()
+    assert header.split(",")[:7] == ["dataset", "model", "strategy", "seed", "annotations", "labelled_data", "accuracy"]
+    assert len(rows) == 12
+    assert rows[4].startswith("mnist-5k,lenet5,dfal,1,20,30,0.8,")
+    with pytest.raises(dfal.DfalError, match="cannot be written"):
+        write_csv(studies(store), tmp_path / "no" / "folder.csv")
 
 
 def test_an_unfinished_seed_shortens_its_curve_and_says_so(store: Store) -> None:

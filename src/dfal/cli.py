@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dfal import datasets, engine, report
-from dfal.results import Study, studies
+from dfal.results import Study, studies, write_csv
 from dfal.store import Store
 from dfal.strategies import NAMED, name_of, with_candidates
 from dfal.training import Training
@@ -121,9 +121,14 @@ def run(  # noqa: PLR0917
 @cli.command("report")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="The page to write.  [default: report.html beside the store]")
-def report_command(store: Path, out: Path | None) -> None:
+@click.option("--csv", type=click.Path(path_type=Path), help="Also write every measurement as a row of this file.")
+@click.option("--at", help="Budgets to show, in annotations, with commas.  [default: some, evenly spread]")
+def report_command(store: Path, out: Path | None, csv: Path | None, at: str | None) -> None:
     """Print the tables of a STORE and write its page, while a run goes on or after it."""
-    _finish(store, out)
+    budgets = (at or "").split(",") if at else []
+    if not all(budget.strip().isdecimal() for budget in budgets):
+        raise DfalError(f"--at {at!r} is no list of annotations: give whole numbers with commas, like 100,500,1000")
+    _finish(store, out, csv, [int(budget) for budget in budgets])
 
 
 @cli.command()
@@ -233,19 +238,21 @@ def _work(trial: Trial) -> int:
     return sum(min(trial.first + trial.batch * round, trial.annotations) for round in range(_rounds(trial)))
 
 
-def _finish(path: Path, out: Path | None = None) -> None:
+def _finish(path: Path, out: Path | None = None, csv: Path | None = None, at: Sequence[int] = ()) -> None:
     with Store(path) as store:
         found = studies(store)
         if not found:
             raise DfalError(f"{path} holds no finished round yet: let `dfal run` go on first")
         for study in found:
-            console.print(_table(study))
-        page = report.write(store, found, out or path.parent / "report.html")
+            console.print(_table(study, study.budgets(12, at)))
+        if csv:
+            write_csv(found, csv)
+        page = report.write(store, found, out or path.parent / "report.html", at)
     console.print(f"[bold]Report[/bold] {page}\n[bold]Store [/bold] {path}", soft_wrap=True)
 
 
-def _table(study: Study) -> Table:
-    settings, baseline, budgets = study.settings, study.baseline, study.budgets(12)
+def _table(study: Study, budgets: Sequence[int]) -> Table:
+    settings, baseline = study.settings, study.baseline
     seeds = max(len(curve.trials) for curve in study.curves)
     table = Table(
         title=f"{settings.dataset}, {settings.model}: test accuracy in %, "

@@ -62,8 +62,8 @@ class Twin:
     annotations: int
 
 
-def write(store: Store, studies: Sequence[Study], path: Path) -> Path:
-    """Write the page of a store; an older page is replaced when the new one is whole.
+def write(store: Store, studies: Sequence[Study], path: Path, at: Sequence[int] = ()) -> Path:
+    """Write the page of a store, with tables at the budgets `at`; an older page is replaced when the new one is whole.
 
     Raises:
         DfalError: where the page cannot be written.
@@ -71,7 +71,7 @@ def write(store: Store, studies: Sequence[Study], path: Path) -> Path:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("dfal"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}"}
     page = environment.get_template("report.html").render(
-        sections=[_section(store, study) for study in studies], runs=store.environments(), store=store.path.name
+        sections=[_section(store, study, at) for study in studies], runs=store.environments(), store=store.path.name
     )
     part = path.with_name(f"{path.name}.part")
     try:
@@ -84,18 +84,18 @@ def write(store: Store, studies: Sequence[Study], path: Path) -> Path:
     return path
 
 
-def _section(store: Store, study: Study) -> dict[str, object]:
+def _section(store: Store, study: Study, at: Sequence[int]) -> dict[str, object]:
     """What the template says of one study."""
     data: Dataset | None
     try:
         data, missing = datasets.load(study.settings.dataset), ""
     except DfalError as error:
         data, missing = None, str(error)
-    budgets = study.budgets(8)
+    budgets = study.budgets(8, at)
     baseline = study.baseline
     rows = []
     for curve, colour in zip(study.curves, _colours(study), strict=True):
-        at = {budget: place for place, budget in enumerate(curve.annotations.tolist())}
+        places = {budget: place for place, budget in enumerate(curve.annotations.tolist())}
         costs = [
             sum(record.costs.get(name, 0) for name in ("fit", "select")) for records in curve.records for record in records
         ]
@@ -104,7 +104,7 @@ def _section(store: Store, study: Study) -> dict[str, object]:
             {
                 "curve": curve,
                 "colour": colour,
-                "cells": [(float(curve.mean[at[budget]]), float(curve.spread[at[budget]])) for budget in budgets],
+                "cells": [(float(curve.mean[places[budget]]), float(curve.spread[places[budget]])) for budget in budgets],
                 "needed": curve.needed(float(baseline.mean[-1])) if baseline and baseline is not curve else None,
                 "gain": None if gain is None else (float(gain.mean()), float(gain.std(ddof=1)) if len(gain) > 1 else 0.0),
                 "seconds": sum(costs) / len(curve.trials),

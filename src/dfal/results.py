@@ -1,8 +1,10 @@
 """From a store to learning curves and their summary: what the command line prints and the report draws."""
 
+import csv
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -10,6 +12,7 @@ from jaxtyping import Float64, Int64
 from dfal.store import Record, Store
 from dfal.strategies import NAMED, Random, name_of
 from dfal.trial import Trial
+from dfal.types import DfalError
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,50 @@ class Study:
         """Random choice, where it is among the strategies."""
         return next((curve for curve in self.curves if isinstance(curve.trials[0].strategy, Random)), None)
 
-    def budgets(self, most: int) -> list[int]:
-        """At most so many budgets that every strategy has reached, evenly spread, the last one among them."""
+    def budgets(self, most: int, at: Sequence[int] = ()) -> list[int]:
+        """The budgets `at`, or where none is given at most so many, evenly spread with the last among them.
+
+        Raises:
+            DfalError: for one that some strategy has not reached.
+        """
         shared = sorted(set.intersection(*(set(curve.annotations.tolist()) for curve in self.curves)))
+        for budget in at:
+            if budget not in shared:
+                raise DfalError(
+                    f"no accuracy was measured at {budget} annotations for every strategy: there are {_few(shared)}"
+                )
         picked = np.linspace(len(shared) - 1, 0, min(most, len(shared))).round().astype(int)
-        return [shared[i] for i in sorted(set(picked.tolist()))]
+        return list(at) or [shared[i] for i in sorted(set(picked.tolist()))]
+
+
+def _few(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers if len(numbers) <= 6 else [*numbers[:3], "…", *numbers[-2:]]))
+
+
+COLUMNS = ["dataset", "model", "strategy", "seed", "annotations", "labelled_data", "accuracy"]
+COLUMNS += ["seconds_fit", "seconds_select", "trial"]
+
+
+def write_csv(studies: Sequence[Study], path: Path) -> None:
+    """Every measurement as a row: accuracy as a fraction of the test set, seconds of one thread.
+
+    Raises:
+        DfalError: where the file cannot be written.
+    """
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(COLUMNS)
+            for study in studies:
+                for curve in study.curves:
+                    for trial, records in zip(curve.trials, curve.records, strict=True):
+                        for record in records:
+                            measured, costs = record.measurements, record.costs
+                            counts = [int(measured["annotations"]), int(measured["labelled_data"]), measured["accuracy"]]
+                            seconds = [f"{costs.get(name, 0):.3f}" for name in ("fit", "select")]
+                            rows.writerow([trial.dataset, trial.model, curve.name, trial.seed, *counts, *seconds, trial.id])
+    except OSError as error:
+        raise DfalError(f"{path} cannot be written ({error.strerror}): name another file") from None
 
 
 def studies(store: Store) -> list[Study]:
