@@ -56,6 +56,7 @@ class Images:
     def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Float[Tensor, "n *image"]:
         """The images at `indices`, in that order, as float32."""
         raw = self.array[indices.cpu().numpy()]
-        if raw.dtype == np.uint8:
-            return torch.from_numpy(np.ascontiguousarray(raw)).to(device).float() / 255
-        return torch.from_numpy(np.ascontiguousarray(raw, np.float32)).to(device)
+        native = raw.astype(raw.dtype.newbyteorder("="), copy=False)
+        # Into a new tensor, whose strides are the plain ones: others run other convolutions, which round otherwise.
+        images = torch.empty(raw.shape, device=device).copy_(torch.from_numpy(native))
+        return images.div_(255) if raw.dtype == np.uint8 else images
