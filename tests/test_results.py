@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import dfal
-from dfal.results import studies, write_csv
+from dfal.results import studies, titles, write_csv
 from dfal.store import Record, Store
 from dfal.trial import Trial
 
@@ -90,6 +90,8 @@ def test_other_settings_are_another_study(store: Store) -> None:
     assert len(studies(store)) == 1, "a trial without a round is not shown"
     store.add(trial.id, record(0, 0.6, True, last=False))
     assert [study.settings.batch for study in studies(store)] == [10, 5]
+    assert titles(studies(store)) == ["mnist-5k, lenet5, batch 10", "mnist-5k, lenet5, batch 5"]
+    assert titles(studies(store)[:1]) == ["mnist-5k, lenet5"]
     assert studies(store)[1].baseline is None
 
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dfal import datasets, engine, report
-from dfal.results import Study, studies, write_csv
+from dfal.results import Study, studies, titles, write_csv
 from dfal.store import Store
 from dfal.strategies import NAMED, name_of, with_candidates
 from dfal.training import Training
@@ -243,20 +243,19 @@ def _finish(path: Path, out: Path | None = None, csv: Path | None = None, at: Se
         found = studies(store)
         if not found:
             raise DfalError(f"{path} holds no finished round yet: let `dfal run` go on first")
-        for study in found:
-            console.print(_table(study, study.budgets(12, at)))
+        for title, study in zip(titles(found), found, strict=True):
+            console.print(_table(title, study, study.budgets(12, at)))
         if csv:
             write_csv(found, csv)
         page = report.write(store, found, out or path.parent / "report.html", at)
     console.print(f"[bold]Report[/bold] {page}\n[bold]Store [/bold] {path}", soft_wrap=True)
 
 
-def _table(study: Study, budgets: Sequence[int]) -> Table:
-    settings, baseline = study.settings, study.baseline
+def _table(title: str, study: Study, budgets: Sequence[int]) -> Table:
+    baseline = study.baseline
     seeds = max(len(curve.trials) for curve in study.curves)
     table = Table(
-        title=f"{settings.dataset}, {settings.model}: test accuracy in %, "
-        + (f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"),
+        title=f"{title}: test accuracy in %, " + (f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"),
         caption="annotations: answers bought, the first ones included; labelled data: images trained on at the end, twins too; "
         "area: mean accuracy over the budgets; to match random: annotations for the last accuracy of random choice",
     )

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dfal import datasets
 from dfal.datasets import Dataset
-from dfal.results import Curve, Study
+from dfal.results import Curve, Study, titles
 from dfal.store import Record, Store
 from dfal.types import DfalError
 
@@ -71,7 +71,9 @@ def write(store: Store, studies: Sequence[Study], path: Path, at: Sequence[int] 
     environment = jinja2.Environment(loader=jinja2.PackageLoader("dfal"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}"}
     page = environment.get_template("report.html").render(
-        sections=[_section(store, study, at) for study in studies], runs=store.environments(), store=store.path.name
+        sections=[_section(store, title, study, at) for title, study in zip(titles(studies), studies, strict=True)],
+        runs=store.environments(),
+        store=store.path.name,
     )
     part = path.with_name(f"{path.name}.part")
     try:
@@ -84,7 +86,7 @@ def write(store: Store, studies: Sequence[Study], path: Path, at: Sequence[int] 
     return path
 
 
-def _section(store: Store, study: Study, at: Sequence[int]) -> dict[str, object]:
+def _section(store: Store, title: str, study: Study, at: Sequence[int]) -> dict[str, object]:
     """What the template says of one study."""
     data: Dataset | None
     try:
@@ -113,7 +115,15 @@ def _section(store: Store, study: Study, at: Sequence[int]) -> dict[str, object]
                 "twins": _twins(store.records(curve.trials[0].id), data) if data else [],
             }
         )
-    return {"study": study, "budgets": budgets, "rows": rows, "figure": Markup(_figure(study)), "missing": missing}  # noqa: S704
+    figure = Markup(_figure(study))  # noqa: S704
+    return {
+        "title": title,
+        "study": study,
+        "budgets": budgets,
+        "rows": rows,
+        "figure": figure,
+        "missing": missing,
+    }
 
 
 def _paired(one: Curve, other: Curve) -> bool:

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -94,6 +95,26 @@ class Study:
 
 def _few(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers if len(numbers) <= 6 else [*numbers[:3], "…", *numbers[-2:]]))
+
+
+def titles(studies: Sequence[Study]) -> list[str]:
+    """What tells each study from the others: data set and network, and every setting in which they differ."""
+    settings = [_settings(study.settings) for study in studies]
+    differ = [name for name in settings[0] if len({str(one[name]) for one in settings}) > 1] if settings else []
+    return [
+        ", ".join(
+            [one["dataset"], one["model"], *(f"{name} {one[name]}" for name in differ if name not in {"dataset", "model"})]
+        )
+        for one in settings
+    ]
+
+
+def _settings(trial: Trial) -> dict[str, Any]:
+    """The fields of a trial and of its training by name, but for strategy and seed, in which a study's trials differ."""
+    own = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
+    return {name: own[name] for name in own if name not in {"strategy", "seed", "training"}} | dataclasses.asdict(
+        trial.training
+    )
 
 
 COLUMNS = ["dataset", "model", "strategy", "seed", "annotations", "labelled_data", "accuracy"]
