@@ -123,7 +123,7 @@ def test_stopped_and_resumed(dfal: Shell, monkeypatch: pytest.MonkeyPatch) -> No
         patch.setattr(Store, "add", interrupted)
         stopped = dfal("run", *SMALL)
     assert stopped.code == 130
-    assert "dfal run --resume" in stopped.err
+    assert "stopped; every finished round is stored: go on with dfal run --resume --store runs/" in stopped.err
     again = dfal("run", "--resume", "--processes", "1")
     assert again.code == 0, again.err
     (store,) = Path("runs").glob("*/study.db")

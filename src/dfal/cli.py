@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dfal import datasets, engine, report
@@ -21,6 +21,11 @@ from dfal.strategies import NAMED, name_of, with_candidates
 from dfal.training import Training
 from dfal.trial import Trial
 from dfal.types import DfalError, Strategy, unknown
+
+
+class Stopped(Exception):  # noqa: N818
+    """Ctrl-C. Its text says how to go on."""
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 console = Console()
@@ -87,7 +92,7 @@ def run(  # noqa: PLR0917
     resume: bool,
     **configuration: Any,
 ) -> None:
-    """Compare strategies on images whose labels are known, and report which needs fewest.
+    """Compare strategies where labels are known.
 
     Every trial starts from the same few labels, trains a network, asks about a batch, learns the answers, and begins anew
     until it has bought its annotations. It all goes into one file; a stopped run goes on with --resume. At the end stands
@@ -114,7 +119,10 @@ def run(  # noqa: PLR0917
     with Store(path, write=True) as opened:
         if not resume:
             _refuse_unfinished(opened)
-        _progress(trials, opened, processes or (1 if on_gpu else len(os.sched_getaffinity(0))))
+        try:
+            _progress(trials, opened, processes or (1 if on_gpu else len(os.sched_getaffinity(0))))
+        except KeyboardInterrupt:
+            raise Stopped(f"every finished round is stored: go on with dfal run --resume --store {path}") from None
     _finish(path)
 
 
@@ -124,7 +132,10 @@ def run(  # noqa: PLR0917
 @click.option("--csv", type=click.Path(path_type=Path), help="Also write every measurement as a row of this file.")
 @click.option("--at", help="Budgets to show, in annotations, with commas.  [default: some, evenly spread]")
 def report_command(store: Path, out: Path | None, csv: Path | None, at: str | None) -> None:
-    """Print the tables of a STORE and write its page, while a run goes on or after it."""
+    """Print the tables of a STORE and write its page.
+
+    It may be the store of a run that still goes on.
+    """
     budgets = (at or "").split(",") if at else []
     if not all(budget.strip().isdecimal() for budget in budgets):
         raise DfalError(f"--at {at!r} is no list of annotations: give whole numbers with commas, like 100,500,1000")
@@ -134,7 +145,7 @@ def report_command(store: Path, out: Path | None, csv: Path | None, at: str | No
 @cli.command()
 @click.option("--fetch", metavar="NAME", help="Download this data set now, rather than when it is first used.")
 def data(fetch: str | None) -> None:
-    """List the data sets: what is there, from where, how large."""
+    """List the data sets, or fetch one."""
     if fetch:
         if fetch not in datasets.CARDS:
             raise unknown("data set", fetch, datasets.CARDS)
@@ -205,29 +216,34 @@ def _progress(trials: list[Trial], store: Store, processes: int) -> None:
     """Run the trials and show how far they are. The time left is by annotations trained on, not by rounds."""
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        BarColumn(bar_width=12),
+        TextColumn("{task.fields[done]}"),
         TextColumn("{task.fields[state]}"),
+        TimeRemainingColumn(),
     )
     width = max(len(name_of(trial.strategy)) for trial in trials)
     began = time.monotonic()
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, speed_estimate_period=900) as progress:
-        whole = progress.add_task("annotations trained on", total=sum(_work(trial) for trial in trials), state="")
+    with Progress(*columns, console=console, speed_estimate_period=900) as progress:
+        whole = progress.add_task("all trials", total=sum(_work(trial) for trial in trials), done="", state="")
         tasks = {}
         for trial in trials:
             past = store.records(trial.id, twins=False)
             progress.advance(whole, sum(record.measurements["annotations"] for record in past))
         for trial, record in engine.run(trials, store, processes):
-            label = f"{name_of(trial.strategy):{width}}  seed {trial.seed}"
+            label = f"{name_of(trial.strategy):{width}} seed {trial.seed}"
             if trial.id not in tasks:
-                tasks[trial.id] = progress.add_task(f"{label}  rounds", total=_rounds(trial), state="")
+                tasks[trial.id] = progress.add_task(label, total=_rounds(trial), done="", state="")
             measured = record.measurements
-            state = f"{measured['annotations']:.0f} annotations, accuracy {measured['accuracy']:.1%}"
-            progress.update(tasks[trial.id], completed=record.round + 1, state=state)
+            done = f"round {record.round + 1}/{_rounds(trial)}"
+            state = f"{measured['annotations']:.0f} annotations {measured['accuracy']:.1%}"
+            progress.update(tasks[trial.id], completed=record.round + 1, done=done, state=state)
             progress.advance(whole, measured["annotations"])
+            progress.update(
+                whole, done=f"{progress.tasks[whole].percentage:.0f}%", state=f"{time.monotonic() - began:.0f} s so far"
+            )
             if record.last:
                 progress.update(tasks[trial.id], visible=False)
-                progress.console.print(f"{label}  {state}  [dim]{time.monotonic() - began:.0f} s[/dim]", highlight=False)
+                progress.console.print(f"{label}  {state}", highlight=False)
 
 
 def _rounds(trial: Trial) -> int:
@@ -285,8 +301,8 @@ def main() -> None:
     except DfalError as error:
         click.echo(f"dfal: {error}", err=True)
         sys.exit(2)
-    except click.exceptions.Abort:
-        click.echo("dfal: stopped; every finished round is stored, and `dfal run --resume` goes on", err=True)
+    except (Stopped, click.exceptions.Abort) as stop:
+        click.echo(f"dfal: stopped; {stop}" if str(stop) else "dfal: stopped", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
