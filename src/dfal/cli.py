@@ -150,6 +150,8 @@ def data(fetch: str | None) -> None:
             raise unknown("data set", fetch, datasets.CARDS)
         datasets.load(fetch)
     table = Table.grid(padding=(0, 2, 1, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for card in datasets.CARDS.values():
         size = "a package carries it" if card.download is None else f"{card.download / 1e6:.1f} MB to download"
         lines = [
