@@ -98,3 +98,15 @@ def test_declined_images_are_not_asked_about_again_and_are_not_bought() -> None:
     assert last.pool.annotations == 12
     assert len(declined) == 2
     assert not torch.isin(last.pool.labelled, torch.tensor(sorted(declined))).any()
+
+
+def test_every_question_has_its_own_generator() -> None:
+    seeds: list[int] = []
+
+    def watch(model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+        seeds.append(rng.initial_seed())
+        return dfal.Random()(model, pool, k, rng)
+
+    for seed in (0, 1):
+        list(dfal.active_learning(pool(), Fits(), watch, Oracle(), annotations=13, batch=5, seed=seed))
+    assert len(set(seeds)) == 4

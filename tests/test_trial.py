@@ -176,3 +176,9 @@ def test_test_images_are_never_asked_about(digits: Dataset) -> None:
     trial = dataclasses.replace(QUICK, strategy=watch, annotations=20)
     assert len(list(trial.run(digits))) == 2
     assert len(marked) == 1
+
+
+def test_a_seed_has_its_own_first_labels(digits: Dataset) -> None:
+    first, again, other = (dataclasses.replace(QUICK, seed=seed)._first_pool(digits).labelled.tolist() for seed in (0, 0, 1))
+    assert first == again
+    assert first != other

@@ -118,7 +118,7 @@ def _settings(trial: Trial) -> dict[str, Any]:
 
 
 COLUMNS = ["dataset", "model", "strategy", "seed", "annotations", "labelled_data", "accuracy"]
-COLUMNS += ["seconds_fit", "seconds_select", "trial"]
+COLUMNS += ["seconds_fit", "seconds_select", "trial", "study"]
 
 
 def write_csv(studies: Sequence[Study], path: Path) -> None:
@@ -131,14 +131,16 @@ def write_csv(studies: Sequence[Study], path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(COLUMNS)
-            for study in studies:
+            for title, study in zip(titles(studies), studies, strict=True):
                 for curve in study.curves:
                     for trial, records in zip(curve.trials, curve.records, strict=True):
                         for record in records:
                             measured, costs = record.measurements, record.costs
                             counts = [int(measured["annotations"]), int(measured["labelled_data"]), measured["accuracy"]]
                             seconds = [f"{costs.get(name, 0):.3f}" for name in ("fit", "select")]
-                            rows.writerow([trial.dataset, trial.model, curve.name, trial.seed, *counts, *seconds, trial.id])
+                            rows.writerow(
+                                [trial.dataset, trial.model, curve.name, trial.seed, *counts, *seconds, trial.id, title]
+                            )
     except OSError as error:
         raise DfalError(f"{path} cannot be written ({error.strerror}): name another file") from None
 
