@@ -1,4 +1,4 @@
-"""The command line: dfal run | report | data."""
+"""The command line: dfal run | report | strategies | data."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ from rich.table import Table
 from dfal import datasets, engine, report
 from dfal.results import Study, studies, titles, write_csv
 from dfal.store import Store
-from dfal.strategies import NAMED, name_of, with_candidates
+from dfal.strategies import ABOUT, NAMED, name_of, named, with_candidates
 from dfal.training import Training
 from dfal.trial import Trial
 from dfal.types import DfalError, Strategy, unknown
@@ -58,7 +58,8 @@ def cli() -> None:
     multiple=True,
     default=("dfal", "uncertainty", "random"),
     show_default=True,
-    help=f"Whom to ask; several with commas, or the option again. One of: {', '.join(NAMED)}.",
+    help="Whom to ask: one that `dfal strategies` lists, with +twins behind it to learn the adversarial twins too; several "
+    "with commas, or the option again.",
 )
 @settings(Trial, "annotations", "batch", "first")
 @click.option(
@@ -141,6 +142,18 @@ def report_command(store: Path, out: Path | None, csv: Path | None, at: str | No
     _finish(store, out, csv, [int(budget) for budget in budgets])
 
 
+@cli.command("strategies")
+def strategies_command() -> None:
+    """List the strategies."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, (_, line) in ABOUT.items():
+        table.add_row(f"[bold]{name}[/bold]", line)
+    console.print(table, highlight=False)
+    console.print("Any of them with +twins behind its name also learns the adversarial twins of what it asks about.")
+
+
 @cli.command()
 @click.option("--fetch", metavar="NAME", help="Download this data set now, rather than when it is first used.")
 def data(fetch: str | None) -> None:
@@ -166,11 +179,9 @@ def data(fetch: str | None) -> None:
 
 
 def _strategy(name: str, candidates: str) -> Strategy:
-    if name not in NAMED:
-        raise unknown("strategy", name, NAMED)
     if candidates != "all" and not candidates.isdecimal():
         raise DfalError(f"--candidates {candidates!r} is neither a number of images nor 'all'")
-    return with_candidates(NAMED[name], None if candidates == "all" else int(candidates))
+    return with_candidates(named(name), None if candidates == "all" else int(candidates))
 
 
 def _latest() -> Path:

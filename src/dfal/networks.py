@@ -6,12 +6,14 @@ Any `nn.Module` that maps images (N, …) to logits (N, C) works unchanged. One 
 import contextlib
 import importlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from dfal.chance import seed_for, seeded
 from dfal.types import DfalError, unknown
 
 
@@ -120,13 +122,50 @@ def only_dropout_on(model: nn.Module) -> Iterator[None]:
         DfalError: where the network has no dropout layer with p > 0. `F.dropout` inside a module cannot be switched
             from outside: use `nn.Dropout`.
     """
-    dropouts = [module for module in model.modules() if isinstance(module, _DropoutNd) and module.p > 0]
-    if not dropouts:
-        raise DfalError("the network has no dropout layer with p > 0, so its passes would all be alike: add nn.Dropout")
+    layers = _dropout(model)
     with looking(model):
-        for module in dropouts:
-            module.training = True
+        for layer in layers:
+            layer.training = True
         yield
+
+
+@contextlib.contextmanager
+def one_mask(model: nn.Module, seed: int) -> Iterator[None]:
+    """Evaluation mode, but with one dropout mask for all images: one network ω drawn from dropout's distribution, which is
+    what joint probabilities of several images need (Kirsch et al. 2019). The same seed draws the same network.
+
+    Raises:
+        DfalError: where the network has no dropout layer with p > 0, or one that does not multiply by a mask.
+    """
+    layers = _dropout(model)
+    strange = [type(layer).__name__ for layer in layers if isinstance(layer, nn.AlphaDropout | nn.FeatureAlphaDropout)]
+    if strange:
+        raise DfalError(f"{strange[0]} does not multiply by a mask, so that none can be shared: use nn.Dropout")
+    masks: dict[nn.Module, Tensor] = {}
+
+    def masked(layer: _DropoutNd, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        if layer not in masks:
+            ones = torch.ones_like(output[:1])
+            layer.training = True
+            with seeded(seed_for(seed, layers.index(layer), "mask"), output.device):
+                masks[layer] = layer.forward(ones)
+            layer.training = False
+        return output * masks[layer]
+
+    with looking(model):
+        hooks = [layer.register_forward_hook(masked) for layer in layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _dropout(model: nn.Module) -> list[_DropoutNd]:
+    layers = [module for module in model.modules() if isinstance(module, _DropoutNd) and module.p > 0]
+    if not layers:
+        raise DfalError("the network has no dropout layer with p > 0, so its passes would all be alike: add nn.Dropout")
+    return layers
 
 
 def logits(model: nn.Module, images: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
@@ -174,18 +213,47 @@ def finite(f: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
     return f
 
 
-def features(model: nn.Module, images: Float[Tensor, "n *image"]) -> Float[Tensor, "n d"]:
-    """The input of the last linear layer that the network runs, in evaluation mode and without gradients.
+def features(model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1024) -> Float[Tensor, "n d"]:
+    """The input of the last linear layer that the network runs, in evaluation mode and without gradients, `chunk` images
+    at a time.
 
     Raises:
         DfalError: where the network runs no `nn.Linear`.
     """
-    return last_linear(model, images)[1]
+    return torch.cat([ending(model, part).features for part in images.split(chunk)])
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a network ends: the last `nn.Linear` that it runs, that layer's input, and the network's logits."""
+
+    layer: nn.Linear
+    features: Float[Tensor, "n d"]
+    logits: Float[Tensor, "n c"]
+
+    @property
+    def weight(self) -> Float[Tensor, "c d"]:
+        """The layer's weights, one row a logit; a row of zeros first where one logit counts as two."""
+        return self._two(self.layer.weight)
+
+    @property
+    def bias(self) -> Float[Tensor, "c"]:
+        """The layer's biases, zeros where it has none."""
+        bias: Tensor | None = self.layer.bias
+        return self._two(torch.zeros(self.layer.out_features, device=self.features.device) if bias is None else bias)
+
+    def _two(self, rows: Tensor) -> Tensor:
+        single = self.logits.shape[1] == 2 and len(rows) == 1
+        return torch.cat([torch.zeros_like(rows), rows]) if single else rows
 
 
 @torch.no_grad()
-def last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> tuple[nn.Linear, Float[Tensor, "n d"]]:
-    """The last `nn.Linear` that the network runs, and its input."""
+def ending(model: nn.Module, images: Float[Tensor, "n *image"]) -> Ending:
+    """The end of the network, in evaluation mode and without gradients.
+
+    Raises:
+        DfalError: where the network runs no `nn.Linear`, and for NaN or infinite logits.
+    """
     ran: list[tuple[nn.Linear, Tensor]] = []
 
     def remember(layer: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
@@ -194,10 +262,28 @@ def last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> tuple[nn
     hooks = [layer.register_forward_pre_hook(remember) for layer in model.modules() if isinstance(layer, nn.Linear)]
     try:
         with looking(model):
-            logits(model, images.to(device_of(model)))
+            f = finite(logits(model, images.to(device_of(model))))
     finally:
         for hook in hooks:
             hook.remove()
     if not ran:
         raise DfalError("the network runs no nn.Linear, so it has no features to give: end it with a linear layer")
-    return ran[0]
+    layer, x = ran[0]
+    if x.ndim < 2 or len(x) != len(images):
+        raise DfalError(f"the last nn.Linear was given {tuple(x.shape)} for {len(images)} images: give it one row an image")
+    return Ending(layer, x.flatten(1), f)
+
+
+def linear_ending(model: nn.Module, images: Float[Tensor, "n *image"]) -> Ending:
+    """The end of a network whose logits are those of its last linear layer.
+
+    Raises:
+        DfalError: where something comes after that layer, beside what `ending` raises.
+    """
+    end = ending(model, images)
+    x, weight = end.features, end.weight
+    if (end.logits.shape[1], x.shape[1]) != weight.shape or not torch.allclose(
+        end.logits, x @ weight.T + end.bias, rtol=1e-3, atol=1e-3
+    ):
+        raise DfalError("the network does not end in its last linear layer, so there is no closed form")
+    return end

@@ -20,3 +20,26 @@ def margin(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
 def confidence(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
     """max_y p(y|x)."""
     return f.softmax(1).amax(1)
+
+
+def mutual_information(f: Float[Tensor, "t n c"]) -> Float[Tensor, "n"]:
+    """H(mean_ω p(y|x, ω)) − mean_ω H(p(y|x, ω)), in nats, over t networks ω: what y would tell about ω (BALD).
+
+    Houlsby et al. 2011; Gal, Islam & Ghahramani 2017, equation 2. Never below 0, as it is without rounding.
+    """
+    p = f.softmax(2)
+    mean = p.mean(0)
+    return (torch.xlogy(p, p).sum(2).mean(0) - torch.xlogy(mean, mean).sum(1)).clamp(min=0)
+
+
+def head_gradient_length(f: Float[Tensor, "n c"], x: Float[Tensor, "n d"], *, bias: bool = True) -> Float[Tensor, "n"]:
+    """Σ_y p(y|x) ‖∇ℓ(x, y)‖₂ over weights and biases of a last linear layer with input x: Σ_y p_y ‖p − e_y‖ √(‖x‖² + 1).
+
+    ℓ is the cross-entropy, whose gradient with respect to the logits f is p − e_y.
+    """
+    p = f.softmax(1)
+    # ‖p − e_y‖² = ‖p‖² − 2 p_y + 1, written so that nothing cancels where p_y is nearly 1.
+    others = p.square().sum(1, keepdim=True) - p.square()
+    rest = p.sum(1, keepdim=True) - p
+    lengths = (others + rest.square()).clamp(min=0).sqrt()
+    return (p * lengths).sum(1) * (x.square().sum(1) + bias).sqrt()

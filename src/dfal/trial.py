@@ -153,7 +153,8 @@ class Trial:
                 "annotations": now.pool.annotations,
                 "labelled_data": now.pool.labelled_data_size,
                 "accuracy": int(right.sum()) / len(right),
-            },
+            }
+            | ({} if query.bound is None else {"bound": query.bound}),
         )
 
 

@@ -62,6 +62,7 @@ class Query:
         twins: the adversarial twins.
         guessed: images that are trained on with the network's own label in the next round only.
         guesses: those labels. They are no annotations: nobody was asked.
+        bound: where the choice minimises something by search, what is proved: no choice comes below this value.
     """
 
     indices: Int64[Tensor, "k"]
@@ -70,6 +71,7 @@ class Query:
     twins: Float[Tensor, "t *image"] | None = None
     guessed: Int64[Tensor, "g"] | None = None
     guesses: Int64[Tensor, "g"] | None = None
+    bound: float | None = None
 
     @classmethod
     def nothing(cls) -> "Query":

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfal.networks import device_of, finite, last_linear, logits, looking
+from dfal.networks import device_of, linear_ending
 from dfal.types import DfalError, Perturbation
 
 
@@ -80,17 +80,8 @@ class LinearHead:
     @torch.no_grad()
     def __call__(self, model: nn.Module, images: Float[Tensor, "n *image"]) -> Perturbation:
         images = images.to(device_of(model))
-        head, x = last_linear(model, images)
-        with looking(model):
-            f = finite(logits(model, images))
-        weight = head.weight
-        if f.shape[1] == 2 and len(weight) == 1:  # one logit f counts as the two logits (0, f)
-            weight = torch.cat([torch.zeros_like(weight), weight])
-        bias = torch.zeros(len(weight), device=x.device)
-        if head.bias is not None:
-            bias[-len(head.bias) :] = head.bias
-        if x.ndim != 2 or f.shape[1] != len(weight) or not torch.allclose(f, x @ weight.T + bias, rtol=1e-3, atol=1e-3):
-            raise DfalError("the network does not end in its last linear layer, so there is no closed form: use DeepFool")
+        end = linear_ending(model, images)
+        x, f, weight, bias = end.features, end.logits, end.weight, end.bias
         k = f.argmax(1)
         w = weight - weight[k].unsqueeze(1)  # n × classes × d
         distances = (f - f.gather(1, k.unsqueeze(1))).abs() / norm(w.flatten(0, 1), dual(self.p)).view_as(f)

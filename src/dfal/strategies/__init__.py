@@ -1,37 +1,106 @@
 """Whom to ask? One strategy, or one family, a file."""
 
 from dataclasses import replace
+from typing import Any
 
+from dfal.strategies.badge import BADGE
+from dfal.strategies.bald import BALD
+from dfal.strategies.batch_bald import BatchBALD
+from dfal.strategies.ceal import CEAL
+from dfal.strategies.clusters import ClusterMargin, TypiClust
+from dfal.strategies.core_set import CoreSet, RobustCoreSet
+from dfal.strategies.coverage import MaxHerding, ProbCover, UHerding
 from dfal.strategies.dfal import DFAL
+from dfal.strategies.egl import EGL
 from dfal.strategies.random import Random
+from dfal.strategies.stochastic import Stochastic
 from dfal.strategies.uncertainty import Entropy, LeastConfidence, Margin
 from dfal.strategies.with_twins import WithTwins
-from dfal.types import Strategy
+from dfal.types import Strategy, unknown
 
-__all__ = ["DFAL", "NAMED", "Entropy", "LeastConfidence", "Margin", "Random", "WithTwins", "name_of", "with_candidates"]
+__all__ = [
+    "ABOUT",
+    "BADGE",
+    "BALD",
+    "CEAL",
+    "DFAL",
+    "EGL",
+    "NAMED",
+    "BatchBALD",
+    "ClusterMargin",
+    "CoreSet",
+    "Entropy",
+    "LeastConfidence",
+    "Margin",
+    "MaxHerding",
+    "ProbCover",
+    "Random",
+    "RobustCoreSet",
+    "Stochastic",
+    "TypiClust",
+    "UHerding",
+    "WithTwins",
+    "name_of",
+    "named",
+    "with_candidates",
+]
 
-NAMED: dict[str, Strategy] = {
-    "dfal": DFAL(),
-    "dfal-no-twins": DFAL(twins=False),
-    "random": Random(),
-    "uncertainty": Entropy(),
-    "entropy": Entropy(),
-    "margin": Margin(),
-    "least-confidence": LeastConfidence(),
+ABOUT: dict[str, tuple[Strategy, str]] = {
+    "dfal": (DFAL(), "nearest to the decision boundary; learns the twins too"),
+    "dfal-no-twins": (DFAL(twins=False), "nearest to the decision boundary, without the twins"),
+    "random": (Random(), "drawn at random: what every strategy has to beat"),
+    "uncertainty": (Entropy(), "the paper's word for entropy"),
+    "entropy": (Entropy(), "largest entropy of the class probabilities"),
+    "margin": (Margin(), "smallest gap between the two largest probabilities"),
+    "least-confidence": (LeastConfidence(), "smallest largest probability"),
+    "bald": (BALD(), "networks drawn by dropout are sure, but disagree"),
+    "ceal": (CEAL(), "entropy; what is sure is learnt as the network sees it"),
+    "core-set": (CoreSet(), "farthest from all that are labelled, in the features"),
+    "core-set-robust": (RobustCoreSet(), "smallest radius that covers the pool, proved optimal"),
+    "egl": (EGL(), "longest expected gradient, over all parameters"),
+    "egl-last-layer": (EGL(last_layer=True), "longest expected gradient, over the last layer"),
+    "badge": (BADGE(), "long gradients of the last layer that differ"),
+    "batch-bald": (BatchBALD(), "the batch that tells most about the network"),
+    "power-bald": (Stochastic(BALD()), "drawn in proportion to BALD's score"),
+    "cluster-margin": (ClusterMargin(), "small margins, from each cluster in turn"),
+    "typi-clust": (TypiClust(), "the typical image of each cluster; for first labels"),
+    "prob-cover": (ProbCover(), "most images within a radius; for first labels"),
+    "max-herding": (MaxHerding(), "most coverage under a smooth kernel; for first labels"),
+    "u-herding": (UHerding(), "most uncertainty covered; for few and many labels"),
 }
-"""The strategies by the names of the command line. `uncertainty` is the paper's word for `entropy`."""
+"""The strategies by the names of the command line, with a line on each."""
+
+NAMED: dict[str, Strategy] = {name: strategy for name, (strategy, _) in ABOUT.items()}
+"""The strategies by those names. `uncertainty` is the paper's word for `entropy`."""
+
+TWINS = "+twins"
+"""What is written behind a name for `WithTwins` around the strategy."""
+
+
+def named(name: str) -> Strategy:
+    """The strategy of that name; with "+twins" behind it, together with the adversarial twins of what it asks about.
+
+    Raises:
+        DfalError: for a name that is not there. It offers the nearest.
+    """
+    plain = name.removesuffix(TWINS)
+    if plain not in NAMED:
+        raise unknown("strategy", plain, NAMED)
+    return WithTwins(NAMED[plain]) if name != plain else NAMED[plain]
 
 
 def name_of(strategy: Strategy) -> str:
     """The strategy's name on the command line, whatever its candidates; its repr where it has none."""
-    for name, named in NAMED.items():
-        if type(named) is type(strategy) and with_candidates(named, getattr(strategy, "candidates", None)) == strategy:
-            return name
+    for name, one in NAMED.items():
+        for suffix, known in (("", one), (TWINS, WithTwins(one))):
+            if type(known) is type(strategy) and with_candidates(known, None) == with_candidates(strategy, None):
+                return name + suffix
     return repr(strategy)
 
 
 def with_candidates(strategy: Strategy, candidates: int | None) -> Strategy:
     """The strategy looking at so many candidates; unchanged where it looks at none (random choice)."""
-    if not isinstance(strategy, DFAL | Entropy | Margin | LeastConfidence):
-        return strategy
-    return replace(strategy, candidates=candidates)
+    value: Any = strategy
+    if hasattr(strategy, "strategy"):
+        return replace(value, strategy=with_candidates(value.strategy, candidates))  # type: ignore[no-any-return]
+    return replace(value, candidates=candidates) if hasattr(strategy, "candidates") else strategy

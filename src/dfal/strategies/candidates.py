@@ -1,12 +1,19 @@
-"""What the strategies that rank images share: draw candidates, look at them in chunks, keep the best."""
+"""What strategies share: draw candidates, look at them in chunks, rank them."""
 
+import warnings
+from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from dfal.networks import device_of, predict
+from dfal.geometry import unit
+from dfal.networks import device_of, features, predict
 from dfal.pool import Pool
 from dfal.types import DfalError, Query
 
@@ -27,6 +34,11 @@ def draw(pool: Pool, candidates: int | None, k: int, rng: torch.Generator) -> In
     return shuffled if candidates is None else shuffled[: max(candidates, k)]
 
 
+def seed_from(rng: torch.Generator) -> int:
+    """A seed for what takes a seed and no generator."""
+    return int(torch.randint(2**31, (), generator=rng))
+
+
 def chunks(
     pool: Pool, indices: Int64[Tensor, "n"], device: torch.device
 ) -> Iterator[tuple[Int64[Tensor, "m"], Float[Tensor, "m *image"]]]:
@@ -40,13 +52,87 @@ def all_logits(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"]) -> Flo
     return torch.cat([predict(model, images).cpu() for _, images in chunks(pool, indices, device_of(model))])
 
 
-def lowest(indices: Int64[Tensor, "n"], scores: Float[Tensor, "n"], k: int) -> Query:
-    """Ask about the k with the lowest scores; the earlier wins a tie."""
-    order = scores.sort(stable=True).indices[:k]
+def all_features(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"]) -> Float[Tensor, "n d"]:
+    """The network's features of the images at `indices`, on the CPU."""
+    return torch.cat([features(model, images).cpu() for _, images in chunks(pool, indices, device_of(model))])
+
+
+def best(indices: Int64[Tensor, "n"], scores: Float[Tensor, "n"], k: int, *, largest: bool) -> Query:
+    """Ask about the k with the largest or smallest scores; the earlier wins a tie."""
+    order = scores.sort(stable=True, descending=largest).indices[:k]
     return Query(indices[order], scores[order])
 
 
-def highest(indices: Int64[Tensor, "n"], scores: Float[Tensor, "n"], k: int) -> Query:
-    """Ask about the k with the highest scores; the earlier wins a tie."""
-    order = scores.sort(stable=True, descending=True).indices[:k]
-    return Query(indices[order], scores[order])
+@dataclass(frozen=True)
+class Ranking:
+    """A strategy that gives each image a score of its own, and asks about the best.
+
+    Attributes:
+        candidates: K, how many images of U are looked at, drawn at random; None for all.
+    """
+
+    candidates: int | None = None
+    largest: ClassVar[bool] = True
+    """Whether the largest scores are asked about, rather than the smallest."""
+
+    def __post_init__(self) -> None:
+        check(self.candidates)
+
+    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
+        chosen = draw(pool, self.candidates, k, rng)
+        if not len(chosen):
+            return Query.nothing()
+        return best(chosen, self.scores(model, pool, chosen, rng), k, largest=self.largest)
+
+    @abstractmethod
+    def scores(self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator) -> Float[Tensor, "n"]:
+        """The score of each of these images, on the CPU."""
+
+
+def check_space(space: str) -> None:
+    """Raise unless `space` is a word that `embedded` knows, or looks like a file."""
+    if space not in {"features", "pixels"} and not space.endswith(".npy"):
+        raise DfalError(f"space = {space!r} is neither 'features', 'pixels', nor a FILE.npy with one row for each image")
+
+
+def embedded(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], space: str) -> Float[Tensor, "n d"]:
+    """Images as rows of length 1 in a space where near means alike.
+
+    Args:
+        model: whose features are taken.
+        pool: has the images.
+        indices: which images.
+        space: "features" of the network; "pixels"; or a FILE.npy of shape (N, d) with a row for each image of the data set,
+            say from a self-supervised network. It is mapped, not read.
+
+    Raises:
+        DfalError: for a file that cannot be read, has another shape, or holds NaN.
+    """
+    if space == "features":
+        return unit(all_features(model, pool, indices))
+    if space == "pixels":
+        return unit(torch.cat([images.flatten(1) for _, images in chunks(pool, indices, torch.device("cpu"))]))
+    path = Path(space)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DfalError(f"the embedding {path} cannot be read ({error}): give a .npy file of shape (N, d)") from None
+    if array.ndim != 2 or len(array) != len(pool.images):
+        raise DfalError(f"the embedding {path} has shape {array.shape}, but {len(pool.images)} rows are needed, one an image")
+    rows = torch.from_numpy(np.asarray(array[indices.numpy()], dtype=np.float32))
+    if not rows.isfinite().all():
+        raise DfalError(f"the embedding {path} holds NaN or infinite values: repair it")
+    return unit(rows)
+
+
+def k_means(rows: Float[Tensor, "n d"], clusters: int, seed: int) -> Int64[Tensor, "n"]:
+    """The cluster of each row. Many clusters are found in small batches, as exactness would take long."""
+    from sklearn.cluster import KMeans, MiniBatchKMeans  # noqa: PLC0415  a second that most users never need
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+    many = clusters > 50 and len(rows) > 5000
+    method = MiniBatchKMeans if many else KMeans
+    with threadpool_limits(1), warnings.catch_warnings():  # sums do not depend on how many threads there are
+        warnings.filterwarnings("ignore", message="Number of distinct clusters")  # duplicated images
+        found = method(clusters, n_init=1, random_state=seed).fit_predict(rows.numpy())
+    return torch.from_numpy(np.asarray(found, dtype=np.int64))

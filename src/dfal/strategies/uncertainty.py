@@ -4,65 +4,40 @@ Cost: one forward pass a candidate. Memory: its logits.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from torch import nn
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
 from dfal.pool import Pool
 from dfal.scores import confidence, entropy, margin
-from dfal.strategies.candidates import all_logits, check, draw, highest, lowest
-from dfal.types import Query
+from dfal.strategies.candidates import Ranking, all_logits
 
 
 @dataclass(frozen=True)
-class Entropy:
-    """Asks about the largest entropy −Σ p log p: what the paper calls uncertainty. Scores in nats.
+class Entropy(Ranking):
+    """Asks about the largest entropy −Σ p log p: what the paper calls uncertainty. Scores in nats."""
 
-    Attributes:
-        candidates: K, how many images of U are looked at, drawn at random; None for all.
-    """
-
-    candidates: int | None = None
-
-    def __post_init__(self) -> None:
-        check(self.candidates)
-
-    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, self.candidates, k, rng)
-        return highest(chosen, entropy(all_logits(model, pool, chosen)), k) if len(chosen) else Query.nothing()
+    def scores(self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator) -> Float[Tensor, "n"]:
+        return entropy(all_logits(model, pool, indices))
 
 
 @dataclass(frozen=True)
-class Margin:
-    """Asks about the smallest difference between the two largest probabilities.
+class Margin(Ranking):
+    """Asks about the smallest difference between the two largest probabilities."""
 
-    Attributes:
-        candidates: K, how many images of U are looked at, drawn at random; None for all.
-    """
+    largest: ClassVar[bool] = False
 
-    candidates: int | None = None
-
-    def __post_init__(self) -> None:
-        check(self.candidates)
-
-    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, self.candidates, k, rng)
-        return lowest(chosen, margin(all_logits(model, pool, chosen)), k) if len(chosen) else Query.nothing()
+    def scores(self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator) -> Float[Tensor, "n"]:
+        return margin(all_logits(model, pool, indices))
 
 
 @dataclass(frozen=True)
-class LeastConfidence:
-    """Asks about the smallest largest probability.
+class LeastConfidence(Ranking):
+    """Asks about the smallest largest probability."""
 
-    Attributes:
-        candidates: K, how many images of U are looked at, drawn at random; None for all.
-    """
+    largest: ClassVar[bool] = False
 
-    candidates: int | None = None
-
-    def __post_init__(self) -> None:
-        check(self.candidates)
-
-    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, self.candidates, k, rng)
-        return lowest(chosen, confidence(all_logits(model, pool, chosen)), k) if len(chosen) else Query.nothing()
+    def scores(self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator) -> Float[Tensor, "n"]:
+        return confidence(all_logits(model, pool, indices))

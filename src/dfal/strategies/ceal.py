@@ -1,0 +1,46 @@
+"""CEAL, cost-effective active learning (Wang et al. 2016): ask where the network hesitates, believe it where it does not."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dfal.pool import Pool
+from dfal.scores import entropy
+from dfal.strategies.candidates import all_logits, best, check, draw
+from dfal.types import DfalError, Query
+
+
+@dataclass(frozen=True)
+class CEAL:
+    """Asks about the largest entropy, and lets the network's own labels stand, for the next training only, where entropy
+    is below δ_t = δ₀ − d · t in round t.
+
+    Scores in nats. The guessed images stay unlabelled: a later round may ask about them.
+
+    Attributes:
+        candidates: K, how many images of U are looked at, asked about or guessed; None for all.
+        threshold: δ₀ in nats; the DFAL paper's are .05 for MNIST, .19 for Shoe-Bag, .08 for Quick-Draw.
+        decay: d in nats a round; 0.0033 in the CEAL paper.
+
+    Cost: one forward pass a candidate; training on the guesses may cost far more. Memory: the logits.
+    """
+
+    candidates: int | None = None
+    threshold: float = 0.05
+    decay: float = 0.0033
+
+    def __post_init__(self) -> None:
+        check(self.candidates)
+        if self.threshold < 0 or self.decay < 0:
+            raise DfalError(f"threshold = {self.threshold} and decay = {self.decay} must be 0 or more")
+
+    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
+        chosen = draw(pool, self.candidates, k, rng)
+        if not len(chosen):
+            return Query.nothing()
+        f = all_logits(model, pool, chosen)
+        hesitation = entropy(f)
+        asked = best(chosen, hesitation, k, largest=True)
+        sure = (hesitation < self.threshold - self.decay * pool.round) & ~torch.isin(chosen, asked.indices)
+        return Query(asked.indices, asked.scores, guessed=chosen[sure], guesses=f[sure].argmax(1))

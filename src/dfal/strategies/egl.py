@@ -1,0 +1,132 @@
+"""EGL, expected gradient length (Settles, Craven & Ray 2008; Zhang, Lease & Wallace 2017): ask what would move the network."""
+
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dfal.networks import device_of, finite, linear_ending, logits, looking
+from dfal.pool import Pool
+from dfal.scores import head_gradient_length
+from dfal.strategies.candidates import Ranking, chunks
+
+PART = 128
+"""Images whose gradients are in memory at a time."""
+
+
+@dataclass(frozen=True)
+class EGL(Ranking):
+    """Asks about the largest Σ_y p(y|x) ‖∇_θ ℓ(x, y)‖₂, ℓ the cross-entropy and θ all parameters that are trained.
+
+    Attributes:
+        last_layer: whether θ is the last linear layer alone: Σ_y p_y ‖p − e_y‖ √(‖x‖² + 1) with x its input, without a
+            gradient.
+
+    Cost: one forward and C backward passes a candidate; with `last_layer` one forward pass. Memory: the activations of
+    PART images and, layer by layer, their gradients.
+    """
+
+    last_layer: bool = False
+
+    def scores(self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator) -> Float[Tensor, "n"]:
+        found = []
+        for _, images in chunks(pool, indices, device_of(model)):
+            for part in images.split(PART):
+                found.append(_last_layer(model, part) if self.last_layer else expected_gradient_length(model, part))
+        return torch.cat(found).cpu()
+
+
+def _last_layer(model: nn.Module, images: Tensor) -> Float[Tensor, "n"]:
+    end = linear_ending(model, images)
+    length = head_gradient_length(end.logits, end.features, bias=end.layer.bias is not None)
+    return length / 2**0.5 if end.layer.out_features == 1 else length  # (0, f): the gradient is that of one logit only
+
+
+def expected_gradient_length(model: nn.Module, images: Float[Tensor, "n *image"]) -> Float[Tensor, "n"]:
+    """Σ_y p(y|x) ‖∇_θ ℓ(x, y)‖₂ of each image, θ the parameters that require a gradient.
+
+    The gradient of a linear or convolutional layer is a product of what went in and what came back, so that its length is
+    found for all images at once. A network with other parameters, or with layers that run twice, is differentiated image
+    by image, which is slow.
+
+    Raises:
+        DfalError: for NaN or infinite logits.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    layers = [module for module in model.modules() if _closed(module)]
+    owned = [id(parameter) for layer in layers for parameter in layer.parameters(recurse=False)]
+    if len(set(owned)) < len(owned) or not {id(parameter) for parameter in trained} <= set(owned):
+        return _one_by_one(model, images, trained)
+    wanted = {id(parameter) for parameter in trained}
+    needs = {layer: (id(layer.weight) in wanted, id(layer.bias) in wanted) for layer in layers}
+    ran: list[tuple[nn.Linear | nn.Conv2d, Tensor, Tensor]] = []
+
+    def remember(layer: nn.Linear | nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+        ran.append((layer, inputs[0].detach(), output))
+
+    hooks = [layer.register_forward_hook(remember) for layer in layers if any(needs[layer])]
+    try:
+        with looking(model), torch.enable_grad():
+            f = finite(logits(model, images.detach().requires_grad_()))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len({layer for layer, _, _ in ran}) < len(ran) or any(len(x) != len(images) for _, x, _ in ran):
+        return _one_by_one(model, images, trained)
+    p = f.detach().softmax(1)
+    expected = torch.zeros(len(images), device=images.device)
+    inputs = [_places(layer, x) for layer, x, _ in ran]
+    for y in range(f.shape[1]):
+        back = p - _one_hot(y, f)  # ∇_f ℓ(x, y)
+        found = torch.autograd.grad(f, [out for _, _, out in ran], back, retain_graph=True, allow_unused=True)
+        squares = torch.zeros_like(expected)
+        for (layer, _, _), x, g in zip(ran, inputs, found, strict=True):
+            if g is not None:
+                squares += _squared(x, g if isinstance(layer, nn.Linear) else g.movedim(1, -1), *needs[layer])
+        expected += p[:, y] * squares.sqrt()
+    return expected
+
+
+def _closed(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
+    plain_convolution = isinstance(module, nn.Conv2d) and module.groups == 1 and not isinstance(module.padding, str)
+    return isinstance(module, nn.Linear) or (plain_convolution and module.padding_mode == "zeros")
+
+
+def _places(layer: nn.Module, x: Tensor) -> Float[Tensor, "n l d"]:
+    """What a layer multiplies by its weights at each of the l places of an image."""
+    if isinstance(layer, nn.Conv2d):
+        return F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).transpose(1, 2)  # type: ignore[arg-type]
+    return x.reshape(len(x), -1, x.shape[-1])
+
+
+def _squared(x: Float[Tensor, "n l d"], g: Tensor, weight: bool, bias: bool) -> Float[Tensor, "n"]:
+    """‖Σ_l g_l x_lᵀ‖² + ‖Σ_l g_l‖²: the squared length of the gradients of weights and biases, where they are wanted."""
+    g = g.reshape(len(g), x.shape[1], -1)
+    squared = torch.zeros(len(g), device=g.device)
+    if weight and x.shape[1] * (x.shape[2] + g.shape[2]) < x.shape[2] * g.shape[2]:
+        squared += ((x @ x.mT) * (g @ g.mT)).sum((1, 2)).clamp(min=0)  # without the gradient, which is larger
+    elif weight:
+        squared += (g.mT @ x).square().sum((1, 2))
+    return squared + g.sum(1).square().sum(1) if bias else squared
+
+
+def _one_by_one(model: nn.Module, images: Tensor, trained: list[nn.Parameter]) -> Float[Tensor, "n"]:
+    lengths = torch.zeros(len(images), device=images.device)
+    with looking(model), torch.enable_grad():
+        for parameter in trained:
+            parameter.requires_grad_()  # `looking` took it and puts it back
+        for i, image in enumerate(images.split(1)):
+            f = finite(logits(model, image))
+            p = f.detach().softmax(1)
+            for y in range(f.shape[1]):
+                back = p - _one_hot(y, f)
+                found = torch.autograd.grad(f, trained, back, retain_graph=True, materialize_grads=True)
+                lengths[i] += p[0, y] * torch.stack([g.square().sum() for g in found]).sum().sqrt()
+    return lengths
+
+
+def _one_hot(y: int, f: Tensor) -> Tensor:
+    return torch.eye(f.shape[1], device=f.device)[y]
