@@ -84,3 +84,14 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # dfal may be run from its source tree
         return "not installed as a package"
+
+
+def resident(*, peak: bool = False) -> float:
+    """The resident size of this process in MB (10⁶ bytes), or its peak since `reset_peak`. Linux."""
+    key = "VmHWM:" if peak else "VmRSS:"
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return round(int(next(line.split()[1] for line in lines if line.startswith(key))) * 1024 / 1e6, 1)
+
+
+def reset_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")

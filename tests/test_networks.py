@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import dfal
-from dfal.networks import build, logits, looking, only_dropout_on
+from dfal.networks import build, ending, logits, looking, one_mask, only_dropout_on
 
 
 def shapes(model: nn.Module) -> list[tuple[int, ...]]:
@@ -163,3 +163,53 @@ def test_build_finds_networks_by_name() -> None:
 def test_what_is_no_network_is_refused(name: str, sentence: str) -> None:
     with pytest.raises(dfal.DfalError, match=sentence):
         build(name, (1, 28, 28), 10)
+
+
+def test_one_mask_is_the_same_for_all_images_and_for_the_same_seed() -> None:
+    model = nn.Sequential(nn.Dropout(0.5), nn.Flatten())
+    ones = torch.ones(6, 1, 8, 8)
+    with one_mask(model, 3):
+        first, again = model(ones), model(ones[:2])
+    assert (first == first[0]).all()
+    assert torch.equal(again, first[:2])
+    assert set(first.unique().tolist()) == {0.0, 2.0}
+    with one_mask(model, 3):
+        assert torch.equal(model(ones), first)
+    with one_mask(model, 4):
+        assert not torch.equal(model(ones), first)
+    assert torch.equal(model.eval()(ones), ones.flatten(1)), "the hooks are gone"
+
+
+def test_one_mask_drops_whole_channels_where_the_layer_does() -> None:
+    with one_mask(model := nn.Sequential(nn.Dropout2d(0.5), nn.Flatten(2)), 0):
+        seen = model(torch.ones(3, 32, 4, 4))
+    assert (seen == seen[:, :, :1]).all()
+    assert len(seen.unique()) == 2
+
+
+def test_layers_of_one_network_have_masks_of_their_own() -> None:
+    with one_mask(model := nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5), nn.Flatten()), 0):
+        seen = model(torch.ones(1, 1, 32, 32))
+    assert set(seen.unique().tolist()) == {0.0, 4.0}
+    assert 0.15 < float((seen > 0).float().mean()) < 0.35
+
+
+def test_one_mask_refuses_dropout_that_has_no_mask() -> None:
+    with pytest.raises(dfal.DfalError, match="AlphaDropout does not multiply by a mask"), one_mask(nn.AlphaDropout(0.5), 0):
+        pass
+
+
+def test_the_ending_is_weights_features_and_logits(trained: nn.Sequential, some_digits: Tensor) -> None:
+    end = ending(trained, some_digits)
+    assert end.layer is trained[-1]
+    torch.testing.assert_close(end.features @ end.weight.T + end.bias, dfal.predict(trained, some_digits))
+
+
+def test_features_are_chunked_and_the_same(trained: nn.Sequential, some_digits: Tensor) -> None:
+    torch.testing.assert_close(dfal.features(trained, some_digits, chunk=7), dfal.features(trained, some_digits))
+
+
+def test_a_linear_layer_that_sees_no_row_an_image_gives_no_features() -> None:
+    model = nn.Sequential(nn.Flatten(0), nn.Linear(32, 6), nn.Unflatten(0, (2, 3)))
+    with pytest.raises(dfal.DfalError, match="give it one row an image"):
+        dfal.features(model, torch.rand(2, 1, 4, 4))

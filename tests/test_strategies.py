@@ -1,7 +1,9 @@
 """The contract every strategy keeps, and an independent check of each."""
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 import dfal
 from dfal import strategies
 from dfal.datasets import Dataset
-from dfal.strategies import NAMED, name_of, with_candidates
+from dfal.strategies import NAMED, name_of, named, with_candidates
 from dfal.types import Strategy
 
 EVERY = [
@@ -47,6 +49,13 @@ def rng(seed: int = 0) -> torch.Generator:
 def pool(digits: Dataset) -> dfal.Pool:
     """60 digits, three of them labelled."""
     return dfal.Pool.new(digits.images.take(torch.arange(0, 4000, 66)[:60]), {0: 0, 7: 1, 59: 2})
+
+
+@pytest.fixture(scope="module")
+def one_class(pool: dfal.Pool) -> nn.Sequential:
+    """LeNet5 that has seen nothing but sevens."""
+    sevens = dfal.Pool.new(pool.images, {0: 7, 7: 7, 59: 7})
+    return dfal.fit(dfal.lenet5, sevens.labelled_data(), dfal.Training(epochs=20), seed=0)
 
 
 def linear(weight: list[list[float]]) -> nn.Linear:
@@ -127,6 +136,15 @@ def test_constant_and_duplicated_images(strategy: Strategy, trained: nn.Sequenti
         query = strategy(trained, dfal.Pool.new(image.repeat(40, 1, 1, 1), {3: 0}), 10, rng())
         assert len(query.indices.unique()) == 10
         assert not query.scores.isnan().any()
+
+
+@every
+def test_one_class_only(strategy: Strategy, one_class: nn.Sequential, pool: dfal.Pool) -> None:
+    sevens = dfal.Pool.new(pool.images, {0: 7, 7: 7, 59: 7})
+    query = strategy(one_class, sevens, 10, rng())
+    assert len(query.indices.unique()) == 10
+    assert not query.scores.isnan().any()
+    sevens.learn(query, torch.full((10,), 7))
 
 
 @every
@@ -290,7 +308,226 @@ def test_every_strategy_of_the_package_is_in_the_contract() -> None:
     assert kinds == set(strategies.__all__) - {"ABOUT", "NAMED", "name_of", "named", "with_candidates"}
 
 
-@pytest.mark.parametrize("strategy", [dfal.DFAL(), dfal.Entropy(), dfal.Margin(), dfal.LeastConfidence()], ids=repr)
+@pytest.mark.parametrize("strategy", [one for one in NAMED.values() if hasattr(one, "candidates")], ids=repr)
 def test_no_candidates_are_refused(strategy: dfal.DFAL) -> None:
     with pytest.raises(dfal.DfalError, match="candidates = 0"):
         replace(strategy, candidates=0)
+
+
+class InsideDropout(nn.Module):
+    """Dropout that nobody can switch from outside, beside a layer that could be but does not run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.idle = nn.Linear(784, 10), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(nn.functional.dropout(x.flatten(1), training=self.training))
+        return out
+
+
+@pytest.mark.parametrize("strategy", [dfal.BALD(), dfal.BatchBALD(), dfal.Stochastic(dfal.BALD())], ids=repr)
+def test_bald_refuses_passes_that_are_all_alike(strategy: Strategy, pool: dfal.Pool) -> None:
+    with pytest.raises(dfal.DfalError, match="no dropout layer"):
+        strategy(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), pool, 5, rng())
+    with pytest.raises(dfal.DfalError, match="passes are all alike"):
+        strategy(InsideDropout(), pool, 5, rng())
+
+
+def test_bald_is_not_troubled_by_black_images() -> None:
+    black = dfal.Pool.new(torch.zeros(12, 1, 28, 28), {})
+    query = dfal.BALD()(dfal.lenet5(), black, 5, rng())
+    torch.testing.assert_close(query.scores, torch.zeros(5), atol=1e-6, rtol=0)
+
+
+def test_bald_finds_where_dropout_disagrees() -> None:
+    """With features dropped, the sign of the first logit is a coin toss where both are large, and sure where one is 0."""
+    model = nn.Sequential(nn.Dropout(0.5), linear([[30.0, -30.0], [-30.0, 30.0]]))
+    pool = dfal.Pool.new(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.5, 0.5]]), {})
+    query = dfal.BALD(passes=200)(model, pool, 4, rng())
+    # One feature alone: class 1 with chance 1/2, undecided else. Both: a third class, undecided, takes half of the passes.
+    assert (query.scores > 0.1).all()
+    assert float(query.scores.max()) < math.log(2)
+
+
+def test_bald_keeps_batch_norm_out_of_it(pool: dfal.Pool) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Dropout(0.5), nn.Linear(784, 10)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    dfal.BALD()(model, pool, 5, rng())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_batch_bald_asks_about_no_two_that_tell_the_same(trained: nn.Sequential, pool: dfal.Pool) -> None:
+    """Each image is there ten times: BALD asks about one ten times, BatchBALD about ten different ones."""
+    images = pool.images.take(torch.arange(20)).repeat(10, 1, 1, 1)
+    copies = dfal.Pool.new(images, {})
+    batch = dfal.BatchBALD(candidates=None, passes=50)(trained, copies, 4, rng())
+    assert len((batch.indices % 20).unique()) >= 3
+    assert (batch.scores[:-1] >= batch.scores[1:] - 0.02).all()
+
+
+def test_ceal_guesses_what_is_sure_and_only_for_a_round(trained: nn.Sequential, pool: dfal.Pool) -> None:
+    strategy = dfal.CEAL(threshold=0.3, decay=0.1)
+    query = strategy(trained, pool, 10, rng())
+    f = dfal.predict(trained, pool.images.take(pool.unlabelled))
+    sure = pool.unlabelled[(torch.special.entr(f.softmax(1)).sum(1) < 0.3)]
+    assert query.guessed is not None
+    assert query.guesses is not None
+    assert 0 < len(query.guessed) < len(pool.unlabelled) - 10
+    assert set(query.guessed.tolist()) == set(sure.tolist()) - set(query.indices.tolist())
+    assert torch.equal(query.guesses, dfal.predict(trained, pool.images.take(query.guessed)).argmax(1))
+    assert torch.equal(query.indices, dfal.Entropy()(trained, pool, 10, rng()).indices)
+
+    answers = torch.zeros(10, dtype=torch.int64)
+    later = pool.learn(query, answers)
+    assert later.annotations == pool.annotations + 10
+    assert later.labelled_data_size == later.annotations + len(query.guessed)
+    assert torch.isin(query.guessed, later.unlabelled).all()
+    second = strategy(trained, later, 10, rng())  # the threshold is 0.2 now
+    assert second.guessed is not None
+    assert len(second.guessed) < len(query.guessed)
+    for _ in range(3):
+        later = later.learn(dfal.Query.nothing(), [])
+    none = strategy(trained, later, 10, rng())
+    assert none.guessed is not None
+    assert len(none.guessed) == 0
+
+
+def test_core_set_asks_about_the_farthest_on_a_line() -> None:
+    pool = dfal.Pool.new(torch.tensor([[0.0], [1.0], [2.0], [5.0], [9.0], [4.9]]), {0: 0})
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
+    query = dfal.CoreSet()(model, pool, 3, rng())
+    assert query.indices.tolist() == [4, 5, 2]
+    assert query.scores.tolist() == pytest.approx([9, 4.1, 2], rel=1e-5)
+    robust = dfal.RobustCoreSet()(model, pool, 2, rng())
+    assert robust.scores.tolist() == pytest.approx([2, 2], rel=1e-5)  # 9, and 5 or 4.9: the image at 2 is left, 2 from 0
+    assert robust.bound == robust.scores[0]
+    outlier = dfal.RobustCoreSet(outliers=1)(model, pool, 1, rng())
+    assert outlier.scores.tolist() == pytest.approx([2], rel=1e-5)
+    assert int(outlier.indices[0]) in {3, 5}
+
+
+def test_stochastic_without_noise_is_the_strategy(trained: nn.Sequential, pool: dfal.Pool) -> None:
+    for strategy in (dfal.Entropy(), dfal.Margin(), dfal.DFAL(), dfal.EGL(last_layer=True)):
+        plain = strategy(trained, pool, 7, rng())
+        for form in ("power", "softmax", "soft-rank"):
+            query = dfal.Stochastic(strategy, form=form, beta=torch.inf)(trained, pool, 7, rng())
+            assert query.indices.tolist() == plain.indices.tolist(), (strategy, form)
+            assert torch.equal(query.scores, plain.scores)
+            if plain.twins is not None:
+                assert query.twins is not None
+                assert query.twinned is not None
+                for image in plain.indices.tolist():
+                    mine, theirs = query.twins[query.twinned == image], plain.twins[plain.twinned == image]
+                    torch.testing.assert_close(mine, theirs, atol=1e-3, rtol=1e-3)
+
+
+def test_stochastic_draws_in_proportion_to_the_power() -> None:
+    """p = s^β / Σ s^β, for one draw (Kirsch et al. 2023, section 3)."""
+
+    @dataclass(frozen=True)
+    class Given:
+        def __call__(self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+            return dfal.Query(torch.tensor([2, 0, 1, 3]), torch.tensor([4.0, 2.0, 1.0, 0.0]))
+
+    pool = dfal.Pool.new(torch.zeros(4, 1), {})
+    for form, beta, weights in (
+        ("power", 1, [2.0, 1, 4, 0]),
+        ("power", 2, [4.0, 1, 16, 0]),
+        ("softmax", 0.5, [math.e, math.e**0.5, math.e**2, 1]),
+        ("soft-rank", 1, [1 / 2, 1 / 3, 1, 1 / 4]),
+        ("power", 0, [1.0, 1, 1, 1]),
+    ):
+        strategy = dfal.Stochastic(Given(), form=form, beta=beta)
+        generator = rng(3)
+        drawn = torch.cat([strategy(nn.Identity(), pool, 1, generator).indices for _ in range(4000)])
+        want = torch.tensor(weights) / sum(weights)
+        torch.testing.assert_close(drawn.bincount(minlength=4) / 4000, want, atol=0.03, rtol=0)
+
+
+def test_stochastic_wants_the_small_where_the_strategy_does(trained: nn.Sequential, pool: dfal.Pool) -> None:
+    nearest = set(dfal.DFAL(candidates=None, twins=False)(trained, pool, 20, rng()).indices.tolist())
+    asked = [
+        dfal.Stochastic(dfal.DFAL(candidates=None, twins=False), beta=8)(trained, pool, 5, rng(seed)).indices.tolist()
+        for seed in range(5)
+    ]
+    assert len({tuple(one) for one in asked}) > 1
+    assert sum(image in nearest for one in asked for image in one) > 20
+
+
+@pytest.mark.parametrize("space", ["pixels", "features", "FILE"])
+@pytest.mark.parametrize("kind", [dfal.TypiClust, dfal.ProbCover, dfal.MaxHerding, dfal.UHerding])
+def test_first_labels_come_from_all_heaps(
+    kind: type[dfal.TypiClust], space: str, tmp_path: Path, trained: nn.Sequential
+) -> None:
+    """Three heaps of digits, one of each class: the first three labels are one of each."""
+    generator = rng(1)
+    digits = torch.rand(3, 1, 28, 28, generator=generator).round()
+    images = (digits.repeat_interleave(15, 0) + 0.05 * torch.rand(45, 1, 28, 28, generator=generator)).clamp(0, 1)
+    pool = dfal.Pool.new(images, {})
+    if space == "FILE":
+        space = str(tmp_path / "rows.npy")
+        np.save(space, images.flatten(1).numpy())
+    elif space == "features":
+        trained = nn.Sequential(nn.Flatten(), linear(torch.eye(784).tolist()), nn.Linear(784, 10))
+    query = kind(space=space)(trained, pool, 3, rng())
+    assert sorted((query.indices // 15).tolist()) == [0, 1, 2]
+    asked = pool.learn(query, query.indices // 15)
+    again = kind(space=space)(trained, asked, 3, rng())
+    assert not set(again.indices.tolist()) & set(query.indices.tolist())
+
+
+def test_an_embedding_must_have_a_row_for_each_image(tmp_path: Path, trained: nn.Sequential, pool: dfal.Pool) -> None:
+    path = tmp_path / "rows.npy"
+    np.save(path, np.zeros((7, 3)))
+    with pytest.raises(dfal.DfalError, match="60 rows are needed"):
+        dfal.TypiClust(space=str(path))(trained, pool, 3, rng())
+    np.save(path, np.full((60, 3), np.nan))
+    with pytest.raises(dfal.DfalError, match="NaN or infinite"):
+        dfal.TypiClust(space=str(path))(trained, pool, 3, rng())
+    np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(dfal.DfalError, match="cannot be read"):
+        dfal.TypiClust(space=str(path))(trained, pool, 3, rng())
+    with pytest.raises(dfal.DfalError, match="neither 'features', 'pixels', nor"):
+        dfal.TypiClust(space="feature")
+
+
+def test_cluster_margin_asks_about_small_margins_of_all_kinds(trained: nn.Sequential, pool: dfal.Pool) -> None:
+    query = dfal.ClusterMargin(factor=3)(trained, pool, 6, rng())
+    smallest = dfal.Margin()(trained, pool, 18, rng())
+    assert torch.isin(query.indices, smallest.indices).all()
+    scores = dict(zip(smallest.indices.tolist(), smallest.scores.tolist(), strict=True))
+    assert query.scores.tolist() == [scores[image] for image in query.indices.tolist()]
+    all_of_them = dfal.ClusterMargin(factor=1)(trained, pool, 6, rng())
+    assert set(all_of_them.indices.tolist()) == set(smallest.indices[:6].tolist())
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: dfal.BALD(passes=1), "passes = 1"),
+        (lambda: dfal.BatchBALD(passes=1), "passes = 1"),
+        (lambda: dfal.BatchBALD(samples=0), "samples = 0"),
+        (lambda: dfal.CEAL(threshold=-1), "threshold = -1"),
+        (lambda: dfal.RobustCoreSet(outliers=-1), "outliers = -1"),
+        (lambda: dfal.RobustCoreSet(seconds=0), "seconds = 0"),
+        (lambda: dfal.Stochastic(dfal.Entropy(), form="gumbel"), "form = 'gumbel'"),
+        (lambda: dfal.Stochastic(dfal.Entropy(), beta=-1), "beta = -1"),
+        (lambda: dfal.TypiClust(neighbours=0), "neighbours = 0"),
+        (lambda: dfal.ProbCover(radius=0), "radius = 0"),
+        (lambda: dfal.ProbCover(purity=2), "purity = 2"),
+        (lambda: dfal.MaxHerding(sigma=0), "sigma = 0"),
+        (lambda: dfal.UHerding(sigma=-1), "sigma = -1"),
+        (lambda: dfal.ClusterMargin(factor=0), "factor = 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(make: Callable[[], Strategy], sentence: str) -> None:
+    with pytest.raises(dfal.DfalError, match=sentence):
+        make()
+
+
+def test_a_name_with_twins_behind_it() -> None:
+    assert named("margin+twins") == dfal.WithTwins(dfal.Margin())
+    assert name_of(with_candidates(named("badge+twins"), 40)) == "badge+twins"
+    with pytest.raises(dfal.DfalError, match="no strategy 'margn': did you mean 'margin'"):
+        named("margn+twins")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from dfal.statistics import half_width, holm, paired_p
 from dfal.store import Record, Store
-from dfal.strategies import NAMED, Random, name_of
+from dfal.strategies import DFAL, NAMED, BatchDFAL, Random, WithTwins, name_of
 from dfal.trial import Trial
 from dfal.types import DfalError
 
@@ -77,6 +78,31 @@ class Study:
         """Random choice, where it is among the strategies."""
         return next((curve for curve in self.curves if isinstance(curve.trials[0].strategy, Random)), None)
 
+    @property
+    def comparisons(self) -> list["Comparison"]:
+        """Each strategy beside its reference, by the area under its curve: with twins beside without, others beside random
+        choice. All of them are one family, for which the p-values are corrected."""
+        pairs = [(curve, reference) for curve in self.curves if (reference := self._reference(curve))]
+        gains = [curve.area - reference.area for curve, reference in pairs]
+        p = holm([paired_p(gain) for gain in gains])
+        return [
+            Comparison(curve, reference, float(gain.mean()), half_width(gain), value)
+            for (curve, reference), gain, value in zip(pairs, gains, p, strict=True)
+        ]
+
+    def _reference(self, curve: Curve) -> Curve | None:
+        strategy = curve.trials[0].strategy
+        plain = strategy.strategy if isinstance(strategy, WithTwins) else strategy
+        if isinstance(strategy, DFAL | BatchDFAL) and strategy.twins:
+            plain = dataclasses.replace(strategy, twins=False)
+        without = next((other for other in self.curves if plain != strategy and other.trials[0].strategy == plain), None)
+        reference = without or self.baseline
+        if reference is None or reference is curve:
+            return None
+        seeds = [[trial.seed for trial in one.trials] for one in (curve, reference)]
+        paired = seeds[0] == seeds[1] and np.array_equal(curve.annotations, reference.annotations)
+        return reference if paired else None
+
     def budgets(self, most: int, at: Sequence[int] = ()) -> list[int]:
         """The budgets `at`, or where none is given at most so many, evenly spread with the last among them.
 
@@ -91,6 +117,25 @@ class Study:
                 )
         picked = np.linspace(len(shared) - 1, 0, min(most, len(shared))).round().astype(int)
         return list(at) or [shared[i] for i in sorted(set(picked.tolist()))]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far one curve lies above another, as a mean over budgets and paired seeds, in fractions of accuracy.
+
+    Attributes:
+        curve: of the strategy.
+        reference: of what it is compared with.
+        gain: the mean of the difference of areas.
+        half_width: of its 95 % t interval; NaN for one seed.
+        p: of a paired t-test, after Holm's correction for all comparisons of the study; NaN for one seed.
+    """
+
+    curve: Curve
+    reference: Curve
+    gain: float
+    half_width: float
+    p: float
 
 
 def _few(numbers: Sequence[int]) -> str:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -72,6 +72,15 @@ class Query:
     guessed: Int64[Tensor, "g"] | None = None
     guesses: Int64[Tensor, "g"] | None = None
     bound: float | None = None
+
+    def only(self, order: Int64[Tensor, "m"]) -> "Query":
+        """The question about some of its images, given by place and in that order, with their twins."""
+        kept = replace(self, indices=self.indices[order], scores=self.scores[order])
+        if self.twinned is None or self.twins is None:
+            return kept
+        place = {image: at for at, image in enumerate(self.twinned.tolist())}
+        rows = [place[image] for image in kept.indices.tolist() if image in place]
+        return replace(kept, twinned=self.twinned[rows], twins=self.twins[rows])
 
     @classmethod
     def nothing(cls) -> "Query":

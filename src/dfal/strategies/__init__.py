@@ -6,6 +6,7 @@ from typing import Any
 from dfal.strategies.badge import BADGE
 from dfal.strategies.bald import BALD
 from dfal.strategies.batch_bald import BatchBALD
+from dfal.strategies.batch_dfal import BatchDFAL
 from dfal.strategies.ceal import CEAL
 from dfal.strategies.clusters import ClusterMargin, TypiClust
 from dfal.strategies.core_set import CoreSet, RobustCoreSet
@@ -27,6 +28,7 @@ __all__ = [
     "EGL",
     "NAMED",
     "BatchBALD",
+    "BatchDFAL",
     "ClusterMargin",
     "CoreSet",
     "Entropy",
@@ -48,6 +50,8 @@ __all__ = [
 ABOUT: dict[str, tuple[Strategy, str]] = {
     "dfal": (DFAL(), "nearest to the decision boundary; learns the twins too"),
     "dfal-no-twins": (DFAL(twins=False), "nearest to the decision boundary, without the twins"),
+    "dfal-batch": (BatchDFAL(), "nearest to the decision boundary in each of k clusters, with twins"),
+    "dfal-batch-no-twins": (BatchDFAL(twins=False), "nearest to the boundary in each of k clusters, without them"),
     "random": (Random(), "drawn at random: what every strategy has to beat"),
     "uncertainty": (Entropy(), "the paper's word for entropy"),
     "entropy": (Entropy(), "largest entropy of the class probabilities"),

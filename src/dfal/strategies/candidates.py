@@ -125,7 +125,9 @@ def embedded(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], space: s
     return unit(rows)
 
 
-def k_means(rows: Float[Tensor, "n d"], clusters: int, seed: int) -> Int64[Tensor, "n"]:
+def k_means(
+    rows: Float[Tensor, "n d"], clusters: int, seed: int, weights: Float[Tensor, "n"] | None = None
+) -> Int64[Tensor, "n"]:
     """The cluster of each row. Many clusters are found in small batches, as exactness would take long."""
     from sklearn.cluster import KMeans, MiniBatchKMeans  # noqa: PLC0415  a second that most users never need
     from threadpoolctl import threadpool_limits  # noqa: PLC0415
@@ -134,5 +136,7 @@ def k_means(rows: Float[Tensor, "n d"], clusters: int, seed: int) -> Int64[Tenso
     method = MiniBatchKMeans if many else KMeans
     with threadpool_limits(1), warnings.catch_warnings():  # sums do not depend on how many threads there are
         warnings.filterwarnings("ignore", message="Number of distinct clusters")  # duplicated images
-        found = method(clusters, n_init=1, random_state=seed).fit_predict(rows.numpy())
+        found = method(clusters, n_init=1, random_state=seed).fit_predict(
+            rows.numpy(), sample_weight=None if weights is None else weights.numpy()
+        )
     return torch.from_numpy(np.asarray(found, dtype=np.int64))

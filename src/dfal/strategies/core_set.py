@@ -53,15 +53,16 @@ class RobustCoreSet:
     need are chosen farthest first.
 
     Attributes:
-        candidates: K, how many images of U are looked at, drawn at random; None for all.
+        candidates: K, how many images of U are looked at, drawn at random; None for all, as in the paper.
         outliers: Ξ, how many candidates may be left out.
         seconds: after so long the best radius that is certified is taken. How far the search came by then depends on
             the machine; a study to be repeated to the bit must not meet it.
 
-    Cost: that of `CoreSet`, and the solver's, which may grow exponentially. Memory: K · (K + |L|) distances.
+    Cost: that of `CoreSet`, and the solver's, which may grow exponentially. Memory: some six times
+    K · K distances of 4 bytes.
     """
 
-    candidates: int | None = None
+    candidates: int | None = 1000
     outliers: int = 0
     seconds: float = 60
 

@@ -64,8 +64,9 @@ def expected_gradient_length(model: nn.Module, images: Float[Tensor, "n *image"]
     needs = {layer: (id(layer.weight) in wanted, id(layer.bias) in wanted) for layer in layers}
     ran: list[tuple[nn.Linear | nn.Conv2d, Tensor, Tensor]] = []
 
-    def remember(layer: nn.Linear | nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+    def remember(layer: nn.Linear | nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         ran.append((layer, inputs[0].detach(), output))
+        return output.clone()  # what comes next may work in place
 
     hooks = [layer.register_forward_hook(remember) for layer in layers if any(needs[layer])]
     try:

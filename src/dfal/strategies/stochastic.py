@@ -1,7 +1,6 @@
 """Random noise on a ranking, so that a batch is not all of one kind (Kirsch et al. 2023, Stochastic Batch Acquisition)."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -26,7 +25,7 @@ class Stochastic:
     """
 
     strategy: Strategy
-    form: Literal["power", "softmax", "soft-rank"] = "power"
+    form: str = "power"
     beta: float = 1
 
     def __post_init__(self) -> None:
@@ -43,12 +42,7 @@ class Stochastic:
         # β · key + Gumbel(0, 1) has the order of key + Gumbel(0, 1/β), for β = 0 too.
         key = self._key(ranked.scores)
         noisy = key if self.beta == torch.inf else (self.beta * key).nan_to_num(nan=0.0) + noise
-        order = noisy.sort(stable=True, descending=True).indices[:k]
-        query = replace(ranked, indices=ranked.indices[order], scores=ranked.scores[order])
-        if query.twinned is None or query.twins is None:
-            return query
-        kept = torch.isin(query.twinned, query.indices)
-        return replace(query, twinned=query.twinned[kept], twins=query.twins[kept])
+        return ranked.only(noisy.sort(stable=True, descending=True).indices[:k])
 
     def _key(self, scores: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """Large where the image is wanted. The scores come most wanted first, which tells which way they run."""

@@ -1,0 +1,284 @@
+"""What a question costs, strategy by strategy, and how the selection compares with other libraries'. One command, one run:
+
+    python benchmarks/strategies.py --data mnist
+
+Strategies: full MNIST, LeNet5 trained on |L| = 1,000 labels, each strategy with its own K, picking 10 and 100. Each runs in a
+process of its own, once to warm up on a small pool, then `--repeats` times. Seconds are medians; memory is the peak resident
+size above that before the first question, images in memory and all.
+
+Peers: the same features or probabilities go into both sides, which take turns. What is chosen is compared: faster and worse
+is a failure (exit status 1). It needs scikit-activeml, of the dependency group `test`.
+
+Table 3 of the paper: 10 of 800 images with 100 labelled, by DFAL and by the robust CORE-SET programme.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+import dfal
+from dfal.datasets import load
+from dfal.geometry import cover, farthest_first, to_nearest, unit
+from dfal.strategies import NAMED
+from dfal.strategies.batch_bald import batch_bald
+from dfal.strategies.core_set import k_centre
+from dfal.strategies.coverage import gaussian
+from measure import interleaved, ratio, reset_peak, resident, taken_on, write
+
+LABELLED, PICKS = 1000, (10, 100)
+
+
+def pool_of(data: str, labelled: int, limit: int | None = None) -> dfal.Pool:
+    """A pool with so many labelled images, drawn at random; the first `limit` images of the data set, or all."""
+    dataset = load(data)
+    images = dfal.Images(dataset.images.array[:limit])
+    order = torch.randperm(len(images), generator=dfal.generator(0, 0, "benchmark"))
+    return dfal.Pool.new(images, {int(i): int(dataset.labels[i]) for i in order[:labelled]})
+
+
+def network(pool: dfal.Pool) -> nn.Sequential:
+    return dfal.fit(dfal.lenet5, pool.labelled_data(), dfal.Training(epochs=30), seed=0)
+
+
+def alone(name: str, data: str, weights: Path, repeats: int, threads: int) -> dict[str, Any]:
+    """One strategy, in this process."""
+    torch.set_num_threads(threads)
+    model = dfal.lenet5()
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    strategy, pool = NAMED[name], pool_of(data, LABELLED)
+    strategy(model, pool_of(data, 50, 300), 10, dfal.generator(0, 0, "warm"))
+    found: dict[str, Any] = {"candidates": min(getattr(strategy, "candidates", None) or 10**9, len(pool.unlabelled))}
+    for k in PICKS:
+        seconds = []
+        before = resident()
+        reset_peak()
+        for turn in range(repeats):
+            start = perf_counter()
+            query = strategy(model, pool, k, dfal.generator(0, turn, "select"))
+            seconds.append(perf_counter() - start)
+        assert len(query.indices.unique()) == k
+        found[str(k)] = {
+            "seconds": round(median(seconds), 3),
+            "all": [round(s, 3) for s in seconds],
+            "peak_mb": resident(peak=True) - before,
+        }
+    return found
+
+
+def table_3(model: nn.Module, data: str, repeats: int) -> dict[str, Any]:
+    """10 of 800 with 100 labelled; and the stretch, 100 of 3,900."""
+    pool = pool_of(data, 100, 900)
+    network_100 = network(pool)
+    found: dict[str, Any] = {}
+    for name, strategy in (("dfal", dfal.DFAL(candidates=None)), ("core-set-robust", dfal.RobustCoreSet(candidates=None))):
+        seconds = []
+        for _ in range(repeats):
+            start = perf_counter()
+            query = strategy(network_100, pool, 10, dfal.generator(0, 0, "select"))
+            seconds.append(perf_counter() - start)
+        found[name] = {"seconds": round(median(seconds), 3)}
+        if query.bound is not None:
+            found[name] |= {"radius": float(query.scores[0]), "proved": query.bound}
+    pool = pool_of(data, 100, 4000)
+    rows, centres = (features_84(network_100, pool.images.take(which)) for which in (pool.unlabelled, pool.labelled))
+    start = perf_counter()
+    answer = k_centre(rows, centres, 100, seconds=60)
+    found["stretch: 100 of 3,900, 84 features"] = {
+        "seconds": round(perf_counter() - start, 2),
+        "radius": answer.radius,
+        "proved": answer.bound,
+    }
+    return found
+
+
+def features_84(model: nn.Module, images: Tensor) -> Tensor:
+    """The activations of LeNet5's hidden layer of 84 units, which others take for its features."""
+    assert isinstance(model, nn.Sequential)
+    return dfal.features(nn.Sequential(*list(model)[:-2]), images)
+
+
+def peers(model: nn.Module, data: str, repeats: int) -> dict[str, Any]:
+    from skactiveml.pool import MaxHerding
+    from skactiveml.pool._bald import batch_bald as activeml_batch_bald
+    from skactiveml.pool._core_set import k_greedy_center
+
+    pool = pool_of(data, LABELLED)
+    rows = [unit_rows(model, pool, which) for which in (pool.unlabelled, pool.labelled)]
+    found = {}
+    x = torch.cat([rows[1], rows[0]]).numpy()
+    y = np.concatenate([np.zeros(len(rows[1])), np.full(len(rows[0]), np.nan)])
+    for k in (10, 100, 1000):
+        found[f"core-set: {k} of {len(rows[0]):,} × {x.shape[1]}"] = beside(
+            {
+                "dfal": lambda k=k: farthest_first(rows[0], rows[1], k)[0],
+                "scikit-activeml": lambda k=k: (
+                    torch.from_numpy(np.asarray(k_greedy_center(x, y, batch_size=k, random_state=0)[0])) - len(rows[1])
+                ),
+            },
+            repeats,
+            lambda chosen: float(to_nearest(rows[0], torch.cat([rows[1], rows[0][chosen]])).max().sqrt()),
+            smaller=True,
+        )
+    p = torch.randn(10, 1000, 10, generator=dfal.generator(0, 0, "p")).mul(3).softmax(2)
+    found["batch-bald: 4 of 1,000, 10 networks, exact"] = beside(
+        {
+            "dfal": lambda: batch_bald(p, 4, 10_000, torch.Generator())[0],
+            "scikit-activeml": lambda: torch.from_numpy(
+                np.asarray(activeml_batch_bald(p.double().numpy(), 4, 10_000, 0).argmax(1))
+            ),
+        },
+        repeats,
+        lambda chosen: joint_information(p, chosen),
+        smaller=False,
+    )
+    few = rows[0][:5000]
+    herding = MaxHerding(normalize_samples=False, metric_dict={"gamma": 2.0}, random_state=0)
+    found["max-herding: 100 of 5,000 × 84"] = beside(
+        {
+            "dfal": lambda: cover(few, few[:0], 100, kernel=partial(gaussian, sigma=0.5))[0],
+            "scikit-activeml": lambda: torch.from_numpy(herding.query(few.numpy(), np.full(len(few), np.nan), batch_size=100)),
+        },
+        repeats,
+        lambda chosen: float(gaussian(to_nearest(few, few[chosen]), 0.5).sum()),
+        smaller=False,
+    )
+    return found
+
+
+def unit_rows(model: nn.Module, pool: dfal.Pool, which: Tensor) -> Tensor:
+    return unit(features_84(model, pool.images.take(which)))
+
+
+def joint_information(p: Tensor, chosen: Tensor) -> float:
+    """I(y_1 … y_k; ω) over all combinations of classes."""
+    joint = torch.ones(1, len(p), dtype=torch.float64)
+    for i in chosen.tolist():
+        joint = (joint.unsqueeze(1) * p[:, i].double().T).flatten(0, 1)
+    q = joint.mean(1)
+    return float(-torch.xlogy(q, q).sum() + torch.xlogy(joint, joint).sum(0).mean())
+
+
+def beside(
+    sides: dict[str, Callable[[], Tensor]], repeats: int, worth: Callable[[Tensor], float], *, smaller: bool
+) -> dict[str, Any]:
+    """Two sides in turns, how much faster ours is, and what their choices are worth."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for side in sides.values():
+            reset_peak()
+            side()
+        growth = {}
+        for name, side in sides.items():
+            before = resident()
+            reset_peak()
+            side()
+            growth[name] = resident(peak=True) - before
+        measured = interleaved(sides, repeats)
+    worths = {name: worth(side.result) for name, side in measured.items()}
+    ours, theirs = worths.values()
+    good = ours <= theirs * 1.001 if smaller else ours >= theirs * 0.999
+    ((_, us), (peer, them)) = measured.items()
+    return {
+        "peer": peer,
+        "seconds": {name: round(median(side.seconds), 4) for name, side in measured.items()},
+        "times_as_long": round(ratio(them, us), 1),
+        "peak_mb": growth,
+        "worth": worths,
+        "as_good": good,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Time the strategies on full MNIST, and their selection beside peers.")
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--only", default=",".join(name for name in NAMED if name != "uncertainty"), help="names, with commas")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "strategies.json", help="JSON file")
+    parser.add_argument("--alone", nargs=2, metavar=("NAME", "WEIGHTS"), help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    if asked.alone:
+        name, weights = asked.alone
+        print(json.dumps(alone(name, asked.data, Path(weights), asked.repeats, asked.threads)))
+        return 0
+    model = network(pool_of(asked.data, LABELLED))
+    costs = {}
+    with TemporaryDirectory() as folder:
+        weights = Path(folder) / "weights.pt"
+        torch.save(model.state_dict(), weights)
+        common = [
+            sys.executable,
+            __file__,
+            "--data",
+            asked.data,
+            "--repeats",
+            str(asked.repeats),
+            "--threads",
+            str(asked.threads),
+        ]
+        for name in asked.only.split(","):
+            done = subprocess.run([*common, "--alone", name, str(weights)], capture_output=True, text=True, check=True)
+            costs[name] = json.loads(done.stdout.splitlines()[-1])
+            print(name, costs[name], flush=True)
+    facts = taken_on(("dfal", "torch", "numpy", "scipy", "scikit-learn", "scikit-activeml")) | {
+        "data": asked.data,
+        "repeats": asked.repeats,
+    }
+    beside_peers, third = peers(model, asked.data, asked.repeats), table_3(model, asked.data, asked.repeats)
+    write(asked.out, facts | {"strategies": costs, "peers": beside_peers, "table_3": third})
+    show(facts, costs, beside_peers, third)
+    return 0 if all(row["as_good"] for row in beside_peers.values()) else 1
+
+
+def show(facts: dict[str, Any], costs: dict[str, Any], beside_peers: dict[str, Any], third: dict[str, Any]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 128)
+    table = Table(
+        title=f"A question about {facts['data']}, LeNet5, |L| = {LABELLED}: {facts['machine']}, {facts['threads']} threads"
+    )
+    for heading in ("strategy", "K", "10 picks, s", "100 picks, s", "peak above images, MB"):
+        table.add_column(heading, justify="left" if heading == "strategy" else "right")
+    for name, row in costs.items():
+        table.add_row(
+            name,
+            f"{row['candidates']:,}",
+            f"{row['10']['seconds']:.2f}",
+            f"{row['100']['seconds']:.2f}",
+            f"{row['100']['peak_mb']:,.0f}",
+        )
+    console.print(table)
+    table = Table(title="The selection alone, beside another library")
+    for heading in ("", "dfal, s", "peer, s", "times as long", "dfal, MB", "peer, MB", "worth: dfal", "peer"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, row in beside_peers.items():
+        mine, theirs = row["seconds"].values()
+        sizes, worths = row["peak_mb"].values(), row["worth"].values()
+        table.add_row(
+            name,
+            f"{mine:.3f}",
+            f"{theirs:.2f}",
+            str(row["times_as_long"]),
+            *(f"{mb:,.0f}" for mb in sizes),
+            *(f"{w:.4g}" for w in worths),
+        )
+    console.print(table)
+    console.print("Table 3 of the paper, 10 of 800 with 100 labelled:", third)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Expected gradient length beside gradients that autograd finds image by image."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import dfal
+from dfal.strategies.egl import expected_gradient_length
+
+
+def brute_force(model: nn.Module, images: Tensor) -> Tensor:
+    """Σ_y p(y|x) ‖∇_θ ℓ(x, y)‖₂, one backward pass an image and class, with the loss as a user would write it."""
+    model.eval()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    lengths = []
+    for image in images:
+        f = dfal.logits(model, image[None])
+        p = f.softmax(1)[0].detach()
+        total = 0.0
+        for y in range(f.shape[1]):
+            loss = F.cross_entropy(dfal.logits(model, image[None]), torch.tensor([y]))
+            gradient = torch.autograd.grad(loss, trained)
+            total += float(p[y]) * math.sqrt(sum(float(g.double().square().sum()) for g in gradient))
+        lengths.append(total)
+    return torch.tensor(lengths)
+
+
+class Tied(nn.Module):
+    """One layer that runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(16, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.inner(self.inner(x.flatten(1)).relu()).relu())
+        return out
+
+
+class Tokens(nn.Module):
+    """A linear layer that runs at many places of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each, self.head = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.each(x.flatten(1).view(len(x), 4, 4)).tanh().mean(1))
+        return out
+
+
+def frozen_first() -> nn.Module:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+    model[1].weight.requires_grad_(False)
+    return model
+
+
+NETWORKS = {
+    "linear": nn.Sequential(nn.Flatten(), nn.Linear(16, 4)),
+    "without bias": nn.Sequential(nn.Flatten(), nn.Linear(16, 4, bias=False)),
+    "one logit": nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 1)),
+    "frozen": frozen_first(),
+    "convolutions": nn.Sequential(
+        *(nn.Conv2d(1, 3, 3, padding=1, stride=2), nn.ReLU(), nn.Conv2d(3, 9, 2, dilation=1), nn.ReLU(), nn.Dropout(0.5)),
+        *(nn.Flatten(), nn.Linear(9, 4)),
+    ),
+    "wide convolution": nn.Sequential(nn.Conv2d(1, 40, 3), nn.ReLU(), nn.Conv2d(40, 40, 2), nn.Flatten(), nn.Linear(40, 3)),
+    "groups": nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 3, groups=2), nn.Flatten(), nn.Linear(16, 3)),
+    "padded by reflection": nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"), nn.Flatten(), nn.Linear(32, 3)
+    ),
+    "padded to the same": nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), nn.Flatten(), nn.Linear(32, 3)),
+    "batch norm": nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3)),
+    "in place": nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(inplace=True), nn.Linear(8, 3)),
+    "a layer twice": Tied(),
+    "tokens": Tokens(),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_is_the_formula(name: str) -> None:
+    model = NETWORKS[name]
+    images = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    found = expected_gradient_length(model, images)
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    torch.testing.assert_close(found, brute_force(model, images), rtol=1e-4, atol=1e-6)
+
+
+def test_is_the_formula_for_lenet5(trained: nn.Sequential, some_digits: Tensor) -> None:
+    found = expected_gradient_length(trained, some_digits[:6])
+    torch.testing.assert_close(found, brute_force(trained, some_digits[:6]), rtol=1e-3, atol=1e-5)
+
+
+def test_of_softmax_regression_has_a_closed_form() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    x = torch.randn(7, 1, 4, 4)
+    p = dfal.predict(model, x).softmax(1)
+    errors = (p.unsqueeze(1) - torch.eye(4)).norm(dim=2)  # ‖p − e_y‖
+    want = (p * errors).sum(1) * (x.flatten(1).square().sum(1) + 1).sqrt()
+    torch.testing.assert_close(expected_gradient_length(model, x), want)
+
+
+@pytest.mark.parametrize("name", ["linear", "without bias", "one logit", "convolutions"])
+def test_over_the_last_layer_is_the_same_with_all_others_frozen(name: str) -> None:
+    model = NETWORKS[name]
+    images = torch.randn(6, 1, 4, 4)
+    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    pool = dfal.Pool.new(images, {})
+    query = dfal.EGL(last_layer=True)(model, pool, 6, torch.Generator())
+    others = [parameter for parameter in model.parameters() if all(parameter is not one for one in last.parameters())]
+    for parameter in others:
+        parameter.requires_grad_(False)
+    want = expected_gradient_length(model, images)
+    for parameter in others:
+        parameter.requires_grad_(True)
+    torch.testing.assert_close(query.scores, want[query.indices], rtol=1e-4, atol=1e-6)
+
+
+def test_over_the_last_layer_needs_one(some_digits: Tensor) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.ReLU())
+    with pytest.raises(dfal.DfalError, match="does not end in its last linear layer"):
+        dfal.EGL(last_layer=True)(model, dfal.Pool.new(some_digits, {}), 3, torch.Generator())
+
+
+def test_does_not_depend_on_the_batch(trained: nn.Sequential, some_digits: Tensor) -> None:
+    whole = expected_gradient_length(trained, some_digits)
+    alone = torch.cat([expected_gradient_length(trained, image) for image in some_digits.split(1)])
+    torch.testing.assert_close(whole, alone, rtol=1e-3, atol=1e-5)
