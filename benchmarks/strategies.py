@@ -122,14 +122,16 @@ def peers(model: nn.Module, data: str, repeats: int) -> dict[str, Any]:
     found = {}
     x = torch.cat([rows[1], rows[0]]).numpy()
     y = np.concatenate([np.zeros(len(rows[1])), np.full(len(rows[0]), np.nan)])
+
+    def ours(k: int) -> Tensor:
+        return farthest_first(rows[0], rows[1], k)[0]
+
+    def theirs(k: int) -> Tensor:
+        return torch.from_numpy(np.asarray(k_greedy_center(x, y, batch_size=k, random_state=0)[0])) - len(rows[1])
+
     for k in (10, 100, 1000):
         found[f"core-set: {k} of {len(rows[0]):,} × {x.shape[1]}"] = beside(
-            {
-                "dfal": lambda k=k: farthest_first(rows[0], rows[1], k)[0],
-                "scikit-activeml": lambda k=k: (
-                    torch.from_numpy(np.asarray(k_greedy_center(x, y, batch_size=k, random_state=0)[0])) - len(rows[1])
-                ),
-            },
+            {"dfal": partial(ours, k), "scikit-activeml": partial(theirs, k)},
             repeats,
             lambda chosen: float(to_nearest(rows[0], torch.cat([rows[1], rows[0][chosen]])).max().sqrt()),
             smaller=True,
@@ -179,9 +181,6 @@ def beside(
     """Two sides in turns, how much faster ours is, and what their choices are worth."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for side in sides.values():
-            reset_peak()
-            side()
         growth = {}
         for name, side in sides.items():
             before = resident()

@@ -89,6 +89,11 @@ def test_asks_about_nothing_when_nothing_is_left(strategy: Strategy, trained: nn
 
 
 @every
+def test_no_image_is_no_question(strategy: Strategy, trained: nn.Sequential, pool: dfal.Pool) -> None:
+    assert len(strategy(trained, pool, 0, rng()).indices) == 0
+
+
+@every
 def test_a_pool_of_one(strategy: Strategy, trained: nn.Sequential) -> None:
     query = strategy(trained, dfal.Pool.new(torch.rand(1, 1, 28, 28), {}), 10, rng())
     assert query.indices.tolist() == [0]

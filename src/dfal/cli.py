@@ -230,7 +230,7 @@ def _progress(trials: list[Trial], store: Store, processes: int) -> None:
     )
     width = max(len(name_of(trial.strategy)) for trial in trials)
     began = time.monotonic()
-    with Progress(*columns, console=console, speed_estimate_period=900) as progress:
+    with Progress(*columns, console=console, speed_estimate_period=900, refresh_per_second=2) as progress:
         whole = progress.add_task("all trials", total=sum(_work(trial) for trial in trials), done="", state="")
         tasks = {}
         for trial in trials:

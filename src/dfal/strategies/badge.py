@@ -76,4 +76,4 @@ def plus_plus(
         inner = (a @ a[new]) * (x @ x[new])
         to_new = (norms + norms[new] - 2 * inner).clamp_(min=0)
         nearest = to_new if len(seeds) == 1 else torch.minimum(nearest, to_new)
-    return torch.tensor(seeds), torch.tensor(distances).sqrt()
+    return torch.tensor(seeds, dtype=torch.int64), torch.tensor(distances).sqrt()

@@ -76,9 +76,9 @@ def batch_bald(p: Float[Tensor, "t n c"], k: int, samples: int, rng: torch.Gener
     p = p.double()
     t, n, c = p.shape
     conditional = -torch.xlogy(p, p).sum(2).mean(0)  # mean_ω H(y_i | ω)
-    joint = torch.ones(1, t, dtype=p.dtype)  # p(ŷ_1 … ŷ_b | ω) for each combination ŷ
-    weights = torch.ones(1, dtype=p.dtype)  # 1 where all combinations are there; 1 / (samples · p(ŷ)) where they are drawn
-    before = 0.0  # H(y_1 … y_b)
+    # For each combination ŷ of the chosen rows' classes: p(ŷ | ω), and 1. Where they are drawn: p(ŷ | ω) / p(ŷ), and 1 / samples.
+    joint, weights = torch.ones(1, t, dtype=p.dtype), torch.ones(1, dtype=p.dtype)
+    before = 0.0  # H(ŷ); 0 where p(ŷ) is divided out, as there it is from what comes after
     chosen: list[int] = []
 
     def gains(rows: Tensor) -> Tensor:
@@ -96,7 +96,8 @@ def batch_bald(p: Float[Tensor, "t n c"], k: int, samples: int, rng: torch.Gener
             joint = (joint.unsqueeze(1) * p[:, row].T).flatten(0, 1)
             weights = weights.repeat_interleave(c)
         else:
-            joint, weights = _sampled(p[:, chosen], samples, rng)
+            joint = _sampled(p[:, chosen], samples, rng)
+            weights = torch.full((samples,), 1 / samples, dtype=p.dtype)
         q = joint.mean(1)
         before = -float(weights @ torch.xlogy(q, q))
 
@@ -104,12 +105,13 @@ def batch_bald(p: Float[Tensor, "t n c"], k: int, samples: int, rng: torch.Gener
     return order, gained.float()
 
 
-def _sampled(p: Float[Tensor, "t b c"], samples: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Combinations ŷ drawn from p(y_1 … y_b): the probability of each under every network, and 1 / (samples · p(ŷ))."""
+def _sampled(p: Float[Tensor, "t b c"], samples: int, rng: torch.Generator) -> Float[Tensor, "m t"]:
+    """Combinations ŷ drawn from p(y_1 … y_b): p(ŷ | ω) / p(ŷ) under every network, as p(ŷ | ω) itself is too small a number
+    for a large batch."""
     t = len(p)
     networks = torch.randint(t, (samples,), generator=rng)
-    joint = torch.ones(samples, t, dtype=p.dtype)
+    log_joint = torch.zeros(samples, t, dtype=p.dtype)
     for i in range(p.shape[1]):
         y = torch.multinomial(p[networks, i], 1, generator=rng).squeeze(1)
-        joint *= p[:, i, y].T
-    return joint, 1 / (samples * joint.mean(1))
+        log_joint += p[:, i, y].log().T
+    return log_joint.softmax(1) * t

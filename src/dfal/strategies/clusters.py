@@ -83,7 +83,7 @@ def typical(
         scores.append(float(typicality[new]))
         left[chosen[-1]] = False
         known[order[0]] += 1
-    return torch.tensor(chosen), torch.tensor(scores)
+    return torch.tensor(chosen, dtype=torch.int64), torch.tensor(scores)
 
 
 def _typicality(rows: Float[Tensor, "n d"], neighbours: int) -> Float[Tensor, "n"]:
@@ -148,4 +148,4 @@ def _in_turn(cluster: NDArray[np.int64], k: int, rng: torch.Generator) -> Int64[
     members.sort(key=len)
     shuffled = [rows[torch.randperm(len(rows), generator=rng).numpy()] for rows in members]
     turns = [int(rows[turn]) for turn in range(len(cluster)) for rows in shuffled if turn < len(rows)]
-    return torch.tensor(turns[:k])
+    return torch.tensor(turns[:k], dtype=torch.int64)

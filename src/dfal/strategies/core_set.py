@@ -109,6 +109,10 @@ def k_centre(
         seconds: when to stop the search, with the best choice and the best bound so far.
     """
     deadline = time.monotonic() + seconds
+    if not k:
+        return KCentre(torch.empty(0, dtype=torch.int64), 0.0, 0.0)
+    mean = torch.cat([rows, centres]).mean(0)  # distances stay as they are, rounding gets less
+    rows, centres = rows - mean, centres - mean
     best = farthest_first(rows, centres, k)[0].numpy()
     between = torch.cat([squared_distances(part, rows) for part in rows.split(ROWS)]).sqrt_().fill_diagonal_(0).numpy()
     to_centre = to_nearest(rows, centres).sqrt_().numpy()

@@ -70,7 +70,8 @@ def pure_radius(rows: Float[Tensor, "n d"], cluster: Tensor, purity: float) -> f
             squared = squared_distances(part, others).masked_fill_(own.unsqueeze(1) == theirs, torch.inf)
             torch.minimum(to, squared.amin(1), out=to)
     ordered = nearest.sort().values.sqrt()
-    radius = float(ordered[math.floor((1 - purity) * len(rows))])
+    pure = max(1, math.ceil(round(purity * len(rows), 6)))
+    radius = float(ordered[len(rows) - pure])
     # A ball is impure from that distance on. With one cluster alone nothing is impure: half of all that unit rows can be apart.
     return 1.0 if math.isinf(radius) else radius * (1 - 1e-6)
 
