@@ -1,6 +1,7 @@
 """The command line as people use it, and as they misuse it: one sentence, exit code 2, nothing half written."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from rich.console import Console
 from dfal import cli
 from dfal.datasets import load
 from dfal.store import Store
+from dfal.strategies import NAMED
 from dfal.trial import Trial
 
 SMALL = ["--annotations", "30", "--seeds", "1", "--epochs", "2", "--candidates", "20", "--processes", "1"]
@@ -68,6 +70,27 @@ def test_run_leaves_a_table_a_report_and_a_store(dfal: Shell, tmp_path: Path) ->
     (store,) = tmp_path.glob("runs/*/study.db")
     assert (store.parent / "report.html").is_file()
     assert sorted(file.name for file in store.parent.iterdir()) == [".study.db.lock", "report.html", "study.db"]
+
+
+def test_many_strategies_stand_one_below_the_other_and_are_compared(dfal: Shell) -> None:
+    names = ["random", "margin", "badge", "typi-clust", "dfal-no-twins", "margin+twins"]
+    tiny = ["--annotations", "20", "--batch", "10", "--epochs", "2", "--candidates", "20", "--processes", "1"]
+    ran = dfal("run", *tiny, "--seeds", "2", "--strategy", ",".join(names), "--store", "s.db")
+    assert ran.code == 0, ran.err
+    table, comparisons = ran.out[ran.out.index("test accuracy") :].split("Difference of areas")
+    for name in names:
+        assert re.search(rf"^│ {re.escape(name)} +│", table, re.MULTILINE), name
+    assert re.search(r"margin\+twins +│ margin +│ +[+-]\d", comparisons)
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert "Which differences are real?" in page
+    assert page.count("<td>margin</td>") == 1
+
+
+def test_strategies_are_listed_with_a_line_each(dfal: Shell) -> None:
+    lines = dfal("strategies").out.splitlines()
+    assert [line.split()[0] for line in lines[: len(NAMED)]] == list(NAMED)
+    assert all(len(line.rstrip()) <= 80 for line in lines[: len(NAMED)])
+    assert "+twins" in lines[-1]
 
 
 def test_several_strategies_by_commas_or_again(dfal: Shell) -> None:

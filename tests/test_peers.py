@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 def peer(name: str) -> ModuleType:
     """The module; without it the test is skipped."""
-    found: ModuleType = pytest.importorskip(name, reason=f"no {name}: pip install --group peers", exc_type=ImportError)
+    found: ModuleType = pytest.importorskip(name, reason=f"no {name}: pip install --group agreement", exc_type=ImportError)
     return found
 
 

@@ -9,6 +9,7 @@ import torch
 
 import dfal
 from dfal.results import studies, titles, write_csv
+from dfal.statistics import paired_p
 from dfal.store import Record, Store
 from dfal.trial import Trial
 
@@ -103,3 +104,39 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
         (curve,) = studies(store)[0].curves
     assert curve.spread.tolist() == [0]
     assert curve.area.tolist() == [0.6]
+
+
+def test_every_strategy_is_compared_with_its_reference(store: Store) -> None:
+    """Twins with the same without them, all others with random choice; seeds in pairs."""
+    more: dict[dfal.Strategy, list[float]] = {
+        dfal.DFAL(twins=False): [0.5, 0.6],
+        dfal.Margin(): [0.6, 0.7],
+        dfal.WithTwins(dfal.Margin()): [0.7, 0.9],
+        dfal.WithTwins(dfal.BALD()): [0.7, 0.9],
+        dfal.BatchDFAL(): [0.7, 0.9],
+    }
+    for strategy, flat in more.items():
+        for seed, accuracy in enumerate(flat):
+            trial = Trial(annotations=30, strategy=strategy, seed=seed)
+            store.add_run({trial.id: trial.to_json()}, {"data": {}})
+            for place in range(3):
+                store.add(trial.id, record(place, accuracy, False, place == 2))
+    alone = Trial(annotations=30, strategy=dfal.Entropy(), seed=7)
+    store.add_run({alone.id: alone.to_json()}, {"data": {}})
+    for place in range(3):
+        store.add(alone.id, record(place, 0.5, False, place == 2))
+    (study,) = studies(store)
+    found = {one.curve.name: one for one in study.comparisons}
+    assert {name: one.reference.name for name, one in found.items()} == {
+        "dfal": "dfal-no-twins",
+        "dfal-no-twins": "random",
+        "dfal-batch": "random",
+        "margin": "random",
+        "margin+twins": "margin",
+        "bald+twins": "random",
+    }, "entropy has another seed, and nothing to be paired with"
+    margin = found["margin+twins"]
+    assert margin.gain == pytest.approx(0.15)
+    np.testing.assert_allclose(margin.half_width, 12.706 * 0.05, rtol=1e-3)  # t₀.₉₇₅ of one degree of freedom, s/√2 = 0.05
+    differences = [np.array([0.1, 0.2]), np.array([0.6, 0.7]) - study.baseline.area] if study.baseline else []
+    assert paired_p(differences[0]) < margin.p <= 6 * paired_p(differences[0])

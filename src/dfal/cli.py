@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dfal import datasets, engine, report
-from dfal.results import Study, studies, titles, write_csv
+from dfal.results import Curve, Study, studies, titles, write_csv
 from dfal.store import Store
 from dfal.strategies import ABOUT, NAMED, name_of, named, with_candidates
 from dfal.training import Training
@@ -267,7 +267,9 @@ def _finish(path: Path, out: Path | None = None, csv: Path | None = None, at: Se
         if not found:
             raise DfalError(f"{path} holds no finished round yet: let `dfal run` go on first")
         for title, study in zip(titles(found), found, strict=True):
-            console.print(_table(title, study, study.budgets(12, at)))
+            console.print(_table(title, study, study.budgets(6 if len(study.curves) > WIDE else 12, at)))
+            if len(study.curves[0].trials) > 1 and study.comparisons:
+                console.print(_comparisons(study))
         if csv:
             write_csv(found, csv)
         page = report.write(store, found, out or path.parent / "report.html", at)
@@ -275,29 +277,53 @@ def _finish(path: Path, out: Path | None = None, csv: Path | None = None, at: Se
 
 
 def _table(title: str, study: Study, budgets: Sequence[int]) -> Table:
-    baseline = study.baseline
+    """Accuracies at each budget, and what sums them up: strategies side by side, or one below the other where they are many."""
     seeds = max(len(curve.trials) for curve in study.curves)
     table = Table(
         title=f"{title}: test accuracy in %, " + (f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"),
         caption="annotations: answers bought, the first ones included; labelled data: images trained on at the end, twins too; "
         "area: mean accuracy over the budgets; to match random: annotations for the last accuracy of random choice",
     )
-    table.add_column("annotations", justify="right")
-    for curve in study.curves:
-        table.add_column(curve.name + ("" if curve.finished else "\n(unfinished)"), justify="right")
-    places = [{budget: place for place, budget in enumerate(curve.annotations.tolist())} for curve in study.curves]
-    for budget in budgets:
-        points = [
-            (100 * curve.mean[at[budget]], 100 * curve.spread[at[budget]])
-            for curve, at in zip(study.curves, places, strict=True)
-        ]
-        cells = [f"{mean:.1f} ± {spread:4.1f}" if seeds > 1 else f"{mean:.1f}" for mean, spread in points]
-        table.add_row(str(budget), *cells, end_section=budget == budgets[-1])
-    table.add_row("labelled data", *(f"{curve.labelled_data[-1]:.0f}" for curve in study.curves))
-    table.add_row("area", *(f"{100 * curve.area.mean():.2f}" for curve in study.curves))
-    if baseline:
+    header = [curve.name + ("" if curve.finished else "\n(unfinished)") for curve in study.curves]
+    rows = [(str(budget), [_accuracy(curve, budget) for curve in study.curves]) for budget in budgets]
+    rows.append(("labelled data", [f"{curve.labelled_data[-1]:.0f}" for curve in study.curves]))
+    rows.append(("area", [f"{100 * curve.area.mean():.2f}" for curve in study.curves]))
+    if (baseline := study.baseline) is not None:
         needed = [None if curve is baseline else curve.needed(float(baseline.mean[-1])) for curve in study.curves]
-        table.add_row("to match random", *("–" if one is None else str(one) for one in needed))
+        rows.append(("to match random", ["–" if one is None else str(one) for one in needed]))
+    if len(header) > WIDE:
+        lines = [list(line) for line in zip(header, *(cells for _, cells in rows), strict=True)]
+        header, rows = [name for name, _ in rows], [(line[0], line[1:]) for line in lines]
+    table.add_column(
+        "strategy" if len(study.curves) > WIDE else "annotations", justify="left" if len(study.curves) > WIDE else "right"
+    )
+    for name in header:
+        table.add_column(name.replace(" ", "\n"), justify="right")
+    for place, (name, cells) in enumerate(rows):
+        table.add_row(name, *cells, end_section=len(study.curves) <= WIDE and place == len(budgets) - 1)
+    return table
+
+
+WIDE = 5
+"""Strategies that have room side by side."""
+
+
+def _accuracy(curve: Curve, budget: int) -> str:
+    place = curve.annotations.tolist().index(budget)
+    mean, spread = 100 * curve.mean[place], 100 * curve.spread[place]
+    return f"{mean:.1f} ± {spread:4.1f}" if len(curve.trials) > 1 else f"{mean:.1f}"
+
+
+def _comparisons(study: Study) -> Table:
+    table = Table(
+        title="Difference of areas in points of accuracy, over paired seeds",
+        caption="± half of the 95 % t interval; p: paired t-test, Holm's correction for all rows",
+    )
+    for heading in ("strategy", "compared with", "difference", "p"):
+        table.add_column(heading, justify="left" if heading in {"strategy", "compared with"} else "right")
+    for one in study.comparisons:
+        difference = f"{100 * one.gain:+.2f} ± {100 * one.half_width:.2f}"
+        table.add_row(one.curve.name, one.reference.name, difference, f"{one.p:.3f}" if one.p >= 0.001 else "< 0.001")
     return table
 
 

@@ -27,10 +27,14 @@ from dfal.types import DfalError
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Told apart by colour-blind readers (Okabe & Ito)."""
+LINES = ("-", "--", ":", "-.")
+"""Told apart where colours come again."""
 GREY = "#7f7f7f"
 """Random choice, which the others are compared with."""
-SHOWN = 300
-"""Asked images shown for a strategy; the report says how many are left out."""
+SHOWN = 1800
+"""Asked images shown in a study, at most; the report says how many are left out."""
+MANY = 8
+"""With more curves than this bands would hide each other."""
 TWINS = 6
 """Twins shown for a strategy."""
 
@@ -101,16 +105,14 @@ def _section(store: Store, title: str, study: Study, at: Sequence[int]) -> dict[
         costs = [
             sum(record.costs.get(name, 0) for name in ("fit", "select")) for records in curve.records for record in records
         ]
-        gain = curve.area - baseline.area if baseline and baseline is not curve and _paired(curve, baseline) else None
         rows.append(
             {
                 "curve": curve,
                 "colour": colour,
                 "cells": [(float(curve.mean[places[budget]]), float(curve.spread[places[budget]])) for budget in budgets],
                 "needed": curve.needed(float(baseline.mean[-1])) if baseline and baseline is not curve else None,
-                "gain": None if gain is None else (float(gain.mean()), float(gain.std(ddof=1)) if len(gain) > 1 else 0.0),
                 "seconds": sum(costs) / len(curve.trials),
-                "asked": _asked(curve, data) if data else [],
+                "asked": _asked(curve, data, SHOWN // len(study.curves)) if data else [],
                 "questions": sum(len(record.answers) for record in curve.records[0]),
                 "twins": _twins(store.records(curve.trials[0].id), data) if data else [],
             }
@@ -122,13 +124,10 @@ def _section(store: Store, title: str, study: Study, at: Sequence[int]) -> dict[
         "budgets": budgets,
         "rows": rows,
         "figure": figure,
+        "bands": len(study.curves) <= MANY,
+        "comparisons": study.comparisons,
         "missing": missing,
     }
-
-
-def _paired(one: Curve, other: Curve) -> bool:
-    seeds = [[trial.seed for trial in curve.trials] for curve in (one, other)]
-    return seeds[0] == seeds[1] and np.array_equal(one.annotations, other.annotations)
 
 
 def _colours(study: Study) -> list[str]:
@@ -139,14 +138,16 @@ def _colours(study: Study) -> list[str]:
 def _figure(study: Study) -> str:
     """The learning curves as SVG: means as lines, one standard deviation over the seeds as bands."""
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dfal", "font.family": "sans-serif", "font.size": 10}):
-        figure = Figure(figsize=(8.6, 4.6), layout="constrained")
+        figure = Figure(figsize=(8.6, 4.6 if len(study.curves) <= MANY else 6), layout="constrained")
         axes = figure.add_subplot()
-        for curve, colour in zip(study.curves, _colours(study), strict=True):
+        many = len(study.curves) > MANY
+        for place, (curve, colour) in enumerate(zip(study.curves, _colours(study), strict=True)):
             x, mean, spread = curve.annotations, 100 * curve.mean, 100 * curve.spread
-            axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
-            axes.plot(
-                x, mean, color=colour, linewidth=2, marker="o" if len(x) <= 30 else None, markersize=3.5, label=curve.name
-            )
+            if not many:
+                axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+            style = LINES[place // len(COLOURS) % len(LINES)]
+            marker = "o" if len(x) <= 30 and not many else None
+            axes.plot(x, mean, style, color=colour, linewidth=2, marker=marker, markersize=3.5, label=curve.name)
         axes.set_xlabel("annotations (answers bought)")
         axes.set_ylabel("test accuracy, %")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -154,14 +155,17 @@ def _figure(study: Study) -> str:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.02)
-        axes.legend(loc="lower right", frameon=False)
+        if many:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+        else:
+            axes.legend(loc="lower right", frameon=False)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     svg = file.getvalue()
     return svg[svg.index("<svg") :]
 
 
-def _asked(curve: Curve, data: Dataset) -> list[Asked]:
+def _asked(curve: Curve, data: Dataset, shown: int) -> list[Asked]:
     """What the first seed asked about, in order."""
     asked: list[Asked] = []
     for record in curve.records[0]:
@@ -171,9 +175,9 @@ def _asked(curve: Curve, data: Dataset) -> list[Asked]:
             Asked(_png(image), _name(data, label), _name(data, seen), int(index), record.round, float(score))
             for image, label, seen, index, score in rows
         ]
-        if len(asked) >= SHOWN:
+        if len(asked) >= shown:
             break
-    return asked[:SHOWN]
+    return asked[:shown]
 
 
 def _twins(records: Sequence[Record], data: Dataset) -> list[Twin]:

@@ -76,7 +76,7 @@ def batch_bald(p: Float[Tensor, "t n c"], k: int, samples: int, rng: torch.Gener
     p = p.double()
     t, n, c = p.shape
     conditional = -torch.xlogy(p, p).sum(2).mean(0)  # mean_ω H(y_i | ω)
-    # For each combination ŷ of the chosen rows' classes: p(ŷ | ω), and 1. Where they are drawn: p(ŷ | ω) / p(ŷ), and 1 / samples.
+    # For each combination ŷ of the chosen rows' classes p(ŷ | ω), and 1; where they are drawn p(ŷ | ω) / p(ŷ), and 1 / samples.
     joint, weights = torch.ones(1, t, dtype=p.dtype), torch.ones(1, dtype=p.dtype)
     before = 0.0  # H(ŷ); 0 where p(ŷ) is divided out, as there it is from what comes after
     chosen: list[int] = []
