@@ -1,44 +1,47 @@
 """Can DFAL be made aware of its batch, so that the nearest images are not near-copies of each other? Forms of it, side by side:
 
-    python benchmarks/batch_dfal.py --seeds 10 --processes 2
+    python benchmarks/batch_dfal.py --seeds 10
 
-Each form sees the same 300 candidates and the same distances as DFAL, and the same networks for the same labels. Twins are
-off: they are one more setting, and the question is whom to ask. Everything goes into a store, from which a stopped run goes
-on. The form that won is in the package; the others live here.
+Each form sees the same candidates and distances as DFAL, and the same networks for the same labels. Twins are off: they are
+another matter than whom to ask. Everything goes into a store, from which a stopped run goes on. The form that won is in the
+package, as `BatchDFAL`; the others live here.
 """
 
 import argparse
-import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
+from rich.console import Console
+from rich.table import Table
 from torch import nn
+from torch.nn.functional import normalize
 
 import dfal
 from dfal import engine
 from dfal.geometry import farthest_first
 from dfal.networks import device_of
+from dfal.statistics import half_width, holm, paired_p
 from dfal.store import Store
 from dfal.strategies.badge import plus_plus
-from dfal.strategies.candidates import draw, seed_from
+from dfal.strategies.batch_dfal import in_turn
+from dfal.strategies.candidates import draw
 from dfal.trial import Trial
+from measure import taken_on, write
 
 
 @dataclass(frozen=True)
 class Form:
     """DFAL with a second look at the `factor` · k nearest candidates.
 
-    spread: farthest first in the network's features, from the labelled images on, beginning with the nearest.
-    clusters: k-means of their features weighted by 1 / distance; the nearest of each cluster.
+    spread: farthest first in the network's features, from the labelled images and the nearest on.
     facets: the nearest of each piece of boundary in turn; a piece is a pair of classes, of the image and of its twin.
-    directions: k-means++ seeds among r / ‖r‖², which is long for near images and points where their boundary lies.
+    directions: k-means++ seeds among r / ‖r‖², which is long for near images and points to where their boundary lies.
     """
 
-    form: Literal["spread", "clusters", "facets", "directions"]
+    form: str
     factor: int = 5
     candidates: int | None = 300
 
@@ -47,83 +50,102 @@ class Form:
         images = pool.images.take(chosen, device_of(model))
         found = dfal.DeepFool()(model, images)
         near = found.distance.sort(stable=True).indices[: self.factor * k]
-        distance, k = found.distance[near], min(k, len(chosen))
+        distance, images, twins = found.distance[near], images[near], found.images[near]
+        k = min(k, len(chosen))
         if self.form == "directions":
-            r = (found.images - images)[near].flatten(1)
-            scale = torch.where(distance.isfinite(), 1 / distance.clamp(min=1e-6), 0)
-            order, _ = plus_plus(scale.unsqueeze(1), dfal_unit(r), k, rng)
+            near_is_long = (1 / distance.clamp(min=1e-6)).unsqueeze(1)
+            order, _ = plus_plus(near_is_long, normalize((twins - images).flatten(1)), k, rng)
         elif self.form == "facets":
-            own = dfal.predict(model, images[near]).argmax(1)
-            other = dfal.predict(model, found.images[near]).argmax(1)
+            own, other = (dfal.predict(model, some).argmax(1) for some in (images, twins))
             order = in_turn(own * 1000 + other, k)
         else:
-            features = dfal.features(model, images[near])
-            if self.form == "spread":
-                centres = torch.cat([dfal.features(model, pool.images.take(pool.labelled)), features[:1]])
-                rest, _ = farthest_first(features[1:], centres, k - 1)
-                order = torch.cat([torch.zeros(1, dtype=torch.int64), rest + 1])
-            else:
-                weights = (1 / distance.clamp(min=1e-6)).nan_to_num(posinf=0.0).numpy()
-                cluster = KMeans(k, n_init=1, random_state=seed_from(rng)).fit_predict(features.numpy(), sample_weight=weights)
-                order = in_turn(torch.from_numpy(cluster), k)
+            features = dfal.features(model, images)
+            centres = torch.cat([dfal.features(model, pool.images.take(pool.labelled)), features[:1]])
+            rest, _ = farthest_first(features[1:], centres, k - 1)
+            order = torch.cat([torch.zeros(1, dtype=torch.int64), rest + 1])
         return dfal.Query(chosen[near[order]], distance[order])
-
-
-def dfal_unit(rows: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.normalize(rows, dim=1)
-
-
-def in_turn(group: torch.Tensor, k: int) -> torch.Tensor:
-    """The first of each group, then the second of each, …: k rows of those that are given nearest first."""
-    seen: dict[int, int] = {}
-    turn = []
-    for one in group.tolist():
-        seen[one] = seen.get(one, 0) + 1
-        turn.append(seen[one])
-    return torch.from_numpy(np.argsort(np.asarray(turn), kind="stable")[:k].copy())
 
 
 PLAIN = dfal.DFAL(twins=False)
 FORMS: dict[str, dfal.Strategy] = {
-    "dfal-no-twins": PLAIN,
+    "DFAL": PLAIN,
+    "clusters (BatchDFAL)": dfal.BatchDFAL(twins=False),
     "spread": Form("spread"),
-    "clusters": Form("clusters"),
     "facets": Form("facets"),
     "directions": Form("directions"),
-    "stochastic, power 1": dfal.Stochastic(PLAIN),
-    "stochastic, power 4": dfal.Stochastic(PLAIN, beta=4),
-    "random": dfal.Random(),
+    "Stochastic(DFAL), β = 1": dfal.Stochastic(PLAIN),
+    "Stochastic(DFAL), β = 4": dfal.Stochastic(PLAIN, beta=4),
 }
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description="Compare forms of DFAL that are aware of their batch.")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--annotations", type=int, default=300)
-    parser.add_argument("--batch", type=int, default=20, help="images asked about in a round, and labelled before the first")
+    parser.add_argument("--batch", type=int, default=30, help="images asked about in a round, and labelled before the first")
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--processes", type=int, default=engine.cores())
     parser.add_argument("--store", type=Path, default=Path("runs/batch-dfal.db"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "batch_dfal.json", help="JSON file")
     asked = parser.parse_args()
-    trials = [
-        Trial(
-            strategy=form,
-            annotations=asked.annotations,
-            batch=asked.batch,
-            first=asked.batch,
-            seed=seed,
-            training=dfal.Training(epochs=asked.epochs),
-        )
-        for seed in range(asked.seeds)
-        for form in FORMS.values()
-    ]
+    training = dfal.Training(epochs=asked.epochs)
+    common = {"annotations": asked.annotations, "batch": asked.batch, "first": asked.batch, "training": training}
+    trials = {
+        (name, seed): Trial(strategy=form, seed=seed, **common) for seed in range(asked.seeds) for name, form in FORMS.items()
+    }
     with Store(asked.store, write=True) as store:
-        for trial, record in engine.run(trials, store, asked.processes):
+        for trial, record in engine.run(list(trials.values()), store, asked.processes):
             if record.last:
-                print(trial.seed, trial.strategy, record.measurements["accuracy"], flush=True)
-    print(json.dumps(vars(asked), default=str))
+                print(trial.seed, repr(trial.strategy)[:60], record.measurements["accuracy"], flush=True)
+        curves = {name: np.array([accuracies(store, trials[name, seed]) for seed in range(asked.seeds)]) for name in FORMS}
+    areas = {name: np.trapezoid(curve, axis=1) / (curve.shape[1] - 1) for name, curve in curves.items()}
+    forms = [name for name in FORMS if name != "DFAL"]
+    gains = {name: areas[name] - areas["DFAL"] for name in forms}
+    last = {name: curves[name][:, -1] - curves["DFAL"][:, -1] for name in forms}
+    p = dict(zip(forms, holm([paired_p(gains[name]) for name in forms]), strict=True))
+    p_last = dict(zip(forms, holm([paired_p(last[name]) for name in forms]), strict=True))
+    figures = {
+        name: {"area": float(areas[name].mean()), "last": float(curves[name][:, -1].mean())}
+        | (
+            {}
+            if name == "DFAL"
+            else {
+                "area_gain": float(gains[name].mean()),
+                "area_half_width": half_width(gains[name]),
+                "area_p": p[name],
+                "last_gain": float(last[name].mean()),
+                "last_half_width": half_width(last[name]),
+                "last_p": p_last[name],
+            }
+        )
+        for name in FORMS
+    }
+    facts = taken_on(("dfal", "torch", "numpy")) | {"threads": 1, "seeds": asked.seeds, "epochs": asked.epochs}
+    write(asked.out, facts | {"annotations": asked.annotations, "batch": asked.batch, "forms": figures})
+    show(figures)
+    return 0
+
+
+def accuracies(store: Store, trial: Trial) -> list[float]:
+    return [record.measurements["accuracy"] for record in store.records(trial.id, twins=False)]
+
+
+def show(figures: dict[str, dict[str, float]]) -> None:
+    table = Table(title="Differences from DFAL in points, mean and 95 % interval over paired seeds; p with Holm's correction")
+    for heading in ("", "area", "difference", "p", "last accuracy", "difference", "p"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, row in figures.items():
+        cells = []
+        for what in ("area", "last"):
+            cells.append(f"{100 * row[what]:.2f}")
+            if f"{what}_gain" in row:
+                cells.append(f"{100 * row[f'{what}_gain']:+.2f} ± {100 * row[f'{what}_half_width']:.2f}")
+                cells.append(f"{row[f'{what}_p']:.3f}")
+            else:
+                cells += ["", ""]
+        table.add_row(name, *cells)
+    Console(width=None if sys.stdout.isatty() else 128).print(table)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -182,3 +182,34 @@ def test_a_seed_has_its_own_first_labels(digits: Dataset) -> None:
     first, again, other = (dataclasses.replace(QUICK, seed=seed)._first_pool(digits).labelled.tolist() for seed in (0, 0, 1))
     assert first == again
     assert first != other
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        dfal.CEAL(candidates=40, threshold=2.2),
+        dfal.RobustCoreSet(candidates=40),
+        dfal.BatchDFAL(candidates=40),
+        dfal.BatchBALD(candidates=40, samples=100),
+        dfal.TypiClust(candidates=40),
+        dfal.Stochastic(dfal.BALD(candidates=40)),
+    ],
+    ids=repr,
+)
+def test_every_kind_of_question_goes_on_as_if_it_had_never_stopped(strategy: dfal.Strategy, digits: Dataset) -> None:
+    trial = dataclasses.replace(QUICK, strategy=strategy)
+    whole = list(trial.run(digits))
+    assert lines(whole[:2] + list(trial.run(digits, whole[:2]))) == lines(whole)
+
+
+def test_guesses_are_trained_on_and_cost_nothing(digits: Dataset) -> None:
+    trial = dataclasses.replace(QUICK, strategy=dfal.CEAL(candidates=40, threshold=10, decay=0))
+    records = list(trial.run(digits))
+    assert [record.measurements["annotations"] for record in records] == [10, 20, 30, 40]
+    assert [record.measurements["labelled_data"] for record in records] == [10, 50, 60, 70], "30 of 40 candidates are guessed"
+
+
+def test_what_was_proved_is_stored(digits: Dataset) -> None:
+    first, *_, last = dataclasses.replace(QUICK, strategy=dfal.RobustCoreSet(candidates=40)).run(digits)
+    assert first.measurements["bound"] == pytest.approx(float(first.query.scores[0]))
+    assert "bound" not in last.measurements
