@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dfal.networks import device_of, linear_ending
 from dfal.pool import Pool
-from dfal.strategies.candidates import check, chunks, draw
+from dfal.strategies.candidates import Choice, chunks
 from dfal.types import Query
 
 PART = 1024
@@ -16,7 +16,7 @@ PART = 1024
 
 
 @dataclass(frozen=True)
-class BADGE:
+class BADGE(Choice):
     """Asks about k-means++ seeds among the gradients g = (p − e_ŷ) ⊗ x of the last layer, ŷ the network's own class and x
     the layer's input.
 
@@ -30,24 +30,16 @@ class BADGE:
     ⟨x, x'⟩, so that no gradient, C times as large, is ever made.
     """
 
-    candidates: int | None = None
-
-    def __post_init__(self) -> None:
-        check(self.candidates)
-
-    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, self.candidates, k, rng)
-        if not len(chosen):
-            return Query.nothing()
+    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
         errors, inputs = [], []
-        for _, images in chunks(pool, chosen, device_of(model)):
+        for _, images in chunks(pool, drawn, device_of(model)):
             for part in images.split(PART):
                 end = linear_ending(model, part)
                 p = end.logits.softmax(1)
                 errors.append((p - torch.zeros_like(p).scatter(1, end.logits.argmax(1, keepdim=True), 1.0)).cpu())
                 inputs.append(end.features.cpu())
-        order, distances = plus_plus(torch.cat(errors), torch.cat(inputs), min(k, len(chosen)), rng)
-        return Query(chosen[order], distances)
+        order, distances = plus_plus(torch.cat(errors), torch.cat(inputs), k, rng)
+        return Query(drawn[order], distances)
 
 
 def plus_plus(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.chance import seeded
@@ -11,7 +11,7 @@ from dfal.geometry import greedy
 from dfal.networks import device_of, finite, logits, one_mask, only_dropout_on
 from dfal.pool import Pool
 from dfal.strategies.bald import PART, check_passes, refuse_dead
-from dfal.strategies.candidates import check, chunks, draw, seed_from
+from dfal.strategies.candidates import Choice, chunks, seed_from
 from dfal.types import DfalError, Query
 
 CELLS = 2**22
@@ -19,7 +19,7 @@ CELLS = 2**22
 
 
 @dataclass(frozen=True)
-class BatchBALD:
+class BatchBALD(Choice):
     """Asks about the batch with the largest I(y_1 … y_k; ω) = H(y_1 … y_k) − Σ mean H(y_i | ω), greedily one by one.
 
     Scores are what each image adds, in nats. The same T networks, drawn by dropout, look at all images. The joint entropy
@@ -40,28 +40,25 @@ class BatchBALD:
     samples: int = 10_000
 
     def __post_init__(self) -> None:
-        check(self.candidates)
+        super().__post_init__()
         check_passes(self.passes)
         if self.samples < 1:
             raise DfalError(f"samples = {self.samples} must be 1 or more")
 
     @torch.no_grad()
-    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, self.candidates, k, rng)
-        if not len(chosen):
-            return Query.nothing()
+    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
         device, seed = device_of(model), seed_from(rng)
         with seeded(seed, device), only_dropout_on(model):
             refuse_dead(model, pool)
         parts = []
-        for _, images in chunks(pool, chosen, device):
+        for _, images in chunks(pool, drawn, device):
             passes = []
             for t in range(self.passes):
                 with one_mask(model, seed + t):
                     passes.append(torch.cat([finite(logits(model, part)).softmax(1).cpu() for part in images.split(PART)]))
             parts.append(torch.stack(passes))
-        order, gains = batch_bald(torch.cat(parts, dim=1), min(k, len(chosen)), self.samples, rng)
-        return Query(chosen[order], gains)
+        order, gains = batch_bald(torch.cat(parts, dim=1), k, self.samples, rng)
+        return Query(drawn[order], gains)
 
 
 def batch_bald(p: Float[Tensor, "t n c"], k: int, samples: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:

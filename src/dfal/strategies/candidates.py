@@ -64,25 +64,36 @@ def best(indices: Int64[Tensor, "n"], scores: Float[Tensor, "n"], k: int, *, lar
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """A strategy that gives each image a score of its own, and asks about the best.
+class Choice:
+    """A strategy that chooses among candidates.
 
     Attributes:
         candidates: K, how many images of U are looked at, drawn at random; None for all.
     """
 
     candidates: int | None = None
-    largest: ClassVar[bool] = True
-    """Whether the largest scores are asked about, rather than the smallest."""
 
     def __post_init__(self) -> None:
         check(self.candidates)
 
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, self.candidates, k, rng)
-        if not len(chosen):
-            return Query.nothing()
-        return best(chosen, self.scores(model, pool, chosen, rng), k, largest=self.largest)
+        drawn = draw(pool, self.candidates, k, rng)
+        return self.choose(model, pool, drawn, min(k, len(drawn)), rng) if len(drawn) else Query.nothing()
+
+    @abstractmethod
+    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
+        """Ask about k of the n ≥ k images drawn, n ≥ 1, in random order."""
+
+
+@dataclass(frozen=True)
+class Ranking(Choice):
+    """A strategy that gives each image a score of its own, and asks about the best."""
+
+    largest: ClassVar[bool] = True
+    """Whether the largest scores are asked about, rather than the smallest."""
+
+    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
+        return best(drawn, self.scores(model, pool, drawn, rng), k, largest=self.largest)
 
     @abstractmethod
     def scores(self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator) -> Float[Tensor, "n"]:

@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from jaxtyping import Int64
+from torch import Tensor, nn
 
 from dfal.pool import Pool
 from dfal.scores import entropy
-from dfal.strategies.candidates import all_logits, best, check, draw
+from dfal.strategies.candidates import Choice, all_logits, best
 from dfal.types import DfalError, Query
 
 
 @dataclass(frozen=True)
-class CEAL:
+class CEAL(Choice):
     """Asks about the largest entropy, and lets the network's own labels stand, for the next training only, where entropy
     is below δ_t = δ₀ − d · t in round t.
 
@@ -26,21 +27,17 @@ class CEAL:
     Cost: one forward pass a candidate; training on the guesses may cost far more. Memory: the logits.
     """
 
-    candidates: int | None = None
     threshold: float = 0.05
     decay: float = 0.0033
 
     def __post_init__(self) -> None:
-        check(self.candidates)
+        super().__post_init__()
         if self.threshold < 0 or self.decay < 0:
             raise DfalError(f"threshold = {self.threshold} and decay = {self.decay} must be 0 or more")
 
-    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, self.candidates, k, rng)
-        if not len(chosen):
-            return Query.nothing()
-        f = all_logits(model, pool, chosen)
+    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
+        f = all_logits(model, pool, drawn)
         hesitation = entropy(f)
-        asked = best(chosen, hesitation, k, largest=True)
-        sure = (hesitation < self.threshold - self.decay * pool.round) & ~torch.isin(chosen, asked.indices)
-        return Query(asked.indices, asked.scores, guessed=chosen[sure], guesses=f[sure].argmax(1))
+        asked = best(drawn, hesitation, k, largest=True)
+        sure = (hesitation < self.threshold - self.decay * pool.round) & ~torch.isin(drawn, asked.indices)
+        return Query(asked.indices, asked.scores, guessed=drawn[sure], guesses=f[sure].argmax(1))

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from dfal.geometry import ROWS, squared_distances
 from dfal.pool import Pool
 from dfal.scores import margin
-from dfal.strategies.candidates import all_features, all_logits, best, check, check_space, draw, embedded, k_means, seed_from
+from dfal.strategies.candidates import Choice, all_features, all_logits, best, check_space, embedded, k_means, seed_from
 from dfal.types import DfalError, Query
 
 
 @dataclass(frozen=True)
-class TypiClust:
+class TypiClust(Choice):
     """Asks about the most typical image of each of the largest clusters in which nothing is labelled yet.
 
     Labelled images and candidates are clustered by k-means into |L| + k clusters; typical is the image with the smallest
@@ -34,24 +34,20 @@ class TypiClust:
     """
 
     space: str = "pixels"
-    candidates: int | None = None
     neighbours: int = 20
     clusters: int = 500
 
     def __post_init__(self) -> None:
-        check(self.candidates)
+        super().__post_init__()
         check_space(self.space)
         if self.neighbours < 1 or self.clusters < 1:
             raise DfalError(f"neighbours = {self.neighbours} and clusters = {self.clusters} must be 1 or more")
 
-    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, self.candidates, k, rng)
-        if not len(chosen):
-            return Query.nothing()
-        rows = embedded(model, pool, torch.cat([chosen, pool.labelled]), self.space)
+    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
+        rows = embedded(model, pool, torch.cat([drawn, pool.labelled]), self.space)
         wanted = min(len(pool.labelled) + k, self.clusters, len(rows))
-        order, typicalities = typical(rows, len(chosen), k_means(rows, wanted, seed_from(rng)), k, self.neighbours)
-        return Query(chosen[order], typicalities)
+        order, typicalities = typical(rows, len(drawn), k_means(rows, wanted, seed_from(rng)), k, self.neighbours)
+        return Query(drawn[order], typicalities)
 
 
 def typical(
@@ -100,7 +96,7 @@ def _typicality(rows: Float[Tensor, "n d"], neighbours: int) -> Float[Tensor, "n
 
 
 @dataclass(frozen=True)
-class ClusterMargin:
+class ClusterMargin(Choice):
     """Asks about images with small margins from all over: the `factor` · k smallest margins are clustered by average linkage
     in the network's features, and one image after another is drawn from each cluster in turn, the smallest first.
 
@@ -114,20 +110,15 @@ class ClusterMargin:
     Cost: one forward pass a candidate, and (factor · k)² distances. Memory: those distances, 8 bytes each.
     """
 
-    candidates: int | None = None
     factor: int = 10
 
     def __post_init__(self) -> None:
-        check(self.candidates)
+        super().__post_init__()
         if self.factor < 1:
             raise DfalError(f"factor = {self.factor} must be 1 or more")
 
-    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, self.candidates, k, rng)
-        if not len(chosen):
-            return Query.nothing()
-        smallest = best(chosen, margin(all_logits(model, pool, chosen)), self.factor * k, largest=False)
-        k = min(k, len(chosen))
+    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
+        smallest = best(drawn, margin(all_logits(model, pool, drawn)), self.factor * k, largest=False)
         order = _in_turn(_linked(all_features(model, pool, smallest.indices), k), k, rng)
         return Query(smallest.indices[order], smallest.scores[order])
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from dfal.geometry import ROWS, farthest_first, squared_distances, to_nearest
 from dfal.pool import Pool
-from dfal.strategies.candidates import all_features, check, draw
+from dfal.strategies.candidates import Choice, all_features
 from dfal.types import DfalError, Query
 
 
 @dataclass(frozen=True)
-class CoreSet:
+class CoreSet(Choice):
     """Asks about the image farthest from all that are labelled, then about the farthest from those and from it, and so on
     (algorithm 1 of the paper, k-centre greedy): at most twice the smallest radius possible.
 
@@ -28,22 +28,14 @@ class CoreSet:
     Cost: one forward pass for each candidate and labelled image, and K · (|L| + k) distances at most. Memory: the features.
     """
 
-    candidates: int | None = None
-
-    def __post_init__(self) -> None:
-        check(self.candidates)
-
-    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, self.candidates, k, rng)
-        if not len(chosen):
-            return Query.nothing()
-        rows, centres = _features(model, pool, chosen)
-        order, radii = farthest_first(rows, centres, min(k, len(chosen)))
-        return Query(chosen[order], radii)
+    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
+        rows, centres = _features(model, pool, drawn)
+        order, radii = farthest_first(rows, centres, k)
+        return Query(drawn[order], radii)
 
 
 @dataclass(frozen=True)
-class RobustCoreSet:
+class RobustCoreSet(Choice):
     """Asks for the smallest radius within which all candidates but Ξ outliers have a labelled or asked image (section 4.2
     of the paper): a mixed integer programme, to which k-centre greedy is the start.
 
@@ -67,17 +59,14 @@ class RobustCoreSet:
     seconds: float = 60
 
     def __post_init__(self) -> None:
-        check(self.candidates)
+        super().__post_init__()
         if self.outliers < 0 or not self.seconds > 0:
             raise DfalError(f"outliers = {self.outliers} must be 0 or more and seconds = {self.seconds} more than 0")
 
-    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, self.candidates, k, rng)
-        if not len(chosen):
-            return Query.nothing()
-        rows, centres = _features(model, pool, chosen)
-        found = k_centre(rows, centres, min(k, len(chosen)), outliers=self.outliers, seconds=self.seconds)
-        return Query(chosen[found.rows], torch.full((len(found.rows),), found.radius), bound=found.bound)
+    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
+        rows, centres = _features(model, pool, drawn)
+        found = k_centre(rows, centres, k, outliers=self.outliers, seconds=self.seconds)
+        return Query(drawn[found.rows], torch.full((len(found.rows),), found.radius), bound=found.bound)
 
 
 def _features(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:

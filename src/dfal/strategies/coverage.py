@@ -7,18 +7,18 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.geometry import ROWS, cover, squared_distances
 from dfal.pool import Pool
 from dfal.scores import margin
-from dfal.strategies.candidates import all_logits, check, check_space, draw, embedded, k_means, seed_from
+from dfal.strategies.candidates import Choice, all_logits, check_space, embedded, k_means, seed_from
 from dfal.types import DfalError, Query
 
 
 @dataclass(frozen=True)
-class ProbCover:
+class ProbCover(Choice):
     """Asks about the images whose balls of radius δ hold the most candidates that no ball holds yet.
 
     Scores are how many each adds. When all are covered, the rest is chosen at random. Made for the first few labels.
@@ -34,29 +34,25 @@ class ProbCover:
     """
 
     space: str = "pixels"
-    candidates: int | None = None
     radius: float | None = None
     purity: float = 0.95
 
     def __post_init__(self) -> None:
-        check(self.candidates)
+        super().__post_init__()
         check_space(self.space)
         if self.radius is not None and not self.radius > 0:
             raise DfalError(f"radius = {self.radius} covers nothing: give more than 0, or None")
         if not 0 < self.purity <= 1:
             raise DfalError(f"purity = {self.purity} is no fraction: give 0 < purity ≤ 1")
 
-    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, self.candidates, k, rng)
-        if not len(chosen):
-            return Query.nothing()
-        rows, centres = _rows(model, pool, chosen, self.space)
+    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
+        rows, centres = _rows(model, pool, drawn, self.space)
         radius = self.radius
         if radius is None:
-            classes = all_logits(model, pool, chosen[:1]).shape[1]
+            classes = all_logits(model, pool, drawn[:1]).shape[1]
             radius = pure_radius(rows, k_means(rows, min(classes, len(rows)), seed_from(rng)), self.purity)
-        order, added = cover(rows, centres, min(k, len(rows)), kernel=lambda squared: (squared <= radius**2).float())
-        return Query(chosen[order], added)
+        order, added = cover(rows, centres, k, kernel=lambda squared: (squared <= radius**2).float())
+        return Query(drawn[order], added)
 
 
 def pure_radius(rows: Float[Tensor, "n d"], cluster: Tensor, purity: float) -> float:
@@ -77,7 +73,7 @@ def pure_radius(rows: Float[Tensor, "n d"], cluster: Tensor, purity: float) -> f
 
 
 @dataclass(frozen=True)
-class MaxHerding:
+class MaxHerding(Choice):
     """Asks about the images that most raise the coverage of the candidates, κ(x, x') = exp(−‖x − x'‖² / 2σ²).
 
     Scores are how much each adds, in candidates. The smooth kernel needs no radius to be found. Made for the first labels.
@@ -91,26 +87,22 @@ class MaxHerding:
     """
 
     space: str = "pixels"
-    candidates: int | None = None
     sigma: float = 0.5
 
     def __post_init__(self) -> None:
-        check(self.candidates)
+        super().__post_init__()
         check_space(self.space)
         if not self.sigma > 0:
             raise DfalError(f"sigma = {self.sigma} covers nothing: give more than 0")
 
-    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, self.candidates, k, rng)
-        if not len(chosen):
-            return Query.nothing()
-        rows, centres = _rows(model, pool, chosen, self.space)
-        order, added = cover(rows, centres, min(k, len(rows)), kernel=lambda squared: gaussian(squared, self.sigma))
-        return Query(chosen[order], added)
+    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
+        rows, centres = _rows(model, pool, drawn, self.space)
+        order, added = cover(rows, centres, k, kernel=lambda squared: gaussian(squared, self.sigma))
+        return Query(drawn[order], added)
 
 
 @dataclass(frozen=True)
-class UHerding:
+class UHerding(Choice):
     """MaxHerding where each candidate x counts with its uncertainty u(x) = 1 − p(y₁|x) + p(y₂|x), one minus the margin: with
     few labels, when all is uncertain, it covers; with many it asks where the network hesitates.
 
@@ -127,26 +119,20 @@ class UHerding:
     """
 
     space: str = "features"
-    candidates: int | None = None
     sigma: float | None = None
 
     def __post_init__(self) -> None:
-        check(self.candidates)
+        super().__post_init__()
         check_space(self.space)
         if self.sigma is not None and not self.sigma > 0:
             raise DfalError(f"sigma = {self.sigma} covers nothing: give more than 0, or None")
 
-    def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, self.candidates, k, rng)
-        if not len(chosen):
-            return Query.nothing()
-        rows, centres = _rows(model, pool, chosen, self.space)
+    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
+        rows, centres = _rows(model, pool, drawn, self.space)
         sigma = smallest_distance(centres) if self.sigma is None else self.sigma
-        uncertainty = 1 - margin(all_logits(model, pool, chosen))
-        order, added = cover(
-            rows, centres, min(k, len(rows)), kernel=lambda squared: gaussian(squared, sigma), weights=uncertainty
-        )
-        return Query(chosen[order], added)
+        uncertainty = 1 - margin(all_logits(model, pool, drawn))
+        order, added = cover(rows, centres, k, kernel=lambda squared: gaussian(squared, sigma), weights=uncertainty)
+        return Query(drawn[order], added)
 
 
 def gaussian(squared: Tensor, sigma: float) -> Tensor:
