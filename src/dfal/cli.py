@@ -267,7 +267,7 @@ def _finish(path: Path, out: Path | None = None, csv: Path | None = None, at: Se
         if not found:
             raise DfalError(f"{path} holds no finished round yet: let `dfal run` go on first")
         for title, study in zip(titles(found), found, strict=True):
-            console.print(_table(title, study, study.budgets(6 if len(study.curves) > WIDE else 12, at)))
+            console.print(_table(title, study, study.budgets(_room(study), at)))
             if len(study.curves[0].trials) > 1 and study.comparisons:
                 console.print(_comparisons(study))
         if csv:
@@ -291,21 +291,25 @@ def _table(title: str, study: Study, budgets: Sequence[int]) -> Table:
     if (baseline := study.baseline) is not None:
         needed = [None if curve is baseline else curve.needed(float(baseline.mean[-1])) for curve in study.curves]
         rows.append(("to match random", ["–" if one is None else str(one) for one in needed]))
-    if len(header) > WIDE:
+    wide = len(study.curves) > WIDE
+    if wide:
         lines = [list(line) for line in zip(header, *(cells for _, cells in rows), strict=True)]
         header, rows = [name for name, _ in rows], [(line[0], line[1:]) for line in lines]
-    table.add_column(
-        "strategy" if len(study.curves) > WIDE else "annotations", justify="left" if len(study.curves) > WIDE else "right"
-    )
+    table.add_column("strategy" if wide else "annotations", justify="left" if wide else "right", no_wrap=wide)
     for name in header:
         table.add_column(name.replace(" ", "\n"), justify="right")
     for place, (name, cells) in enumerate(rows):
-        table.add_row(name, *cells, end_section=len(study.curves) <= WIDE and place == len(budgets) - 1)
+        table.add_row(name, *cells, end_section=not wide and place == len(budgets) - 1)
     return table
 
 
 WIDE = 5
 """Strategies that have room side by side."""
+
+
+def _room(study: Study) -> int:
+    """Budgets that a table has room for: as rows, or as columns beside a name and what sums up."""
+    return 12 if len(study.curves) <= WIDE else max(2, (console.width - 56) // 14)
 
 
 def _accuracy(curve: Curve, budget: int) -> str:

@@ -4,7 +4,7 @@ import base64
 import contextlib
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from markupsafe import Markup
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from dfal import datasets
 from dfal.datasets import Dataset
-from dfal.results import Curve, Study, titles
+from dfal.results import Comparison, Curve, Study, titles
 from dfal.store import Record, Store
 from dfal.types import DfalError
 
@@ -117,15 +118,16 @@ def _section(store: Store, title: str, study: Study, at: Sequence[int]) -> dict[
                 "twins": _twins(store.records(curve.trials[0].id), data) if data else [],
             }
         )
-    figure = Markup(_figure(study))  # noqa: S704
+    comparisons = study.comparisons
     return {
         "title": title,
         "study": study,
         "budgets": budgets,
         "rows": rows,
-        "figure": figure,
+        "figure": Markup(_figure(study)),  # noqa: S704
         "bands": len(study.curves) <= MANY,
-        "comparisons": study.comparisons,
+        "comparisons": comparisons,
+        "differences": Markup(_differences(comparisons)) if comparisons else "",  # noqa: S704
         "missing": missing,
     }
 
@@ -137,10 +139,9 @@ def _colours(study: Study) -> list[str]:
 
 def _figure(study: Study) -> str:
     """The learning curves as SVG: means as lines, one standard deviation over the seeds as bands."""
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dfal", "font.family": "sans-serif", "font.size": 10}):
-        figure = Figure(figsize=(8.6, 4.6 if len(study.curves) <= MANY else 6), layout="constrained")
-        axes = figure.add_subplot()
-        many = len(study.curves) > MANY
+    many = len(study.curves) > MANY
+    with _drawing(6.0 if many else 4.6) as (figure, svg):
+        axes = _axes(figure)
         for place, (curve, colour) in enumerate(zip(study.curves, _colours(study), strict=True)):
             x, mean, spread = curve.annotations, 100 * curve.mean, 100 * curve.spread
             if not many:
@@ -151,18 +152,51 @@ def _figure(study: Study) -> str:
         axes.set_xlabel("annotations (answers bought)")
         axes.set_ylabel("test accuracy, %")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(color="#e4e4e4", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.02)
         if many:
             figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
         else:
             axes.legend(loc="lower right", frameon=False)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    svg = file.getvalue()
-    return svg[svg.index("<svg") :]
+        return svg()
+
+
+def _differences(comparisons: Sequence[Comparison]) -> str:
+    """The differences of areas as SVG, the largest on top, with their 95 % intervals; filled where p < 0.05."""
+    ordered = sorted(comparisons, key=lambda one: one.gain)
+    with _drawing(0.8 + 0.24 * len(ordered)) as (figure, svg):
+        axes = _axes(figure)
+        axes.axvline(0, color=GREY, linewidth=1)
+        for y, one in enumerate(ordered):
+            middle, width = 100 * one.gain, 100 * one.half_width
+            axes.plot([middle - width, middle + width], [y, y], color=COLOURS[0], linewidth=2, solid_capstyle="butt")
+            axes.plot(middle, y, "o", color=COLOURS[0], markersize=6, markerfacecolor=COLOURS[0] if one.p < 0.05 else "white")
+        axes.set_yticks(range(len(ordered)), [f"{one.curve.name} − {one.reference.name}" for one in ordered])
+        axes.set_ylim(-0.7, len(ordered) - 0.3)
+        axes.set_xlabel("difference of areas, points of accuracy")
+        return svg()
+
+
+@contextlib.contextmanager
+def _drawing(height: float) -> Iterator[tuple[Figure, Callable[[], str]]]:
+    """A figure of the page's width, and what makes SVG of it."""
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dfal", "font.family": "sans-serif", "font.size": 10}):
+        figure = Figure(figsize=(8.6, height), layout="constrained")
+
+        def svg() -> str:
+            file = io.StringIO()
+            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+            text = file.getvalue()
+            return text[text.index("<svg") :]
+
+        yield figure, svg
+
+
+def _axes(figure: Figure) -> Axes:
+    axes = figure.add_subplot()
+    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
 
 
 def _asked(curve: Curve, data: Dataset, shown: int) -> list[Asked]:
