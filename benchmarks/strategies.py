@@ -3,7 +3,7 @@
     python benchmarks/strategies.py --data mnist
 
 Strategies: full MNIST, LeNet5 trained on |L| = 1,000 labels, each strategy with its own K, picking 10 and 100. Each runs in a
-process of its own, once to warm up on a small pool, then `--repeats` times. Seconds are medians; memory is the peak resident
+process of its own, once to warm up on a small pool, then `--repeats` times, or fewer if that is slow. Seconds are medians; memory is the peak resident
 size above that before the first question, images in memory and all.
 
 Peers: the same features or probabilities go into both sides, which take turns. What is chosen is compared: faster and worse
@@ -41,6 +41,8 @@ from dfal.strategies.coverage import gaussian
 from measure import interleaved, ratio, reset_peak, resident, taken_on, write
 
 LABELLED, PICKS = 1000, (10, 100)
+ENOUGH = 15
+"""Seconds after which a strategy is not asked again."""
 
 
 def pool_of(data: str, labelled: int, limit: int | None = None) -> dfal.Pool:
@@ -64,12 +66,12 @@ def alone(name: str, data: str, weights: Path, repeats: int, threads: int) -> di
     strategy(model, pool_of(data, 50, 300), 10, dfal.generator(0, 0, "warm"))
     found: dict[str, Any] = {"candidates": min(getattr(strategy, "candidates", None) or 10**9, len(pool.unlabelled))}
     for k in PICKS:
-        seconds = []
+        seconds: list[float] = []
         before = resident()
         reset_peak()
-        for turn in range(repeats):
+        while len(seconds) < repeats and sum(seconds) < ENOUGH:
             start = perf_counter()
-            query = strategy(model, pool, k, dfal.generator(0, turn, "select"))
+            query = strategy(model, pool, k, dfal.generator(0, len(seconds), "select"))
             seconds.append(perf_counter() - start)
         assert len(query.indices.unique()) == k
         found[str(k)] = {

@@ -368,6 +368,8 @@ def test_batch_bald_asks_about_no_two_that_tell_the_same(trained: nn.Sequential,
     copies = dfal.Pool.new(images, {})
     batch = dfal.BatchBALD(candidates=None, passes=50)(trained, copies, 4, rng())
     assert len((batch.indices % 20).unique()) >= 3
+    first = dfal.BALD(passes=50)(trained, copies, 1, rng()).scores
+    assert float(batch.scores[0]) > 0.7 * float(first[0]) > 0.1, "networks differ from pass to pass"
     assert (batch.scores[:-1] >= batch.scores[1:] - 0.02).all()
 
 
