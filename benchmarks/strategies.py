@@ -3,8 +3,8 @@
     python benchmarks/strategies.py --data mnist
 
 Strategies: full MNIST, LeNet5 trained on |L| = 1,000 labels, each strategy with its own K, picking 10 and 100. Each runs in a
-process of its own, once to warm up on a small pool, then `--repeats` times, or fewer if that is slow. Seconds are medians; memory is the peak resident
-size above that before the first question, images in memory and all.
+process of its own, once to warm up on a small pool, then `--repeats` times, or fewer if that is slow. Seconds are medians;
+memory is the peak resident size above that before the first question, images in memory and all.
 
 Peers: the same features or probabilities go into both sides, which take turns. What is chosen is compared: faster and worse
 is a failure (exit status 1). It needs scikit-activeml, of the dependency group `test`.
