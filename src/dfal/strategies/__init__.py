@@ -50,8 +50,8 @@ __all__ = [
 ABOUT: dict[str, tuple[Strategy, str]] = {
     "dfal": (DFAL(), "nearest to the decision boundary; learns the twins too"),
     "dfal-no-twins": (DFAL(twins=False), "nearest to the decision boundary, without the twins"),
-    "dfal-batch": (BatchDFAL(), "nearest to the decision boundary in each of k clusters, with twins"),
-    "dfal-batch-no-twins": (BatchDFAL(twins=False), "nearest to the boundary in each of k clusters, without them"),
+    "dfal-batch": (BatchDFAL(), "nearest to it in each of k clusters; learns the twins"),
+    "dfal-batch-no-twins": (BatchDFAL(twins=False), "nearest to it in each of k clusters, without the twins"),
     "random": (Random(), "drawn at random: what every strategy has to beat"),
     "uncertainty": (Entropy(), "the paper's word for entropy"),
     "entropy": (Entropy(), "largest entropy of the class probabilities"),
