@@ -538,3 +538,44 @@ def test_a_name_with_twins_behind_it() -> None:
     assert name_of(with_candidates(named("badge+twins"), 40)) == "badge+twins"
     with pytest.raises(dfal.DfalError, match="no strategy 'margn': did you mean 'margin'"):
         named("margn+twins")
+
+
+def test_badge_begins_with_the_longest_gradient_of_the_last_layer(trained: nn.Sequential, pool: dfal.Pool) -> None:
+    query = dfal.BADGE()(trained, pool, 5, rng())
+    images = pool.images.take(pool.unlabelled)
+    p, x = dfal.predict(trained, images).softmax(1), dfal.features(trained, images)
+    error = p - nn.functional.one_hot(p.argmax(1), 10)
+    gradients = (error.unsqueeze(2) * x.unsqueeze(1)).flatten(1)
+    longest = gradients.norm(dim=1).argmax()
+    assert int(query.indices[0]) == int(pool.unlabelled[longest])
+    torch.testing.assert_close(query.scores[0], gradients[longest].norm(), rtol=1e-4, atol=1e-5)
+
+
+def test_u_herding_covers_what_the_network_hesitates_about() -> None:
+    sure, torn = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+    pool = dfal.Pool.new(torch.cat([sure.repeat(6, 1), torn.repeat(4, 1)]), {})
+    query = dfal.UHerding(space="pixels", sigma=0.1)(linear([[9.0, 0.0], [0.0, 9.0]]), pool, 1, rng())
+    assert int(query.indices[0]) >= 6
+    assert float(query.scores[0]) == pytest.approx(4, abs=0.05)
+
+
+def test_prob_cover_counts_what_lies_within_the_radius_on_the_unit_sphere() -> None:
+    """Angles: three 0.55 apart, which is further than 0.5; two 0.1 apart. Lengths do not count."""
+    angles = torch.tensor([-0.55, 0.0, 0.55, 2.0, 2.1])
+    lengths = torch.tensor([1.0, 3, 5, 1, 9]).unsqueeze(1)
+    pool = dfal.Pool.new(torch.stack([angles.cos(), angles.sin()], dim=1) * lengths, {})
+    query = dfal.ProbCover(radius=0.5)(nn.Linear(2, 2), pool, 1, rng())
+    assert int(query.indices[0]) in {3, 4}
+    assert query.scores.tolist() == [2]
+
+
+def test_a_part_of_a_question_keeps_the_twins_of_its_images() -> None:
+    twins = torch.arange(3.0).unsqueeze(1)
+    query = dfal.Query(torch.tensor([7, 5, 3, 1]), torch.arange(4.0), twinned=torch.tensor([7, 3, 1]), twins=twins)
+    part = query.only(torch.tensor([3, 1, 0]))
+    assert part.indices.tolist() == [1, 5, 7]
+    assert part.scores.tolist() == [3, 1, 0]
+    assert part.twinned is not None
+    assert part.twins is not None
+    assert part.twinned.tolist() == [1, 7]
+    assert part.twins.tolist() == [[2], [0]]
