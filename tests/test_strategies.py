@@ -559,14 +559,16 @@ def test_u_herding_covers_what_the_network_hesitates_about() -> None:
     assert float(query.scores[0]) == pytest.approx(4, abs=0.05)
 
 
-def test_prob_cover_counts_what_lies_within_the_radius_on_the_unit_sphere() -> None:
+def test_prob_cover_counts_what_lies_within_the_radius_on_the_unit_sphere(tmp_path: Path) -> None:
     """Angles: three 0.55 apart, which is further than 0.5; two 0.1 apart. Lengths do not count."""
     angles = torch.tensor([-0.55, 0.0, 0.55, 2.0, 2.1])
     lengths = torch.tensor([1.0, 3, 5, 1, 9]).unsqueeze(1)
     pool = dfal.Pool.new(torch.stack([angles.cos(), angles.sin()], dim=1) * lengths, {})
-    query = dfal.ProbCover(radius=0.5)(nn.Linear(2, 2), pool, 1, rng())
-    assert int(query.indices[0]) in {3, 4}
-    assert query.scores.tolist() == [2]
+    np.save(tmp_path / "rows.npy", pool.images.array)
+    for space in ("pixels", str(tmp_path / "rows.npy")):
+        query = dfal.ProbCover(space=space, radius=0.5)(nn.Linear(2, 2), pool, 1, rng())
+        assert int(query.indices[0]) in {3, 4}
+        assert query.scores.tolist() == [2]
 
 
 def test_a_part_of_a_question_keeps_the_twins_of_its_images() -> None:
