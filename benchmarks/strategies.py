@@ -57,9 +57,8 @@ def network(pool: dfal.Pool) -> nn.Sequential:
     return dfal.fit(dfal.lenet5, pool.labelled_data(), dfal.Training(epochs=30), seed=0)
 
 
-def alone(name: str, data: str, weights: Path, repeats: int, threads: int) -> dict[str, Any]:
+def alone(name: str, data: str, weights: Path, repeats: int) -> dict[str, Any]:
     """One strategy, in this process."""
-    torch.set_num_threads(threads)
     model = dfal.lenet5()
     model.load_state_dict(torch.load(weights, weights_only=True))
     strategy, pool = NAMED[name], pool_of(data, LABELLED)
@@ -82,7 +81,7 @@ def alone(name: str, data: str, weights: Path, repeats: int, threads: int) -> di
     return found
 
 
-def table_3(model: nn.Module, data: str, repeats: int) -> dict[str, Any]:
+def table_3(data: str, repeats: int) -> dict[str, Any]:
     """10 of 800 with 100 labelled; and the stretch, 100 of 3,900."""
     pool = pool_of(data, 100, 900)
     network_100 = network(pool)
@@ -216,7 +215,7 @@ def main() -> int:
     torch.set_num_threads(asked.threads)
     if asked.alone:
         name, weights = asked.alone
-        print(json.dumps(alone(name, asked.data, Path(weights), asked.repeats, asked.threads)))
+        print(json.dumps(alone(name, asked.data, Path(weights), asked.repeats)))
         return 0
     model = network(pool_of(asked.data, LABELLED))
     costs = {}
@@ -241,7 +240,7 @@ def main() -> int:
         "data": asked.data,
         "repeats": asked.repeats,
     }
-    beside_peers, third = peers(model, asked.data, asked.repeats), table_3(model, asked.data, asked.repeats)
+    beside_peers, third = peers(model, asked.data, asked.repeats), table_3(asked.data, asked.repeats)
     write(asked.out, facts | {"strategies": costs, "peers": beside_peers, "table_3": third})
     show(facts, costs, beside_peers, third)
     return 0 if all(row["as_good"] for row in beside_peers.values()) else 1

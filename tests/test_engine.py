@@ -206,4 +206,6 @@ def test_workers_keep_the_memory_of_tensors_that_are_gone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
     before, after = map(int, done.stdout.split())
+    if before < 20:
+        pytest.skip("this system counts no page faults, or keeps the memory by itself")
     assert after < before / 10

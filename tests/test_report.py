@@ -16,6 +16,7 @@ import dfal
 from dfal import engine, report
 from dfal.datasets import Dataset
 from dfal.results import studies
+from dfal.statistics import half_width
 from dfal.store import Store
 from dfal.trial import Trial
 
@@ -106,7 +107,7 @@ def test_the_table_is_the_studys(page: str, store: Path) -> None:
     for curve in study.curves:
         for mean, spread in zip(curve.mean, curve.spread, strict=True):
             assert f"{100 * mean:.1f} <small>± {100 * spread:.1f}</small>" in page
-        assert f"<td>{100 * curve.area.mean():.2f}</td>" in page
+        assert f"<td>{100 * curve.area.mean():.2f} <small>± {100 * half_width(curve.area):.2f}</small></td>" in page
     gain = study.curves[0].area - study.curves[1].area
     assert f"{abs(100 * gain.mean()):.2f} points {'above' if gain.mean() >= 0 else 'below'}" in page
     assert "<td>70</td>" in page, "labelled data at the end, twins too"

@@ -12,6 +12,7 @@ from dfal.results import studies, titles, write_csv
 from dfal.statistics import paired_p
 from dfal.store import Record, Store
 from dfal.trial import Trial
+from dfal.types import DfalError
 
 CURVES: dict[dfal.Strategy, list[list[float]]] = {
     dfal.DFAL(): [[0.2, 0.6, 0.9], [0.4, 0.8, 1.0]],
@@ -140,3 +141,13 @@ def test_every_strategy_is_compared_with_its_reference(store: Store) -> None:
     np.testing.assert_allclose(margin.half_width, 12.706 * 0.05, rtol=1e-3)  # t₀.₉₇₅ of one degree of freedom, s/√2 = 0.05
     differences = [np.array([0.1, 0.2]), np.array([0.6, 0.7]) - study.baseline.area] if study.baseline else []
     assert paired_p(differences[0]) < margin.p <= 6 * paired_p(differences[0])
+
+
+def test_every_strategy_is_compared_with_one_that_is_named(store: Store) -> None:
+    (study,) = studies(store, against="dfal")
+    assert [(one.curve.name, one.reference.name) for one in study.comparisons] == [("random", "dfal")]
+    (usual,) = studies(store)
+    assert study.comparisons[0].gain == -usual.comparisons[0].gain != 0
+    (study,) = studies(store, against="margin")
+    with pytest.raises(DfalError, match="no strategy margin to compare with: there are dfal, random"):
+        _ = study.comparisons

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dfal import datasets, engine, report
-from dfal.results import Curve, Study, studies, titles, write_csv
+from dfal import datasets, engine, report, tables
+from dfal.results import studies, titles, write_csv
 from dfal.store import Store
 from dfal.strategies import ABOUT, NAMED, name_of, named, with_candidates
 from dfal.training import Training
@@ -131,7 +131,12 @@ def run(  # noqa: PLR0917
 @click.option("--out", type=click.Path(path_type=Path), help="The page to write.  [default: report.html beside the store]")
 @click.option("--csv", type=click.Path(path_type=Path), help="Also write every measurement as a row of this file.")
 @click.option("--at", help="Budgets to show, in annotations, with commas.  [default: some, evenly spread]")
-def report_command(store: Path, out: Path | None, csv: Path | None, at: str | None) -> None:
+@click.option(
+    "--against",
+    metavar="STRATEGY",
+    help="Compare every strategy with this one.  [default: with twins with without, others with random]",
+)
+def report_command(store: Path, out: Path | None, csv: Path | None, at: str | None, against: str | None) -> None:
     """Print the tables of a STORE and write its page.
 
     It may be the store of a run that still goes on.
@@ -139,7 +144,7 @@ def report_command(store: Path, out: Path | None, csv: Path | None, at: str | No
     budgets = (at or "").split(",") if at else []
     if not all(budget.strip().isdecimal() for budget in budgets):
         raise DfalError(f"--at {at!r} is no list of annotations: give whole numbers with commas, like 100,500,1000")
-    _finish(store, out, csv, [int(budget) for budget in budgets])
+    _finish(store, out, csv, [int(budget) for budget in budgets], against)
 
 
 @cli.command("strategies")
@@ -261,74 +266,20 @@ def _work(trial: Trial) -> int:
     return sum(min(trial.first + trial.batch * round, trial.annotations) for round in range(_rounds(trial)))
 
 
-def _finish(path: Path, out: Path | None = None, csv: Path | None = None, at: Sequence[int] = ()) -> None:
+def _finish(
+    path: Path, out: Path | None = None, csv: Path | None = None, at: Sequence[int] = (), against: str | None = None
+) -> None:
     with Store(path) as store:
-        found = studies(store)
+        found = studies(store, against)
         if not found:
             raise DfalError(f"{path} holds no finished round yet: let `dfal run` go on first")
         for title, study in zip(titles(found), found, strict=True):
-            console.print(_table(title, study, study.budgets(_room(study), at)))
-            if len(study.curves[0].trials) > 1 and study.comparisons:
-                console.print(_comparisons(study))
+            for table in tables.of(title, study, at, console.width):
+                console.print(table)
         if csv:
             write_csv(found, csv)
         page = report.write(store, found, out or path.parent / "report.html", at)
     console.print(f"[bold]Report[/bold] {page}\n[bold]Store [/bold] {path}", soft_wrap=True)
-
-
-def _table(title: str, study: Study, budgets: Sequence[int]) -> Table:
-    """Accuracies at each budget, and what sums them up: strategies side by side, or one below the other where they are many."""
-    seeds = max(len(curve.trials) for curve in study.curves)
-    table = Table(
-        title=f"{title}: test accuracy in %, " + (f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"),
-        caption="annotations: answers bought, the first ones included; labelled data: images trained on at the end, twins too; "
-        "area: mean accuracy over the budgets; to match random: annotations for the last accuracy of random choice",
-    )
-    header = [curve.name + ("" if curve.finished else "\n(unfinished)") for curve in study.curves]
-    rows = [(str(budget), [_accuracy(curve, budget) for curve in study.curves]) for budget in budgets]
-    rows.append(("labelled data", [f"{curve.labelled_data[-1]:.0f}" for curve in study.curves]))
-    rows.append(("area", [f"{100 * curve.area.mean():.2f}" for curve in study.curves]))
-    if (baseline := study.baseline) is not None:
-        needed = [None if curve is baseline else curve.needed(float(baseline.mean[-1])) for curve in study.curves]
-        rows.append(("to match random", ["–" if one is None else str(one) for one in needed]))
-    wide = len(study.curves) > WIDE
-    if wide:
-        lines = [list(line) for line in zip(header, *(cells for _, cells in rows), strict=True)]
-        header, rows = [name for name, _ in rows], [(line[0], line[1:]) for line in lines]
-    table.add_column("strategy" if wide else "annotations", justify="left" if wide else "right", no_wrap=wide)
-    for name in header:
-        table.add_column(name.replace(" ", "\n"), justify="right")
-    for place, (name, cells) in enumerate(rows):
-        table.add_row(name, *cells, end_section=not wide and place == len(budgets) - 1)
-    return table
-
-
-WIDE = 5
-"""Strategies that have room side by side."""
-
-
-def _room(study: Study) -> int:
-    """Budgets that a table has room for: as rows, or as columns beside a name and what sums up."""
-    return 12 if len(study.curves) <= WIDE else max(2, (console.width - 56) // 14)
-
-
-def _accuracy(curve: Curve, budget: int) -> str:
-    place = curve.annotations.tolist().index(budget)
-    mean, spread = 100 * curve.mean[place], 100 * curve.spread[place]
-    return f"{mean:.1f} ± {spread:4.1f}" if len(curve.trials) > 1 else f"{mean:.1f}"
-
-
-def _comparisons(study: Study) -> Table:
-    table = Table(
-        title="Difference of areas in points of accuracy, over paired seeds",
-        caption="± half of the 95 % t interval; p: paired t-test, Holm's correction for all rows",
-    )
-    for heading in ("strategy", "compared with", "difference", "p"):
-        table.add_column(heading, justify="left" if heading in {"strategy", "compared with"} else "right")
-    for one in study.comparisons:
-        difference = f"{100 * one.gain:+.2f} ± {100 * one.half_width:.2f}"
-        table.add_row(one.curve.name, one.reference.name, difference, f"{one.p:.3f}" if one.p >= 0.001 else "< 0.001")
-    return table
 
 
 def main() -> None:

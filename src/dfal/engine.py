@@ -83,8 +83,8 @@ Work = list[tuple[Trial, list[Record]]]
 def _keep_memory() -> None:
     """Let glibc keep the memory of tensors that are gone for those that come next.
 
-    By default it gives large blocks back to the system each time: some 600 page faults a training step of LeNet5, which
-    two processes side by side wait for each other with. Other C libraries are left as they are.
+    By default it gives large blocks back to the system each time: page faults in every training step, at which
+    processes side by side wait for each other. Other C libraries are left as they are.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -37,7 +37,7 @@ def farthest_first(
 
     The farthest row is looked for in a front of rows that were farthest a while ago. Distances to the nearest centre only
     shrink, so that the front holds the farthest as long as that is farther than all others once were. Then all rows are
-    brought up to date in one matrix product, and a new front is taken: some twenty times less work than row by row.
+    brought up to date in one matrix product, and a new front is taken.
     """
     mean = torch.cat([rows, centres]).mean(0)  # distances stay as they are, rounding gets less
     rows, centres = rows - mean, centres - mean

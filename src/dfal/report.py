@@ -23,6 +23,7 @@ from torch import Tensor
 from dfal import datasets
 from dfal.datasets import Dataset
 from dfal.results import Comparison, Curve, Study, titles
+from dfal.statistics import half_width
 from dfal.store import Record, Store
 from dfal.types import DfalError
 
@@ -112,6 +113,7 @@ def _section(store: Store, title: str, study: Study, at: Sequence[int]) -> dict[
                 "colour": colour,
                 "cells": [(float(curve.mean[places[budget]]), float(curve.spread[places[budget]])) for budget in budgets],
                 "needed": curve.needed(float(baseline.mean[-1])) if baseline and baseline is not curve else None,
+                "half_width": half_width(curve.area),
                 "seconds": sum(costs) / len(curve.trials),
                 "asked": _asked(curve, data, SHOWN // len(study.curves)) if data else [],
                 "questions": sum(len(record.answers) for record in curve.records[0]),

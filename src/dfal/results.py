@@ -68,10 +68,12 @@ class Study:
     Attributes:
         settings: what they have in common, as a trial (its strategy and seed mean nothing).
         curves: one a strategy.
+        against: the strategy that all others are compared with; None for each with its own.
     """
 
     settings: Trial
     curves: tuple[Curve, ...]
+    against: str | None = None
 
     @property
     def baseline(self) -> Curve | None:
@@ -80,8 +82,8 @@ class Study:
 
     @property
     def comparisons(self) -> list["Comparison"]:
-        """Each strategy beside its reference, by the area under its curve: with twins beside without, others beside random
-        choice. All of them are one family, for which the p-values are corrected."""
+        """Each strategy beside its reference, by the area under its curve: beside `against`; or with twins beside without,
+        others beside random choice. All of them are one family, for which the p-values are corrected."""
         pairs = [(curve, reference) for curve in self.curves if (reference := self._reference(curve))]
         gains = [curve.area - reference.area for curve, reference in pairs]
         p = holm([paired_p(gain) for gain in gains])
@@ -91,17 +93,25 @@ class Study:
         ]
 
     def _reference(self, curve: Curve) -> Curve | None:
-        strategy = curve.trials[0].strategy
-        plain = strategy.strategy if isinstance(strategy, WithTwins) else strategy
-        if isinstance(strategy, DFAL | BatchDFAL) and strategy.twins:
-            plain = dataclasses.replace(strategy, twins=False)
-        without = next((other for other in self.curves if plain != strategy and other.trials[0].strategy == plain), None)
-        reference = without or self.baseline
+        reference = self._named(self.against) if self.against else self._without_twins(curve) or self.baseline
         if reference is None or reference is curve:
             return None
         seeds = [[trial.seed for trial in one.trials] for one in (curve, reference)]
         paired = seeds[0] == seeds[1] and np.array_equal(curve.annotations, reference.annotations)
         return reference if paired else None
+
+    def _named(self, name: str) -> Curve:
+        found = {curve.name: curve for curve in self.curves}
+        if name not in found:
+            raise DfalError(f"there is no strategy {name} to compare with: there are {', '.join(found)}")
+        return found[name]
+
+    def _without_twins(self, curve: Curve) -> Curve | None:
+        strategy = curve.trials[0].strategy
+        plain = strategy.strategy if isinstance(strategy, WithTwins) else strategy
+        if isinstance(strategy, DFAL | BatchDFAL) and strategy.twins:
+            plain = dataclasses.replace(strategy, twins=False)
+        return next((other for other in self.curves if plain != strategy and other.trials[0].strategy == plain), None)
 
     def budgets(self, most: int, at: Sequence[int] = ()) -> list[int]:
         """The budgets `at`, or where none is given at most so many, evenly spread with the last among them.
@@ -190,7 +200,7 @@ def write_csv(studies: Sequence[Study], path: Path) -> None:
         raise DfalError(f"{path} cannot be written ({error.strerror}): name another file") from None
 
 
-def studies(store: Store) -> list[Study]:
+def studies(store: Store, against: str | None = None) -> list[Study]:
     """The studies that a store holds; trials without a finished round are left out."""
     groups: dict[Trial, dict[str, list[tuple[Trial, tuple[Record, ...]]]]] = {}
     for text in store.trials().values():
@@ -201,7 +211,9 @@ def studies(store: Store) -> list[Study]:
     order = {name: place for place, name in enumerate(NAMED)}
     return [
         Study(
-            settings, tuple(_curve(name, group[name]) for name in sorted(group, key=lambda name: order.get(name, len(order))))
+            settings,
+            tuple(_curve(name, group[name]) for name in sorted(group, key=lambda name: order.get(name, len(order)))),
+            against,
         )
         for settings, group in groups.items()
     ]

@@ -106,5 +106,8 @@ def with_candidates(strategy: Strategy, candidates: int | None) -> Strategy:
     """The strategy looking at so many candidates; unchanged where it looks at none (random choice)."""
     value: Any = strategy
     if hasattr(strategy, "strategy"):
-        return replace(value, strategy=with_candidates(value.strategy, candidates))  # type: ignore[no-any-return]
-    return replace(value, candidates=candidates) if hasattr(strategy, "candidates") else strategy
+        value = replace(value, strategy=with_candidates(value.strategy, candidates))
+    elif hasattr(strategy, "candidates"):
+        value = replace(value, candidates=candidates)
+    changed: Strategy = value
+    return changed

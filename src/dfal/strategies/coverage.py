@@ -115,7 +115,8 @@ class UHerding(Choice):
         candidates: K, how many images of U are looked at, drawn at random; None for all.
         sigma: σ; None to let it follow the labels.
 
-    Cost: one forward pass a candidate, K² distances at least. Memory: the rows, and ROWS² / 4 distances.
+    Cost: one forward pass a candidate, two with space="features"; K² distances at least.
+    Memory: the rows, and ROWS² / 4 distances.
     """
 
     space: str = "features"
