@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import dfal
+from dfal.attacks.deepfool import Race
 from dfal.attacks.linear import dual
+from dfal.attacks.slopes import side_by_side, slopes
+from dfal.datasets import Dataset
 
 ATTACKS = [dfal.DeepFool(), dfal.DeepFool(p=torch.inf, chunk=7), dfal.DeepFool(classes=3), dfal.FGSM(), dfal.LinearHead()]
 
@@ -316,3 +319,75 @@ def test_cuda_finds_the_same_distances(trained: nn.Sequential, some_digits: Tens
     trained.cpu()
     assert there.distance.is_cuda
     torch.testing.assert_close(there.distance.cpu(), here.distance, rtol=1e-3, atol=1e-5)
+
+
+def test_what_is_certain_is_true_and_exact_for_an_affine_network(trained: nn.Sequential, some_digits: Tensor) -> None:
+    trained.eval()
+    view = slopes(trained, some_digits[:1])
+    certain = view.certain(view.logits(some_digits), 2)
+    assert (certain > 0).all()
+    assert (certain <= 1.02 * dfal.DeepFool(p=2)(trained, some_digits).distance).all()
+    for p in (1, 2, math.inf):
+        model = nn.Sequential(affine(12, 4, seed=0))
+        x = torch.randn(20, 12, generator=torch.Generator().manual_seed(0))
+        view, exact = slopes(model, x[:1]), affine_distance(model[0], x, p)
+        bound = view.certain(view.logits(x), p)
+        assert (bound <= exact * 1.0001).all(), "no perturbation that short changes the class"
+        if p == 2:
+            torch.testing.assert_close(bound, exact, rtol=1e-4, atol=1e-5)
+    nothing_known = slopes(Counting(trained), some_digits[:1])
+    assert (nothing_known.certain(nothing_known.logits(some_digits), 2) == 0).all()
+
+
+@pytest.mark.parametrize("clip", [None, (0.0, 1.0)])
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_race_finds_the_nearest_with_less_work(
+    trained: nn.Sequential, digits: Dataset, exact: bool, clip: tuple[float, float] | None
+) -> None:
+    images, attack = digits.images.take(torch.arange(3, 4000, 13)), dfal.DeepFool(clip=clip)
+    every, race = attack(trained, images), Race(5, exact=exact)
+    counting = Counting(trained)
+    first, second = (attack.nearest(trained, part, race) for part in images.split(150)[:2])
+    distance = torch.cat([first.distance, second.distance])
+    order = distance.argsort()[:5]
+    want = every.distance[: len(distance)].argsort()[:5]
+    assert sorted(order.tolist()) == sorted(want.tolist())
+    torch.testing.assert_close(distance[order], every.distance[order], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(torch.cat([first.images, second.images])[order], every.images[order], rtol=1e-4, atol=1e-4)
+    assert race.limit == pytest.approx(float(distance[order[-1]]))
+    kept = distance.isfinite()
+    torch.testing.assert_close(distance[kept], every.distance[: len(kept)][kept], rtol=1e-4, atol=1e-5)
+    attack.nearest(counting, images, Race(5, exact=False))
+    fewer = sum(counting.passes)
+    counting.passes.clear()
+    attack(counting, images)
+    assert fewer < sum(counting.passes)
+
+
+def test_a_race_with_few_starters_has_no_limit(trained: nn.Sequential, some_digits: Tensor) -> None:
+    race = Race(100, exact=False)
+    found = dfal.DeepFool().nearest(trained, some_digits, race)
+    assert race.limit == math.inf
+    torch.testing.assert_close(found.distance, dfal.DeepFool()(trained, some_digits).distance, rtol=1e-4, atol=1e-6)
+
+
+def test_threads_change_nothing(trained: nn.Sequential, digits: Dataset) -> None:
+    images, threads = digits.images.take(torch.arange(200)), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = dfal.DeepFool()(trained, images)
+        torch.set_num_threads(2)
+        together = dfal.DeepFool()(trained, images)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(alone.distance, together.distance, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda x: 1 / x, [(1,), (0,), (1,)])
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, math.inf])
+def test_a_chain_agrees_with_autograd(trained: nn.Sequential, some_digits: Tensor, p: float) -> None:
+    by_chain, by_autograd = (dfal.DeepFool(p=p)(model, some_digits) for model in (trained, Counting(trained)))
+    torch.testing.assert_close(by_chain.distance, by_autograd.distance, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(by_chain.fooled, by_autograd.fooled)

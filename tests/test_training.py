@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 
 import dfal
+from dfal import training
+from dfal.datasets import Dataset
 from dfal.training import split
 
 
@@ -138,3 +140,27 @@ def test_restarts_keep_the_lowest_validation_loss() -> None:
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, float], sentence: str) -> None:
     with pytest.raises(dfal.DfalError, match=sentence):
         dfal.Training(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_chain_learns_as_autograd_does(monkeypatch: pytest.MonkeyPatch, digits: Dataset) -> None:
+    pool = dfal.Pool.new(digits.images, {i: int(digits.labels[i]) for i in range(0, 4000, 40)})
+
+    def make() -> nn.Module:
+        model = dfal.lenet5()
+        for layer in model.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = 0.0  # drawn in another order
+        return model
+
+    settings = dfal.Training(epochs=3, holdout=0.2)
+    by_chain = weights(dfal.fit(make, pool.labelled_data(), settings, seed=0))
+    monkeypatch.setattr(training, "chain", lambda model: None)
+    by_autograd = weights(dfal.fit(make, pool.labelled_data(), settings, seed=0))
+    torch.testing.assert_close(by_chain, by_autograd, rtol=1e-3, atol=1e-3)
+    assert not torch.equal(by_chain, by_autograd), "they are two ways"
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_two_classes_by_one_logit_or_two(outputs: int) -> None:
+    model = dfal.fit(lambda: nn.Sequential(nn.Linear(4, outputs)), data(), dfal.Training(learning_rate=0.05), seed=0)
+    assert (dfal.predict(model, data().images).argmax(1) == data().labels).float().mean() > 0.95

@@ -208,7 +208,10 @@ def _nothing_but(context: click.Context, allowed: set[str]) -> None:
 
 def _stored_trials(path: Path, context: click.Context) -> list[Trial]:
     with Store(path) as store:
-        trials = [Trial.from_json(text) for text in store.trials().values()]
+        stored = store.trials()
+    trials = [Trial.from_json(text) for text in stored.values()]
+    if {trial.id for trial in trials} != stored.keys():
+        raise DfalError(f"{path} was made by a dfal with other settings: `dfal report` reads it, but it cannot go on")
     if not trials:
         raise DfalError(f"{path} holds no trials yet: leave out --resume to start them")
     for trial in trials:

@@ -7,10 +7,12 @@ import contextlib
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 
 from dfal.chance import seed_for, seeded
@@ -168,20 +170,24 @@ def _dropout(model: nn.Module) -> list[_DropoutNd]:
     return layers
 
 
-def logits(model: nn.Module, images: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
+def logits(model: Callable[[Tensor], Tensor], images: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
     """The network's logits in whatever mode it is. One logit f a row becomes two, (0, f), whose softmax is its sigmoid.
 
     Raises:
         DfalError: for an output that is no (N, C) tensor, or one of probabilities.
     """
-    out = model(images)
-    if isinstance(out, Tensor) and out.shape == (len(images),):
+    return as_logits(model(images), len(images))
+
+
+def as_logits(out: Any, n: int) -> Float[Tensor, "n c"]:
+    """What a network returned for n images as logits; raises as `logits` does."""
+    if isinstance(out, Tensor) and out.shape == (n,):
         out = out.unsqueeze(1)
-    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(images):
+    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != n:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise DfalError(f"the network must return logits of shape (N, C) for N = {len(images)} images, but it returned {got}")
+        raise DfalError(f"the network must return logits of shape (N, C) for N = {n} images, but it returned {got}")
     if out.shape[1] == 1:
-        return torch.cat([torch.zeros_like(out), out], dim=1)
+        return F.pad(out, (1, 0))
     seen = out.detach()
     if len(seen) and bool((seen >= 0).all()) and bool(((seen.sum(1) - 1).abs() < 1e-5).all()):
         raise DfalError(

@@ -203,9 +203,9 @@ def write_csv(studies: Sequence[Study], path: Path) -> None:
 def studies(store: Store, against: str | None = None) -> list[Study]:
     """The studies that a store holds; trials without a finished round are left out."""
     groups: dict[Trial, dict[str, list[tuple[Trial, tuple[Record, ...]]]]] = {}
-    for text in store.trials().values():
+    for stored, text in store.trials().items():
         trial = Trial.from_json(text)
-        if records := tuple(store.records(trial.id, twins=False)):
+        if records := tuple(store.records(stored, twins=False)):
             group = groups.setdefault(dataclasses.replace(trial, strategy=Random(), seed=0), {})
             group.setdefault(name_of(trial.strategy), []).append((trial, records))
     order = {name: place for place, name in enumerate(NAMED)}

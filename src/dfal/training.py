@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dfal.chain import Chain, chain
 from dfal.chance import generator, seed_for, seeded
-from dfal.networks import logits, predict
+from dfal.networks import as_logits, logits, predict
 from dfal.pool import LabelledData
 from dfal.types import DfalError, setting
 
@@ -73,12 +74,12 @@ def _train(model: Network, data: LabelledData, validation: LabelledData, setting
     """The trained network and the loss by which restarts are compared: on the hold-out, or on the data where there is none."""
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     best_loss, best_weights, waited = torch.inf, None, 0
+    step = _by_chain(layers) if (layers := chain(model.train())) else _by_autograd(model)
     for _ in range(settings.epochs):
         model.train()
         for rows in torch.randperm(len(data.labels), device=data.labels.device).split(settings.training_batch):
-            loss = F.cross_entropy(logits(model, data.images[rows]), data.labels[rows])
             optimiser.zero_grad()
-            loss.backward()
+            step(data.images[rows], data.labels[rows])
             optimiser.step()
         if not len(validation.labels):
             continue
@@ -95,6 +96,28 @@ def _train(model: Network, data: LabelledData, validation: LabelledData, setting
         return model, _loss(model, data)
     model.load_state_dict(best_weights)
     return model, best_loss
+
+
+Step = Callable[[Tensor, Tensor], None]
+"""From images and labels to the gradient of their mean cross-entropy, in the `.grad` of the parameters."""
+
+
+def _by_autograd(model: nn.Module) -> Step:
+    def step(images: Tensor, labels: Tensor) -> None:
+        F.cross_entropy(logits(model, images), labels).backward()
+
+    return step
+
+
+def _by_chain(layers: Chain) -> Step:
+    @torch.no_grad()
+    def step(images: Tensor, labels: Tensor) -> None:
+        out, back = layers.forward(images)
+        f = as_logits(out, len(images))
+        error = (f.softmax(1) - F.one_hot(labels, f.shape[1])) / len(labels)
+        back(error[:, -out.shape[-1] :].unsqueeze(0), learn=True, inwards=False)
+
+    return step
 
 
 def _loss(model: nn.Module, data: LabelledData) -> float:

@@ -200,7 +200,14 @@ def _encode(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         kind = type(value)
         name = kind.__name__ if _KINDS.get(kind.__name__) is kind else f"{kind.__module__}.{kind.__qualname__}"
-        return {name: {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}}
+        fields = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {
+            name: {
+                field.name: _encode(held)
+                for field, held in fields.items()
+                if not (field.metadata.get("added") and held == field.default)
+            }
+        }
     if isinstance(value, tuple):
         return [_encode(part) for part in value]
     if isinstance(value, float):

@@ -36,6 +36,11 @@ def setting(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+def added(default: Any) -> Any:
+    """A field that a configuration did not have from the beginning: at its default it is not stored, so that ids stay."""
+    return field(default=default, metadata={"added": True})
+
+
 @dataclass(frozen=True)
 class Perturbation:
     """What an attack found for each image of a batch.

@@ -7,8 +7,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfal.attacks.linear import check_norm, dual, norm, step
-from dfal.networks import device_of, finite, logits, looking
+from dfal.attacks.slopes import Slopes, slopes
+from dfal.networks import device_of, finite, looking
 from dfal.types import DfalError, Perturbation
+
+
+class Race:
+    """The n smallest distances that were found so far.
+
+    Attributes:
+        exact: whether an image stays in the race until it is certain not to be among the nearest.
+        limit: the largest of the n distances; inf as long as there are fewer.
+    """
+
+    def __init__(self, n: int, *, exact: bool):
+        self.n, self.exact, self.limit = n, exact, torch.inf
+        self._best = torch.empty(0)
+
+    def add(self, distances: Float[Tensor, "m"]) -> None:
+        """Let these distances take part."""
+        self._best = torch.cat([self._best, distances.cpu()]).sort().values[: self.n]
+        if 0 < self.n == len(self._best):
+            self.limit = float(self._best[-1])
 
 
 @dataclass(frozen=True)
@@ -27,7 +47,8 @@ class DeepFool:
         chunk: images worked on at a time, which bounds the memory.
 
     Cost: at most (classes − 1) backward and 2 forward passes a step for the images not yet done; usually 2 or 3 steps.
-    Memory: the network's activations and four copies of `chunk` images, however many classes there are.
+    Memory: four copies of the images and the network's activations for `chunk` of them; a chain of known layers on the CPU
+    (`dfal.chain`) has (classes − 1) gradients for each of these, too.
     """
 
     p: float = 2
@@ -56,62 +77,84 @@ class DeepFool:
         Raises:
             DfalError: for probabilities in place of logits, and for NaN or infinite logits.
         """
-        with looking(model):
-            parts = [self._chunk(model, part.to(device_of(model))) for part in images.detach().split(self.chunk)]
-        return Perturbation(
-            torch.cat([part.images for part in parts]),
-            torch.cat([part.distance for part in parts]),
-            torch.cat([part.fooled for part in parts]),
-        )
+        return self._attack(model, images.detach(), None)
 
-    def _chunk(self, model: nn.Module, x0: Tensor) -> Perturbation:
-        with torch.no_grad():
-            f = finite(logits(model, x0))
+    def nearest(self, model: nn.Module, images: Float[Tensor, "n *image"], race: Race) -> Perturbation:
+        """Attack a batch of which only those that are among the nearest of a race matter.
+
+        Others may be given up: they are then not fooled and infinitely far. An image is given up when no perturbation
+        shorter than the race's limit can change its class (see `Slopes.certain`), and, unless the race is exact, when its
+        own has become longer than that on its way. The latter could be wrong: r̂ is a sum, and a later step may make it
+        shorter again.
+        """
+        return self._attack(model, images.detach(), race)
+
+    def _attack(self, model: nn.Module, images: Tensor, race: Race | None) -> Perturbation:
+        moved = images.to(device_of(model), copy=True)
+        distance = torch.full((len(moved),), torch.inf, dtype=moved.dtype, device=moved.device)
+        with looking(model):
+            if not len(moved):
+                return Perturbation(moved, distance, distance.isfinite())
+            view = slopes(model, moved[:1])
+            f = torch.cat([finite(view.logits(part)) for part in moved.split(self.chunk)])
+            order = torch.arange(len(moved), device=moved.device) if race is None else _margins(f).argsort()
+            for part in order.split(self.chunk):
+                # The moved image lies (1 + η) ‖r̂‖_p away.
+                sure = race is not None and view.certain(f[part], self.p) > (1 + self.overshoot) * race.limit
+                rows = part[~sure] if isinstance(sure, Tensor) else part
+                moved[rows], distance[rows] = self._chunk(view, moved[rows], f[rows], race)
+        return Perturbation(moved, distance, distance.isfinite())
+
+    def _chunk(self, view: Slopes, x0: Tensor, f: Tensor, race: Race | None) -> tuple[Tensor, Tensor]:
+        """The moved images and the distances, inf for those that are not fooled."""
         order = f.argsort(dim=1, descending=True, stable=True)[:, : self.classes]  # k̂ first
         r = torch.zeros_like(x0)  # r̂ = Σ r_i
-        fooled = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
+        distance = torch.full_like(f[:, 0], torch.inf)
         active = torch.arange(len(x0), device=x0.device)
-        for _ in range(self.max_steps):
-            r_i, possible = self._step(model, self._moved(x0[active], r[active]), order[active])
+        for _ in range(self.max_steps if len(active) else 0):
+            r_i, possible = self._step(view, self._moved(x0[active], r[active]), order[active])
             active = active[possible]
-            r[active] += r_i[possible]
-            with torch.no_grad():
-                f = logits(model, self._moved(x0[active], r[active]))
-            left = f.isfinite().all(1) & (f.argmax(1) != order[active, 0])
-            fooled[active[left]] = True
-            active = active[~left]
             if not len(active):
                 break
-        distance = norm(self._moved(x0, r, overshoot=0) - x0 if self.clip else r, self.p)
-        return Perturbation(self._moved(x0, r), distance.where(fooled, torch.inf), fooled)
+            r[active] += r_i[possible]
+            f = view.logits(self._moved(x0[active], r[active]))
+            left = f.isfinite().all(1) & (f.argmax(1) != order[active, 0])
+            length = norm(self._moved(x0[active], r[active], overshoot=0) - x0[active] if self.clip else r[active], self.p)
+            distance[active[left]] = length[left]
+            going = ~left
+            if race is not None:
+                race.add(length[left])
+                going &= (length <= race.limit) | race.exact
+            active = active[going]
+            if not len(active):
+                break
+        return self._moved(x0, r), distance
 
     def _moved(self, x0: Tensor, r: Tensor, overshoot: float | None = None) -> Tensor:
         """The image moved to x + (1 + η) r, clipped where asked for."""
         x = x0 + (1 + (self.overshoot if overshoot is None else overshoot)) * r
         return x.clamp(*self.clip) if self.clip else x
 
-    def _step(self, model: nn.Module, x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(self, view: Slopes, x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
         """r_i: the step to the nearest boundary of the network linearised at x, and for which images there is one."""
-        x.requires_grad_()
-        with torch.enable_grad():
-            f = logits(model, x)
-            gaps = f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])  # f'_k = f_k − f_k̂
+        f, slopes_between = view.between(x, order)
+        gaps = (f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])).abs()  # |f'_k| = |f_k − f_k̂|
         # A step has a least length, so that an image on the boundary, where f' = 0, does leave it.
         tiny = 64 * torch.finfo(x.dtype).eps
-        least_gap = tiny * f.detach().abs().amax(1)
+        least_gap = tiny * f.abs().amax(1)
 
         nearest = torch.full_like(least_gap, torch.inf)  # |f'_l̂| / ‖w'_l̂‖_q
         w_nearest = torch.ones_like(x)
-        for k in range(gaps.shape[1]):
-            last = k == gaps.shape[1] - 1
-            (w,) = torch.autograd.grad(gaps[:, k].sum(), x, retain_graph=not last)  # w'_k = ∇f_k − ∇f_k̂
-            length = torch.maximum(gaps[:, k].detach().abs(), least_gap) / norm(w, dual(self.p))
-            nearer = length < nearest  # false for NaN
+        for classes, w in slopes_between:  # w'_k = ∇f_k − ∇f_k̂
+            lengths = torch.maximum(gaps[:, classes].T, least_gap) / norm(w, dual(self.p), rows=2)
+            length, near = lengths.nan_to_num(torch.inf, torch.inf).min(0)
+            nearer = length < nearest
             nearest = length.where(nearer, nearest)
-            w_nearest = w.where(_rows(nearer, w), w_nearest)
+            w_nearest[nearer] = w[near[nearer], nearer.nonzero().squeeze(1)]
         possible = nearest.isfinite()
         return step(nearest.where(possible, 0).clamp(min=tiny), w_nearest, self.p), possible
 
 
-def _rows(flags: Tensor, like: Tensor) -> Tensor:
-    return flags.view(-1, *[1] * (like.ndim - 1))
+def _margins(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
+    first, second = f.topk(2, dim=1).values.T
+    return first - second

@@ -16,16 +16,16 @@ def check_norm(p: float) -> None:
         raise DfalError(f"p = {p} is no norm: give 1 ≤ p ≤ inf")
 
 
-def norm(r: Float[Tensor, "n *shape"], p: float) -> Float[Tensor, "n"]:
-    """‖r‖_p of each row."""
-    flat = r.flatten(1)
+def norm(r: Float[Tensor, "*rows"], p: float, rows: int = 1) -> Float[Tensor, "*lengths"]:
+    """‖r‖_p of each row: of each place in the first `rows` dimensions."""
+    shape = tuple(range(rows, r.ndim))
     length: Tensor
     if p in {1, 2, torch.inf}:
-        length = torch.linalg.vector_norm(flat, ord=p, dim=1)
+        length = torch.linalg.vector_norm(r, ord=p, dim=shape)
         return length
     # |r|^p under- or overflows for large p, so r is scaled to a largest entry of 1 first.
-    largest = norm(r, torch.inf).clamp(min=torch.finfo(flat.dtype).tiny)
-    length = torch.linalg.vector_norm(flat / largest.unsqueeze(1), ord=p, dim=1)
+    largest = norm(r, torch.inf, rows).clamp(min=torch.finfo(r.dtype).tiny)
+    length = torch.linalg.vector_norm(r / largest.view(*r.shape[:rows], *[1] * len(shape)), ord=p, dim=shape)
     return largest * length
 
 

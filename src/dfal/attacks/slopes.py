@@ -1,0 +1,131 @@
+"""A network seen from one image: its logits, how they change with the pixels, and how far their order is sure to hold."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dfal.chain import Chain, chain
+from dfal.networks import as_logits, logits
+
+T = TypeVar("T")
+
+PART = 32
+"""Images of which a chain has all gradients in memory at a time: more do not fit into a processor's cache."""
+
+
+@runtime_checkable
+class Slopes(Protocol):
+    """What an attack that follows gradients asks of a network in evaluation mode."""
+
+    def logits(self, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
+        """As `networks.logits`."""
+
+    def between(
+        self, x: Float[Tensor, "n *image"], order: Int64[Tensor, "n k"]
+    ) -> tuple[Float[Tensor, "n c"], Iterator[tuple[slice, Float[Tensor, "m n *image"]]]]:
+        """The logits f, and w'_k = ∇f_k − ∇f_k̂ for the classes order[:, 1:], some at a time; k̂ = order[:, 0]."""
+
+    def certain(self, f: Float[Tensor, "n c"], p: float) -> Float[Tensor, "n"]:
+        """A distance ‖r‖_p within which an image with these logits keeps its class, for certain; 0 where none is known.
+
+        With K a Lipschitz constant of all layers before the last, it is min_k (f_k̂ − f_k) / (K ‖w_k̂ − w_k‖₂) for p ≤ 2,
+        and less by D^(1/2 − 1/p) for others, D being the number of pixels (Tsuzuku, Sato & Sugiyama 2018, for p = 2).
+        """
+
+
+def slopes(model: nn.Module, image: Float[Tensor, "1 *image"]) -> Slopes:
+    """Without autograd for a chain of known layers on the CPU; by autograd for any other network."""
+    found = chain(model, image)
+    return ByAutograd(model) if found is None else ByChain(found, image)
+
+
+class ByAutograd:
+    """One backward pass a class."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+
+    def logits(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return logits(self.model, x)
+
+    def between(self, x: Tensor, order: Tensor) -> tuple[Tensor, Iterator[tuple[slice, Tensor]]]:
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            f = logits(self.model, x)
+            gaps = f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])
+
+        def gradients() -> Iterator[tuple[slice, Tensor]]:
+            for k in range(gaps.shape[1]):
+                (w,) = torch.autograd.grad(gaps[:, k].sum(), x, retain_graph=k < gaps.shape[1] - 1)
+                yield slice(k, k + 1), w.unsqueeze(0)
+
+        return f.detach(), gradients()
+
+    def certain(self, f: Tensor, p: float) -> Tensor:
+        return torch.zeros(len(f), device=f.device)
+
+
+def side_by_side(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:
+    """The function of each of these arguments, on as many threads as PyTorch has, each of which computes alone.
+
+    For operations too small to be shared between threads one by one.
+    """
+    threads = torch.get_num_threads()
+    if min(threads, len(arguments)) == 1:
+        return [function(*each) for each in arguments]
+    try:
+        return list(_workers(threads).map(lambda each: function(*each), arguments))
+    finally:
+        torch.set_num_threads(threads)  # a worker that starts sets its own number, and the default of threads to come
+
+
+@functools.cache
+def _workers(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "dfal", initializer=torch.set_num_threads, initargs=(1,))
+
+
+class ByChain:
+    """All classes in one pass through a `Chain`."""
+
+    def __init__(self, layers: Chain, image: Tensor):
+        self.chain, self.image = layers, image
+        self._lengths: Tensor | None = None
+
+    def logits(self, x: Tensor) -> Tensor:
+        return torch.cat(side_by_side(self._logits, [(part,) for part in x.split(4 * PART)]))
+
+    def between(self, x: Tensor, order: Tensor) -> tuple[Tensor, Iterator[tuple[slice, Tensor]]]:
+        parts = side_by_side(self._between, list(zip(x.split(PART), order.split(PART), strict=True)))
+        fs, ws = zip(*parts, strict=True)
+        return torch.cat(fs), iter([(slice(None), torch.cat(ws, 1))])
+
+    @torch.no_grad()
+    def _logits(self, x: Tensor) -> Tensor:
+        return logits(self.chain, x)
+
+    @torch.no_grad()
+    def _between(self, x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+        out, back = self.chain.forward(x)
+        f = as_logits(out, len(x))
+        between = F.one_hot(order, f.shape[1]).to(f.dtype)
+        cotangents = (between[:, 1:] - between[:, :1]).transpose(0, 1)
+        return f, back(cotangents[..., -out.shape[1] :], learn=False, inwards=True)
+
+    @torch.no_grad()
+    def certain(self, f: Tensor, p: float) -> Tensor:
+        if self._lengths is None:
+            known = self.chain.steepness(self.image)
+            constant, matrix = known or (torch.inf, torch.zeros(1, f.shape[1]))
+            matrix = matrix if matrix.shape[1] > 1 else F.pad(matrix, (1, 0))
+            self._lengths = constant * torch.cdist(matrix.T, matrix.T)
+        k = f.argmax(1)
+        distances = (f.gather(1, k.unsqueeze(1)) - f) / self._lengths[k]
+        nearest = distances.scatter(1, k.unsqueeze(1), torch.inf).nan_to_num(0.0, torch.inf).amin(1)
+        return nearest / max(1.0, self.image.numel() ** (1 / 2 - 1 / p))

@@ -1,0 +1,234 @@
+"""Chains against the networks they are made of: outputs, gradients of images and of parameters, and what is no chain."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dfal
+from dfal.chain import Chain, Layer, chain
+
+GREY, COLOUR = (1, 17, 14), (3, 13, 16)
+
+
+def ends(channels: int, h: int, w: int, classes: int = 4) -> list[nn.Module]:
+    return [nn.Flatten(), nn.Linear(channels * h * w, classes)]
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "lenet5": (dfal.lenet5, (1, 28, 28)),
+    "lenet5 of odd colour images": (lambda: dfal.lenet5((3, 33, 31), 7), (3, 33, 31)),
+    "vgg8": (lambda: dfal.vgg8((3, 16, 16), 5), (3, 16, 16)),
+    "linear": (lambda: nn.Sequential(nn.Linear(6, 3)), (6,)),
+    "linear layers in a row": (lambda: nn.Sequential(nn.Linear(6, 50), nn.Linear(50, 50, bias=False), nn.Linear(50, 3)), (6,)),
+    "one logit": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 1)), (1, 2, 3)),
+    "convolution alone": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), *ends(4, 15, 12)), GREY),
+    "no bias": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2), *ends(4, 7, 6)), GREY),
+    "no relu": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), *ends(4, 5, 7)), COLOUR),
+    "relu after pooling": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.ReLU(), *ends(4, 5, 7)), COLOUR),
+    "no pooling": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3), nn.ReLU(), *ends(2, 9, 12)),
+        COLOUR,
+    ),
+    "even kernel": (lambda: nn.Sequential(nn.Conv2d(1, 4, (4, 2)), nn.ReLU(), nn.MaxPool2d(2), *ends(4, 7, 6)), GREY),
+    "padding": (lambda: nn.Sequential(nn.Conv2d(3, 4, 5, padding=(1, 2)), nn.ReLU(), nn.MaxPool2d(2), *ends(4, 5, 8)), COLOUR),
+    "stride": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), *ends(4, 6, 7)), COLOUR),
+    "groups": (lambda: nn.Sequential(nn.Conv2d(3, 6, 3, groups=3, dilation=2), nn.ReLU(), *ends(6, 9, 12)), COLOUR),
+    "pooling first": (
+        lambda: nn.Sequential(nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(3, 20, 3), nn.MaxPool2d(2), *ends(20, 2, 3)),
+        COLOUR,
+    ),
+    "many channels": (
+        lambda: nn.Sequential(nn.Conv2d(3, 20, 3), nn.ReLU(), nn.Conv2d(20, 6, 3), nn.ReLU(), nn.MaxPool2d(2), *ends(6, 4, 6)),
+        COLOUR,
+    ),
+    "nested": (
+        lambda: nn.Sequential(nn.Sequential(nn.Conv2d(1, 4, 3)), nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), *ends(4, 7, 6)),
+        GREY,
+    ),
+    "batch norm": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4, affine=False), *ends(4, 15, 12)
+        ),
+        GREY,
+    ),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def case(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor]:
+    """A network in evaluation mode, and images of which one is black, so that pixels that are pooled are equal."""
+    make, image = NETWORKS[request.param]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = make()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean = torch.randn(module.num_features)
+                module.running_var = torch.rand(module.num_features) + 0.5
+            elif isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                nn.init.uniform_(module.bias, -0.2, 0.2)
+        images = torch.randn(5, *image)
+    images[2] = 0
+    return model.eval(), images
+
+
+def made(model: nn.Module, image: Tensor | None = None) -> Chain:
+    found = chain(model, image)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_outputs_and_the_gradients_of_images(case: tuple[nn.Module, Tensor], folded: bool) -> None:
+    model, images = case
+    x = images.clone().requires_grad_()
+    want = model(x)
+    with torch.no_grad():
+        got, back = made(model, images[:1] if folded else None).forward(images)
+        classes = want.shape[1]
+        cotangents = torch.eye(classes).unsqueeze(1).expand(classes, 5, classes)
+        slopes = back(cotangents, learn=False, inwards=True)
+    near = 1e-4 if folded else 1e-5
+    torch.testing.assert_close(got, want.detach(), rtol=1e-4, atol=near)
+    for k in range(classes):
+        (gradient,) = torch.autograd.grad(want[:, k].sum(), x, retain_graph=True)
+        torch.testing.assert_close(slopes[k], gradient, rtol=1e-4, atol=near)
+
+
+def test_the_gradients_of_parameters(case: tuple[nn.Module, Tensor]) -> None:
+    model, images = case
+    weights = torch.randn(model(images).shape, generator=torch.Generator().manual_seed(1))
+    want = torch.autograd.grad((model(images) * weights).sum(), list(model.parameters()), allow_unused=True)
+    if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        return  # is a chain in evaluation only, and does not learn
+    with torch.no_grad():
+        _, back = made(model).forward(images)
+        back(weights.unsqueeze(0), learn=True, inwards=False)
+    for parameter, gradient in zip(model.parameters(), want, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-4)
+    back(weights.unsqueeze(0), learn=True, inwards=False)
+    torch.testing.assert_close(
+        next(model.parameters()).grad, 2 * (want[0] if want[0] is not None else torch.zeros(())), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_frozen_parameters_learn_nothing() -> None:
+    model = nn.Sequential(nn.Linear(3, 2))
+    model[0].weight.requires_grad_(False)
+    _, back = made(model).forward(torch.ones(4, 3))
+    back(torch.ones(1, 4, 2), learn=True, inwards=False)
+    assert model[0].weight.grad is None
+    assert model[0].bias.grad.tolist() == [4, 4]
+
+
+def test_equal_pixels_send_the_gradient_to_the_first() -> None:
+    for model in (nn.Sequential(nn.MaxPool2d(2)), nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.MaxPool2d(2))):
+        for parameter in model.parameters():
+            nn.init.ones_(parameter)
+        _, back = made(model).forward(torch.ones(1, 1, 4, 4))
+        gradient = back(torch.ones(1, 1, 1, 2, 2), learn=False, inwards=True)
+        assert gradient[0, 0, 0].tolist() == [[1, 0, 1, 0], [0] * 4, [1, 0, 1, 0], [0] * 4]
+
+
+def test_folding_saves_weights_and_sees_later_changes_only_without_it() -> None:
+    model = dfal.lenet5().eval()
+    image = torch.rand(1, 1, 28, 28)
+    plain, folded = made(model), made(model, image)
+
+    def weights(one: Chain) -> int:
+        return sum(layer.weights or 0 for layer in one.layers)
+
+    assert weights(folded) < weights(plain) / 7
+    before = model(image)
+    nn.init.zeros_(model[-1].weight)
+    torch.testing.assert_close(plain(image), model(image))
+    torch.testing.assert_close(folded(image), before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("p", [0.25, 0.5, 0.001])
+def test_dropout_keeps_its_share_and_the_mean(p: float) -> None:
+    model = nn.Sequential(nn.Dropout(p)).train()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        out, back = made(model).forward(torch.ones(400, 501))
+        other, _ = made(model).forward(torch.ones(400, 501))
+    kept = (out > 0).float().mean()
+    assert abs(float(kept) - (1 - p)) < 5 * math.sqrt(p * (1 - p) / out.numel())
+    torch.testing.assert_close(out[out > 0], torch.full((int((out > 0).sum()),), 1 / (1 - p)), rtol=1e-4, atol=0)
+    assert not torch.equal(out, other)
+    assert torch.equal(back(torch.ones(1, 400, 501), learn=False, inwards=True)[0], out), "the gradient has the same mask"
+    assert abs(float(((out[:, 1:] > 0) == (out[:, :-1] > 0)).float().mean()) - (p**2 + (1 - p) ** 2)) < 0.01, (
+        "neighbours are independent"
+    )
+
+
+def test_dropout_at_its_ends_and_in_evaluation() -> None:
+    x = torch.rand(3, 5)
+    assert torch.equal(made(nn.Sequential(nn.Dropout(0.0)).train())(x), x)
+    assert torch.equal(made(nn.Sequential(nn.Dropout(1.0)).train())(x), torch.zeros(3, 5))
+    model = nn.Sequential(nn.Dropout(0.5)).eval()
+    layers = made(model)
+    assert torch.equal(layers(x), x)
+    assert not torch.equal(layers(x), made(model.train())(x)), "the mode is the module's"
+
+
+class Doubled(nn.Conv2d):
+    """A convolution that is not one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def hooked() -> nn.Module:
+    model = nn.Sequential(nn.Linear(3, 2))
+    model[0].register_forward_hook(lambda *_: None)
+    return model
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Linear(3, 2), nn.Softmax(1)),
+        nn.Sequential(),
+        nn.Sequential(Doubled(1, 1, 3)),
+        nn.Sequential(nn.Conv2d(1, 1, 3, padding="same")),
+        nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")),
+        nn.Sequential(nn.MaxPool2d(3)),
+        nn.Sequential(nn.MaxPool2d(2, stride=1)),
+        nn.Sequential(nn.MaxPool2d(2, padding=1)),
+        nn.Sequential(nn.MaxPool2d(2, dilation=2)),
+        nn.Sequential(nn.MaxPool2d(2, ceil_mode=True)),
+        nn.Sequential(nn.MaxPool2d(2, return_indices=True)),
+        nn.Sequential(nn.Flatten(0)),
+        nn.Sequential(nn.BatchNorm2d(3)).train(),
+        nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)).eval(),
+        hooked(),
+    ],
+    ids=repr,
+)
+def test_anything_else_is_no_chain(model: nn.Module) -> None:
+    assert chain(model) is None
+
+
+def test_spectral_norms_and_the_last_matrix() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 4)
+        )
+    image = torch.rand(1, 1, 6, 6)
+    found = made(model, image).steepness(image)
+    assert found is not None
+    constant, matrix = found
+    with torch.no_grad():
+        pixels = torch.eye(36).view(36, 1, 6, 6)
+        convolution = (model[0](pixels) - model[0](torch.zeros(1, 1, 6, 6))).flatten(1)
+        want = torch.linalg.matrix_norm(convolution, 2) * torch.linalg.matrix_norm(model[4].weight, 2)
+    assert 1.0 <= constant / float(want) <= 1.05**2 + 1e-3
+    torch.testing.assert_close(matrix, model[6].weight.T.detach(), rtol=1e-4, atol=1e-5)
+    assert made(model[:-1], image).steepness(image) is None, "after a ReLU there is no last matrix"
+    layer = Layer(made(model).layers[0].apply)
+    assert Chain((layer,)).steepness(image) is None
