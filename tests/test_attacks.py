@@ -328,9 +328,9 @@ def test_what_is_certain_is_true_and_exact_for_an_affine_network(trained: nn.Seq
     assert (certain > 0).all()
     assert (certain <= 1.02 * dfal.DeepFool(p=2)(trained, some_digits).distance).all()
     for p in (1, 2, math.inf):
-        model = nn.Sequential(affine(12, 4, seed=0))
+        layer = affine(12, 4, seed=0)
         x = torch.randn(20, 12, generator=torch.Generator().manual_seed(0))
-        view, exact = slopes(model, x[:1]), affine_distance(model[0], x, p)
+        view, exact = slopes(nn.Sequential(layer), x[:1]), affine_distance(layer, x, p)
         bound = view.certain(view.logits(x), p)
         assert (bound <= exact * 1.0001).all(), "no perturbation that short changes the class"
         if p == 2:

@@ -14,6 +14,7 @@ Within, x is (n, *shape) and a gradient is (m, n, *shape): m gradients for each 
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -107,12 +108,12 @@ class Chain:
 
 def _spectral_norm(affine: "Apply", x: Tensor) -> float:
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
-    offset, length = affine(torch.zeros_like(x))[0], 0.0
+    offset, squared = affine(torch.zeros_like(x))[0], 0.0
     for _ in range(50):
         y, back = affine(v / v.norm())
         v = back((y - offset).unsqueeze(0), learn=False, inwards=True)[0]
-        length = float(v.norm())
-    return length**0.5
+        squared = float(v.norm())
+    return math.sqrt(squared)
 
 
 @torch.no_grad()
@@ -182,6 +183,11 @@ def _affine(apply: Apply, weights: int) -> Layer:
 
 def _usual(layer: nn.Conv2d) -> bool:
     return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
+def _padding(layer: nn.Conv2d) -> tuple[int, int]:
+    above, left = (int(side) for side in layer.padding)
+    return above, left
 
 
 def _halves(layer: nn.Module) -> bool:
@@ -267,7 +273,7 @@ def _dropout(layer: nn.Dropout, x: Tensor) -> tuple[Tensor, Back]:
 def _batch_norm(layer: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Back]:
     ends = torch.tensor([[0.0], [1.0]]).expand(2, layer.num_features)
     shift, end = F.batch_norm(ends, layer.running_mean, layer.running_var, layer.weight, layer.bias, eps=layer.eps)
-    scale = (end - shift).view(-1, 1, 1)
+    scale: Tensor = (end - shift).view(-1, 1, 1)
 
     def back(gradient: Tensor, *, learn: bool, inwards: bool) -> Tensor:
         return gradient * scale
@@ -276,7 +282,7 @@ def _batch_norm(layer: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Back]:
 
 
 def _convolution(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, Back]:
-    how = layer.stride, layer.padding, layer.dilation, layer.groups
+    how = layer.stride, _padding(layer), layer.dilation, layer.groups
 
     def back(gradient: Tensor, *, learn: bool, inwards: bool) -> Tensor:
         if learn:
@@ -285,7 +291,8 @@ def _convolution(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, Back]:
         if not inwards:
             return gradient
         m, n = gradient.shape[:2]
-        return conv2d_input([m * n, *x.shape[1:]], layer.weight, gradient.flatten(0, 1), *how).unflatten(0, (m, n))
+        to: Tensor = conv2d_input([m * n, *x.shape[1:]], layer.weight, gradient.flatten(0, 1), *how)
+        return to.reshape(m, n, *x.shape[1:])
 
     return F.conv2d(x, layer.weight, layer.bias, *how), back
 
@@ -308,7 +315,7 @@ def _pool(x: Tensor) -> tuple[Tensor, Back]:
 
 def _stage(layer: nn.Conv2d, relu: bool, pool: bool, images: Tensor) -> tuple[Tensor, Back]:
     """A convolution, then ReLU and 2 × 2 max-pooling where asked for."""
-    weight, bias, (above, left) = layer.weight, layer.bias, layer.padding
+    weight, bias, (above, left) = layer.weight, layer.bias, _padding(layer)
     s = 1 + pool
     x = images.permute(1, 2, 3, 0)
     (c, h, w, n), (o, _, i, j) = x.shape, weight.shape

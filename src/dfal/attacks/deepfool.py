@@ -98,10 +98,9 @@ class DeepFool:
             view = slopes(model, moved[:1])
             f = torch.cat([finite(view.logits(part)) for part in moved.split(self.chunk)])
             order = torch.arange(len(moved), device=moved.device) if race is None else _margins(f).argsort()
-            for part in order.split(self.chunk):
-                # The moved image lies (1 + η) ‖r̂‖_p away.
-                sure = race is not None and view.certain(f[part], self.p) > (1 + self.overshoot) * race.limit
-                rows = part[~sure] if isinstance(sure, Tensor) else part
+            for rows in order.split(self.chunk):
+                if race is not None and race.limit < torch.inf:  # the moved image lies (1 + η) ‖r̂‖_p away
+                    rows = rows[view.certain(f[rows], self.p) <= (1 + self.overshoot) * race.limit]  # noqa: PLW2901
                 moved[rows], distance[rows] = self._chunk(view, moved[rows], f[rows], race)
         return Perturbation(moved, distance, distance.isfinite())
 
@@ -156,5 +155,5 @@ class DeepFool:
 
 
 def _margins(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
-    first, second = f.topk(2, dim=1).values.T
-    return first - second
+    best = f.topk(2, dim=1).values
+    return best[:, 0] - best[:, 1]

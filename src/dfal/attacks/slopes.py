@@ -127,5 +127,5 @@ class ByChain:
             self._lengths = constant * torch.cdist(matrix.T, matrix.T)
         k = f.argmax(1)
         distances = (f.gather(1, k.unsqueeze(1)) - f) / self._lengths[k]
-        nearest = distances.scatter(1, k.unsqueeze(1), torch.inf).nan_to_num(0.0, torch.inf).amin(1)
-        return nearest / max(1.0, self.image.numel() ** (1 / 2 - 1 / p))
+        nearest: Tensor = distances.scatter(1, k.unsqueeze(1), torch.inf).nan_to_num(0.0, torch.inf).amin(1)
+        return nearest / float(max(1.0, self.image.numel() ** (1 / 2 - 1 / p)))
