@@ -1,10 +1,10 @@
-"""DeepFool beside Foolbox and ART: how much faster, and are the distances the same? One command, one run:
+"""DeepFool beside Foolbox, ART and torchattacks: how much faster, and are the distances the same? One command, one run:
 
-    python benchmarks/deepfool.py --images 800 --repeats 5 --threads 2 --data mnist
+    python benchmarks/deepfool.py --images 800 --repeats 3 --threads 2 --data mnist [--clip] [--network vgg8]
 
-It needs the dependency group `peers`. All sides attack the same trained LeNet5 with L2, 50 steps, ten classes, no
-clipping and batches of 128, and leave the network's own class. Each gets the network as it comes from training, as a
-user would give it: we freeze its weights while we attack, a peer may compute gradients for them that nobody needs.
+It needs the dependency group `peers`. All sides attack the same trained network with L2, 50 steps, ten classes and batches
+of 128, and leave the network's own class. Each gets the network as it comes from training, as a user would give it: we
+freeze its weights while we attack, a peer may compute gradients for them that nobody needs.
 
 Speed is compared at η = 0.02. Distances cannot all be compared there, because the peers compute something else:
 
@@ -15,9 +15,14 @@ Speed is compared at η = 0.02. Distances cannot all be compared there, because 
   at x + (1 + η) r̂, so that the boundary is overstepped by the last step's η only, and a step may see another linear
   region. The algorithms meet as η → 0: they are compared at η = 1e-5. Images then lie on the boundary itself and float
   rounding decides about their class, so that flips count at η = 0.02 only.
+- torchattacks always clips, and steps anew from each clipped image by (1 + η) r_i: it is timed only.
 
-Distances are ‖x_adv − x‖₂ on both sides. Faster and different is a failure: the exit status is 1 unless, like for like,
-99.9 % of the distances agree within 1e-3 and every image is flipped by every side.
+Distances are ‖x_adv − x‖₂ on all sides. Faster and different is a failure: the exit status is 1 unless, like for like,
+99.9 % of the distances agree within 1e-3 and every image is flipped by us and by Foolbox and ART. With clipping the
+distances of ART are not judged: it clips its own way.
+
+The floor is what dense arithmetic needs: (forward + classes × backward) × steps in floating-point operations over the
+rate of a large matrix product on the same threads.
 """
 
 import argparse
@@ -30,23 +35,27 @@ from typing import Any
 
 import foolbox
 import torch
+import torchattacks
 from art.attacks.evasion import DeepFool as ArtDeepFool
 from art.estimators.classification import PyTorchClassifier
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import dfal
 from dfal.datasets import load
-from measure import interleaved, ratio, taken_on, write
+from dfal.networks import NETWORKS
+from measure import interleaved, product_rate, ratio, reset_peak, resident, taken_on, write
 
 LABELLED, STEPS, CLASSES, BATCH = 1000, 50, 10, 128
 OVERSHOOT, TINY_OVERSHOOT = 0.02, 1e-5
 TOLERANCE, SHARE = 1e-3, 0.999
 SCALE = 4096  # a power of two, so that scaling rounds nothing
 
-Attack = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
-"""Network, images, the network's own classes, η → moved images."""
+Clip = tuple[float, float] | None
+Attack = Callable[[nn.Module, Tensor, Tensor, float, Clip], Tensor]
+"""Network, images, the network's own classes, η, bounds of the pixels → moved images."""
 
 
 class Scaled(nn.Module):
@@ -61,41 +70,85 @@ class Scaled(nn.Module):
         return logits
 
 
-def ours(model: nn.Module, images: Tensor, own: Tensor, overshoot: float) -> Tensor:
-    return dfal.DeepFool(p=2, overshoot=overshoot, max_steps=STEPS, chunk=BATCH)(model, images).images
+def ours(model: nn.Module, images: Tensor, own: Tensor, overshoot: float, clip: Clip) -> Tensor:
+    return dfal.DeepFool(p=2, overshoot=overshoot, max_steps=STEPS, clip=clip)(model, images).images
 
 
-def with_foolbox(model: nn.Module, images: Tensor, own: Tensor, overshoot: float) -> Tensor:
+def with_foolbox(model: nn.Module, images: Tensor, own: Tensor, overshoot: float, clip: Clip) -> Tensor:
     attack = foolbox.attacks.L2DeepFoolAttack(steps=STEPS, candidates=CLASSES, overshoot=overshoot)
     # DeepFool uses the bounds for clipping alone: so wide, they change nothing.
-    unbounded = foolbox.PyTorchModel(model, bounds=(-1e6, 1e6), device=images.device)
+    bounded = foolbox.PyTorchModel(model, bounds=clip or (-1e6, 1e6), device=images.device)
     moved = []
     for x, k in zip(images.split(BATCH), own.split(BATCH), strict=True):
-        moved.append(attack(unbounded, x, foolbox.criteria.Misclassification(k), epsilons=None)[1])
+        moved.append(attack(bounded, x, foolbox.criteria.Misclassification(k), epsilons=None)[1])
     return torch.cat(moved)
 
 
-def with_art(model: nn.Module, images: Tensor, own: Tensor, overshoot: float) -> Tensor:
+def with_art(model: nn.Module, images: Tensor, own: Tensor, overshoot: float, clip: Clip) -> Tensor:
     classifier = PyTorchClassifier(
-        model, loss=nn.CrossEntropyLoss(), input_shape=tuple(images.shape[1:]), nb_classes=CLASSES, device_type="cpu"
+        model,
+        loss=nn.CrossEntropyLoss(),
+        input_shape=tuple(images.shape[1:]),
+        nb_classes=CLASSES,
+        device_type="cpu",
+        clip_values=clip,
     )
     # It takes no labels: it leaves the network's own class.
     attack = ArtDeepFool(classifier, STEPS, epsilon=overshoot, nb_grads=CLASSES, batch_size=BATCH, verbose=False)
     return torch.from_numpy(attack.generate(images.numpy()))
 
 
-SIDES: dict[str, Attack] = {"dfal": ours, "Foolbox": with_foolbox, "ART": with_art}
+def with_torchattacks(model: nn.Module, images: Tensor, own: Tensor, overshoot: float, clip: Clip) -> Tensor:
+    moved: Tensor = torchattacks.DeepFool(model, steps=STEPS, overshoot=overshoot)(images, own)
+    return moved
 
 
-def trained(data: str, images: int) -> tuple[nn.Module, Tensor]:
-    """LeNet5 trained on 1,000 images of a data set, and other images of it."""
+SIDES: dict[str, Attack] = {"dfal": ours, "Foolbox": with_foolbox, "ART": with_art, "torchattacks": with_torchattacks}
+
+
+class Counting(nn.Module):
+    """A network that counts the images that pass through it."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model, self.images = model, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.images += len(images)
+        logits: Tensor = self.model(images)
+        return logits
+
+
+def floor(model: nn.Module, images: Tensor, clip: Clip) -> dict[str, float]:
+    """Steps an image, and images a second if all that happened were the floating-point operations of these steps."""
+    counting = Counting(model)
+    ours(counting, images[:BATCH], torch.empty(0), OVERSHOOT, clip)
+    steps = (counting.images / min(BATCH, len(images)) - 1) / 2  # a first look, and in each step a look and a check
+    x = images[:1].clone().requires_grad_()
+    with FlopCounterMode(display=False) as forward:
+        logits = model(x)
+    with FlopCounterMode(display=False) as backward:
+        torch.autograd.grad(logits[0, 0], x)
+    operations = forward.get_total_flops() + CLASSES * backward.get_total_flops()
+    rate = product_rate()
+    return {
+        "steps_an_image": round(steps, 3),
+        "mflop_a_step": round(operations / 1e6, 2),
+        "product_gflops": round(rate / 1e9, 1),
+        "per_second": round(rate / (operations * steps), 1),
+    }
+
+
+def trained(network: str, data: str, images: int) -> tuple[nn.Module, Tensor]:
+    """A network trained on 1,000 images of a data set, and other images of it."""
     dataset = load(data)
     order = torch.randperm(len(dataset.images), generator=dfal.generator(0, 0, "benchmark"))
     if len(order) < LABELLED + images:
         raise SystemExit(f"{data} has {len(order)} images, of which {LABELLED} train: --images must be less than {images}")
     known = {int(i): int(dataset.labels[i]) for i in order[:LABELLED]}
     pool = dfal.Pool.new(dataset.images, known)
-    model = dfal.fit(dfal.lenet5, pool.labelled_data(), dfal.Training(epochs=30), seed=0)
+    epochs = 30 if network == "lenet5" else 5
+    model = dfal.fit(NETWORKS[network], pool.labelled_data(), dfal.Training(epochs=epochs), seed=0)
     return model.eval(), dataset.images.take(order[LABELLED : LABELLED + images])
 
 
@@ -119,67 +172,101 @@ def _rounded(x: Tensor) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Time DeepFool beside Foolbox and ART, and compare the distances.")
+    parser = argparse.ArgumentParser(description="Time DeepFool beside other libraries, and compare the distances.")
+    parser.add_argument("--network", choices=NETWORKS, default="lenet5")
     parser.add_argument("--images", type=int, default=800, help="images to attack")
+    parser.add_argument("--clip", action="store_true", help="clip pixels to 0 … 1, as torchattacks always does")
+    parser.add_argument("--without", default="", help="sides to leave out, with commas: ART, torchattacks")
     parser.add_argument("--repeats", type=int, default=3, help="rounds, in each of which every side is timed once")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads, the same for every side")
     parser.add_argument("--data", default="mnist-5k", help="data set of ten classes to train and attack on")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "deepfool.json", help="JSON file")
+    parser.add_argument("--out", type=Path, help="JSON file  [default: results/deepfool-….json beside this file]")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     logging.getLogger("art").setLevel(logging.ERROR)  # it warns that nothing is clipped, which is what we want
+    name = f"deepfool-{asked.network}-{asked.images}{'-clip' if asked.clip else ''}.json"
+    out = asked.out or Path(__file__).parent / "results" / name
+    clip: Clip = (0.0, 1.0) if asked.clip else None
 
-    model, images = trained(asked.data, asked.images)
+    model, images = trained(asked.network, asked.data, asked.images)
     own = dfal.predict(model, images).argmax(1)
-    for attack in SIDES.values():  # a first call is slow
-        attack(model, images[:32], own[:32], OVERSHOOT)
-    sides = {name: partial(attack, model, images, own, OVERSHOOT) for name, attack in SIDES.items()}
+    attacks = {side: attack for side, attack in SIDES.items() if side not in asked.without.split(",")}
+    memory = {}
+    for side, attack in attacks.items():  # a first call is slow
+        attack(model, images[:2], own[:2], OVERSHOOT, clip)
+        before = resident()
+        reset_peak()
+        attack(model, images[:BATCH], own[:BATCH], OVERSHOOT, clip)
+        memory[side] = round(resident(peak=True) - before, 1)
+    sides = {side: partial(attack, model, images, own, OVERSHOOT, clip) for side, attack in attacks.items()}
     measured = interleaved(sides, asked.repeats)
-    moved = {name: side.result for name, side in measured.items()}
+    moved = {side: timed.result for side, timed in measured.items()}
 
     scaled, pixels = Scaled(model).eval(), images * SCALE
-    as_timed = {
-        name: agreement(f"η = {OVERSHOOT}, pixels 0 to 1: as timed", model, images, moved["dfal"], moved[name])
-        for name in ("Foolbox", "ART")
+    wide: Clip = (0.0, float(SCALE)) if clip else None
+    rows = {
+        peer: [agreement(f"η = {OVERSHOOT}, pixels 0 to 1: as timed", model, images, moved["dfal"], moved[peer])]
+        for peer in attacks
+        if peer != "dfal"
     }
-    like_for_like = {
-        "Foolbox": agreement(
+    judged = [rows["Foolbox"][0]]
+    alike = [
+        agreement(
             f"η = {OVERSHOOT}, pixels 0 to {SCALE}: like for like",
             *(scaled, pixels),
-            *(attack(scaled, pixels, own, OVERSHOOT) for attack in (ours, with_foolbox)),
-        ),
-        "ART": agreement(
-            f"η = {TINY_OVERSHOOT}, pixels 0 to 1: like for like",
-            *(model, images),
-            *(attack(model, images, own, TINY_OVERSHOOT) for attack in (ours, with_art)),
-        ),
-    }
-    flipped = not any(sum(row["not_flipped"]) for row in (*as_timed.values(), like_for_like["Foolbox"]))
-    agree = all(row["within_0.001"] >= SHARE for row in like_for_like.values())
+            *(attack(scaled, pixels, own, OVERSHOOT, wide) for attack in (ours, with_foolbox)),
+        )
+    ]
+    rows["Foolbox"] += alike
+    judged += alike
+    if "ART" in attacks and not clip:
+        judged += rows["ART"]
+        both = [attack(model, images, own, TINY_OVERSHOOT, clip) for attack in (ours, with_art)]
+        alike += [agreement(f"η = {TINY_OVERSHOOT}, pixels 0 to 1: like for like", model, images, *both)]
+        rows["ART"] += alike[1:]
+    flipped = not any(sum(row["not_flipped"]) for row in judged)
+    agree = all(row["within_0.001"] >= SHARE for row in alike)
 
     speed = {
-        name: side.figures(asked.images) | {"times_as_long": round(ratio(side, measured["dfal"]), 2)}
-        for name, side in measured.items()
+        side: timed.figures(asked.images)
+        | {"times_as_long": round(ratio(timed, measured["dfal"]), 2), "memory_mb": memory[side]}
+        for side, timed in measured.items()
     }
-    packages = ("dfal", "torch", "numpy", "scipy", "foolbox", "eagerpy", "adversarial-robustness-toolbox")
-    facts = taken_on(packages) | {"data": asked.data, "images": asked.images, "repeats": asked.repeats}
-    distances = {name: [as_timed[name], like_for_like[name]] for name in like_for_like}
-    write(asked.out, facts | {"speed": speed, "distances": distances, "agree": agree, "all_flipped": flipped})
-    show(facts, speed, distances)
+    packages = ("dfal", "torch", "numpy", "foolbox", "adversarial-robustness-toolbox", "torchattacks")
+    facts = taken_on(packages) | {
+        "network": asked.network,
+        "clip": asked.clip,
+        "data": asked.data,
+        "images": asked.images,
+        "repeats": asked.repeats,
+    }
+    dense = floor(model, images, clip)
+    write(out, facts | {"speed": speed, "floor": dense, "distances": rows, "agree": agree, "all_flipped": flipped})
+    show(facts, speed, dense, rows)
     print("The distances agree and every image is flipped." if agree and flipped else "FAILED: see the distances.")
     return 0 if agree and flipped else 1
 
 
-def show(facts: dict[str, Any], speed: dict[str, dict[str, Any]], distances: dict[str, list[dict[str, Any]]]) -> None:
+def show(
+    facts: dict[str, Any], speed: dict[str, dict[str, Any]], dense: dict[str, float], distances: dict[str, list[dict[str, Any]]]
+) -> None:
     console = Console(width=None if sys.stdout.isatty() else 128)
-    title = f"DeepFool, L2, η = {OVERSHOOT}: {facts['images']} images of {facts['data']}, LeNet5, batches of {BATCH}"
+    clipped = "pixels clipped" if facts["clip"] else "no clipping"
+    title = f"DeepFool, L2, η = {OVERSHOOT}, {clipped}: {facts['images']} images of {facts['data']}, {facts['network']}"
     table = Table(title=f"{title}\n{facts['machine']}, {facts['threads']} threads, median of {facts['repeats']} rounds")
-    for heading in ("", "seconds", "min to max", "images a second", "times as long as dfal"):
+    for heading in ("", "seconds", "min to max", "images a second", "times as long as dfal", "memory, MB"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, row in speed.items():
         seconds, range_ = f"{row['median']:.3f}", f"{row['min']:.3f} to {row['max']:.3f}"
-        table.add_row(name, seconds, range_, f"{row['per_second']:,.0f}", f"{row['times_as_long']:.1f}")
+        table.add_row(
+            name, seconds, range_, f"{row['per_second']:,.0f}", f"{row['times_as_long']:.1f}", f"{row['memory_mb']:.0f}"
+        )
     console.print(table)
+    share = speed["dfal"]["per_second"] / dense["per_second"]
+    console.print(
+        f"Floor: {dense['steps_an_image']:.2f} steps an image of {dense['mflop_a_step']:.1f} Mflop at {dense['product_gflops']:.0f}"
+        f" Gflop/s are {dense['per_second']:,.0f} images a second; dfal reaches {share:.0%} of it."
+    )
 
     table = Table(title="Relative difference of ‖x_adv − x‖₂ from dfal's")
     for heading in ("", "setting", "within 1e-3", "median", "99.9 %", "maximum", "not flipped: dfal", "peer"):

@@ -95,3 +95,16 @@ def resident(*, peak: bool = False) -> float:
 
 def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
+
+
+def product_rate(side: int = 1024, repeats: int = 20) -> float:
+    """Floating-point operations a second of a product of two square matrices: the machine's practical peak."""
+    a, b = torch.rand(2, side, side)
+    best = min(_timed(lambda: a @ b) for _ in range(repeats))
+    return 2 * side**3 / best
+
+
+def _timed(function: Callable[[], object]) -> float:
+    start = perf_counter()
+    function()
+    return perf_counter() - start

@@ -201,7 +201,7 @@ def _halves(layer: nn.Module) -> bool:
 
 
 def _folded(layers: Sequence[Layer], image: Tensor) -> Iterator[Layer]:
-    """Each run of affine layers as one, where that has fewer weights: its matrix is what it makes of the identity."""
+    """Each run of affine layers as one, where that has fewer weights: its matrix is what goes back."""
     x, place = image, 0
     while place < len(layers):
         end = place
@@ -211,11 +211,11 @@ def _folded(layers: Sequence[Layer], image: Tensor) -> Iterator[Layer]:
         y = run(x)
         weights = sum(layer.weights or 0 for layer in run.layers)
         if len(run.layers) > 1 and y.ndim == 2 and x[0].numel() * y.shape[1] < weights:
-            offset = run(torch.zeros_like(x))
-            matrix = run(torch.eye(x[0].numel(), dtype=x.dtype).view(-1, *x.shape[1:])) - offset
+            offset, back = run.forward(torch.zeros_like(x))
+            matrix = back(torch.eye(y.shape[1], dtype=x.dtype).unsqueeze(1), learn=False, inwards=True)[:, 0].flatten(1)
             if x.ndim > 2:
                 yield Layer(_flatten, None, 0)
-            yield _affine(functools.partial(_linear, matrix.T.contiguous(), offset[0]), matrix.numel())
+            yield _affine(functools.partial(_linear, matrix, offset[0]), matrix.numel())
         else:
             yield from run.layers
         x, place = y, place + len(run.layers)
