@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import dfal
-from dfal.networks import build, ending, logits, looking, one_mask, only_dropout_on
+from dfal.networks import build, ending, logits, looking, one_mask, only_dropout_on, passes
 
 
 def shapes(model: nn.Module) -> list[tuple[int, ...]]:
@@ -213,3 +213,32 @@ def test_a_linear_layer_that_sees_no_row_an_image_gives_no_features() -> None:
     model = nn.Sequential(nn.Flatten(0), nn.Linear(32, 6), nn.Unflatten(0, (2, 3)))
     with pytest.raises(dfal.DfalError, match="give it one row an image"):
         dfal.features(model, torch.rand(2, 1, 4, 4))
+
+
+def test_passes_differ_by_their_dropout_alone(trained: nn.Sequential, some_digits: Tensor) -> None:
+    class Hidden(nn.Module):
+        """The same network, but no chain."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = trained
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.inner(x)
+            return out
+
+    images = some_digits[:4].repeat(40, 1, 1, 1)
+    with torch.random.fork_rng(), only_dropout_on(trained):
+        torch.manual_seed(0)
+        by_chain, by_module = passes(trained, images, 50), passes(Hidden(), images, 50)
+    assert by_chain.shape == (50, 160, 10)
+    for found in (by_chain, by_module):
+        assert not torch.equal(found[0], found[1])
+        assert not torch.equal(found[0, :4], found[0, 4:8]), "every image has its own mask"
+    mean, other = (found.reshape(2000, 4, 10).mean(0) for found in (by_chain, by_module))
+    spread = by_module.reshape(2000, 4, 10).std(0) / 2000**0.5
+    assert ((mean - other).abs() < 6 * spread).all()
+    torch.testing.assert_close(by_chain.reshape(2000, 4, 10).std(0), by_module.reshape(2000, 4, 10).std(0), rtol=0.15, atol=0)
+    with looking(trained):
+        still = passes(trained, images[:4], 3)
+    torch.testing.assert_close(still[2], dfal.predict(trained, images[:4]), rtol=1e-4, atol=1e-4)

@@ -54,11 +54,13 @@ class Layer:
         apply: from an input to the output and the way back.
         affine: what changes lengths in it: its convolution or matrix; None where nothing makes them longer.
         weights: how many it has if all of it is affine; None if not.
+        random: whether it does something else each time.
     """
 
     apply: Apply
     affine: Apply | None = None
     weights: int | None = None
+    random: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,11 @@ class Chain:
             return gradient
 
         return x, through
+
+    def split(self) -> tuple["Chain", "Chain"]:
+        """What comes before the first random layer, and the rest."""
+        place = next((place for place, layer in enumerate(self.layers) if layer.random), len(self.layers))
+        return Chain(self.layers[:place]), Chain(self.layers[place:])
 
     @torch.no_grad()
     def steepness(self, image: Float[Tensor, "1 *image"]) -> tuple[float, Float[Tensor, "d c"]] | None:
@@ -167,7 +174,7 @@ def _layers(modules: list[nn.Module]) -> list[Layer]:
             layers.append(Layer(_pool))
         elif type(module) is nn.Dropout:
             dropout = functools.partial(_dropout, module)
-            layers.append(Layer(dropout, None, None if module.training else 0))
+            layers.append(Layer(dropout, random=True) if module.training else Layer(dropout, None, 0))
         elif type(module) is nn.BatchNorm2d and not module.training and module.running_mean is not None:
             layers.append(_affine(functools.partial(_batch_norm, module), 2 * module.num_features))
         elif type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 
+from dfal.chain import chain
 from dfal.chance import seed_for, seeded
 from dfal.types import DfalError, unknown
 
@@ -200,8 +201,30 @@ def as_logits(out: Any, n: int) -> Float[Tensor, "n c"]:
 def predict(model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1024) -> Float[Tensor, "n c"]:
     """Logits in evaluation mode, without gradients, `chunk` images at a time, on the network's device."""
     with looking(model):
-        parts = [logits(model, part.to(device_of(model))) for part in images.split(chunk)]
-    return finite(torch.cat(parts))
+        layers = chain(model, images[:1] if len(images) >= FOLDED else None)
+        parts = images.split(chunk if layers is None else min(chunk, PART))
+        return finite(torch.cat([logits(layers or model, part.to(device_of(model))) for part in parts]))
+
+
+@torch.no_grad()
+def passes(model: nn.Module, images: Float[Tensor, "n *image"], times: int) -> Float[Tensor, "t n c"]:
+    """Logits of several passes in whatever mode the network is."""
+    layers = chain(model, images[:1])
+    if layers is None:
+        return torch.stack([finite(logits(model, images)) for _ in range(times)])
+    before, after = layers.split()  # the same each time, and not
+    found = []
+    for part in images.split(PART):
+        x = before(part)
+        found.append(torch.stack([finite(as_logits(after(x), len(part))) for _ in range(times)]))
+    return torch.cat(found, dim=1)
+
+
+PART = 128
+"""Images that a chain computes at a time: what it moves should fit into a processor's cache."""
+
+FOLDED = 256
+"""Images from which on it pays to make one layer of several."""
 
 
 def finite(f: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.chance import seeded
-from dfal.networks import device_of, finite, logits, only_dropout_on
+from dfal.networks import device_of, logits, only_dropout_on, passes
 from dfal.pool import Pool
 from dfal.scores import mutual_information
 from dfal.strategies.candidates import Ranking, chunks, seed_from
@@ -46,7 +46,7 @@ class BALD(Ranking):
             found = []
             for _, images in chunks(pool, indices, device):
                 for part in images.split(PART):
-                    found.append(mutual_information(torch.stack([finite(logits(model, part)) for _ in range(self.passes)])))
+                    found.append(mutual_information(passes(model, part, self.passes)))
         return torch.cat(found).cpu()
 
 
