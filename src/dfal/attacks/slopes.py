@@ -19,9 +19,34 @@ PART = 32
 """Images of which a chain has all gradients in memory at a time: more do not fit into a processor's cache."""
 
 
+def side_by_side(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:
+    """The function of each of these arguments, on as many threads as PyTorch has, each of which computes alone.
+
+    For operations too small to be shared between threads one by one.
+    """
+    threads = torch.get_num_threads()
+    if min(threads, len(arguments)) == 1:
+        return [function(*each) for each in arguments]
+    try:
+        return list(_workers(threads).map(lambda each: function(*each), arguments))
+    finally:
+        torch.set_num_threads(threads)  # a worker that starts sets its own number, and the default of threads to come
+
+
+@functools.cache
+def _workers(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "dfal", initializer=torch.set_num_threads, initargs=(1,))
+
+
 @runtime_checkable
 class Slopes(Protocol):
-    """What an attack that follows gradients asks of a network in evaluation mode."""
+    """What an attack that follows gradients asks of a network in evaluation mode.
+
+    Attributes:
+        threads: how many threads may ask at a time with profit.
+    """
+
+    threads: int
 
     def logits(self, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
         """As `networks.logits`."""
@@ -49,7 +74,7 @@ class ByAutograd:
     """One backward pass a class."""
 
     def __init__(self, model: nn.Module):
-        self.model = model
+        self.model, self.threads = model, 1
 
     def logits(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -72,45 +97,20 @@ class ByAutograd:
         return torch.zeros(len(f), device=f.device)
 
 
-def side_by_side(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:
-    """The function of each of these arguments, on as many threads as PyTorch has, each of which computes alone.
-
-    For operations too small to be shared between threads one by one.
-    """
-    threads = torch.get_num_threads()
-    if min(threads, len(arguments)) == 1:
-        return [function(*each) for each in arguments]
-    try:
-        return list(_workers(threads).map(lambda each: function(*each), arguments))
-    finally:
-        torch.set_num_threads(threads)  # a worker that starts sets its own number, and the default of threads to come
-
-
-@functools.cache
-def _workers(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "dfal", initializer=torch.set_num_threads, initargs=(1,))
-
-
 class ByChain:
     """All classes in one pass through a `Chain`."""
 
     def __init__(self, layers: Chain, image: Tensor):
-        self.chain, self.image = layers, image
+        self.chain, self.image, self.threads = layers, image, torch.get_num_threads()
         self._lengths: Tensor | None = None
 
     def logits(self, x: Tensor) -> Tensor:
-        return torch.cat(side_by_side(self._logits, [(part,) for part in x.split(4 * PART)]))
-
-    def between(self, x: Tensor, order: Tensor) -> tuple[Tensor, Iterator[tuple[slice, Tensor]]]:
-        parts = side_by_side(self._between, list(zip(x.split(PART), order.split(PART), strict=True)))
-        fs, ws = zip(*parts, strict=True)
-        return torch.cat(fs), iter([(slice(None), torch.cat(ws, 1))])
-
-    @torch.no_grad()
-    def _logits(self, x: Tensor) -> Tensor:
         return logits(self.chain, x)
 
-    @torch.no_grad()
+    def between(self, x: Tensor, order: Tensor) -> tuple[Tensor, Iterator[tuple[slice, Tensor]]]:
+        fs, ws = zip(*map(self._between, x.split(PART), order.split(PART)), strict=True)
+        return torch.cat(fs), iter([(slice(None), torch.cat(ws, 1))])
+
     def _between(self, x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
         out, back = self.chain.forward(x)
         f = as_logits(out, len(x))
