@@ -8,8 +8,6 @@ memory is the peak resident size above that before the first question, images in
 
 Peers: the same features or probabilities go into both sides, which take turns. What is chosen is compared: faster and worse
 is a failure (exit status 1). It needs scikit-activeml, of the dependency group `test`.
-
-Table 3 of the paper: 10 of 800 images with 100 labelled, by DFAL and by the robust CORE-SET programme.
 """
 
 import argparse
@@ -36,7 +34,6 @@ from dfal.datasets import load
 from dfal.geometry import cover, farthest_first, to_nearest, unit
 from dfal.strategies import NAMED
 from dfal.strategies.batch_bald import batch_bald
-from dfal.strategies.core_set import k_centre
 from dfal.strategies.coverage import gaussian
 from measure import interleaved, ratio, reset_peak, resident, taken_on, write
 
@@ -79,38 +76,6 @@ def alone(name: str, data: str, weights: Path, repeats: int) -> dict[str, Any]:
             "peak_mb": resident(peak=True) - before,
         }
     return found
-
-
-def table_3(data: str, repeats: int) -> dict[str, Any]:
-    """10 of 800 with 100 labelled; and the stretch, 100 of 3,900."""
-    pool = pool_of(data, 100, 900)
-    network_100 = network(pool)
-    found: dict[str, Any] = {}
-    for name, strategy in (("dfal", dfal.DFAL(candidates=None)), ("core-set-robust", dfal.RobustCoreSet(candidates=None))):
-        seconds = []
-        for _ in range(repeats):
-            start = perf_counter()
-            query = strategy(network_100, pool, 10, dfal.generator(0, 0, "select"))
-            seconds.append(perf_counter() - start)
-        found[name] = {"seconds": round(median(seconds), 3)}
-        if query.bound is not None:
-            found[name] |= {"radius": float(query.scores[0]), "proved": query.bound}
-    pool = pool_of(data, 100, 4000)
-    rows, centres = (features_84(network_100, pool.images.take(which)) for which in (pool.unlabelled, pool.labelled))
-    start = perf_counter()
-    answer = k_centre(rows, centres, 100, seconds=60)
-    found["stretch: 100 of 3,900, 84 features"] = {
-        "seconds": round(perf_counter() - start, 2),
-        "radius": answer.radius,
-        "proved": answer.bound,
-    }
-    return found
-
-
-def features_84(model: nn.Module, images: Tensor) -> Tensor:
-    """The activations of LeNet5's hidden layer of 84 units, which others take for its features."""
-    assert isinstance(model, nn.Sequential)
-    return dfal.features(nn.Sequential(*list(model)[:-2]), images)
 
 
 def peers(model: nn.Module, data: str, repeats: int) -> dict[str, Any]:
@@ -240,13 +205,13 @@ def main() -> int:
         "data": asked.data,
         "repeats": asked.repeats,
     }
-    beside_peers, third = peers(model, asked.data, asked.repeats), table_3(asked.data, asked.repeats)
-    write(asked.out, facts | {"strategies": costs, "peers": beside_peers, "table_3": third})
-    show(facts, costs, beside_peers, third)
+    beside_peers = peers(model, asked.data, asked.repeats)
+    write(asked.out, facts | {"strategies": costs, "peers": beside_peers})
+    show(facts, costs, beside_peers)
     return 0 if all(row["as_good"] for row in beside_peers.values()) else 1
 
 
-def show(facts: dict[str, Any], costs: dict[str, Any], beside_peers: dict[str, Any], third: dict[str, Any]) -> None:
+def show(facts: dict[str, Any], costs: dict[str, Any], beside_peers: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 128)
     table = Table(
         title=f"A question about {facts['data']}, LeNet5, |L| = {LABELLED}: {facts['machine']}, {facts['threads']} threads"
@@ -277,7 +242,6 @@ def show(facts: dict[str, Any], costs: dict[str, Any], beside_peers: dict[str, A
             *(f"{w:.4g}" for w in worths),
         )
     console.print(table)
-    console.print("Table 3 of the paper, 10 of 800 with 100 labelled:", third)
 
 
 if __name__ == "__main__":

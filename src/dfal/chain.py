@@ -28,6 +28,9 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 FEW = 16
 """Input channels up to which a convolution is a matrix product of ours."""
 
+CACHE = 2**19
+"""Numbers of a gradient on its way through such a product that are in memory at a time, so that they stay in the cache."""
+
 
 @runtime_checkable
 class Back(Protocol):
@@ -341,12 +344,21 @@ def _stage(layer: nn.Conv2d, relu: bool, pool: bool, images: Tensor) -> tuple[Te
     if relu:
         out.relu_()
 
+    passes: list[Tensor] = []
+
     def back(gradient: Tensor, *, learn: bool, inwards: bool) -> Tensor:
+        if not passes:
+            alive = _above(out, 0) if relu else torch.ones_like(out)
+            passes.append(_passes(y, best, alive) if pool else alive)
+        some = max(1, CACHE // columns.numel())
+        parts = [back_some(part, learn=learn, inwards=inwards) for part in gradient.split(some)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def back_some(gradient: Tensor, *, learn: bool, inwards: bool) -> Tensor:
         m = len(gradient)
         g = gradient.permute(2, 0, 3, 4, 1).reshape(o, m, p * q * n)
         if relu or pool:
-            alive = _above(out, 0) if relu else torch.ones_like(out)
-            g = g * (_passes(y, best, alive) if pool else alive).unsqueeze(-2)
+            g = g * passes[0].unsqueeze(-2)
         g = g.reshape(s * s * o, -1)
         if learn:
             _learn(bias, lambda: g.view(s * s, o, -1).sum((0, 2)))

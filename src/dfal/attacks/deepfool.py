@@ -119,7 +119,8 @@ class DeepFool:
             r[active] += r_i[possible]
             steps[active] += 1
             f = view.logits(self._moved(x[active], r[active]))
-            left = f.isfinite().all(1) & (f.argmax(1) != order[active, 0])
+            beyond = f.amax(1) - f.gather(1, order[active, :1]).squeeze(1)
+            left = f.isfinite().all(1) & (beyond > _rounding(f))
             length = norm(self._moved(x[active], r[active], overshoot=0) - x[active] if self.clip else r[active], self.p)
             distance[active[left]] = length[left]
             going = ~left & (steps[active] < self.max_steps)
@@ -139,9 +140,7 @@ class DeepFool:
         f, slopes_between = view.between(x, order)
         gaps = (f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])).abs()  # |f'_k| = |f_k − f_k̂|
         # A step has a least length, so that an image on the boundary, where f' = 0, does leave it.
-        tiny = 64 * torch.finfo(x.dtype).eps
-        least_gap = tiny * f.abs().amax(1)
-
+        least_gap = _rounding(f)
         nearest = torch.full_like(least_gap, torch.inf)  # |f'_l̂| / ‖w'_l̂‖_q
         w_nearest = torch.ones_like(x)
         for classes, w in slopes_between:  # w'_k = ∇f_k − ∇f_k̂
@@ -151,7 +150,16 @@ class DeepFool:
             nearest = length.where(nearer, nearest)
             w_nearest[nearer] = w[near[nearer], nearer.nonzero().squeeze(1)]
         possible = nearest.isfinite()
-        return step(nearest.where(possible, 0).clamp(min=tiny), w_nearest, self.p), possible
+        return step(nearest.where(possible, 0).clamp(min=TINY * torch.finfo(x.dtype).eps), w_nearest, self.p), possible
+
+
+TINY = 64
+"""Of how many of the smallest relative differences of two numbers rounding may be worth."""
+
+
+def _rounding(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
+    """Differences of logits that are none: another batch size alone may change them so much."""
+    return TINY * torch.finfo(f.dtype).eps * f.abs().amax(1)
 
 
 def _margins(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:

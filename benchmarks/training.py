@@ -1,0 +1,144 @@
+"""What a training step costs: LeNet5, batches of 32, one thread, alone and beside another process that does the same.
+
+    python benchmarks/training.py
+
+Sides, each in a process of its own, in turns:
+
+- eager: PyTorch's modules, autograd and Adam as they come.
+- eager, kept: the same, with the memory of tensors that are gone kept (`dfal.engine`).
+- dfal: `dfal.fit` as a study runs it: a chain, Adam in one kernel, memory kept.
+- dfal, not kept: as `dfal.fit` is when it is called from anywhere else.
+- vmap: ten networks in step, PyTorch's way (`torch.func`, one batched forward and backward): what the other sides, run in
+  one process a core, have to beat. Its figure is a step of one network.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import dfal
+from dfal import training
+from dfal.engine import _keep_memory
+from measure import taken_on, write
+
+BATCH, STEPS, STACK = 32, 200, 10
+SIDES = ("eager", "eager, kept", "dfal", "dfal, not kept", "vmap")
+
+
+def eager(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
+    optimiser = torch.optim.Adam(model.parameters())
+
+    def step() -> None:
+        loss = F.cross_entropy(model(images), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def ours(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
+    optimiser = torch.optim.Adam(model.parameters(), fused=True)
+    layers = training.chain(model)
+    assert layers is not None
+    gradient = training._by_chain(layers)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        gradient(images, labels)
+        optimiser.step()
+
+    return step
+
+
+def stacked(images: Tensor, labels: Tensor) -> Any:
+    models = [dfal.lenet5().train() for _ in range(STACK)]
+    parameters, buffers = torch.func.stack_module_state(models)
+    optimiser = torch.optim.Adam(parameters.values(), fused=True)
+    shared = models[0].to("meta")
+
+    def loss(weights: dict[str, Tensor], state: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(torch.func.functional_call(shared, (weights, state), (x,)), y)
+
+    gradients = torch.func.vmap(torch.func.grad(loss), randomness="different")
+    x, y = images.expand(STACK, *images.shape), labels.expand(STACK, *labels.shape)
+
+    def step() -> None:
+        for name, gradient in gradients(parameters, buffers, x, y).items():
+            parameters[name].grad = gradient
+        optimiser.step()
+
+    return step
+
+
+def alone(side: str) -> float:
+    """Milliseconds of a step, the median of STEPS."""
+    torch.set_num_threads(1)
+    if side in {"eager, kept", "dfal", "vmap"}:
+        _keep_memory()
+    torch.manual_seed(0)
+    images, labels = torch.rand(BATCH, 1, 28, 28), torch.randint(10, (BATCH,))
+    model = dfal.lenet5().train()
+    step = stacked(images, labels) if side == "vmap" else (ours if side.startswith("dfal") else eager)(model, images, labels)
+    seconds = []
+    for _ in range(STEPS // 10 if side == "vmap" else STEPS):
+        start = perf_counter()
+        step()
+        seconds.append(perf_counter() - start)
+    return 1000 * median(seconds[len(seconds) // 10 :]) / (STACK if side == "vmap" else 1)
+
+
+def measured(side: str, together: int) -> list[float]:
+    command = [sys.executable, __file__, "--alone", side]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(together)]
+    return [float(json.loads(one.communicate()[0])) for one in running]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Time a training step.")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "training.json")
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.alone:
+        print(json.dumps(alone(asked.alone)))
+        return 0
+    times: dict[str, dict[int, list[float]]] = {side: {1: [], 2: []} for side in SIDES}
+    for _ in range(asked.repeats):
+        for together in (1, 2):
+            for side in SIDES:
+                times[side][together] += measured(side, together)
+    rows = {
+        side: {
+            f"{together} at once": {"median_ms": round(median(ms), 2), "min_ms": round(min(ms), 2), "max_ms": round(max(ms), 2)}
+            | {"times_faster": round(median(times["eager"][together]) / median(ms), 2)}
+            for together, ms in each.items()
+        }
+        for side, each in times.items()
+    }
+    write(asked.out, taken_on(("dfal", "torch")) | {"repeats": asked.repeats, "batch": BATCH, "sides": rows})
+    table = Table(title=f"Milliseconds a step of LeNet5, batches of {BATCH}, one thread a process (smallest to largest)")
+    for heading in ("", "alone", "times eager's speed", "two at once", "times eager's speed"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for side, each in rows.items():
+        cells = []
+        for row in each.values():
+            cells += [f"{row['median_ms']} ({row['min_ms']} to {row['max_ms']})", f"{row['times_faster']}"]
+        table.add_row(side, *cells)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

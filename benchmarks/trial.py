@@ -1,0 +1,135 @@
+"""Whole trials with what makes dfal fast and without it: seconds, and whether the accuracies are the same.
+
+    python benchmarks/trial.py --data mnist --annotations 1000 --strategies dfal --seeds 1
+    python benchmarks/trial.py --data mnist-5k --annotations 300 --first 30 --batch 30 --seeds 10
+
+Each trial is run twice, in a process and a thread of its own, as many at a time as --processes: "plain" trains, predicts and
+attacks with PyTorch's modules and autograd, and measures all candidates to the end; "dfal" is as it is. Both start from the
+same labels and weights. Differences of areas are paired by seed, with a 95 % t interval.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import dfal
+from dfal import networks, training
+from dfal.attacks import slopes
+from dfal.datasets import load
+from dfal.engine import _keep_memory
+from dfal.statistics import half_width
+from dfal.strategies import named
+from dfal.trial import Trial
+from measure import taken_on, write
+
+FORMS = ("plain", "dfal")
+
+
+def plainly() -> None:
+    for module in (training, networks, slopes):
+        module.chain = lambda *_: None  # type: ignore[attr-defined]
+    dfal.DeepFool.nearest = lambda self, model, images, race: self(model, images)  # type: ignore[method-assign]
+
+
+def alone(form: str, asked: argparse.Namespace, strategy: str, seed: int) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    _keep_memory()
+    if form == "plain":
+        plainly()
+    trial = Trial(
+        dataset=asked.data,
+        strategy=named(strategy),
+        annotations=asked.annotations,
+        first=asked.first,
+        batch=asked.batch,
+        seed=seed,
+        training=dfal.Training(epochs=asked.epochs),
+    )
+    start, records = perf_counter(), list(trial.run(load(asked.data)))
+    accuracy = [record.measurements["accuracy"] for record in records]
+    costs = {name: round(sum(record.costs.get(name, 0) for record in records), 2) for name in ("fit", "select")}
+    return {"seconds": round(perf_counter() - start, 2), "accuracy": accuracy, **costs}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Compare whole trials.")
+    parser.add_argument("--data", default="mnist-5k")
+    parser.add_argument("--annotations", type=int, default=300)
+    parser.add_argument("--first", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--strategies", default="dfal,uncertainty,random")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path, help="JSON file  [default: results/trial-DATA-ANNOTATIONS.json beside this file]")
+    parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.alone:
+        form, strategy, seed = asked.alone
+        print(json.dumps(alone(form, asked, strategy, int(seed))))
+        return 0
+    jobs = [(form, s, str(seed)) for seed in range(asked.seeds) for s in asked.strategies.split(",") for form in FORMS]
+
+    def run(job: tuple[str, str, str]) -> dict[str, Any]:
+        command = [sys.executable, __file__, *sys.argv[1:], "--alone", *job]
+        found: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        return found
+
+    with ThreadPoolExecutor(asked.processes) as pool:
+        found = dict(zip(jobs, pool.map(run, jobs), strict=True))
+    rows = {}
+    for strategy in asked.strategies.split(","):
+        of = {form: [found[form, strategy, str(seed)] for seed in range(asked.seeds)] for form in FORMS}
+        row: dict[str, Any] = {}
+        for form, trials in of.items():
+            row[form] = {key: round(mean(trial[key] for trial in trials), 1) for key in ("seconds", "fit", "select")}
+        areas = {form: np.array([mean(trial["accuracy"]) for trial in trials]) for form, trials in of.items()}
+        last = {form: np.array([trial["accuracy"][-1] for trial in trials]) for form, trials in of.items()}
+        for name, values in (("area", areas), ("last", last)):
+            difference = values["dfal"] - values["plain"]
+            row[name] = {form: round(100 * float(value.mean()), 2) for form, value in values.items()}
+            row[name] |= {"difference": round(100 * float(difference.mean()), 2), "±": round(100 * half_width(difference), 2)}
+        rows[strategy] = row
+    out = asked.out or Path(__file__).parent / "results" / f"trial-{asked.data}-{asked.annotations}.json"
+    settings = {key: getattr(asked, key) for key in ("data", "annotations", "first", "batch", "epochs", "seeds", "processes")}
+    write(out, taken_on(("dfal", "torch")) | settings | {"strategies": rows})
+    show(asked, rows)
+    return 0
+
+
+def show(asked: argparse.Namespace, rows: dict[str, Any]) -> None:
+    table = Table(title=f"Trials of {asked.data} to {asked.annotations} annotations, means over {asked.seeds} seeds")
+    for heading in (
+        "",
+        "seconds: plain",
+        "dfal",
+        "fit: plain",
+        "dfal",
+        "select: plain",
+        "dfal",
+        "area, %: plain",
+        "dfal",
+        "difference",
+    ):
+        table.add_column(heading, justify="right" if heading else "left")
+    for strategy, row in rows.items():
+        cells = [str(row[form][key]) for key in ("seconds", "fit", "select") for form in FORMS]
+        area = row["area"]
+        table.add_row(strategy, *cells, *(str(area[form]) for form in FORMS), f"{area['difference']:+.2f} ± {area['±']:.2f}")
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
