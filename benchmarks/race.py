@@ -35,11 +35,11 @@ class Work:
         self.images = 0
         between = slopes.ByChain.between
 
-        def counted(view: slopes.ByChain, x: Tensor, order: Tensor) -> Any:
+        def counted(view: Any, x: Tensor, order: Tensor) -> Any:
             self.images += len(x)
             return between(view, x, order)
 
-        slopes.ByChain.between = counted  # type: ignore[method-assign]
+        setattr(slopes.ByChain, "between", counted)  # noqa: B010
 
     def of(self, ask: Any) -> tuple[Any, int, float]:
         """What is returned, how much work it was, and how many seconds."""
@@ -76,7 +76,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "race.json")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    dataset, work, rows = load(asked.data), Work(), []
+    dataset, work = load(asked.data), Work()
+    rows: list[dict[str, Any]] = []
     for labelled in map(int, asked.labels.split(",")):
         order = torch.randperm(len(dataset.images), generator=dfal.generator(labelled, 0, "benchmark"))
         pool = dfal.Pool.new(dataset.images, {int(i): int(dataset.labels[i]) for i in order[:labelled]})
@@ -99,9 +100,9 @@ def main() -> int:
     write(asked.out, taken_on(("dfal", "torch")) | {"data": asked.data, "n": N, "rows": rows})
     show(rows)
     race = [row for row in rows if row["form"] == "race"]
-    wrong, of = (sum(row[key] for row in race) for key in ("wrong", "queries"))
+    wrong, of = (sum(int(row[key]) for row in race) for key in ("wrong", "queries"))
     print(f"race: {wrong} of {of} queries differ from the full measurement")
-    exact = sum(row["wrong"] for row in rows if row["form"] == "exact race")
+    exact = sum(int(row["wrong"]) for row in rows if row["form"] == "exact race")
     print(f"exact race: {exact} differ")
     return int(exact > 0 or wrong > (1 - SHARE) * of)
 

@@ -36,6 +36,7 @@ from dfal.strategies import NAMED
 from dfal.strategies.batch_bald import batch_bald
 from dfal.strategies.coverage import gaussian
 from measure import interleaved, ratio, reset_peak, resident, taken_on, write
+from table3 import features_84
 
 LABELLED, PICKS = 1000, (10, 100)
 ENOUGH = 15

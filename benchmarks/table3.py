@@ -46,9 +46,9 @@ def network(pool: dfal.Pool) -> nn.Sequential:
     return dfal.fit(dfal.lenet5, pool.labelled_data(), dfal.Training(epochs=30), seed=0)
 
 
-def features_84(model: nn.Sequential, images: Tensor) -> Tensor:
+def features_84(model: nn.Module, images: Tensor) -> Tensor:
     """The activations of LeNet5's hidden layer of 84 units, which others take for its features."""
-    return dfal.features(nn.Sequential(*list(model)[:-2]), images)
+    return dfal.features(nn.Sequential(*list(model.children())[:-2]), images)
 
 
 def question(data: str, labelled: int, repeats: int) -> dict[str, Any]:

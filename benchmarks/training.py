@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 import dfal
 from dfal import training
+from dfal.chain import chain
 from dfal.engine import _keep_memory
 from measure import taken_on, write
 
@@ -50,7 +51,7 @@ def eager(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
 
 def ours(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
     optimiser = torch.optim.Adam(model.parameters(), fused=True)
-    layers = training.chain(model)
+    layers = chain(model)
     assert layers is not None
     gradient = training._by_chain(layers)
 

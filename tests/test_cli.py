@@ -285,6 +285,16 @@ def test_resume_takes_its_settings_from_the_store(dfal: Shell) -> None:
     assert "leave out --batch" in dfal.refused("run", "--resume", "--store", "s.db", "--batch", "3")
 
 
+def test_a_store_of_another_version_is_read_but_not_gone_on_with(dfal: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a setting had been there that is gone: the trial that is rebuilt has another id."""
+    to_json = Trial.to_json
+    with monkeypatch.context() as then:
+        then.setattr(Trial, "to_json", lambda self: to_json(self).replace('"annotations": 30', '"annotations": 30.0'))
+        assert dfal("run", *SMALL, "--strategy", "random", "--store", "s.db").code == 0
+    assert "area" in dfal("report", "s.db").out
+    assert "s.db was made by a dfal with other settings" in dfal.refused("run", "--resume", "--store", "s.db")
+
+
 def test_resume_runs_foreign_code_only_when_told(dfal: Shell) -> None:
     network = ["--model", "test_trial:plain_network"]
     assert dfal("run", *SMALL, "--strategy", "random", "--store", "s.db", *network).code == 0

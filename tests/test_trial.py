@@ -75,6 +75,14 @@ def test_the_id_of_a_configuration_never_changes() -> None:
     assert Trial().id == "88ca169baebfa49a"
 
 
+def test_a_setting_that_was_added_is_stored_unless_it_is_at_its_default() -> None:
+    plain, exact = (dataclasses.replace(QUICK, strategy=dfal.DFAL(exact=exact)) for exact in (False, True))
+    assert "exact" not in plain.to_json()
+    assert Trial.from_json(plain.to_json()) == plain
+    assert Trial.from_json(exact.to_json()) == exact
+    assert plain.id != exact.id
+
+
 def test_a_store_cannot_name_classes_that_are_not_ours() -> None:
     @dataclasses.dataclass(frozen=True)
     class Mine:

@@ -140,7 +140,7 @@ class DeepFool:
         f, slopes_between = view.between(x, order)
         gaps = (f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])).abs()  # |f'_k| = |f_k − f_k̂|
         # A step has a least length, so that an image on the boundary, where f' = 0, does leave it.
-        least_gap = _rounding(f)
+        least_gap = 4 * _rounding(f)
         nearest = torch.full_like(least_gap, torch.inf)  # |f'_l̂| / ‖w'_l̂‖_q
         w_nearest = torch.ones_like(x)
         for classes, w in slopes_between:  # w'_k = ∇f_k − ∇f_k̂
@@ -150,16 +150,12 @@ class DeepFool:
             nearest = length.where(nearer, nearest)
             w_nearest[nearer] = w[near[nearer], nearer.nonzero().squeeze(1)]
         possible = nearest.isfinite()
-        return step(nearest.where(possible, 0).clamp(min=TINY * torch.finfo(x.dtype).eps), w_nearest, self.p), possible
-
-
-TINY = 64
-"""Of how many of the smallest relative differences of two numbers rounding may be worth."""
+        return step(nearest.where(possible, 0).clamp(min=64 * torch.finfo(x.dtype).eps), w_nearest, self.p), possible
 
 
 def _rounding(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
     """Differences of logits that are none: another batch size alone may change them so much."""
-    return TINY * torch.finfo(f.dtype).eps * f.abs().amax(1)
+    return 4 * torch.finfo(f.dtype).eps * f.abs().amax(1)
 
 
 def _margins(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
