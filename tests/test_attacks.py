@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import dfal
+from dfal.attacks import deepfool
 from dfal.attacks.deepfool import Race
 from dfal.attacks.linear import dual
 from dfal.attacks.slopes import side_by_side, slopes
@@ -343,8 +344,13 @@ def test_what_is_certain_is_true_and_exact_for_an_affine_network(trained: nn.Seq
 @pytest.mark.parametrize("clip", [None, (0.0, 1.0)])
 @pytest.mark.parametrize("exact", [True, False])
 def test_a_race_finds_the_nearest_with_less_work(
-    trained: nn.Sequential, digits: Dataset, exact: bool, clip: tuple[float, float] | None
+    trained: nn.Sequential,
+    digits: Dataset,
+    exact: bool,
+    clip: tuple[float, float] | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(deepfool, "MANY", 0)
     images, attack = digits.images.take(torch.arange(3, 4000, 13)), dfal.DeepFool(clip=clip)
     every, race = attack(trained, images), Race(5, exact=exact)
     counting = Counting(trained)
@@ -363,6 +369,17 @@ def test_a_race_finds_the_nearest_with_less_work(
     counting.passes.clear()
     attack(counting, images)
     assert fewer < sum(counting.passes)
+
+
+def test_a_race_that_nobody_new_can_win_is_over(
+    trained: nn.Sequential, some_digits: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deepfool, "MANY", 0)
+    race = Race(1, exact=True)
+    race.add(torch.tensor([1e-9]))
+    found = dfal.DeepFool().nearest(trained, some_digits, race)
+    assert found.distance.isinf().all()
+    assert torch.equal(found.images, some_digits)
 
 
 def test_a_race_with_few_starters_has_no_limit(trained: nn.Sequential, some_digits: Tensor) -> None:

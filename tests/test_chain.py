@@ -36,6 +36,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "padding": (lambda: nn.Sequential(nn.Conv2d(3, 4, 5, padding=(1, 2)), nn.ReLU(), nn.MaxPool2d(2), *ends(4, 5, 8)), COLOUR),
     "stride": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), *ends(4, 6, 7)), COLOUR),
     "groups": (lambda: nn.Sequential(nn.Conv2d(3, 6, 3, groups=3, dilation=2), nn.ReLU(), *ends(6, 9, 12)), COLOUR),
+    "sides as lists": (lambda: nn.Sequential(nn.MaxPool2d([2, 2], [2, 2]), *ends(3, 6, 8)), COLOUR),  # type: ignore[arg-type]
     "pooling first": (
         lambda: nn.Sequential(nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(3, 20, 3), nn.MaxPool2d(2), *ends(20, 2, 3)),
         COLOUR,

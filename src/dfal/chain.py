@@ -32,6 +32,10 @@ CACHE = 2**19
 """Numbers of a gradient on its way through such a product that are in memory at a time, so that they stay in the cache."""
 
 
+ROUNDS = 50
+"""Iterations for a spectral norm."""
+
+
 @runtime_checkable
 class Back(Protocol):
     """From the gradient with respect to a layer's output to that with respect to its input.
@@ -116,10 +120,10 @@ class Chain:
         return constant, last.apply(torch.eye(x.shape[1], dtype=x.dtype))[0] - last.apply(torch.zeros_like(x))[0]
 
 
-def _spectral_norm(affine: "Apply", x: Tensor) -> float:
+def _spectral_norm(affine: Apply, x: Tensor) -> float:
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
     offset, squared = affine(torch.zeros_like(x))[0], 0.0
-    for _ in range(50):
+    for _ in range(ROUNDS):
         y, back = affine(v / v.norm())
         v = back((y - offset).unsqueeze(0), learn=False, inwards=True)[0]
         squared = float(v.norm())
@@ -201,13 +205,10 @@ def _padding(layer: nn.Conv2d) -> tuple[int, int]:
 
 
 def _halves(layer: nn.Module) -> bool:
-    return (
-        type(layer) is nn.MaxPool2d
-        and {layer.kernel_size, layer.stride} <= {2, (2, 2)}
-        and {layer.padding, layer.dilation} <= {0, (0, 0), 1, (1, 1)}
-        and layer.padding in {0, (0, 0)}
-        and not (layer.ceil_mode or layer.return_indices)
-    )
+    if type(layer) is not nn.MaxPool2d or layer.ceil_mode or layer.return_indices:
+        return False
+    sides = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    return [(side, side) if isinstance(side, int) else tuple(side) for side in sides] == [(2, 2), (2, 2), (0, 0), (1, 1)]
 
 
 def _folded(layers: Sequence[Layer], image: Tensor) -> Iterator[Layer]:

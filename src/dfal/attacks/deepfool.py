@@ -12,6 +12,9 @@ from dfal.attacks.slopes import Slopes, side_by_side, slopes
 from dfal.networks import device_of, finite, looking
 from dfal.types import DfalError, Perturbation
 
+MANY = 1000
+"""Images for which it pays to find out within which distance their class is certain: it takes as long as some hundred."""
+
 
 class Race:
     """The n smallest distances that were found so far.
@@ -111,11 +114,15 @@ class DeepFool:
         active = waiting[:0]
         while len(active) or len(waiting):
             new, waiting = waiting.tensor_split([max(0, self.chunk - len(active))])
-            if race is not None and race.limit < torch.inf:  # the moved image lies (1 + η) ‖r̂‖_p away
+            if race is not None and race.limit < torch.inf and len(x) >= MANY:  # the moved image lies (1 + η) ‖r̂‖_p away
                 new = new[view.certain(f0[new], self.p) <= (1 + self.overshoot) * race.limit]
             active = torch.cat([active, new])
+            if not len(active):
+                continue
             r_i, possible = self._step(view, self._moved(x[active], r[active]), order[active])
             active = active[possible]
+            if not len(active):
+                continue
             r[active] += r_i[possible]
             steps[active] += 1
             f = view.logits(self._moved(x[active], r[active]))
