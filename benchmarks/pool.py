@@ -126,7 +126,7 @@ def trained(data: str) -> torch.nn.Module:
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
     cost, memory = figure.subplots(1, 2)
     for name in dict.fromkeys(row["strategy"] for row in rows):
         mine = [row for row in rows if row["strategy"] == name]
@@ -134,9 +134,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         cost.loglog(counts, [row["microseconds_an_image"] for row in mine], "o-", label=name)
         memory.semilogx(counts, [row["peak_mb"] for row in mine], "o-", label=name)
     memory.axhline(1500, color="grey", linewidth=1, linestyle="--")
-    cost.set(xlabel="images of the pool", ylabel="µs an image")
+    cost.set(xlabel="images of the pool", ylabel="µs an image", ylim=(10, 1000))
     memory.set(xlabel="images of the pool", ylabel="peak resident size, MB", ylim=(0, None))
-    cost.legend(frameon=False)
+    figure.legend(*cost.get_legend_handles_labels(), loc="outside right upper", frameon=False)
     figure.savefig(path)
 
 

@@ -59,7 +59,7 @@ class Slopes(Protocol):
     def certain(self, f: Float[Tensor, "n c"], p: float) -> Float[Tensor, "n"]:
         """A distance ‖r‖_p within which an image with these logits keeps its class, for certain; 0 where none is known.
 
-        With K a Lipschitz constant of all layers before the last, it is min_k (f_k̂ − f_k) / (K ‖w_k̂ − w_k‖₂) for p ≤ 2,
+        With Λ a Lipschitz constant of all layers before the last, it is min_k (f_k̂ − f_k) / (Λ ‖w_k̂ − w_k‖₂) for p ≤ 2,
         and less by D^(1/2 − 1/p) for others, D being the number of pixels (Tsuzuku, Sato & Sugiyama 2018, for p = 2).
         """
 
