@@ -93,18 +93,13 @@ class Study:
         ]
 
     def _reference(self, curve: Curve) -> Curve | None:
-        reference = self._named(self.against) if self.against else self._without_twins(curve) or self.baseline
+        named = next((other for other in self.curves if other.name == self.against), None)
+        reference = named or self._without_twins(curve) or self.baseline
         if reference is None or reference is curve:
             return None
         seeds = [[trial.seed for trial in one.trials] for one in (curve, reference)]
         paired = seeds[0] == seeds[1] and np.array_equal(curve.annotations, reference.annotations)
         return reference if paired else None
-
-    def _named(self, name: str) -> Curve:
-        found = {curve.name: curve for curve in self.curves}
-        if name not in found:
-            raise DfalError(f"there is no strategy {name} to compare with: there are {', '.join(found)}")
-        return found[name]
 
     def _without_twins(self, curve: Curve) -> Curve | None:
         strategy = curve.trials[0].strategy
@@ -201,7 +196,11 @@ def write_csv(studies: Sequence[Study], path: Path) -> None:
 
 
 def studies(store: Store, against: str | None = None) -> list[Study]:
-    """The studies that a store holds; trials without a finished round are left out."""
+    """The studies that a store holds; trials without a finished round are left out.
+
+    Raises:
+        DfalError: where one of them has no strategy `against`.
+    """
     groups: dict[Trial, dict[str, list[tuple[Trial, tuple[Record, ...]]]]] = {}
     for stored, text in store.trials().items():
         trial = Trial.from_json(text)
@@ -209,7 +208,7 @@ def studies(store: Store, against: str | None = None) -> list[Study]:
             group = groups.setdefault(dataclasses.replace(trial, strategy=Random(), seed=0), {})
             group.setdefault(name_of(trial.strategy), []).append((trial, records))
     order = {name: place for place, name in enumerate(NAMED)}
-    return [
+    found = [
         Study(
             settings,
             tuple(_curve(name, group[name]) for name in sorted(group, key=lambda name: order.get(name, len(order)))),
@@ -217,6 +216,11 @@ def studies(store: Store, against: str | None = None) -> list[Study]:
         )
         for settings, group in groups.items()
     ]
+    for study in found:
+        names = [curve.name for curve in study.curves]
+        if against and against not in names:
+            raise DfalError(f"there is no strategy {against} to compare with: there are {', '.join(names)}")
+    return found
 
 
 def _curve(name: str, trials: Sequence[tuple[Trial, tuple[Record, ...]]]) -> Curve:
