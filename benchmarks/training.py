@@ -50,13 +50,13 @@ def eager(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
 
 
 def ours(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
-    optimiser = torch.optim.Adam(model.parameters(), fused=True)
+    optimiser = torch.optim.Adam(training._in_one_piece(model), fused=True)
     layers = chain(model)
     assert layers is not None
     gradient = training._by_chain(layers)
 
     def step() -> None:
-        optimiser.zero_grad()
+        optimiser.zero_grad(set_to_none=False)
         gradient(images, labels)
         optimiser.step()
 

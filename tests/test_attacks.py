@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import dfal
 from dfal.attacks import deepfool
 from dfal.attacks.deepfool import Race
 from dfal.attacks.linear import dual
-from dfal.attacks.slopes import side_by_side, slopes
+from dfal.attacks.slopes import ByChain, Slopes, side_by_side, slopes
 from dfal.datasets import Dataset
 
 ATTACKS = [dfal.DeepFool(), dfal.DeepFool(p=torch.inf, chunk=7), dfal.DeepFool(classes=3), dfal.FGSM(), dfal.LinearHead()]
@@ -326,19 +327,60 @@ def test_cuda_finds_the_same_distances(trained: nn.Sequential, some_digits: Tens
 def test_what_is_certain_is_true_and_exact_for_an_affine_network(trained: nn.Sequential, some_digits: Tensor) -> None:
     trained.eval()
     view = slopes(trained, some_digits[:1])
-    certain = view.certain(view.logits(some_digits), 2)
+    certain = sure(view, some_digits, 2)
     assert (certain > 0).all()
     assert (certain <= 1.02 * dfal.DeepFool(p=2)(trained, some_digits).distance).all()
     for p in (1, 2, math.inf):
         layer = affine(12, 4, seed=0)
         x = torch.randn(20, 12, generator=torch.Generator().manual_seed(0))
         view, exact = slopes(nn.Sequential(layer), x[:1]), affine_distance(layer, x, p)
-        bound = view.certain(view.logits(x), p)
+        bound = sure(view, x, p)
         assert (bound <= exact * 1.0001).all(), "no perturbation that short changes the class"
         if p == 2:
             torch.testing.assert_close(bound, exact, rtol=1e-4, atol=1e-5)
     nothing_known = slopes(Counting(trained), some_digits[:1])
-    assert (nothing_known.certain(nothing_known.logits(some_digits), 2) == 0).all()
+    assert (sure(nothing_known, some_digits, 2) == 0).all()
+
+
+def sure(view: Slopes, x: Tensor, p: float) -> Tensor:
+    """A distance within which each image keeps its class."""
+    f = view.logits(x)
+    return view.certain(f, f.argmax(1), p).amin(1)
+
+
+def test_late_steps_take_one_gradient_and_change_nothing(
+    trained: nn.Sequential, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, attack = digits.images.take(torch.arange(0, 4000, 40)), dfal.DeepFool(clip=(0, 1))
+    taken: list[int] = []
+
+    def between(self: ByChain, x: Tensor, order: Tensor) -> Any:
+        taken.append(len(x) * (order.shape[1] - 1))
+        return original(self, x, order)
+
+    original = ByChain.between
+    monkeypatch.setattr(ByChain, "between", between)
+    monkeypatch.setattr(deepfool, "SOME", 10**9)
+    every, gradients = attack(trained, images), sum(taken)
+    taken.clear()
+    monkeypatch.setattr(deepfool, "SOME", 1)
+    fewer = attack(trained, images)
+    assert sum(taken) < 0.7 * gradients
+    torch.testing.assert_close(fewer.distance, every.distance, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("p", [1, 2, math.inf])
+def test_a_class_that_is_likely_to_be_the_nearest_is_not_believed_to_be(p: float) -> None:
+    layer, attack = affine(12, 4, seed=0), dfal.DeepFool(p=p)
+    x = torch.randn(50, 12, generator=torch.Generator().manual_seed(0))
+    view = slopes(nn.Sequential(layer), x[:1])
+    order = view.logits(x).argsort(1, descending=True)
+    every, places = attack._step(view, x, order, torch.zeros(50, dtype=torch.long))
+    assert len(places.unique()) > 1
+    for place in (1, 2, 3):
+        r, near = attack._step(view, x, order, torch.full((50,), place))
+        torch.testing.assert_close(r, every)
+        assert torch.equal(near, places)
 
 
 @pytest.mark.parametrize("clip", [None, (0.0, 1.0)])

@@ -1,5 +1,7 @@
 """Training: what is held out, when it stops, which weights are kept, and that a seed fixes all of it."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -164,3 +166,35 @@ def test_a_chain_learns_as_autograd_does(monkeypatch: pytest.MonkeyPatch, digits
 def test_two_classes_by_one_logit_or_two(outputs: int) -> None:
     model = dfal.fit(lambda: nn.Sequential(nn.Linear(4, outputs)), data(), dfal.Training(learning_rate=0.05), seed=0)
     assert (dfal.predict(model, data().images).argmax(1) == data().labels).float().mean() > 0.95
+
+
+def test_parameters_in_one_piece_learn_as_they_do_alone() -> None:
+    """Frozen ones stay, tied ones are one, and so do other data types and layouts."""
+
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 4, 3)
+            self.a, self.b = nn.Linear(36, 36), nn.Linear(36, 36)
+            self.b.weight = self.a.weight
+            self.end = nn.Linear(36, 3).double()
+            self.unused = nn.Parameter(torch.ones(2))
+            self.conv.weight.data = self.conv.weight.data.contiguous(memory_format=torch.channels_last)
+            assert self.conv.bias is not None
+            self.conv.bias.requires_grad_(False)
+
+        def forward(self, images: Tensor) -> Tensor:
+            out: Tensor = self.end(self.b(self.a(self.conv(images).relu().flatten(1))).double())
+            return out
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, images, labels = Odd(), torch.rand(6, 1, 5, 5), torch.tensor([0, 1, 2, 0, 1, 2])
+        plain = copy.deepcopy(model)
+    for one, parameters in ((plain, list(plain.parameters())), (model, training._in_one_piece(model))):
+        optimiser = torch.optim.Adam(parameters, lr=1e-2)
+        for _ in range(5):
+            optimiser.zero_grad(set_to_none=one is plain)
+            nn.functional.cross_entropy(one(images), labels).backward()
+            optimiser.step()
+    torch.testing.assert_close(model.state_dict(), plain.state_dict())

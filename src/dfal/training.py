@@ -72,13 +72,13 @@ def _rows(data: LabelledData, which: Tensor) -> LabelledData:
 
 def _train(model: Network, data: LabelledData, validation: LabelledData, settings: Training) -> tuple[Network, float]:
     """The trained network and the loss by which restarts are compared: on the hold-out, or on the data where there is none."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+    optimiser = torch.optim.Adam(_in_one_piece(model), lr=settings.learning_rate, fused=True)
     best_loss, best_weights, waited = torch.inf, None, 0
     step = _by_chain(layers) if (layers := chain(model.train())) else _by_autograd(model)
     for _ in range(settings.epochs):
         model.train()
         for rows in torch.randperm(len(data.labels), device=data.labels.device).split(settings.training_batch):
-            optimiser.zero_grad()
+            optimiser.zero_grad(set_to_none=False)
             step(data.images[rows], data.labels[rows])
             optimiser.step()
         if not len(validation.labels):
@@ -96,6 +96,22 @@ def _train(model: Network, data: LabelledData, validation: LabelledData, setting
         return model, _loss(model, data)
     model.load_state_dict(best_weights)
     return model, best_loss
+
+
+def _in_one_piece(model: nn.Module) -> list[nn.Parameter]:
+    """A vector for each data type, of which all parameters are views from now on, as their gradients are of its own: a step of
+    Adam is one long run through memory, not a call for each layer."""
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    vectors = []
+    for dtype in dict.fromkeys(parameter.dtype for parameter in wanted):
+        some = [parameter for parameter in wanted if parameter.dtype == dtype]
+        vector = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in some]))
+        vector.grad = torch.zeros_like(vector)
+        sizes = [parameter.numel() for parameter in some]
+        for parameter, values, gradient in zip(some, vector.data.split(sizes), vector.grad.split(sizes), strict=True):
+            parameter.data, parameter.grad = values.view_as(parameter), gradient.view_as(parameter)
+        vectors.append(vector)
+    return vectors
 
 
 Step = Callable[[Tensor, Tensor], None]

@@ -15,6 +15,12 @@ from dfal.types import DfalError, Perturbation
 MANY = 1000
 """Images for which it pays to find out within which distance their class is certain: it takes as long as some hundred."""
 
+LATE = 4
+"""Steps after which a gradient is tried for the class of the last step alone: clipped, an image takes ten steps and more."""
+
+SOME = 100
+"""Images that must be so late before it pays to find out how near another class can be at all."""
+
 
 class Race:
     """The n smallest distances that were found so far.
@@ -109,17 +115,20 @@ class DeepFool:
         f0 = torch.cat([finite(view.logits(part)) for part in x.split(self.chunk)])
         order = f0.argsort(dim=1, descending=True, stable=True)[:, : self.classes]  # k̂ first
         r = torch.zeros_like(x)  # r̂ = Σ r_i
-        steps = torch.zeros_like(order[:, 0])
+        steps, toward = torch.zeros_like(order[:, 0]), torch.zeros_like(order[:, 0])
         waiting = torch.arange(len(x), device=x.device) if race is None else _margins(f0).argsort()
         active = waiting[:0]
         while len(active) or len(waiting):
             new, waiting = waiting.tensor_split([max(0, self.chunk - len(active))])
             if race is not None and race.limit < torch.inf and len(x) >= MANY:  # the moved image lies (1 + η) ‖r̂‖_p away
-                new = new[view.certain(f0[new], self.p) <= (1 + self.overshoot) * race.limit]
+                certain = view.certain(f0[new], order[new, 0], self.p).amin(1)
+                new = new[certain <= (1 + self.overshoot) * race.limit]
             active = torch.cat([active, new])
             if not len(active):
                 continue
-            r_i, possible = self._step(view, self._moved(x[active], r[active]), order[active])
+            late = steps[active] >= LATE if (steps >= LATE).sum() >= SOME else torch.zeros_like(active, dtype=torch.bool)
+            r_i, toward[active] = self._step(view, self._moved(x[active], r[active]), order[active], toward[active] * late)
+            possible = toward[active] > 0
             active = active[possible]
             if not len(active):
                 continue
@@ -142,22 +151,48 @@ class DeepFool:
         x = x0 + (1 + (self.overshoot if overshoot is None else overshoot)) * r
         return x.clamp(*self.clip) if self.clip else x
 
-    def _step(self, view: Slopes, x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
-        """r_i: the step to the nearest boundary of the network linearised at x, and for which images there is one."""
+    def _step(self, view: Slopes, x: Tensor, order: Tensor, toward: Tensor) -> tuple[Tensor, Tensor]:
+        """r_i: the step to the nearest boundary of the network linearised at x, and the place of its class in the order.
+
+        Args:
+            view: the network.
+            x: images on their way.
+            order: the classes to consider for each, its own first.
+            toward: the place of a class that is likely to be the nearest, so that its gradient is enough if no other class
+                can be nearer; 0 for gradients of all classes.
+
+        A place of 0 is returned where there is no boundary.
+        """
+        nearest, near, w_nearest = torch.empty_like(x.flatten(1)[:, 0]), toward.clone(), torch.empty_like(x)
+        rest = torch.ones_like(toward, dtype=torch.bool)
+        if len(one := toward.nonzero().squeeze(1)):
+            pair = torch.stack([order[one, 0], order[one, toward[one]]], 1)
+            f, nearest[one], _, w_nearest[one] = self._boundary(view, x[one], pair)
+            others = view.certain(f, pair[:, 0], self.p).scatter(1, pair, torch.inf).amin(1)
+            rest[one] = others <= nearest[one]
+        if len(all := rest.nonzero().squeeze(1)):
+            _, nearest[all], near[all], w_nearest[all] = self._boundary(view, x[all], order[all])
+        possible = nearest.isfinite()
+        length = nearest.where(possible, 0).clamp(min=64 * torch.finfo(x.dtype).eps)
+        return step(length, w_nearest, self.p), near * possible
+
+    def _boundary(self, view: Slopes, x: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The logits f, the distance to the nearest boundary of the network linearised at x, the place of its class l̂ in
+        the order, and w'_l̂."""
         f, slopes_between = view.between(x, order)
         gaps = (f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])).abs()  # |f'_k| = |f_k − f_k̂|
         # A step has a least length, so that an image on the boundary, where f' = 0, does leave it.
         least_gap = 4 * _rounding(f)
         nearest = torch.full_like(least_gap, torch.inf)  # |f'_l̂| / ‖w'_l̂‖_q
-        w_nearest = torch.ones_like(x)
+        place, w_nearest = torch.zeros_like(order[:, 0]), torch.ones_like(x)
         for classes, w in slopes_between:  # w'_k = ∇f_k − ∇f_k̂
             lengths = torch.maximum(gaps[:, classes].T, least_gap) / norm(w, dual(self.p), rows=2)
             length, near = lengths.nan_to_num(torch.inf, torch.inf).min(0)
             nearer = length < nearest
             nearest = length.where(nearer, nearest)
+            place = torch.where(nearer, near + (classes.start or 0) + 1, place)
             w_nearest[nearer] = w[near[nearer], nearer.nonzero().squeeze(1)]
-        possible = nearest.isfinite()
-        return step(nearest.where(possible, 0).clamp(min=64 * torch.finfo(x.dtype).eps), w_nearest, self.p), possible
+        return f, nearest, place, w_nearest
 
 
 def _rounding(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:

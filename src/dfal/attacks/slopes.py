@@ -18,6 +18,9 @@ T = TypeVar("T")
 PART = 32
 """Images of which a chain has all gradients in memory at a time: more do not fit into a processor's cache."""
 
+ONE = 128
+"""The same where each has one gradient only."""
+
 
 def side_by_side(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:
     """The function of each of these arguments, on as many threads as PyTorch has, each of which computes alone.
@@ -56,11 +59,13 @@ class Slopes(Protocol):
     ) -> tuple[Float[Tensor, "n c"], Iterator[tuple[slice, Float[Tensor, "m n *image"]]]]:
         """The logits f, and w'_k = ∇f_k − ∇f_k̂ for the classes order[:, 1:], some at a time; k̂ = order[:, 0]."""
 
-    def certain(self, f: Float[Tensor, "n c"], p: float) -> Float[Tensor, "n"]:
-        """A distance ‖r‖_p within which an image with these logits keeps its class, for certain; 0 where none is known.
+    def certain(self, f: Float[Tensor, "n c"], k: Int64[Tensor, "n"], p: float) -> Float[Tensor, "n c"]:
+        """A distance ‖r‖_p within which an image with these logits has each class behind class k, for certain; inf for k
+        itself, and 0 or less where none is known.
 
-        With Λ a Lipschitz constant of all layers before the last, it is min_k (f_k̂ − f_k) / (Λ ‖w_k̂ − w_k‖₂) for p ≤ 2,
-        and less by D^(1/2 − 1/p) for others, D being the number of pixels (Tsuzuku, Sato & Sugiyama 2018, for p = 2).
+        With Λ a Lipschitz constant of all layers before the last, it is (f_k − f_j) / (Λ ‖w_k − w_j‖₂) for p ≤ 2, and
+        less by D^(1/2 − 1/p) for others, D being the number of pixels (Tsuzuku, Sato & Sugiyama 2018, for p = 2). No
+        boundary of the linearised network is nearer either, because its slope is none steeper.
         """
 
 
@@ -93,8 +98,8 @@ class ByAutograd:
 
         return f.detach(), gradients()
 
-    def certain(self, f: Tensor, p: float) -> Tensor:
-        return torch.zeros(len(f), device=f.device)
+    def certain(self, f: Tensor, k: Tensor, p: float) -> Tensor:
+        return torch.zeros_like(f).scatter(1, k.unsqueeze(1), torch.inf)
 
 
 class ByChain:
@@ -108,7 +113,8 @@ class ByChain:
         return logits(self.chain, x)
 
     def between(self, x: Tensor, order: Tensor) -> tuple[Tensor, Iterator[tuple[slice, Tensor]]]:
-        fs, ws = zip(*map(self._between, x.split(PART), order.split(PART)), strict=True)
+        part = PART if order.shape[1] > 2 else ONE
+        fs, ws = zip(*map(self._between, x.split(part), order.split(part)), strict=True)
         return torch.cat(fs), iter([(slice(None), torch.cat(ws, 1))])
 
     def _between(self, x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,13 +125,12 @@ class ByChain:
         return f, back(cotangents[..., -out.shape[1] :], learn=False, inwards=True)
 
     @torch.no_grad()
-    def certain(self, f: Tensor, p: float) -> Tensor:
+    def certain(self, f: Tensor, k: Tensor, p: float) -> Tensor:
         if self._lengths is None:
             known = self.chain.steepness(self.image)
             constant, matrix = known or (torch.inf, torch.zeros(1, f.shape[1]))
             matrix = matrix if matrix.shape[1] > 1 else F.pad(matrix, (1, 0))
             self._lengths = constant * torch.cdist(matrix.T, matrix.T)
-        k = f.argmax(1)
-        distances = (f.gather(1, k.unsqueeze(1)) - f) / self._lengths[k]
-        nearest: Tensor = distances.scatter(1, k.unsqueeze(1), torch.inf).nan_to_num(0.0, torch.inf).amin(1)
-        return nearest / float(max(1.0, self.image.numel() ** (1 / 2 - 1 / p)))
+        distances = ((f.gather(1, k.unsqueeze(1)) - f) / self._lengths[k]).nan_to_num(0.0, torch.inf)
+        of_p: Tensor = distances / float(max(1.0, self.image.numel() ** (1 / 2 - 1 / p)))
+        return of_p.scatter(1, k.unsqueeze(1), torch.inf)
