@@ -21,7 +21,8 @@ Distances are ‖x_adv − x‖₂ on all sides. Where an image meets a kink of 
 rounding, float32 decides how far it goes, and another batch size alone changes one in some thousand. So the algorithms are
 compared in float64 (ART knows float32 only), and our float32 with our float64. Faster and different is a failure: the exit
 status is 1 unless, like for like, 99.9 % of the distances agree within 1e-3 (all but one of fewer than 1,000), ours among
-themselves too, and we flip every image (with clipping, all but as many). With clipping the distances of ART are not judged: it clips its own way.
+themselves too, and we flip every image (with clipping, all but as many). With clipping the distances of ART are not judged:
+it clips its own way.
 
 The floor is what dense arithmetic needs: (forward + classes × backward) × steps in floating-point operations over the
 rate of a large matrix product on the same threads.

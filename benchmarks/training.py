@@ -2,12 +2,11 @@
 
     python benchmarks/training.py
 
-Sides, each in a process of its own, in turns:
+All sides take turns in one process, which keeps its memory as a study's do (`dfal.engine`); a run is one process, or two at
+once. Ratios are those of a process's medians.
 
 - eager: PyTorch's modules, autograd and Adam as they come.
-- eager, kept: the same, with the memory of tensors that are gone kept (`dfal.engine`).
-- dfal: `dfal.fit` as a study runs it: a chain, Adam in one kernel, memory kept.
-- dfal, not kept: as `dfal.fit` is when it is called from anywhere else.
+- dfal: `dfal.fit`: a chain, Adam in one kernel over one vector.
 - vmap: ten networks in step, PyTorch's way (`torch.func`, one batched forward and backward): what the other sides, run in
   one process a core, have to beat. Its figure is a step of one network.
 """
@@ -33,8 +32,9 @@ from dfal.chain import chain
 from dfal.engine import _keep_memory
 from measure import taken_on, write
 
-BATCH, STEPS, STACK = 32, 200, 10
-SIDES = ("eager", "eager, kept", "dfal", "dfal, not kept", "vmap")
+BATCH, STACK = 32, 10
+ROUNDS, STEPS = 15, 20
+SIDES = ("eager", "dfal", "vmap")
 
 
 def eager(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
@@ -83,50 +83,58 @@ def stacked(images: Tensor, labels: Tensor) -> Any:
     return step
 
 
-def alone(side: str) -> float:
-    """Milliseconds of a step, the median of STEPS."""
+def alone() -> dict[str, float]:
+    """Milliseconds of a step of each side, the median of all but the first round."""
     torch.set_num_threads(1)
-    if side in {"eager, kept", "dfal", "vmap"}:
-        _keep_memory()
+    _keep_memory()
     torch.manual_seed(0)
     images, labels = torch.rand(BATCH, 1, 28, 28), torch.randint(10, (BATCH,))
-    model = dfal.lenet5().train()
-    step = stacked(images, labels) if side == "vmap" else (ours if side.startswith("dfal") else eager)(model, images, labels)
-    seconds = []
-    for _ in range(STEPS // 10 if side == "vmap" else STEPS):
-        start = perf_counter()
-        step()
-        seconds.append(perf_counter() - start)
-    return 1000 * median(seconds[len(seconds) // 10 :]) / (STACK if side == "vmap" else 1)
+    steps = {
+        "eager": eager(dfal.lenet5().train(), images, labels),
+        "dfal": ours(dfal.lenet5().train(), images, labels),
+        "vmap": stacked(images, labels),
+    }
+    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    for turn in range(ROUNDS + 1):
+        for side, step in steps.items():
+            for _ in range(STEPS // STACK if side == "vmap" else STEPS):
+                start = perf_counter()
+                step()
+                if turn:
+                    seconds[side].append(perf_counter() - start)
+    return {side: 1000 * median(times) / (STACK if side == "vmap" else 1) for side, times in seconds.items()}
 
 
-def measured(side: str, together: int) -> list[float]:
-    command = [sys.executable, __file__, "--alone", side]
+def measured(together: int) -> list[dict[str, float]]:
+    command = [sys.executable, __file__, "--alone"]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(together)]
-    return [float(json.loads(one.communicate()[0])) for one in running]
+    return [json.loads(one.communicate()[0]) for one in running]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Time a training step.")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "training.json")
-    parser.add_argument("--alone", help=argparse.SUPPRESS)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.alone:
-        print(json.dumps(alone(asked.alone)))
+        print(json.dumps(alone()))
         return 0
-    times: dict[str, dict[int, list[float]]] = {side: {1: [], 2: []} for side in SIDES}
+    runs: dict[int, list[dict[str, float]]] = {1: [], 2: []}
     for _ in range(asked.repeats):
-        for together in (1, 2):
-            for side in SIDES:
-                times[side][together] += measured(side, together)
+        for together in runs:
+            runs[together] += measured(together)
     rows = {
         side: {
-            f"{together} at once": {"median_ms": round(median(ms), 2), "min_ms": round(min(ms), 2), "max_ms": round(max(ms), 2)}
-            | {"times_faster": round(median(times["eager"][together]) / median(ms), 2)}
-            for together, ms in each.items()
+            f"{together} at once": {
+                "median_ms": round(median(one[side] for one in each), 2),
+                "min_ms": round(min(one[side] for one in each), 2),
+                "max_ms": round(max(one[side] for one in each), 2),
+                "times_faster": round(median(one["eager"] / one[side] for one in each), 2),
+            }
+            for together, each in runs.items()
         }
-        for side, each in times.items()
+        for side in SIDES
     }
     write(asked.out, taken_on(("dfal", "torch")) | {"repeats": asked.repeats, "batch": BATCH, "sides": rows})
     table = Table(title=f"Milliseconds a step of LeNet5, batches of {BATCH}, one thread a process (smallest to largest)")
