@@ -95,8 +95,9 @@ def test_what_is_wanted_first_is_decoded_first(photos: Path, cache: Path, monkey
     monkeypatch.setattr(module, "TOGETHER", 1)
     with Folder.open(photos, cache) as folder:
         running = folder.decode(order=[9, 4, 9], workers=1)
-        next(running)
-        next(running)
+        assert next(running) == 0
+        while next(running) < 2:
+            pass
         running.close()
         done = set(np.flatnonzero(folder.ready()).tolist())
         assert {9, 4} <= done
@@ -238,7 +239,7 @@ def test_two_may_decode_at_once(photos: Path, cache: Path, monkeypatch: pytest.M
 
 
 def test_killed_again_and_again_it_still_gets_everything_right(tmp_path: Path, cache: Path) -> None:
-    for number in range(120):
+    for number in range(60):
         write(tmp_path / "many" / f"{number:03}.png", number)
     code = (
         "import sys; from dfal import folder; folder.TOGETHER = 3\n"
@@ -313,13 +314,13 @@ def test_a_bad_csv_is_one_sentence(photos: Path, cache: Path, text: str | None, 
 
 
 def test_a_folder_that_is_none_is_one_sentence(tmp_path: Path, cache: Path) -> None:
-    with pytest.raises(DfalError, match="there is no folder .*nowhere: name one"):
+    with pytest.raises(DfalError, match=r"there is no folder .*nowhere: name one"):
         Folder.open(tmp_path / "nowhere", cache)
     (tmp_path / "file").touch()
     with pytest.raises(DfalError, match="is a file"):
         Folder.open(tmp_path / "file", cache)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DfalError, match="empty holds no image that is JPEG.*it is empty"):
+    with pytest.raises(DfalError, match=r"empty holds no image that is JPEG.*it is empty"):
         Folder.open(tmp_path / "empty", cache)
     for name in ("a.HEIC", "b.heic", "c.txt", "README"):
         (tmp_path / "empty" / name).touch()
@@ -344,14 +345,14 @@ def test_an_index_outside_is_refused(photos: Path, cache: Path, index: int) -> N
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(photos: Path, tmp_path: Path, cache: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DfalError, match="the cache .* cannot be written"):
+    with pytest.raises(DfalError, match=r"the cache .* cannot be written"):
         Folder.open(photos, tmp_path / "file")
     with Folder.open(photos, cache) as folder:
         place = folder.cache
     for name in ("files.db-wal", "files.db-shm"):
         (place / name).unlink(missing_ok=True)
     (place / "files.db").write_bytes(b"no database at all " * 500)
-    with pytest.raises(DfalError, match="is damaged .*: delete it"):
+    with pytest.raises(DfalError, match=r"is damaged .*: delete it"):
         Folder.open(photos, cache)
 
 
@@ -407,7 +408,7 @@ def test_a_pool_of_what_is_ready(photos: Path, cache: Path) -> None:
     with Folder.open(photos, cache) as folder:
         for index in (1, 4, 6, 8):
             folder.image(index)
-        hidden = {index: 0 for index in np.flatnonzero(~folder.ready()).tolist()}
+        hidden = dict.fromkeys(np.flatnonzero(~folder.ready()).tolist(), 0)
         pool = dfal.Pool.new(folder.images, hidden)
         assert pool.unlabelled.tolist() == [1, 4, 6, 8]
         assert np.array_equal(pool.images.take(pool.unlabelled)[2, 0].mul(255).numpy(), folder.image(6)[..., 0])
