@@ -82,6 +82,7 @@ def test_palettes_and_one_bit_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_what_is_transparent_is_shown_on_white(tmp_path: Path, mode: str) -> None:
+    wanted: Any
     if mode == "P":
         image = Image.new("P", (2, 1))
         image.putpalette([10, 20, 30, 1, 2, 3])
@@ -91,7 +92,7 @@ def test_what_is_transparent_is_shown_on_white(tmp_path: Path, mode: str) -> Non
     elif mode == "LA":
         image = Image.new("LA", (3, 1))
         image.putdata([(0, 255), (0, 0), (0, 51)])
-        path, wanted = saved(tmp_path, image), [0, 255, 204]  # type: ignore[assignment]
+        path, wanted = saved(tmp_path, image), [0, 255, 204]
     else:
         image = Image.new("RGBA", (3, 1))
         image.putdata([(10, 20, 30, 255), (10, 20, 30, 0), (0, 0, 255, 51)])
@@ -198,8 +199,8 @@ def test_what_cannot_be_read_has_a_reason_in_one_line(tmp_path: Path, kind: str,
         COLOUR.save(path, format="BMP")
     elif kind != "not there":
         middle = len(good) // 2
-        damaged = good[: middle // 8] + bytes(middle)
-        path.write_bytes({"empty": b"", "text": b"hello", "cut off": good[:middle]}.get(kind, damaged))
+        damaged = bytes(good[: middle // 8]) + bytes(middle)
+        path.write_bytes({"empty": b"", "text": b"hello", "cut off": bytes(good[:middle])}.get(kind, damaged))
     with pytest.raises(ValueError, match=r"^(it|its|there) ") as raised:
         decoded(path)
     assert "\n" not in str(raised.value)

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dfal import datasets, engine, report, tables
+from dfal import datasets, engine, report, sheet, tables
 from dfal.results import studies, titles, write_csv
 from dfal.store import Store
 from dfal.strategies import ABOUT, NAMED, name_of, named, with_candidates
 from dfal.training import Training
 from dfal.trial import Trial
-from dfal.types import DfalError, Strategy, unknown
+from dfal.types import DfalError, Strategy
 
 
 class Stopped(Exception):  # noqa: N818
@@ -160,27 +160,27 @@ def strategies_command() -> None:
 
 
 @cli.command()
-@click.option("--fetch", metavar="NAME", help="Download this data set now, rather than when it is first used.")
-def data(fetch: str | None) -> None:
-    """List the data sets, or fetch one."""
-    if fetch:
-        if fetch not in datasets.CARDS:
-            raise unknown("data set", fetch, datasets.CARDS)
-        datasets.load(fetch)
-    table = Table.grid(padding=(0, 2, 1, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for card in datasets.CARDS.values():
-        size = "a package carries it" if card.download is None else f"{card.download / 1e6:.1f} MB to download"
-        lines = [
-            card.about,
-            f"{card.pool:,} to ask about, {card.test:,} to test on, {'×'.join(map(str, card.image))} pixels; {size}",
-            f"here: {card.where() or 'no'}",
-            f"from: {card.origin}; licence: {card.licence}",
-        ]
-        table.add_row(f"[bold]{card.name}[/bold]", "\n".join(lines))
-    console.print(table)
-    console.print("Any other: a FILE.npz with images (N, height, width[, channels]) as uint8, and labels (N).")
+@click.argument("name", required=False)
+@click.option("--fetch", is_flag=True, help="Download it now, rather than when it is first used, and verify it.")
+@click.option(
+    "--picture", type=click.Path(path_type=Path, dir_okay=False), help="Write a PNG with samples of each class to this file."
+)
+def data(name: str | None, fetch: bool, picture: Path | None) -> None:
+    """List the data sets, or show one: a name, a FILE.npz or a FOLDER of images."""
+    if name is None:
+        if fetch or picture:
+            raise DfalError(f"{'--fetch' if fetch else '--picture'} needs the name of a data set: dfal data mnist …")
+        for card in datasets.CARDS.values():
+            console.print(tables.of_card(card), soft_wrap=False)
+        console.print("Any other: a FILE.npz with images (N, height, width[, channels]) as uint8, and labels (N);")
+        console.print("or a FOLDER of images in sub-folders, one for each class. dfal data NAME says more of one.")
+        return
+    known = datasets.CARDS.get(name)
+    loaded = datasets.load(name) if fetch or picture or known is None else None
+    console.print(tables.of_card(known, whole=True) if known else tables.of_dataset(name, datasets.load(name)))
+    if picture and loaded:
+        sheet.write(loaded, name, picture)
+        console.print(f"[bold]Picture[/bold] {picture}", soft_wrap=True)
 
 
 def _strategy(name: str, candidates: str) -> Strategy:

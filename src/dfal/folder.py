@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +140,7 @@ class Folder:
         """Which images are decoded, here or by another process."""
         with self._lock:
             self._load()
-            return self._state == READY
+            return np.equal(self._state, READY)
 
     def set_aside(self) -> dict[str, str]:
         """The files that could not be read so far, each with the reason; sub-folders too."""
@@ -189,7 +189,7 @@ class Folder:
             reason = result
         raise DfalError(f"{self.paths[index]} is set aside: {reason}")
 
-    def decode(self, order: Iterable[int] | None = None, workers: int | None = None) -> Iterator[int]:
+    def decode(self, order: Iterable[int] | None = None, workers: int | None = None) -> Generator[int]:
         """Decode everything that is not yet, on several threads, and say after each part how many images are dealt with.
 
         A killed process loses no more than the part in flight. Closing the iterator stops it.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF")
 """What is read. No other of Pillow's many readers ever sees a file."""
@@ -48,7 +48,7 @@ def decoded(path: Path, least: int | None = None) -> Image.Image:
             return _opaque(_eight_bits(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"it has more than {MOST // 10**6} million pixels: make it smaller") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ValueError("it is no JPEG, PNG, WebP, GIF or TIFF, whatever its name says") from None
     except MemoryError:
         raise ValueError("there is not enough memory to decode it") from None
