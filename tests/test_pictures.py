@@ -127,15 +127,15 @@ def test_a_large_jpeg_is_decoded_small_but_looks_the_same(tmp_path: Path) -> Non
     path = saved(tmp_path, wide, "one.jpg", quality=95)
     assert decoded(path, least=64).size[0] < 1600
     whole = wide.resize((32, 24), Image.Resampling.BOX)
-    assert np.abs(fitted(path, 32, 1)[4:28, :, 0].astype(int) - pixels(whole)).max() < 10
+    assert np.abs(fitted(path, (32, 32), 1)[4:28, :, 0].astype(int) - pixels(whole)).max() < 10
 
 
 def test_an_image_of_the_networks_size_comes_through_untouched(tmp_path: Path) -> None:
     square = COLOUR.crop((0, 0, 16, 16))
-    assert np.array_equal(fitted(saved(tmp_path, square), 16, 3), pixels(square))
-    assert np.array_equal(fitted(saved(tmp_path, square), 16, 1)[..., 0], pixels(square.convert("L")))
+    assert np.array_equal(fitted(saved(tmp_path, square), (16, 16), 3), pixels(square))
+    assert np.array_equal(fitted(saved(tmp_path, square), (16, 16), 1)[..., 0], pixels(square.convert("L")))
     grey = GREY.crop((0, 0, 16, 16))
-    assert np.array_equal(fitted(saved(tmp_path, grey), 16, 3), pixels(grey.convert("RGB")))
+    assert np.array_equal(fitted(saved(tmp_path, grey), (16, 16), 3), pixels(grey.convert("RGB")))
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 20), (20, 40), (12, 6), (5, 1000), (1000, 5), (1, 1)])
@@ -144,7 +144,7 @@ def test_all_of_an_image_is_there_in_its_shape_and_the_rest_has_the_colour_of_it
 ) -> None:
     image = np.full((height, width, 3), (200, 210, 220), np.uint8)
     image[height // 4 : -(height // 4) or None, width // 4 : -(width // 4) or None] = (10, 0, 0)
-    found = fitted(saved(tmp_path, Image.fromarray(image)), 20, 3)
+    found = fitted(saved(tmp_path, Image.fromarray(image)), (20, 20), 3)
     assert found.shape == (20, 20, 3)
     if min(width, height) > 1:
         corners = found[[0, 0, -1, -1], [0, -1, 0, -1]].astype(int)
@@ -155,6 +155,15 @@ def test_all_of_an_image_is_there_in_its_shape_and_the_rest_has_the_colour_of_it
         assert np.abs(middle.mean(0) - 9.5).max() <= 1  # in the middle
         spans = middle.max(0) - middle.min(0) + 1
         assert abs(spans[1] / spans[0] - width / height) < 0.7  # not squeezed
+
+
+def test_a_network_may_want_another_shape_than_a_square(tmp_path: Path) -> None:
+    path = saved(tmp_path, COLOUR)
+    assert np.array_equal(fitted(path, (20, 30), 3), pixels(COLOUR))
+    assert fitted(path, (10, 40), 3).shape == (10, 40, 3)
+    wide = fitted(path, (20, 50), 3)
+    assert np.array_equal(wide[:, 10:40], pixels(COLOUR))
+    assert (wide[:, :10] == wide[0, 0]).all()
 
 
 def bomb(path: Path, side: int) -> Path:

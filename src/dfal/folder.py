@@ -376,7 +376,7 @@ class Folder:
     def _decode(self, entry: Entry) -> NDArray[np.uint8] | str:
         """The pixels as they are kept, channels first, or the reason why there are none."""
         try:
-            return np.ascontiguousarray(fitted(self.path / entry.path, self.shape[0], self.shape[2]).transpose(2, 0, 1))
+            return np.ascontiguousarray(fitted(self.path / entry.path, self.shape[:2], self.shape[2]).transpose(2, 0, 1))
         except ValueError as error:
             return str(error)
 
