@@ -431,7 +431,7 @@ def test_a_hundred_thousand_files_give_their_first_image_within_seconds(tmp_path
         with Folder.open(tmp_path / "many", cache) as folder:
             assert np.array_equal(folder.image(77_777)[..., 0], picture(1))
             print(f"first of {len(folder):,} after {time.monotonic() - start:.1f} s")
-            assert time.monotonic() - start < 5
+            assert time.monotonic() - start < 10
             running = folder.decode(order=range(50_000, 50_010))
             next(running)
             next(running)
