@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -112,18 +113,40 @@ def test_a_stopped_decoding_goes_on(photos: Path, cache: Path, monkeypatch: pyte
         assert [next(running), next(running)] == [0, 1]
         running.close()
         before = int(folder.ready().sum())
-    decodes = []
-
-    def counted(*arguments: Any) -> Any:
-        decodes.append(arguments)
-        return fitted(*arguments)
-
-    monkeypatch.setattr(module, "fitted", counted)
+    decodes = counted(monkeypatch)
     with Folder.open(photos, cache) as folder:
         assert_right(folder, before)
         all_of(folder)
         assert_right(folder, 12)
     assert len(decodes) == 12 - before
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that are decoded from now on."""
+    decodes: list[Path] = []
+
+    def decode(path: Path, *arguments: Any) -> Any:
+        decodes.append(path)
+        return fitted(path, *arguments)
+
+    monkeypatch.setattr(module, "fitted", decode)
+    return decodes
+
+
+def test_what_was_asked_for_in_the_meantime_is_not_decoded_again(
+    photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decodes = counted(monkeypatch)
+    with Folder.open(photos, cache) as folder:
+        running = folder.decode(workers=1)
+        next(running)
+        for index in (11, 10):
+            folder.image(index)
+            folder.image(index)
+        for _ in running:
+            pass
+        assert_right(folder, 12)
+    assert len(decodes) == 12
 
 
 def test_grey_is_seen_in_colour_where_one_image_is_coloured_and_sizes_that_differ_become_64(photos: Path, cache: Path) -> None:
@@ -186,6 +209,13 @@ def test_a_file_that_vanished_says_so_and_may_come_back(photos: Path, cache: Pat
     with Folder.open(photos, cache) as folder:
         assert folder.paths == paths
         assert folder.set_aside() == {paths[2]: GONE}
+        (photos / "elsewhere").rename(photos / paths[2])
+    with Folder.open(photos, cache) as folder:
+        all_of(folder)
+        assert_right(folder, 12)
+        (photos / paths[2]).rename(photos / "elsewhere")
+        with pytest.raises(DfalError, match=GONE):
+            folder.image(2)
         (photos / "elsewhere").rename(photos / paths[2])
         assert np.array_equal(folder.image(2)[..., 0], picture(number_of(paths[2])))
         assert_right(folder, 12)
@@ -272,14 +302,19 @@ def test_killed_again_and_again_it_still_gets_everything_right(tmp_path: Path, c
 
 def test_ctrl_c_keeps_what_is_decoded(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Folder.open(photos, cache) as folder:
+        waited = 0
 
-        def interrupted(*_: Any, **__: Any) -> Any:
-            time.sleep(0.2)  # what is running comes to its end
-            raise KeyboardInterrupt
+        def interrupted(*arguments: Any, **options: Any) -> Any:
+            nonlocal waited
+            waited += 1
+            if waited == 3:
+                raise KeyboardInterrupt
+            return wait(*arguments, **options)
 
         monkeypatch.setattr(module, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
             all_of(folder)
+        assert folder.ready().sum() >= 2  # nothing had been written yet
         monkeypatch.undo()
         all_of(folder)
         assert_right(folder, 12)
