@@ -1,4 +1,4 @@
-"""The command line: dfal run | report | strategies | data."""
+"""The command line: dfal run | reproduce | report | strategies | data."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dfal import datasets, engine, report, tables
+from dfal import datasets, engine, report, reproduce, tables
 from dfal.results import studies, titles, write_csv
 from dfal.store import Store
 from dfal.strategies import ABOUT, NAMED, name_of, named, with_candidates
@@ -30,16 +30,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 console = Console()
 
 
-def settings(kind: type, *names: str) -> Callable[[F], F]:
-    """Options for the fields of a configuration: name, type, default and help are the field's."""
+def settings(kind: type, *names: str, preset: bool = False) -> Callable[[F], F]:
+    """Options for the fields of a configuration: name, type, default and help are the field's; with `preset` the default is
+    a preset's."""
 
     def decorate(function: F) -> F:
         for field in reversed(fields(kind)):
             if field.name in names or (not names and "help" in field.metadata):
-                flag = "--" + field.name.replace("_", "-")
-                function = click.option(
-                    flag, type=type(field.default), default=field.default, show_default=True, help=field.metadata["help"] + "."
-                )(function)
+                flag, kind_of = "--" + field.name.replace("_", "-"), type(field.default)
+                default = None if preset else field.default
+                help = field.metadata["help"] + "."
+                function = click.option(flag, type=kind_of, default=default, show_default=not preset, help=help)(function)
         return function
 
     return decorate
@@ -115,14 +116,68 @@ def run(  # noqa: PLR0917
         if not trials:
             raise DfalError(f"--strategy names none: give one or several of {', '.join(NAMED)}")
     engine.check(trials)
-    on_gpu = any(trial.device != "cpu" for trial in trials)
     with Store(path, write=True) as opened:
         if not resume:
             _refuse_unfinished(opened)
         try:
-            _progress(trials, opened, processes or (1 if on_gpu else engine.cores()))
+            _progress(trials, opened, processes or _side_by_side(trials))
         except KeyboardInterrupt:
             raise Stopped(f"every finished round is stored: go on with dfal run --resume --store {path}") from None
+    _finish(path)
+
+
+@cli.command("reproduce")
+@click.argument("what", type=click.Choice(list(reproduce.ALL)))
+@click.option(
+    "--preset",
+    default="paper",
+    show_default=True,
+    help="Where every setting comes from that is not given here: paper, the paper's protocol; or quick, coarser, minutes.",
+)
+@settings(Trial, "dataset", "model", preset=True)
+@click.option(
+    "--strategy", multiple=True, help="Rows in place of the paper's: names that `dfal strategies` lists, with commas."
+)
+@settings(Trial, "annotations", "batch", "first", preset=True)
+@click.option("--candidates", help="K: images of the pool that a strategy looks at in a round, the same for all; or 'all'.")
+@settings(reproduce.Preset, "seeds", "full_epochs", preset=True)
+@settings(Training, preset=True)
+@settings(Trial, "device", preset=True)
+@click.option(
+    "--processes", type=click.IntRange(1), help="Trials side by side, one thread each.  [default: the cores; 1 on a GPU]"
+)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    help="The SQLite file for everything found.  [default: reproduced/PRESET/study.db]",
+)
+def reproduce_command(  # noqa: PLR0917
+    what: str,
+    preset: str,
+    strategy: tuple[str, ...],
+    candidates: str | None,
+    processes: int | None,
+    store: Path | None,
+    **given: Any,
+) -> None:
+    """Make a table or figure of the paper again, and put our numbers beside the paper's.
+
+    What the store does not hold yet is run, seed by seed; a run that was stopped goes on when the same command is given again.
+    Tables and figures that need the same trials share them.
+    """
+    chosen = reproduce.preset(preset).changed(
+        {name: value for name, value in given.items() if value is not None}
+        | ({"candidates": _candidates(candidates)} if candidates else {})
+        | ({"strategies": tuple(name for names in strategy for name in names.split(",") if name)} if strategy else {})
+    )
+    path = store or Path("reproduced") / preset / "study.db"
+    trials = reproduce.ALL[what].trials(chosen)
+    engine.check(trials)
+    with Store(path, write=True) as opened:
+        try:
+            _progress(trials, opened, processes or _side_by_side(trials))
+        except KeyboardInterrupt:
+            raise Stopped("every finished round is stored: give the same command again to go on") from None
     _finish(path)
 
 
@@ -184,9 +239,17 @@ def data(fetch: str | None) -> None:
 
 
 def _strategy(name: str, candidates: str) -> Strategy:
-    if candidates != "all" and not candidates.isdecimal():
-        raise DfalError(f"--candidates {candidates!r} is neither a number of images nor 'all'")
-    return with_candidates(named(name), None if candidates == "all" else int(candidates))
+    return with_candidates(named(name), _candidates(candidates))
+
+
+def _candidates(text: str) -> int | None:
+    if text != "all" and not text.isdecimal():
+        raise DfalError(f"--candidates {text!r} is neither a number of images nor 'all'")
+    return None if text == "all" else int(text)
+
+
+def _side_by_side(trials: Sequence[Trial]) -> int:
+    return 1 if any(trial.device != "cpu" for trial in trials) else engine.cores()
 
 
 def _latest() -> Path:
@@ -228,7 +291,7 @@ def _refuse_unfinished(store: Store) -> None:
 
 
 def _progress(trials: list[Trial], store: Store, processes: int) -> None:
-    """Run the trials and show how far they are. The time left is by annotations trained on, not by rounds."""
+    """Run the trials and show how far they are. The time left is by annotations trained on and epochs, not by rounds."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
@@ -243,7 +306,7 @@ def _progress(trials: list[Trial], store: Store, processes: int) -> None:
         tasks = {}
         for trial in trials:
             past = store.records(trial.id, twins=False)
-            progress.advance(whole, sum(record.measurements["annotations"] for record in past))
+            progress.advance(whole, sum(_effort(trial, record.measurements["annotations"]) for record in past))
         for trial, record in engine.run(trials, store, processes):
             label = f"{name_of(trial.strategy):{width}} seed {trial.seed}"
             if trial.id not in tasks:
@@ -252,7 +315,7 @@ def _progress(trials: list[Trial], store: Store, processes: int) -> None:
             done = f"round {record.round + 1}/{_rounds(trial)}"
             state = f"{measured['annotations']:.0f} annotations {measured['accuracy']:.1%}"
             progress.update(tasks[trial.id], completed=record.round + 1, done=done, state=state)
-            progress.advance(whole, measured["annotations"])
+            progress.advance(whole, _effort(trial, measured["annotations"]))
             progress.update(
                 whole, done=f"{progress.tasks[whole].percentage:.0f}%", state=f"{time.monotonic() - began:.0f} s so far"
             )
@@ -265,8 +328,12 @@ def _rounds(trial: Trial) -> int:
     return 1 + -(-(trial.annotations - trial.first) // trial.batch)
 
 
-def _work(trial: Trial) -> int:
-    return sum(min(trial.first + trial.batch * round, trial.annotations) for round in range(_rounds(trial)))
+def _work(trial: Trial) -> float:
+    return sum(_effort(trial, min(trial.first + trial.batch * round, trial.annotations)) for round in range(_rounds(trial)))
+
+
+def _effort(trial: Trial, annotations: float) -> float:
+    return annotations * trial.training.epochs
 
 
 def _finish(
