@@ -20,8 +20,9 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
-from dfal import datasets
+from dfal import datasets, reproduce
 from dfal.datasets import Dataset
+from dfal.reproduce import Shelf
 from dfal.results import Comparison, Curve, Study, titles
 from dfal.statistics import half_width
 from dfal.store import Record, Store
@@ -68,7 +69,7 @@ class Twin:
     annotations: int
 
 
-def write(store: Store, studies: Sequence[Study], path: Path, at: Sequence[int] = ()) -> Path:
+def write(store: Store, found: Shelf, path: Path, at: Sequence[int] = ()) -> Path:
     """Write the page of a store, with tables at the budgets `at`; an older page is replaced when the new one is whole.
 
     Raises:
@@ -77,7 +78,9 @@ def write(store: Store, studies: Sequence[Study], path: Path, at: Sequence[int] 
     environment = jinja2.Environment(loader=jinja2.PackageLoader("dfal"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}"}
     page = environment.get_template("report.html").render(
-        sections=[_section(store, title, study, at) for title, study in zip(titles(studies), studies, strict=True)],
+        sections=[_section(store, title, study, at) for title, study in zip(titles(found.studies), found.studies, strict=True)],
+        tables=reproduce.tables(found),
+        verdicts=reproduce.verdicts(found),
         runs=store.environments(),
         store=store.path.name,
     )

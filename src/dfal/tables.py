@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from dfal.reproduce import Cell, Verdict
+from dfal.reproduce import Table as Beside
 from dfal.results import Comparison, Curve, Study
 from dfal.statistics import half_width
 
@@ -69,4 +71,33 @@ def _differences(comparisons: Sequence[Comparison]) -> Table:
     for one in comparisons:
         difference = f"{100 * one.gain:+.2f} ± {100 * one.half_width:.2f}"
         table.add_row(one.curve.name, one.reference.name, difference, f"{one.p:.3f}" if one.p >= 0.001 else "< 0.001")
+    return table
+
+
+def beside(found: Beside) -> Table:
+    """Ours beside the paper's: under each of our numbers the paper's, ours in colour where it differs from it."""
+    title = found.title + (": ours, and below it the paper's" if found.compared else "")
+    table = Table(title=title, caption=found.caption)
+    table.add_column("", no_wrap=True)
+    for name in found.head:
+        table.add_column(name, justify="right")
+    for name, cells in found.rows:
+        table.add_row(name, *map(_cell, cells), end_section=found.compared)
+    return table
+
+
+def _cell(cell: Cell) -> str:
+    colour = {1: "[cyan]", -1: "[red]", 0: ""}[cell.differs]
+    ours = f"{colour}{cell.ours}{'[/]' if colour else ''}" + (f" {cell.spread}".replace("[", r"\[") if cell.spread else "")
+    return f"{ours}\n[dim]{cell.paper}[/]" if cell.paper else ours
+
+
+def verdicts(found: Sequence[Verdict]) -> Table:
+    """The paper's claims, and whether they hold here."""
+    table = Table(title="The paper's claims", caption="holds or does not at 5 %; undecided: too few seeds, or not run")
+    colours = {"holds": "green", "does not hold": "red", "undecided": "yellow"}
+    for heading in ("claim", "", "numbers"):
+        table.add_column(heading)
+    for one in found:
+        table.add_row(one.claim, f"[{colours[one.answer]}]{one.answer}[/]", one.numbers.replace("[", r"\["))
     return table

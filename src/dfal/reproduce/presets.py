@@ -1,7 +1,7 @@
 """What a reproduction runs: the paper's protocol, or a coarse one that takes minutes. Every setting can be overridden."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,15 @@ THRESHOLDS = {"mnist": 0.05, "shoe-bag": 0.19, "quick-draw": 0.08}
 """CEAL's δ₀ of the paper, by how the name of a data set begins."""
 
 
+def usual(name: str, dataset: str) -> Strategy:
+    """The strategy of that name as the paper set it for these data."""
+    strategy = named(name)
+    near = next((threshold for begin, threshold in THRESHOLDS.items() if dataset.startswith(begin)), None)
+    if isinstance(strategy, CEAL) and near is not None:
+        return dataclasses.replace(strategy, threshold=near)
+    return strategy
+
+
 @dataclass(frozen=True)
 class Preset:
     """Everything that a table or figure is made from.
@@ -31,6 +40,8 @@ class Preset:
     candidates: int | None = setting(300, "K: images of the pool that a strategy looks at in a round, the same for all")
     seeds: int = setting(5, "trials of each strategy")
     full_epochs: int = setting(20, "passes over the data of the network that is trained on the full training set")
+    until: int = setting(2000, "annotations to which Table 2 goes on")
+    other: str = setting("vgg8", "the other network of Table 4 and Figure 3")
     strategies: tuple[str, ...] = ROWS
 
     def __post_init__(self) -> None:
@@ -51,19 +62,17 @@ class Preset:
 
     def rows(self) -> dict[str, Strategy]:
         """The strategies by name, each looking at K candidates."""
-        rows = {name: with_candidates(named(name), self.candidates) for name in self.strategies}
-        return {name: self._for_these_data(strategy) for name, strategy in rows.items()}
+        return {name: self.row(name) for name in self.strategies}
 
-    def _for_these_data(self, strategy: Strategy) -> Strategy:
-        near = next((threshold for name, threshold in THRESHOLDS.items() if self.trial.dataset.startswith(name)), None)
-        if isinstance(strategy, CEAL) and near is not None:
-            return dataclasses.replace(strategy, threshold=near)
-        return strategy
+    def row(self, name: str) -> Strategy:
+        """The strategy of that name, looking at K candidates."""
+        return with_candidates(usual(name, self.trial.dataset), self.candidates)
 
-    def trials(self) -> list[Trial]:
-        """Every strategy with every seed, seed by seed, so that a study that is stopped can be compared already."""
-        rows = self.rows().values()
-        return [dataclasses.replace(self.trial, strategy=row, seed=seed) for seed in range(self.seeds) for row in rows]
+    def trials(self, names: Sequence[str] = (), **changes: Any) -> list[Trial]:
+        """Every strategy (or these) with every seed, seed by seed, so that a study that is stopped can be compared already."""
+        rows = [self.row(name) for name in names or self.strategies]
+        common = dataclasses.replace(self.trial, **changes)
+        return [dataclasses.replace(common, strategy=row, seed=seed) for seed in range(self.seeds) for row in rows]
 
     def full(self) -> list[Trial]:
         """The network trained on the full training set, once a seed: a trial whose first labels are all of them."""
@@ -77,7 +86,9 @@ class Preset:
 PRESETS = {
     "paper": Preset(Trial(dataset="mnist", model="lenet5", annotations=1000, batch=10, first=10, training=Training())),
     "quick": Preset(
-        Trial(dataset="mnist-5k", model="lenet5", annotations=200, batch=20, first=20, training=Training(epochs=50)), seeds=3
+        Trial(dataset="mnist-5k", model="lenet5", annotations=200, batch=20, first=20, training=Training(epochs=50)),
+        seeds=3,
+        until=400,
     ),
 }
 """`paper` is the paper's protocol with all of K, seeds and training written down; docs/deviations.md says what the paper leaves
