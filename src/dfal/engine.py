@@ -19,7 +19,7 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -30,6 +30,7 @@ from dfal.trial import Trial
 from dfal.types import DfalError
 
 
+@runtime_checkable
 class Job(Protocol):
     """What can run here: a trial, or something else that is a configuration and leaves records."""
 

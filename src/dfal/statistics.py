@@ -67,8 +67,7 @@ def bootstrap(values: Float64[np.ndarray, "s *b"]) -> tuple[Float64[np.ndarray, 
     if len(values) < 2:
         nothing = np.full(values.shape[1:], np.nan)
         return nothing, nothing.copy()
-    means = np.stack([values[rows].mean(0) for rows in resamples(len(values))])
-    return _middle(means)
+    return _middle(values[resamples(len(values))].mean(1))
 
 
 def _middle(values: Float64[np.ndarray, "r *b"]) -> tuple[Float64[np.ndarray, "*b"], Float64[np.ndarray, "*b"]]:
@@ -94,10 +93,10 @@ class Needed:
 
 def needed(budgets: Int64[np.ndarray, "b"], accuracy: Float64[np.ndarray, "s b"], target: float) -> Needed:
     """The fewest annotations at which the mean over seeds is at least `target`."""
-    first = _first(budgets, accuracy.mean(0), target)
+    first = float(_crossings(budgets, accuracy.mean(0)[None], target)[0])
     if len(accuracy) < 2:
         return Needed(first, np.nan, np.nan)
-    low, high = _middle(_crossings(budgets, accuracy, target))
+    low, high = _middle(_crossings(budgets, accuracy[resamples(len(accuracy))].mean(1), target))
     return Needed(first, float(low), float(high))
 
 
@@ -110,27 +109,22 @@ def saved(
     neither does, nothing is saved.
     """
     last = float(budgets[-1])
+    everyone = np.arange(len(ours))[None]
 
-    def difference(rows: Int64[np.ndarray, "s"]) -> float:
-        there, here = (_first(budgets, one[rows].mean(0), target) for one in (theirs, ours))
-        return min(there, last) - min(here, last)
+    def difference(rows: Rows) -> Float64[np.ndarray, "r"]:
+        there, here = (_crossings(budgets, one[rows].mean(1), target) for one in (theirs, ours))
+        return np.minimum(there, last) - np.minimum(here, last)
 
-    everyone = np.arange(len(ours))
-    if len(ours) < 2:
-        return Needed(difference(everyone), np.nan, np.nan)
-    low, high = _middle(np.array([difference(rows) for rows in resamples(len(ours))]))
-    return Needed(difference(everyone), float(low), float(high))
-
-
-def _crossings(
-    budgets: Int64[np.ndarray, "b"], accuracy: Float64[np.ndarray, "s b"], target: float
-) -> Float64[np.ndarray, "r"]:
-    return np.array([_first(budgets, accuracy[rows].mean(0), target) for rows in resamples(len(accuracy))])
+    found = float(difference(everyone)[0])
+    low, high = (np.nan, np.nan) if len(ours) < 2 else map(float, _middle(difference(resamples(len(ours)))))
+    return Needed(found, low, high)
 
 
-def _first(budgets: Int64[np.ndarray, "b"], mean: Float64[np.ndarray, "b"], target: float) -> float:
-    reached = np.flatnonzero(mean >= target)
-    return float(budgets[reached[0]]) if len(reached) else np.inf
+def _crossings(budgets: Int64[np.ndarray, "b"], means: Float64[np.ndarray, "r b"], target: float) -> Float64[np.ndarray, "r"]:
+    """Where each of these curves first reaches the target; infinity where it does not."""
+    reached = means >= target
+    first: Float64[np.ndarray, r] = np.where(reached.any(1), budgets[reached.argmax(1)], np.inf)
+    return first
 
 
 def seeds_needed(differences: Float64[np.ndarray, "s"], power: float = 0.8) -> float:

@@ -2,12 +2,28 @@
 
 from types import ModuleType
 
-from dfal.reproduce import figure2, figure3, table1, table2, table3, table4
+from dfal.reproduce import figure2, figure3, paper, table1, table2, table3, table4
 from dfal.reproduce.beside import Cell, Table, Verdict
 from dfal.reproduce.presets import PRESETS, Preset, preset
+from dfal.reproduce.ranking import ranking
 from dfal.reproduce.shelf import Shelf, shelf
 
-__all__ = ["ALL", "PRESETS", "Cell", "Preset", "Shelf", "Table", "Verdict", "preset", "shelf", "tables", "verdicts"]
+__all__ = [
+    "ALL",
+    "PRESETS",
+    "Cell",
+    "Preset",
+    "Shelf",
+    "Table",
+    "Verdict",
+    "figure3",
+    "paper",
+    "preset",
+    "ranking",
+    "shelf",
+    "tables",
+    "verdicts",
+]
 
 ALL: dict[str, ModuleType] = {
     "table1": table1,

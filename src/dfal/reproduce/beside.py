@@ -88,9 +88,14 @@ def accuracy(values: Float64[np.ndarray, "s"] | None, paper: float | None = None
 def points(values: Float64[np.ndarray, "s"]) -> str:
     """A difference in points of accuracy with its 95 % t interval."""
     if len(values) < 2:
-        return f"{100 * values.mean():+.2f} (one seed)"
+        return signed(100 * float(values.mean())) + " (one seed)"
     middle, half = 100 * float(values.mean()), 100 * half_width(values)
-    return f"{middle:+.2f} [{middle - half:+.2f}, {middle + half:+.2f}]"
+    return f"{signed(middle)} [{signed(middle - half)}, {signed(middle + half)}]"
+
+
+def signed(value: float) -> str:
+    """With two digits and its sign, a minus as long as the plus."""
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def positive(differences: Sequence[Float64[np.ndarray, "s"]]) -> Answer:

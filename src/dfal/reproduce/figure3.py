@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from dfal.engine import Job
-from dfal.reproduce import table4
+from dfal.reproduce import paper, table4
 from dfal.reproduce.beside import Cell, Table, Verdict, accuracy, table
+from dfal.reproduce.paper import Points
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.shelf import Shelf, curve
 from dfal.reproduce.transfer import Transfer
@@ -71,13 +72,17 @@ def series(shelf: Shelf) -> dict[str, list[Series]]:
     return made
 
 
-PAPER = {
-    "dfal": "DFAL",
-    "core-set": "CORE SET",
-    "random": "RANDOM",
-    "lenet5 dfal": "LeNet5 DFAL",
-    "lenet5 core-set": "LeNet5 CORE SET",
-}
+def published(setting: str) -> dict[str, Points]:
+    """The paper's points by our names of the lines; the paper has Shoe-Bag and VGG8 only."""
+    dataset, model = setting.split(", ")
+    if (paper.dataset_of(dataset), model) != ("shoe-bag", "vgg8"):
+        return {}
+    points = paper.figure3()
+    return {name: points[theirs] for name, theirs in PAPER.items()}
+
+
+PAPER = {"dfal": "DFAL", "core-set": "CORE SET", "random": "RANDOM"}
+PAPER |= {"lenet5 dfal": "LeNet5 DFAL", "lenet5 core-set": "LeNet5 CORE SET"}
 """Our names of the lines and the paper's."""
 
 

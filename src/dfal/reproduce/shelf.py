@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from dfal.reproduce import paper
 from dfal.reproduce.presets import usual
 from dfal.reproduce.question import Question
 from dfal.reproduce.transfer import Transfer
@@ -25,12 +26,14 @@ class Shelf:
         studies: strategies compared, the largest first.
         full: studies of the full training set, whose first labels are all of them.
         transfers, questions: with their rounds, as far as they went.
+        reproduced: whether `dfal reproduce` made the store: the paper's numbers belong beside ours.
     """
 
     studies: tuple[Study, ...]
     full: tuple[Study, ...]
     transfers: tuple[tuple[Transfer, tuple[Record, ...]], ...]
     questions: tuple[tuple[Question, tuple[Record, ...]], ...]
+    reproduced: bool = False
 
     @property
     def empty(self) -> bool:
@@ -44,7 +47,7 @@ class Shelf:
         best: dict[tuple[str, str], Study] = {}
         for study in self.studies:
             best.setdefault((study.settings.dataset, study.settings.model), study)
-        return tuple(best.values())
+        return tuple(sorted(best.values(), key=lambda study: order(study.settings)))
 
     def full_accuracy(self, study: Study) -> Float64[np.ndarray, "s"] | None:
         """Of the networks of this study trained on the full training set, one a seed."""
@@ -64,6 +67,7 @@ def shelf(store: Store, against: str | None = None) -> Shelf:
     full = [study for study in found if is_full(study.settings)]
     compared = [study for study in found if not is_full(study.settings)]
     stored = store.trials()
+    trials = [Trial.from_json(text) for text in stored.values() if is_kind(Trial, text)]
     transfers = [from_json(Transfer, text) for text in stored.values() if is_kind(Transfer, text)]
     questions = [from_json(Question, text) for text in stored.values() if is_kind(Question, text)]
     return Shelf(
@@ -71,12 +75,24 @@ def shelf(store: Store, against: str | None = None) -> Shelf:
         tuple(full),
         tuple((one, tuple(store.records(one.id))) for one in transfers),
         tuple((one, tuple(store.records(one.id))) for one in questions),
+        bool(transfers or questions or any(map(is_full, trials))),
     )
 
 
 def is_full(trial: Trial) -> bool:
     """Whether a trial begins with all labels it will ever have, and so asks about none."""
     return trial.first == trial.annotations
+
+
+def order(trial: Trial) -> tuple[int, int, str, str]:
+    """The paper's settings first, in its order."""
+    dataset = paper.dataset_of(trial.dataset)
+    return (
+        len(paper.DATASETS) if dataset is None else paper.DATASETS.index(dataset),
+        len(paper.MODELS) if trial.model not in paper.MODELS else paper.MODELS.index(trial.model),
+        trial.dataset,
+        trial.model,
+    )
 
 
 def _size(study: Study) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dfal.engine import Job
 from dfal.reproduce import paper
-from dfal.reproduce.beside import Cell, Table, Verdict, accuracy, points, positive, table
+from dfal.reproduce.beside import Cell, Table, Verdict, accuracy, points, positive, signed, table
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.shelf import Shelf, area_pairs, curve, pairs
 from dfal.results import Curve, Study
@@ -77,7 +77,7 @@ def _statistics(shelf: Shelf, study: Study) -> Table:
                 one.name,
                 [
                     Cell(f"{100 * area.mean():.2f}", spread),
-                    Cell() if found is None else Cell(f"{100 * found.mean():+.2f}", _half(found)),
+                    Cell() if found is None else Cell(signed(100 * float(found.mean())), _half(found)),
                     Cell() if found is None or np.isnan(p[one.name]) else Cell(_p(p[one.name])),
                     Cell() if found is None or len(found) < 2 else Cell(_count(seeds_needed(found))),
                     Cell() if target is None else needed_cell(one, target),

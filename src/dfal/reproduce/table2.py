@@ -11,7 +11,7 @@ from dfal.engine import Job
 from dfal.reproduce import paper
 from dfal.reproduce.beside import Answer, Cell, Table, Verdict, table
 from dfal.reproduce.presets import Preset
-from dfal.reproduce.shelf import Shelf, common, curve
+from dfal.reproduce.shelf import Shelf, common, curve, order
 from dfal.reproduce.table1 import needed_cell
 from dfal.results import Curve, Study
 from dfal.statistics import saved
@@ -31,7 +31,7 @@ def _longest(shelf: Shelf) -> list[Study]:
     best: dict[tuple[str, str], Study] = {}
     for study in sorted(shelf.studies, key=lambda one: one.settings.annotations, reverse=True):
         best.setdefault((study.settings.dataset, study.settings.model), study)
-    return list(best.values())
+    return sorted(best.values(), key=lambda study: order(study.settings))
 
 
 def _targets(shelf: Shelf, study: Study) -> dict[str, float]:
@@ -104,11 +104,15 @@ def savings(study: Study, dfal: Curve, rival: Curve, target: float) -> Verdict:
     elif found.high < 0 or (found.low == found.high == 0 and ours.needed(target) is not None):
         answer = "does not hold"
     at = [f"{one.name} {one.needed(target) or f'> {last}'}" for one in (ours, theirs)]
-    interval = "" if np.isnan(found.low) else f" [{found.low:.0f}, {found.high:.0f}]"
+    interval = "" if np.isnan(found.low) else f" [{_whole(found.low)}, {_whole(found.high)}]"
     least = "at least " if theirs.needed(target) is None and ours.needed(target) else ""
     return Verdict(
         f"DFAL needs fewer annotations than {rival.name} for {100 * target:.2f} % "
         f"({study.settings.dataset}, {study.settings.model})",
         answer,
-        f"{', '.join(at)}: {least}{found.annotations:.0f} fewer{interval}",
+        f"{', '.join(at)}: {least}{_whole(found.annotations)} fewer{interval}",
     )
+
+
+def _whole(value: float) -> str:
+    return f"{value:.0f}".replace("-", "−")
