@@ -123,7 +123,8 @@ def saved(
 def _crossings(budgets: Int64[np.ndarray, "b"], means: Float64[np.ndarray, "r b"], target: float) -> Float64[np.ndarray, "r"]:
     """Where each of these curves first reaches the target; infinity where it does not."""
     reached = means >= target
-    first: Float64[np.ndarray, r] = np.where(reached.any(1), budgets[reached.argmax(1)], np.inf)
+    first = np.full(len(means), np.inf)
+    first[reached.any(1)] = budgets[reached.argmax(1)[reached.any(1)]]
     return first
 
 

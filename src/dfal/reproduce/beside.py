@@ -69,10 +69,14 @@ class Table:
 
 def table(name: str, title: str, caption: str, head: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> Table:
     """A table whose p-values are corrected for all of its cells; rows without anything are left out."""
-    kept = [(row, cells) for row, cells in rows if any(cell != Cell() for cell in cells)]
+    kept = [(row, cells) for row, cells in rows if any(cell.ours or cell.paper for cell in cells)]
     corrected = iter(holm([cell.p for _, cells in kept for cell in cells]))
-    done = tuple((row, tuple(replace(cell, p=next(corrected)) for cell in cells)) for row, cells in kept)
+    done = tuple((row, tuple(_with_p(cell, next(corrected)) for cell in cells)) for row, cells in kept)
     return Table(name, title, caption, tuple(head), done)
+
+
+def _with_p(cell: Cell, p: float) -> Cell:
+    return cell if np.isnan(p) else replace(cell, p=p)
 
 
 def accuracy(values: Float64[np.ndarray, "s"] | None, paper: float | None = None) -> Cell:

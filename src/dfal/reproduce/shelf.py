@@ -134,12 +134,8 @@ def pairs(one: Curve, other: Curve, budget: int) -> Float64[np.ndarray, "s"] | N
 
 def area_pairs(one: Curve, other: Curve) -> Float64[np.ndarray, "s"] | None:
     """Differences of areas over the seeds that both have and the budgets that both have reached."""
-    shared = np.intersect1d(one.annotations, other.annotations)
-    areas = []
-    for curve in (one, other):
-        kept = np.isin(curve.annotations, shared)
-        areas.append(dataclasses.replace(curve, annotations=curve.annotations[kept], accuracy=curve.accuracy[:, kept]).area)
-    return _paired(one, areas[0], other, areas[1])
+    left, right = common([one, other])
+    return left.area - right.area if len(left.trials) and len(left.annotations) else None
 
 
 def _paired(

@@ -104,7 +104,7 @@ def _costs(study: Study) -> Table:
     rows = []
     for one in study.curves:
         by_seed = dict(zip((trial.seed for trial in one.trials), one.seconds, strict=True))
-        cells = [Cell(f"{by_seed[seed]:,.0f}") if seed in by_seed else Cell() for seed in seeds]
+        cells = [Cell(_seconds(by_seed[seed])) if seed in by_seed else Cell() for seed in seeds]
         rows.append((one.name, [*cells, Cell(f"{one.seconds.sum() / 3600:.2f}")]))
     return table(
         "costs",
@@ -113,6 +113,10 @@ def _costs(study: Study) -> Table:
         [*(f"seed {seed}" for seed in seeds), "hours"],
         rows,
     )
+
+
+def _seconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def needed_cell(one: Curve, target: float, published: str = "") -> Cell:

@@ -22,7 +22,7 @@ ROWS = ("dfal", "core-set-robust", "core-set")
 def stages(preset: Preset) -> list[Sequence[Job]]:
     """One question a strategy, one after the other: what runs beside them would be timed, too."""
     trial = preset.trial
-    return [[Question(trial.dataset, trial.model, with_candidates(named(row), None), device=trial.device)] for row in ROWS]
+    return [[Question(trial.dataset, trial.model, with_candidates(named(row), None), device=trial.device) for row in ROWS]]
 
 
 Seconds = dict[str, Float64[np.ndarray, "r"]]
