@@ -224,9 +224,9 @@ def test_the_shelf_sorts_a_store(found: Shelf) -> None:
     assert dfal_ is not None
     assert random_ is not None
     assert curve(study, "bald") is None
-    np.testing.assert_allclose(pairs(dfal_, random_, 30), [0.15, 0.15, 0.12])
+    np.testing.assert_allclose(np.array(pairs(dfal_, random_, 30)), [0.15, 0.15, 0.12])
     assert pairs(dfal_, random_, 25) is None
-    np.testing.assert_allclose(area_pairs(dfal_, random_), [0.1875, 0.2025, 0.18])
+    np.testing.assert_allclose(np.array(area_pairs(dfal_, random_)), [0.1875, 0.2025, 0.18])
 
 
 def test_curves_of_different_length_and_seeds_are_compared_where_they_meet(found: Shelf) -> None:
@@ -240,7 +240,7 @@ def test_curves_of_different_length_and_seeds_are_compared_where_they_meet(found
         labelled_data=whole.labelled_data[:2],
         accuracy=whole.accuracy[1:, :2] - 0.1,
     )
-    np.testing.assert_allclose(area_pairs(whole, part), [0.1, 0.1])
+    np.testing.assert_allclose(np.array(area_pairs(whole, part)), [0.1, 0.1])
     one, other = common([whole, part])
     assert one.accuracy.shape == other.accuracy.shape == (2, 2)
     np.testing.assert_allclose(one.accuracy - other.accuracy, 0.1)

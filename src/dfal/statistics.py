@@ -113,7 +113,7 @@ def saved(
 
     def difference(rows: Rows) -> Float64[np.ndarray, "r"]:
         there, here = (_crossings(budgets, one[rows].mean(1), target) for one in (theirs, ours))
-        return np.minimum(there, last) - np.minimum(here, last)
+        return np.asarray(np.minimum(there, last) - np.minimum(here, last))
 
     found = float(difference(everyone)[0])
     low, high = (np.nan, np.nan) if len(ours) < 2 else map(float, _middle(difference(resamples(len(ours)))))
