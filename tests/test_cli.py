@@ -432,3 +432,71 @@ def test_a_models_card_is_shown(dfal: Shell, digits_model: Path) -> None:
 def test_wrong_predictions_are_one_sentence(dfal: Shell, digits_model: Path, arguments: list[str], sentence: str) -> None:
     assert sentence in dfal.refused(*arguments)
     assert sorted(file.name for file in Path().iterdir()) == ["m.safetensors", "photos"]
+
+
+REPRODUCE = [
+    "reproduce",
+    "table1",
+    "--preset",
+    "quick",
+    "--annotations",
+    "40",
+    "--epochs",
+    "1",
+    "--full-epochs",
+    "1",
+    "--seeds",
+    "2",
+]
+REPRODUCE += ["--processes", "1", "--candidates", "20"]
+
+
+def test_reproduce_runs_goes_on_and_reports(dfal: Shell) -> None:
+    first = dfal(*REPRODUCE, "--strategy", "dfal,random", "--tables", "tables")
+    assert first.code == 0, first.err
+    words = ("Table 1: mnist-5k, lenet5", "What the paper does not say", "What each trial cost", "The paper's claims", "99.04")
+    for word in words:
+        assert word in first.out, word
+    store = Path("reproduced/quick/study.db")
+    assert {file.name for file in store.parent.iterdir()} == {".study.db.lock", "report.html", "study.db"}
+    assert "table1-mnist-5k-lenet5.tex" in {file.name for file in Path("tables").iterdir()}
+    with Store(store) as opened:
+        assert len(opened.trials()) == 6, "two strategies and the full set, two seeds"
+        rounds = len(opened.contents()["measurements"])
+    again = dfal(*REPRODUCE, "--strategy", "dfal,random,margin")
+    assert again.code == 0, again.err
+    with Store(store) as opened:
+        assert len(opened.contents()["measurements"]) == rounds + 2 * 2 * 3, (
+            "margin's two rounds, two seeds, three measurements"
+        )
+    page = (store.parent / "report.html").read_text(encoding="utf-8")
+    for word in ("The paper’s claims", "Figure 2: mnist-5k, lenet5", "Ranks", "mnist-5k is not the paper’s data in full"):
+        assert word in page, word
+    ran = dfal("report", str(store), "--csv", "all.csv", "--tables", "more")
+    assert ran.code == 0, ran.err
+    assert "full" not in Path("all.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert any(line.split(",")[4] == "4000" for line in Path("all.csv").read_text(encoding="utf-8").splitlines()[1:])
+    assert Path("more/verdicts.csv").is_file()
+
+
+def test_reproduce_times_questions_one_at_a_time(dfal: Shell) -> None:
+    ran = dfal("reproduce", "table3", "--preset", "quick", "--store", "t3.db")
+    assert ran.code == 0, ran.err
+    assert "does not hold" in ran.out or "holds" in ran.out or "undecided" in ran.out
+    assert "891.78" in ran.out
+    assert "holds tables of `dfal reproduce`" in dfal.refused("run", "--resume", "--store", "t3.db")
+    assert dfal("report", "t3.db").code == 0
+
+
+def test_what_reproduce_cannot_run_is_refused_before_anything_is_written(dfal: Shell) -> None:
+    assert "did you mean 'quick'" in dfal.refused("reproduce", "table1", "--preset", "quik")
+    assert "did you mean 'dfal'" in dfal.refused(*REPRODUCE, "--strategy", "dfall")
+    assert "neither a number of images nor 'all'" in dfal.refused(*REPRODUCE, "--candidates", "some")
+    assert "annotations = 5000 is more" in dfal.refused(*REPRODUCE, "--annotations", "5000")
+    assert dfal("reproduce", "table9").code == 2
+    assert list(Path().iterdir()) == []
+
+
+def test_two_reproductions_into_one_store_are_refused(dfal: Shell) -> None:
+    with Store("s.db", write=True):
+        assert "another process writes to" in dfal.refused(*REPRODUCE, "--store", "s.db")

@@ -130,3 +130,20 @@ def test_does_not_depend_on_the_batch(trained: nn.Sequential, some_digits: Tenso
     whole = expected_gradient_length(trained, some_digits)
     alone = torch.cat([expected_gradient_length(trained, image) for image in some_digits.split(1)])
     torch.testing.assert_close(whole, alone, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed form", "image by image"])
+def test_the_released_form_is_the_length_of_the_mean_gradient(closed: bool) -> None:
+    """Beside autograd, with one loss a class as the released code has them, averaged."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)) if closed else Tied()
+    images = torch.rand(5, 1, 4, 4)
+    lengths = []
+    for image in images:
+        losses = [F.cross_entropy(dfal.logits(model, image[None]), torch.tensor([y])) for y in range(3)]
+        gradient = torch.autograd.grad(torch.stack(losses).mean(), list(model.parameters()))
+        lengths.append(math.sqrt(sum(float(g.double().square().sum()) for g in gradient)))
+    found = expected_gradient_length(model.eval(), images, mean=True)
+    torch.testing.assert_close(found, torch.tensor(lengths), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, expected_gradient_length(model, images))
+    with pytest.raises(dfal.DfalError, match="two different methods"):
+        dfal.EGL(last_layer=True, mean_gradient=True)

@@ -15,6 +15,7 @@ from PIL import Image
 import dfal
 from dfal import engine, report
 from dfal.datasets import Dataset
+from dfal.reproduce import shelf
 from dfal.results import studies
 from dfal.statistics import half_width
 from dfal.store import Store
@@ -40,7 +41,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(store: Path) -> str:
     """The page as text."""
     with Store(store) as opened:
-        return report.write(opened, studies(opened), store.parent / "report.html").read_text(encoding="utf-8")
+        return report.write(opened, shelf(opened), store.parent / "report.html").read_text(encoding="utf-8")
 
 
 class Tags(HTMLParser):
@@ -118,7 +119,7 @@ def test_it_is_written_whole_or_not_at_all(store: Path, tmp_path: Path, monkeypa
     target.write_text("older")
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with Store(store) as opened, pytest.raises(dfal.DfalError, match="No space left"):
-        report.write(opened, studies(opened), target)
+        report.write(opened, shelf(opened), target)
     assert target.read_text() == "older"
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
@@ -129,7 +130,7 @@ def test_without_the_data_the_numbers_are_still_shown(store: Path, tmp_path: Pat
 
     monkeypatch.setattr("dfal.datasets.load", gone)
     with Store(store) as opened:
-        text = report.write(opened, studies(opened), tmp_path / "r.html").read_text(encoding="utf-8")
+        text = report.write(opened, shelf(opened), tmp_path / "r.html").read_text(encoding="utf-8")
     assert "The pictures are missing: mnist-5k is gone" in text
     assert "<svg" in text
 
@@ -138,7 +139,8 @@ def test_names_are_escaped(store: Path, tmp_path: Path) -> None:
     with Store(store) as opened:
         (study,) = studies(opened)
         bad = dataclasses.replace(study.settings, dataset="<script>alert(1)</script>.npz")
-        text = report.write(opened, [dataclasses.replace(study, settings=bad)], tmp_path / "r.html").read_text(encoding="utf-8")
+        found = dataclasses.replace(shelf(opened), studies=(dataclasses.replace(study, settings=bad),))
+        text = report.write(opened, found, tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<script>" not in text
 
 

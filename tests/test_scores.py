@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from dfal.scores import confidence, entropy, head_gradient_length, margin, mutual_information
+from dfal.scores import confidence, entropy, head_gradient_length, margin, mutual_information, unguarded_entropy
 
 CERTAIN = torch.tensor([[1e4, 0.0, -1e4]])
 UNDECIDED = torch.zeros(1, 4)
@@ -12,6 +12,12 @@ UNDECIDED = torch.zeros(1, 4)
 
 def test_entropy_of_a_certain_network_is_zero_and_not_nan() -> None:
     assert entropy(CERTAIN).tolist() == [0]
+
+
+def test_unguarded_entropy_is_entropy_but_for_certain_networks() -> None:
+    assert unguarded_entropy(CERTAIN).isnan().all()
+    f = torch.randn(7, 4)
+    torch.testing.assert_close(unguarded_entropy(f), entropy(f))
 
 
 def test_entropy_of_an_undecided_network_is_log_of_the_classes() -> None:

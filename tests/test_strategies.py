@@ -581,3 +581,27 @@ def test_a_part_of_a_question_keeps_the_twins_of_its_images() -> None:
     assert part.twins is not None
     assert part.twinned.tolist() == [1, 7]
     assert part.twins.tolist() == [[2], [0]]
+
+
+def test_released_entropy_asks_about_the_most_certain_first() -> None:
+    """Images whose probabilities were rounded to 0 and 1 score NaN, which comes before everything."""
+    images = torch.cat([torch.full((3, 1, 1, 2), 1e4), torch.rand(7, 1, 1, 2)])
+    images[:3, ..., 1] = 0
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+    model[1].weight.data = torch.eye(2)
+    pool = dfal.Pool.new(images, {9: 0})
+    query = dfal.Entropy(guarded=False)(model, pool, 3, rng())
+    assert set(query.indices.tolist()) == {0, 1, 2}
+    assert query.scores.isnan().all()
+    guarded = dfal.Entropy()(model, pool, 3, rng())
+    assert not set(guarded.indices.tolist()) & {0, 1, 2}
+
+
+def test_released_ceal_is_entropy(trained: nn.Sequential, digits: Dataset) -> None:
+    pool = dfal.Pool.new(digits.images, {0: 0, 1: 1})
+    ours, entropy = (
+        one(trained, pool, 10, rng()) for one in (dfal.CEAL(candidates=99, guesses=False), dfal.Entropy(candidates=99))
+    )
+    assert torch.equal(ours.indices, entropy.indices)
+    assert ours.guessed is None
+    assert dfal.CEAL(candidates=99, threshold=2)(trained, pool, 10, rng()).guessed is not None

@@ -114,7 +114,7 @@ def test_accuracy_is_that_of_the_test_set(digits: Dataset) -> None:
     perfect = dataclasses.replace(digits, test_images=digits.images, test_labels=digits.labels)
     trial = dataclasses.replace(QUICK, annotations=10, first=10, training=dfal.Training(epochs=30))
     (record,) = trial.run(perfect)
-    pool = trial._first_pool(digits)
+    pool = trial.first_pool(digits)
     model = trial._fit(digits, pool, dfal.seed_for(0, 0, "fit"))
     right = dfal.predict(model, digits.images.take(torch.arange(4000))).argmax(1) == digits.labels
     assert record.measurements["accuracy"] == int(right.sum()) / 4000
@@ -187,7 +187,7 @@ def test_test_images_are_never_asked_about(digits: Dataset) -> None:
 
 
 def test_a_seed_has_its_own_first_labels(digits: Dataset) -> None:
-    first, again, other = (dataclasses.replace(QUICK, seed=seed)._first_pool(digits).labelled.tolist() for seed in (0, 0, 1))
+    first, again, other = (dataclasses.replace(QUICK, seed=seed).first_pool(digits).labelled.tolist() for seed in (0, 0, 1))
     assert first == again
     assert first != other
 

@@ -1,4 +1,4 @@
-"""The command line: dfal run | report | strategies | data | predict | model."""
+"""The command line: dfal run | reproduce | report | strategies | data | predict | model."""
 
 import contextlib
 import csv
@@ -18,13 +18,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dfal import datasets, engine, models, report, sheet, tables
+from dfal import datasets, engine, export, models, report, reproduce, sheet, tables
 from dfal.folder import Listing
-from dfal.results import studies, titles, write_csv
-from dfal.store import Store
+from dfal.results import titles, write_csv
+from dfal.store import Record, Store
 from dfal.strategies import ABOUT, NAMED, name_of, named, with_candidates
 from dfal.training import Training
-from dfal.trial import Trial
+from dfal.trial import Trial, is_kind
 from dfal.types import DfalError, Strategy
 
 
@@ -36,16 +36,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 console = Console()
 
 
-def settings(kind: type, *names: str) -> Callable[[F], F]:
-    """Options for the fields of a configuration: name, type, default and help are the field's."""
+def settings(kind: type, *names: str, preset: bool = False) -> Callable[[F], F]:
+    """Options for the fields of a configuration: name, type, default and help are the field's; with `preset` the default is
+    a preset's."""
 
     def decorate(function: F) -> F:
         for field in reversed(fields(kind)):
             if field.name in names or (not names and "help" in field.metadata):
-                flag = "--" + field.name.replace("_", "-")
-                function = click.option(
-                    flag, type=type(field.default), default=field.default, show_default=True, help=field.metadata["help"] + "."
-                )(function)
+                flag, kind_of = "--" + field.name.replace("_", "-"), type(field.default)
+                default = None if preset else field.default
+                help = field.metadata["help"] + "."
+                function = click.option(flag, type=kind_of, default=default, show_default=not preset, help=help)(function)
         return function
 
     return decorate
@@ -121,36 +122,101 @@ def run(  # noqa: PLR0917
         if not trials:
             raise DfalError(f"--strategy names none: give one or several of {', '.join(NAMED)}")
     engine.check(trials)
-    on_gpu = any(trial.device != "cpu" for trial in trials)
     with Store(path, write=True) as opened:
         if not resume:
             _refuse_unfinished(opened)
         try:
-            _progress(trials, opened, processes or (1 if on_gpu else engine.cores()))
+            _progress(trials, opened, processes or _side_by_side(trials))
         except KeyboardInterrupt:
             raise Stopped(f"every finished round is stored: go on with dfal run --resume --store {path}") from None
     _finish(path)
+
+
+@cli.command("reproduce")
+@click.argument("what", type=click.Choice(list(reproduce.ALL)))
+@click.option(
+    "--preset",
+    default="paper",
+    show_default=True,
+    help="Where every setting comes from that is not given here: paper, the paper's protocol; or quick, coarser, minutes.",
+)
+@settings(Trial, "dataset", "model", preset=True)
+@click.option(
+    "--strategy", multiple=True, help="Rows in place of the paper's: names that `dfal strategies` lists, with commas."
+)
+@settings(Trial, "annotations", "batch", "first", preset=True)
+@click.option("--candidates", help="K: images of the pool that a strategy looks at in a round, the same for all; or 'all'.")
+@settings(reproduce.Preset, "seeds", "full_epochs", "until", "other", preset=True)
+@settings(Training, preset=True)
+@settings(Trial, "device", preset=True)
+@click.option(
+    "--processes", type=click.IntRange(1), help="Trials side by side, one thread each.  [default: the cores; 1 on a GPU]"
+)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    help="The SQLite file for everything found.  [default: reproduced/PRESET/study.db]",
+)
+@click.option(
+    "--tables", "tables_", type=click.Path(path_type=Path), help="Also write all tables as LaTeX and CSV to this folder."
+)
+def reproduce_command(  # noqa: PLR0917
+    what: str,
+    preset: str,
+    strategy: tuple[str, ...],
+    candidates: str | None,
+    processes: int | None,
+    store: Path | None,
+    tables_: Path | None,
+    **given: Any,
+) -> None:
+    """Make a table or figure of the paper again, and put our numbers beside the paper's.
+
+    What the store does not hold yet is run, seed by seed; a run that was stopped goes on when the same command is given again.
+    Tables and figures that need the same trials share them.
+    """
+    chosen = reproduce.preset(preset).changed(
+        {name: value for name, value in given.items() if value is not None}
+        | ({"candidates": _candidates(candidates)} if candidates else {})
+        | ({"strategies": tuple(name for names in strategy for name in names.split(",") if name)} if strategy else {})
+    )
+    path = store or Path("reproduced") / preset / "study.db"
+    stages: list[Sequence[engine.Job]] = reproduce.ALL[what].stages(chosen)
+    engine.check([trial for trials in stages for trial in trials])
+    with Store(path, write=True) as opened:
+        try:
+            for trials in stages:
+                _progress(trials, opened, 1 if what == "table3" else processes or _side_by_side(trials))
+        except KeyboardInterrupt:
+            raise Stopped("every finished round is stored: give the same command again to go on") from None
+    _compare(path, what, tables_)
 
 
 @cli.command("report")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="The page to write.  [default: report.html beside the store]")
 @click.option("--csv", type=click.Path(path_type=Path), help="Also write every measurement as a row of this file.")
+@click.option(
+    "--tables", "tables_", type=click.Path(path_type=Path), help="Also write all tables as LaTeX and CSV to this folder."
+)
 @click.option("--at", help="Budgets to show, in annotations, with commas.  [default: some, evenly spread]")
 @click.option(
     "--against",
     metavar="STRATEGY",
     help="Compare every strategy with this one.  [default: with twins with without, others with random]",
 )
-def report_command(store: Path, out: Path | None, csv: Path | None, at: str | None, against: str | None) -> None:
-    """Print the tables of a STORE and write its page.
+def report_command(  # noqa: PLR0917
+    store: Path, out: Path | None, csv: Path | None, tables_: Path | None, at: str | None, against: str | None
+) -> None:
+    """Print the tables of a STORE and write its page, with the paper's numbers beside ours where it has them.
 
     It may be the store of a run that still goes on.
     """
     budgets = (at or "").split(",") if at else []
     if not all(budget.strip().isdecimal() for budget in budgets):
         raise DfalError(f"--at {at!r} is no list of annotations: give whole numbers with commas, like 100,500,1000")
-    _finish(store, out, csv, [int(budget) for budget in budgets], against)
+    at_budgets = [int(budget) for budget in budgets]
+    _finish(store, out=out, csv=csv, exported=tables_, at=at_budgets, against=against)
 
 
 @cli.command("strategies")
@@ -260,9 +326,17 @@ def _seen() -> bool:
 
 
 def _strategy(name: str, candidates: str) -> Strategy:
-    if candidates != "all" and not candidates.isdecimal():
-        raise DfalError(f"--candidates {candidates!r} is neither a number of images nor 'all'")
-    return with_candidates(named(name), None if candidates == "all" else int(candidates))
+    return with_candidates(named(name), _candidates(candidates))
+
+
+def _candidates(text: str) -> int | None:
+    if text != "all" and not text.isdecimal():
+        raise DfalError(f"--candidates {text!r} is neither a number of images nor 'all'")
+    return None if text == "all" else int(text)
+
+
+def _side_by_side(trials: Sequence[engine.Job]) -> int:
+    return 1 if any(trial.device != "cpu" for trial in trials) else engine.cores()
 
 
 def _latest() -> Path:
@@ -285,6 +359,8 @@ def _nothing_but(context: click.Context, allowed: set[str]) -> None:
 def _stored_trials(path: Path, context: click.Context) -> list[Trial]:
     with Store(path) as store:
         stored = store.trials()
+    if not all(is_kind(Trial, text) for text in stored.values()):
+        raise DfalError(f"{path} holds tables of `dfal reproduce`: give that command again to go on")
     trials = [Trial.from_json(text) for text in stored.values()]
     if {trial.id for trial in trials} != stored.keys():
         raise DfalError(f"{path} was made by a dfal with other settings: `dfal report` reads it, but it cannot go on")
@@ -303,8 +379,8 @@ def _refuse_unfinished(store: Store) -> None:
             raise DfalError(f"{store.path} holds unfinished trials: go on with --resume, or name another --store")
 
 
-def _progress(trials: list[Trial], store: Store, processes: int) -> None:
-    """Run the trials and show how far they are. The time left is by annotations trained on, not by rounds."""
+def _progress(trials: Sequence[engine.Job], store: Store, processes: int) -> None:
+    """Run the trials and show how far they are. The time left is by the training of each round, not by rounds."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
@@ -312,52 +388,72 @@ def _progress(trials: list[Trial], store: Store, processes: int) -> None:
         TextColumn("{task.fields[state]}"),
         TimeRemainingColumn(),
     )
-    width = max(len(name_of(trial.strategy)) for trial in trials)
+    width = max(len(trial.label) for trial in trials)
     began = time.monotonic()
     with Progress(*columns, console=console, speed_estimate_period=900, refresh_per_second=2) as progress:
-        whole = progress.add_task("all trials", total=sum(_work(trial) for trial in trials), done="", state="")
+        whole = progress.add_task("all trials", total=sum(sum(trial.efforts) for trial in trials), done="", state="")
         tasks = {}
         for trial in trials:
             past = store.records(trial.id, twins=False)
-            progress.advance(whole, sum(record.measurements["annotations"] for record in past))
+            progress.advance(whole, sum(trial.efforts[: len(past)]))
         for trial, record in engine.run(trials, store, processes):
-            label = f"{name_of(trial.strategy):{width}} seed {trial.seed}"
+            label, rounds = f"{trial.label:{width}}", len(trial.efforts)
             if trial.id not in tasks:
-                tasks[trial.id] = progress.add_task(label, total=_rounds(trial), done="", state="")
-            measured = record.measurements
-            done = f"round {record.round + 1}/{_rounds(trial)}"
-            state = f"{measured['annotations']:.0f} annotations {measured['accuracy']:.1%}"
+                tasks[trial.id] = progress.add_task(label, total=rounds, done="", state="")
+            done, state = f"round {record.round + 1}/{rounds}", _state(record)
             progress.update(tasks[trial.id], completed=record.round + 1, done=done, state=state)
-            progress.advance(whole, measured["annotations"])
+            progress.advance(whole, trial.efforts[record.round])
             progress.update(
                 whole, done=f"{progress.tasks[whole].percentage:.0f}%", state=f"{time.monotonic() - began:.0f} s so far"
             )
-            if record.last:
+            if record.round + 1 == rounds:
                 progress.update(tasks[trial.id], visible=False)
                 progress.console.print(f"{label}  {state}", highlight=False)
 
 
-def _rounds(trial: Trial) -> int:
-    return 1 + -(-(trial.annotations - trial.first) // trial.batch)
-
-
-def _work(trial: Trial) -> int:
-    return sum(min(trial.first + trial.batch * round, trial.annotations) for round in range(_rounds(trial)))
+def _state(record: Record) -> str:
+    measured = record.measurements
+    if "accuracy" not in measured:
+        return f"{record.costs['select']:.3f} s"
+    return f"{measured['annotations']:.0f} annotations {measured['accuracy']:.1%}"
 
 
 def _finish(
-    path: Path, out: Path | None = None, csv: Path | None = None, at: Sequence[int] = (), against: str | None = None
+    path: Path,
+    *,
+    out: Path | None = None,
+    csv: Path | None = None,
+    exported: Path | None = None,
+    at: Sequence[int] = (),
+    against: str | None = None,
 ) -> None:
     with Store(path) as store:
-        found = studies(store, against)
-        if not found:
-            raise DfalError(f"{path} holds no finished round yet: let `dfal run` go on first")
-        for title, study in zip(titles(found), found, strict=True):
+        found = reproduce.shelf(store, against)
+        if found.empty:
+            raise DfalError(f"{path} holds no finished round yet: let it go on first")
+        for title, study in zip(titles(found.studies), found.studies, strict=True):
             for table in tables.of(title, study, at, console.width):
                 console.print(table)
         if csv:
-            write_csv(found, csv)
+            write_csv([*found.studies, *found.full], csv)
+        if exported:
+            export.write(exported, reproduce.tables(found), reproduce.verdicts(found))
         page = report.write(store, found, out or path.parent / "report.html", at)
+    console.print(f"[bold]Report[/bold] {page}\n[bold]Store [/bold] {path}", soft_wrap=True)
+
+
+def _compare(path: Path, what: str, exported: Path | None) -> None:
+    """Print a table or figure beside the paper's, and write the page of everything."""
+    chosen = reproduce.ALL[what]
+    with Store(path) as store:
+        found = reproduce.shelf(store)
+        for made in chosen.tables(found):
+            console.print(tables.beside(made))
+        if verdicts := chosen.verdicts(found):
+            console.print(tables.verdicts(verdicts))
+        if exported:
+            export.write(exported, reproduce.tables(found), reproduce.verdicts(found))
+        page = report.write(store, found, path.parent / "report.html")
     console.print(f"[bold]Report[/bold] {page}\n[bold]Store [/bold] {path}", soft_wrap=True)
 
 

@@ -4,43 +4,106 @@ A trial computes with one thread wherever it runs, so that its result does not d
 """
 
 import ctypes
+import itertools
+import json
 import os
 import pickle
 import platform
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from dfal import datasets
+from dfal.datasets import Dataset
 from dfal.store import Record, Store
 from dfal.trial import Trial
 from dfal.types import DfalError
 
 
-def run(trials: Sequence[Trial], store: Store, processes: int) -> Iterator[tuple[Trial, Record]]:
+@runtime_checkable
+class Job(Protocol):
+    """What can run here: a trial, or something else that is a configuration and leaves records."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def efforts(self) -> list[float]: ...
+    @property
+    def sources(self) -> tuple[Trial, ...]: ...
+    def to_json(self) -> str: ...
+    def check(self, data: Dataset) -> None: ...
+    def finished(self, past: Sequence[Record]) -> bool: ...
+    def run(self, data: Dataset, past: Sequence[Record], sources: Sequence[Sequence[Record]]) -> Iterator[Record]: ...
+
+
+J = TypeVar("J", bound=Job)
+
+
+def run(trials: Sequence[J], store: Store, processes: int) -> Iterator[tuple[J, Record]]:
     """Run what is missing of these trials; each round is yielded when it is safe in the store.
+
+    A trial that differs from a stored one in N alone begins with that one's rounds: they are the same to the bit.
 
     Raises:
         DfalError: for a trial that cannot run, data that are not those the store began with, a process that died.
     """
     for name in {trial.dataset for trial in trials}:
         _check_data(store, name)
-    work = [(trial, store.records(trial.id)) for trial in trials]
-    work = [(trial, past) for trial, past in work if not (past and past[-1].last)]
+    stored = store.trials()
     store.add_run({trial.id: trial.to_json() for trial in trials}, environment(trials))
+    work: Work = []
+    for trial in trials:
+        past = store.records(trial.id)
+        if trial.finished(past):
+            continue
+        for record in _shared(store, stored, trial)[len(past) :]:
+            store.add(trial.id, record)
+            past.append(record)
+            yield trial, record
+        if not trial.finished(past):
+            work.append((trial, past, [store.records(source.id) for source in trial.sources]))
     for trial, record in _here(work) if processes == 1 or len(work) < 2 else _beside(work, min(processes, len(work))):
         store.add(trial.id, record)
         yield trial, record
+
+
+def _shared(store: Store, stored: Mapping[str, str], trial: Job) -> list[Record]:
+    """The rounds of a stored trial that differs in N alone: those that asked about as much as this trial would have."""
+    if not isinstance(trial, Trial):
+        return []
+    longest: list[Record] = []
+    for other, text in stored.items():
+        if other == trial.id or _but_for_annotations(text) != _but_for_annotations(trial.to_json()):
+            continue
+        same = itertools.takewhile(
+            lambda record: (
+                len(record.answers) == trial.batch and record.measurements["annotations"] + trial.batch <= trial.annotations
+            ),
+            store.records(other),
+        )
+        longest = max(longest, list(same), key=len)
+    return longest
+
+
+def _but_for_annotations(text: str) -> dict[str, Any]:
+    ((kind, fields),) = json.loads(text).items()
+    return {"kind": kind} | {name: value for name, value in fields.items() if name != "annotations"}
 
 
 def cores() -> int:
@@ -48,13 +111,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def check(trials: Sequence[Trial]) -> None:
+def check(trials: Sequence[Job]) -> None:
     """Raise unless all of these trials can run: before anything is written."""
     for trial in trials:
         trial.check(datasets.load(trial.dataset))
 
 
-def environment(trials: Sequence[Trial]) -> dict[str, Any]:
+def environment(trials: Sequence[Job]) -> dict[str, Any]:
     """What a result depends on beside its configuration."""
     cuda = any(trial.device.startswith("cuda") for trial in trials)
     return {
@@ -77,7 +140,8 @@ def _check_data(store: Store, name: str) -> None:
             )
 
 
-Work = list[tuple[Trial, list[Record]]]
+Work = list[tuple[Any, list[Record], list[list[Record]]]]
+"""What is missing: the trial, its rounds so far, and those of its sources."""
 
 
 def _keep_memory() -> None:
@@ -110,18 +174,18 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _here(work: Work) -> Iterator[tuple[Trial, Record]]:
+def _here(work: Work) -> Iterator[tuple[Any, Record]]:
     with _one_thread():
-        for trial, past in work:
-            for record in trial.run(datasets.load(trial.dataset), past):
+        for trial, past, sources in work:
+            for record in trial.run(datasets.load(trial.dataset), past, sources):
                 yield trial, record
 
 
-def _beside(work: Work, processes: int) -> Iterator[tuple[Trial, Record]]:
+def _beside(work: Work, processes: int) -> Iterator[tuple[Any, Record]]:
     """Hand the trials to workers, one at a time each. A spawned process shares no thread and no lock with this one."""
     context = get_context("spawn")
     waiting = list(reversed(work))
-    busy: dict[Any, Trial] = {}  # by pipe
+    busy: dict[Any, Job] = {}  # by pipe
     workers = []
     try:
         for _ in range(processes):
@@ -156,11 +220,12 @@ def _beside(work: Work, processes: int) -> Iterator[tuple[Trial, Record]]:
             worker.join()
 
 
-def _hand_out(pipe: Connection, waiting: Work) -> Trial:
-    trial, past = waiting.pop()
+def _hand_out(pipe: Connection, waiting: Work) -> Job:
+    trial, past, sources = waiting.pop()
     # Plain pickle sends tensors by value; multiprocessing's own would pass a file handle for each.
-    pipe.send_bytes(pickle.dumps((trial, past)))
-    return trial
+    pipe.send_bytes(pickle.dumps((trial, past, sources)))
+    job: Job = trial
+    return job
 
 
 @contextmanager
@@ -180,9 +245,9 @@ def _worker(pipe: Connection) -> None:
     _keep_memory()
     try:
         while True:
-            trial, past = pickle.loads(pipe.recv_bytes())
+            trial, past, sources = pickle.loads(pipe.recv_bytes())
             try:
-                for record in trial.run(datasets.load(trial.dataset), past):
+                for record in trial.run(datasets.load(trial.dataset), past, sources):
                     pipe.send_bytes(pickle.dumps(record))
                 pipe.send_bytes(pickle.dumps(None))
             except DfalError as error:

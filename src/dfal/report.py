@@ -3,8 +3,7 @@
 import base64
 import contextlib
 import io
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,30 +12,19 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from markupsafe import Markup
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
-from dfal import datasets
+from dfal import datasets, drawing, reproduce
 from dfal.datasets import Dataset
-from dfal.results import Comparison, Curve, Study, titles
+from dfal.reproduce import Shelf
+from dfal.results import Curve, Study, titles
 from dfal.statistics import half_width
 from dfal.store import Record, Store
 from dfal.types import DfalError
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Told apart by colour-blind readers (Okabe & Ito)."""
-LINES = ("-", "--", ":", "-.")
-"""Told apart where colours come again."""
-GREY = "#7f7f7f"
-"""Random choice, which the others are compared with."""
 SHOWN = 1800
 """Asked images shown in a study, at most; the report says how many are left out."""
-MANY = 8
-"""With more curves than this bands would hide each other."""
 TWINS = 6
 """Twins shown for a strategy."""
 
@@ -68,7 +56,7 @@ class Twin:
     annotations: int
 
 
-def write(store: Store, studies: Sequence[Study], path: Path, at: Sequence[int] = ()) -> Path:
+def write(store: Store, found: Shelf, path: Path, at: Sequence[int] = ()) -> Path:
     """Write the page of a store, with tables at the budgets `at`; an older page is replaced when the new one is whole.
 
     Raises:
@@ -77,7 +65,8 @@ def write(store: Store, studies: Sequence[Study], path: Path, at: Sequence[int] 
     environment = jinja2.Environment(loader=jinja2.PackageLoader("dfal"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}"}
     page = environment.get_template("report.html").render(
-        sections=[_section(store, title, study, at) for title, study in zip(titles(studies), studies, strict=True)],
+        sections=[_section(store, title, study, at) for title, study in zip(titles(found.studies), found.studies, strict=True)],
+        paper=_paper(found) if found.reproduced else None,
         runs=store.environments(),
         store=store.path.name,
     )
@@ -92,6 +81,33 @@ def write(store: Store, studies: Sequence[Study], path: Path, at: Sequence[int] 
     return path
 
 
+def _paper(found: Shelf) -> dict[str, object]:
+    """What the template says of the paper: its claims, its figures drawn over ours, its tables beside ours."""
+    figures = []
+    for study in found.main:
+        settings = study.settings
+        published = reproduce.paper.curves(settings.dataset, settings.model)
+        about = f"{settings.dataset}, {settings.model}, {settings.annotations} annotations"
+        figures.append((f"Figure 2: {about}", _svg(drawing.beside_paper(study, published, found.full_accuracy(study)))))
+    for setting, lines in reproduce.figure3.series(found).items():
+        published = reproduce.figure3.published(setting)
+        figures.append((f"Figure 3: {setting}", _svg(drawing.transfers(lines, published))))
+    ranking = reproduce.ranking(found)
+    return {
+        "verdicts": reproduce.verdicts(found),
+        "figures": figures,
+        "tables": reproduce.tables(found),
+        "ranking": ranking,
+        "ranks": _svg(drawing.ranking(ranking.names, ranking.ranks)) if ranking else "",
+        "oddities": reproduce.paper.ODDITIES,
+        "parts": sorted({study.settings.dataset for study in found.main} - set(reproduce.paper.DATASETS)),
+    }
+
+
+def _svg(text: str) -> Markup:
+    return Markup(text)  # noqa: S704
+
+
 def _section(store: Store, title: str, study: Study, at: Sequence[int]) -> dict[str, object]:
     """What the template says of one study."""
     data: Dataset | None
@@ -102,7 +118,7 @@ def _section(store: Store, title: str, study: Study, at: Sequence[int]) -> dict[
     budgets = study.budgets(8, at)
     baseline = study.baseline
     rows = []
-    for curve, colour in zip(study.curves, _colours(study), strict=True):
+    for curve, colour in zip(study.curves, map(drawing.css, drawing.colours(study)), strict=True):
         places = {budget: place for place, budget in enumerate(curve.annotations.tolist())}
         costs = [
             sum(record.costs.get(name, 0) for name in ("fit", "select")) for records in curve.records for record in records
@@ -126,79 +142,12 @@ def _section(store: Store, title: str, study: Study, at: Sequence[int]) -> dict[
         "study": study,
         "budgets": budgets,
         "rows": rows,
-        "figure": Markup(_figure(study)),  # noqa: S704
-        "bands": len(study.curves) <= MANY,
+        "figure": Markup(drawing.curves(study)),  # noqa: S704
+        "bands": len(study.curves) <= drawing.MANY,
         "comparisons": comparisons,
-        "differences": Markup(_differences(comparisons)) if comparisons else "",  # noqa: S704
+        "differences": Markup(drawing.differences(comparisons)) if comparisons else "",  # noqa: S704
         "missing": missing,
     }
-
-
-def _colours(study: Study) -> list[str]:
-    colours = itertools.cycle(COLOURS)
-    return [GREY if curve is study.baseline else next(colours) for curve in study.curves]
-
-
-def _figure(study: Study) -> str:
-    """The learning curves as SVG: means as lines, one standard deviation over the seeds as bands."""
-    many = len(study.curves) > MANY
-    with _drawing(6.0 if many else 4.6) as (figure, svg):
-        axes = _axes(figure)
-        for place, (curve, colour) in enumerate(zip(study.curves, _colours(study), strict=True)):
-            x, mean, spread = curve.annotations, 100 * curve.mean, 100 * curve.spread
-            if not many:
-                axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
-            style = LINES[place // len(COLOURS) % len(LINES)]
-            marker = "o" if len(x) <= 30 and not many else None
-            axes.plot(x, mean, style, color=colour, linewidth=2, marker=marker, markersize=3.5, label=curve.name)
-        axes.set_xlabel("annotations (answers bought)")
-        axes.set_ylabel("test accuracy, %")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.margins(x=0.02)
-        if many:
-            figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
-        else:
-            axes.legend(loc="lower right", frameon=False)
-        return svg()
-
-
-def _differences(comparisons: Sequence[Comparison]) -> str:
-    """The differences of areas as SVG, the largest on top, with their 95 % intervals; filled where p < 0.05."""
-    ordered = sorted(comparisons, key=lambda one: one.gain)
-    with _drawing(0.8 + 0.24 * len(ordered)) as (figure, svg):
-        axes = _axes(figure)
-        axes.axvline(0, color=GREY, linewidth=1)
-        for y, one in enumerate(ordered):
-            middle, width = 100 * one.gain, 100 * one.half_width
-            axes.plot([middle - width, middle + width], [y, y], color=COLOURS[0], linewidth=2, solid_capstyle="butt")
-            axes.plot(middle, y, "o", color=COLOURS[0], markersize=6, markerfacecolor=COLOURS[0] if one.p < 0.05 else "white")
-        axes.set_yticks(range(len(ordered)), [f"{one.curve.name} − {one.reference.name}" for one in ordered])
-        axes.set_ylim(-0.7, len(ordered) - 0.3)
-        axes.set_xlabel("difference of areas, points of accuracy")
-        return svg()
-
-
-@contextlib.contextmanager
-def _drawing(height: float) -> Iterator[tuple[Figure, Callable[[], str]]]:
-    """A figure of the page's width, and what makes SVG of it."""
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dfal", "font.family": "sans-serif", "font.size": 10}):
-        figure = Figure(figsize=(8.6, height), layout="constrained")
-
-        def svg() -> str:
-            file = io.StringIO()
-            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-            text = file.getvalue()
-            return text[text.index("<svg") :]
-
-        yield figure, svg
-
-
-def _axes(figure: Figure) -> Axes:
-    axes = figure.add_subplot()
-    axes.grid(color="#e4e4e4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes
 
 
 def _asked(curve: Curve, data: Dataset, shown: int) -> list[Asked]:

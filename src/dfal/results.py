@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from dfal.statistics import half_width, holm, paired_p
+from dfal.statistics import bootstrap, half_width, holm, paired_p
 from dfal.store import Record, Store
 from dfal.strategies import DFAL, NAMED, BatchDFAL, Random, WithTwins, name_of
-from dfal.trial import Trial
+from dfal.trial import Trial, is_kind
 from dfal.types import DfalError
 
 
@@ -54,6 +54,27 @@ class Curve:
         """The area under each seed's curve by trapezoids, divided by the width: a mean accuracy over the budgets."""
         width = self.annotations[-1] - self.annotations[0]
         return np.trapezoid(self.accuracy, self.annotations, axis=1) / width if width else self.accuracy[:, 0]
+
+    @property
+    def interval(self) -> tuple[Float64[np.ndarray, "b"], Float64[np.ndarray, "b"]]:
+        """The 95 % bootstrap interval of the mean at each budget; NaN for one seed."""
+        return bootstrap(self.accuracy)
+
+    @property
+    def running_maximum(self) -> Float64[np.ndarray, "b"]:
+        """The mean over seeds of the highest accuracy so far: what the paper plots. It only rises, whatever a network does."""
+        return np.asarray(np.maximum.accumulate(self.accuracy, axis=1).mean(0))
+
+    @property
+    def seconds(self) -> Float64[np.ndarray, "s"]:
+        """What each trial cost, training and choosing, of one thread."""
+        costs = ([record.costs.get(name, 0.0) for record in records for name in ("fit", "select")] for records in self.records)
+        return np.array([sum(one) for one in costs])
+
+    def at(self, budget: int) -> Float64[np.ndarray, "s"] | None:
+        """The accuracies of all seeds at a budget; None where it was not measured."""
+        place = np.flatnonzero(self.annotations == budget)
+        return self.accuracy[:, place[0]] if len(place) else None
 
     def needed(self, target: float) -> int | None:
         """The fewest annotations at which the mean accuracy is at least `target`."""
@@ -203,6 +224,8 @@ def studies(store: Store, against: str | None = None) -> list[Study]:
     """
     groups: dict[Trial, dict[str, list[tuple[Trial, tuple[Record, ...]]]]] = {}
     for stored, text in store.trials().items():
+        if not is_kind(Trial, text):
+            continue
         trial = Trial.from_json(text)
         if records := tuple(store.records(stored, twins=False)):
             group = groups.setdefault(dataclasses.replace(trial, strategy=Random(), seed=0), {})

@@ -11,6 +11,12 @@ def entropy(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
     return -torch.xlogy(p, p).sum(1)
 
 
+def unguarded_entropy(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
+    """−Σ_y p(y|x) log p(y|x) with 0 · log 0 = NaN: a known fault of released code, kept to measure what it does."""
+    p = f.softmax(1)
+    return -(p * p.log()).sum(1)
+
+
 def margin(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
     """p(y₁|x) − p(y₂|x) of the two likeliest classes: small where the network hesitates."""
     best = f.softmax(1).topk(2, dim=1).values

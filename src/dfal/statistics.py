@@ -1,9 +1,18 @@
-"""What a few seeds can tell: intervals, paired tests, and the correction for making many of them."""
+"""What a few seeds can tell: intervals, paired tests, the correction for making many of them, ranks, and how many more seeds
+it would take.
 
-from collections.abc import Sequence
+Two intervals are used. Student's t is for means and differences: with five seeds it holds what it should. The bootstrap is for
+what has no formula, such as the annotations that a target needs. It draws seeds with replacement, so that with five it never
+looks beyond the worst and best of them: an interval called 95 % holds the mean of normal values 83 times in 100 (a test counts
+them), and 93 times with thirty.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 
 def half_width(values: Float64[np.ndarray, "s"]) -> float:
@@ -40,3 +49,143 @@ def holm(p: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, value * (len(order) - rank)))
         adjusted[place] = highest
     return adjusted
+
+
+Rows = Int64[np.ndarray, "r s"]
+
+
+def resamples(seeds: int, most: int = 5000) -> Rows:
+    """Rows of the bootstrap: which seeds are drawn, with replacement. All possibilities where they are few (up to five seeds),
+    so that the interval has no chance in it; otherwise `most` of them, always the same."""
+    if seeds**seeds <= most:
+        return np.array(list(itertools.product(range(seeds), repeat=seeds)), dtype=np.int64).reshape(-1, seeds)
+    return np.random.default_rng(0).integers(seeds, size=(most, seeds))
+
+
+def bootstrap(values: Float64[np.ndarray, "s *b"]) -> tuple[Float64[np.ndarray, "*b"], Float64[np.ndarray, "*b"]]:
+    """The 95 % percentile interval of the mean over seeds, for each column; NaN for one seed."""
+    if len(values) < 2:
+        nothing = np.full(values.shape[1:], np.nan)
+        return nothing, nothing.copy()
+    return _middle(values[resamples(len(values))].mean(1))
+
+
+def _middle(values: Float64[np.ndarray, "r *b"]) -> tuple[Float64[np.ndarray, "*b"], Float64[np.ndarray, "*b"]]:
+    """The 2.5 % and 97.5 % quantiles, of values that occur, so that infinity may be one."""
+    ordered = np.sort(values, axis=0)
+    last = len(values) - 1
+    return np.asarray(ordered[int(0.025 * last)]), np.asarray(ordered[last - int(0.025 * last)])
+
+
+@dataclass(frozen=True)
+class Needed:
+    """How many annotations a target needs. Infinity is what no budget that was measured reaches: right-censored.
+
+    Attributes:
+        annotations: where the mean curve first reaches the target.
+        low, high: the 95 % bootstrap interval over seeds.
+    """
+
+    annotations: float
+    low: float
+    high: float
+
+
+def needed(budgets: Int64[np.ndarray, "b"], accuracy: Float64[np.ndarray, "s b"], target: float) -> Needed:
+    """The fewest annotations at which the mean over seeds is at least `target`."""
+    first = float(_crossings(budgets, accuracy.mean(0)[None], target)[0])
+    if len(accuracy) < 2:
+        return Needed(first, np.nan, np.nan)
+    low, high = _middle(_crossings(budgets, accuracy[resamples(len(accuracy))].mean(1), target))
+    return Needed(first, float(low), float(high))
+
+
+def saved(
+    budgets: Int64[np.ndarray, "b"], ours: Float64[np.ndarray, "s b"], theirs: Float64[np.ndarray, "s b"], target: float
+) -> Needed:
+    """How many annotations fewer than `theirs` the target needs with `ours`, over paired seeds.
+
+    Where `theirs` does not reach the target it counts as reaching it at the last budget: a lower bound of what is saved. Where
+    neither does, nothing is saved.
+    """
+    last = float(budgets[-1])
+    everyone = np.arange(len(ours))[None]
+
+    def difference(rows: Rows) -> Float64[np.ndarray, "r"]:
+        there, here = (_crossings(budgets, one[rows].mean(1), target) for one in (theirs, ours))
+        return np.asarray(np.minimum(there, last) - np.minimum(here, last))
+
+    found = float(difference(everyone)[0])
+    low, high = (np.nan, np.nan) if len(ours) < 2 else map(float, _middle(difference(resamples(len(ours)))))
+    return Needed(found, low, high)
+
+
+def _crossings(budgets: Int64[np.ndarray, "b"], means: Float64[np.ndarray, "r b"], target: float) -> Float64[np.ndarray, "r"]:
+    """Where each of these curves first reaches the target; infinity where it does not."""
+    reached = means >= target
+    first = np.full(len(means), np.inf)
+    first[reached.any(1)] = budgets[reached.argmax(1)[reached.any(1)]]
+    return first
+
+
+def seeds_needed(differences: Float64[np.ndarray, "s"], power: float = 0.8) -> float:
+    """How many paired seeds a t-test at 5 % would need to see the difference that was found, at that chance of seeing it.
+
+    Infinity where the difference is 0, NaN for one pair. With few pairs the estimate is rough, as the spread is.
+    """
+    from scipy.stats import nct, t  # noqa: PLC0415
+
+    if len(differences) < 2:
+        return float("nan")
+    mean, spread = abs(float(differences.mean())), float(differences.std(ddof=1))
+    if mean == 0:
+        return float("inf")
+    if spread == 0:
+        return 2.0
+
+    def seen(n: float) -> bool:
+        edge, shift = t.ppf(0.975, n - 1), mean / spread * np.sqrt(n)
+        return bool(nct.sf(edge, n - 1, shift) + nct.cdf(-edge, n - 1, shift) >= power)
+
+    return _smallest(seen)
+
+
+def _smallest(enough: Callable[[float], bool], most: int = 100_000) -> float:
+    """The smallest whole number from 2 on that is enough, by bisection; infinity beyond `most`."""
+    low, high = 1, 2
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > most:
+            return float("inf")
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return float(high)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Ranks of k strategies over n blocks (settings, or seeds of one), 1 the best.
+
+    Attributes:
+        mean: the mean rank of each strategy.
+        p: of Friedman's test that all are alike; NaN with fewer than 3 strategies or 2 blocks.
+        critical: Nemenyi's critical difference at 5 %: mean ranks closer than this cannot be told apart.
+    """
+
+    mean: Float64[np.ndarray, "k"]
+    p: float
+    critical: float
+
+
+def ranks(scores: Float64[np.ndarray, "n k"]) -> Ranks:
+    """Friedman's test and Nemenyi's critical difference (Demšar 2006); higher scores are better, ties share their ranks."""
+    from scipy.stats import friedmanchisquare, rankdata, studentized_range  # noqa: PLC0415
+
+    blocks, strategies = scores.shape
+    each = rankdata(-scores, axis=1)
+    p = float("nan")
+    if blocks > 1 and strategies > 2:
+        p = float(friedmanchisquare(*scores.T).pvalue) if np.ptp(each) else 1.0
+    q = studentized_range.ppf(0.95, strategies, np.inf) / np.sqrt(2) if strategies > 1 else float("nan")
+    return Ranks(each.mean(0), p, float(q * np.sqrt(strategies * (strategies + 1) / (6 * blocks))))

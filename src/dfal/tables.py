@@ -7,6 +7,8 @@ from rich.table import Table
 
 from dfal.datasets import Card, Dataset
 from dfal.datasets.download import recorded
+from dfal.reproduce import Cell, Verdict
+from dfal.reproduce import Table as Beside
 from dfal.results import Comparison, Curve, Study
 from dfal.statistics import half_width
 
@@ -112,4 +114,33 @@ def of_dataset(name: str, data: Dataset) -> Table:
     for label, one in enumerate(data.classes):
         table.add_row(escape(one), f"{int((data.labels == label).sum()):,}", f"{int((data.test_labels == label).sum()):,}")
     table.add_row("all", f"{len(data.labels):,}", f"{len(data.test_labels):,}")
+    return table
+
+
+def beside(found: Beside) -> Table:
+    """Ours beside the paper's: under each of our numbers the paper's, ours in colour where it differs from it."""
+    title = found.title + (": ours, and below it the paper's" if found.compared else "")
+    table = Table(title=title, caption=found.caption)
+    table.add_column("", no_wrap=True)
+    for name in found.head:
+        table.add_column(name, justify="right")
+    for name, cells in found.rows:
+        table.add_row(name, *map(_cell, cells), end_section=found.compared)
+    return table
+
+
+def _cell(cell: Cell) -> str:
+    colour = {1: "[cyan]", -1: "[red]", 0: ""}[cell.differs]
+    ours = f"{colour}{cell.ours}{'[/]' if colour else ''}" + (f" {cell.spread}".replace("[", r"\[") if cell.spread else "")
+    return f"{ours}\n[dim]{cell.paper}[/]" if cell.paper else ours
+
+
+def verdicts(found: Sequence[Verdict]) -> Table:
+    """The paper's claims, and whether they hold here."""
+    table = Table(title="The paper's claims", caption="holds or does not at 5 %; undecided: too few seeds, or not run")
+    colours = {"holds": "green", "does not hold": "red", "undecided": "yellow"}
+    for heading in ("claim", "", "numbers"):
+        table.add_column(heading)
+    for one in found:
+        table.add_row(one.claim, f"[{colours[one.answer]}]{one.answer}[/]", one.numbers.replace("[", r"\["))
     return table

@@ -4,9 +4,9 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Int64
@@ -56,11 +56,11 @@ class Trial:
     @property
     def id(self) -> str:
         """SHA-256 of the configuration, shortened."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        return id_of(self.to_json())
 
     def to_json(self) -> str:
         """The whole configuration as text, from which `from_json` makes an equal trial."""
-        return json.dumps(_encode(self), sort_keys=True)
+        return to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> "Trial":
@@ -69,10 +69,27 @@ class Trial:
         Raises:
             DfalError: for a strategy or attack that is not one of dfal's: nothing but dfal's own classes is made.
         """
-        trial = _decode(json.loads(text))
-        if not isinstance(trial, cls):
-            raise DfalError(f"{text[:60]} is no trial")
-        return trial
+        return from_json(cls, text)
+
+    @property
+    def sources(self) -> tuple["Trial", ...]:
+        """Trials whose rounds this one needs: none."""
+        return ()
+
+    @property
+    def label(self) -> str:
+        """What tells it from the other trials of a study."""
+        return f"{strategies.name_of(self.strategy)} seed {self.seed}"
+
+    @property
+    def efforts(self) -> list[float]:
+        """The training of each round, in images looked at: what the time left is reckoned by."""
+        budgets = range(self.first, self.annotations + self.batch, self.batch)
+        return [float(min(budget, self.annotations) * self.training.epochs) for budget in budgets]
+
+    def finished(self, past: Sequence[Record]) -> bool:
+        """Whether these rounds are all of it."""
+        return bool(past) and past[-1].last
 
     def check(self, data: Dataset) -> None:
         """Raise unless the trial can run on these data: budget, device, and what the network returns."""
@@ -102,20 +119,21 @@ class Trial:
                 f"{len(data.classes)} classes: give it one logit for each"
             )
 
-    def run(self, data: Dataset, past: Sequence[Record] = ()) -> Iterator[Record]:
+    def run(self, data: Dataset, past: Sequence[Record] = (), sources: Sequence[Sequence[Record]] = ()) -> Iterator[Record]:
         """The trial's rounds, from the one after `past` to the last.
 
         Args:
             data: must not be another than that on which `past` was made.
             past: the rounds that are stored already, from round 0 on.
+            sources: the rounds of each of `self.sources`.
         """
-        if past and past[-1].last:
+        if self.finished(past):
             return
         self.check(data)
-        pool = self._first_pool(data)
+        pool = self.first_pool(data)
         for record in past:
             pool = pool.learn(record.query, record.answers)
-        clock = _Clock()
+        clock = Clock()
         rounds = active_learning(
             pool,
             clock.timed("fit", lambda pool, seed: self._fit(data, pool, seed)),
@@ -133,7 +151,8 @@ class Trial:
     def _network(self, data: Dataset) -> nn.Module:
         return build(self.model, data.images.shape, len(data.classes))
 
-    def _first_pool(self, data: Dataset) -> Pool:
+    def first_pool(self, data: Dataset) -> Pool:
+        """The pool with the first labels that this seed draws, the same for every strategy and network."""
         order = torch.randperm(len(data.images), generator=generator(self.seed, 0, "first"))
         return Pool.new(data.images, {int(index): int(data.labels[index]) for index in order[: self.first]})
 
@@ -169,13 +188,15 @@ def _classes(model: nn.Module, images: Images, rows: Int64[Tensor, "n"]) -> Int6
     return torch.cat(parts) if parts else _NONE
 
 
-class _Clock:
+class Clock:
     """Seconds spent in each of the functions it wraps, since the last lap."""
 
     def __init__(self) -> None:
         self._spent: dict[str, float] = {}
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, whose seconds count under that name."""
+
         def wrapped(*arguments: Any) -> Any:
             start = time.perf_counter()
             try:
@@ -186,8 +207,39 @@ class _Clock:
         return wrapped
 
     def lap(self) -> dict[str, float]:
+        """The seconds by name; counting begins anew."""
         spent, self._spent = self._spent, {}
         return spent
+
+
+def id_of(text: str) -> str:
+    """The id of a configuration: SHA-256 of its text, shortened."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def to_json(value: Any) -> str:
+    """A configuration as text, from which `from_json` makes an equal one."""
+    return json.dumps(_encode(value), sort_keys=True)
+
+
+Kind = TypeVar("Kind")
+
+
+def from_json(kind: type[Kind], text: str) -> Kind:
+    """The configuration of that kind.
+
+    Raises:
+        DfalError: for another kind, and for classes in it that are not dfal's own.
+    """
+    value = _decode(json.loads(text), _KINDS | {_name(kind): kind})
+    if not isinstance(value, kind):
+        raise DfalError(f"{text[:60]} is no {kind.__name__.lower()}")
+    return value
+
+
+def is_kind(kind: type, text: str) -> bool:
+    """Whether this text is a configuration of that kind."""
+    return list(json.loads(text)) == [_name(kind)]
 
 
 _KINDS: dict[str, type] = {
@@ -200,8 +252,7 @@ _KINDS: dict[str, type] = {
 def _encode(value: Any) -> Any:
     """A configuration as JSON: a dataclass is {its name: {field: value}}; infinity is the text "inf"."""
     if dataclasses.is_dataclass(value):
-        kind = type(value)
-        name = kind.__name__ if _KINDS.get(kind.__name__) is kind else f"{kind.__module__}.{kind.__qualname__}"
+        name = _name(type(value))
         fields = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
         return {
             name: {
@@ -219,12 +270,16 @@ def _encode(value: Any) -> Any:
     raise DfalError(f"{value!r} in a strategy cannot be stored: its settings must be numbers, texts, tuples or dataclasses")
 
 
-def _decode(value: Any) -> Any:
+def _name(kind: type) -> str:
+    return kind.__name__ if _KINDS.get(kind.__name__) is kind else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _decode(value: Any, kinds: Mapping[str, type]) -> Any:
     if isinstance(value, dict):
         ((name, fields),) = value.items()
-        if name not in _KINDS:
+        if name not in kinds:
             raise DfalError(f"the store names {name}, which is none of dfal's own classes: run its trials from Python")
-        return _KINDS[name](**{key: _decode(part) for key, part in fields.items()})
+        return kinds[name](**{key: _decode(part, kinds) for key, part in fields.items()})
     if isinstance(value, list):
-        return tuple(_decode(part) for part in value)
+        return tuple(_decode(part, kinds) for part in value)
     return float("inf") if value == "inf" else value

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from dfal.attacks import DeepFool
 from dfal.strategies.badge import BADGE
 from dfal.strategies.bald import BALD
 from dfal.strategies.batch_bald import BatchBALD
@@ -62,6 +63,13 @@ ABOUT: dict[str, tuple[Strategy, str]] = {
     "core-set": (CoreSet(), "farthest from all that are labelled, in the features"),
     "core-set-robust": (RobustCoreSet(), "smallest radius that covers the pool, proved optimal"),
     "egl": (EGL(), "longest expected gradient, over all parameters"),
+    "dfal-released": (
+        DFAL(attack=DeepFool(max_steps=10, overshoot=0), exact=True),
+        "DFAL by the authors' code: 10 steps, no overshoot",
+    ),
+    "uncertainty-released": (Entropy(guarded=False), "entropy by the authors' code: 0 · log 0 comes first"),
+    "ceal-released": (CEAL(guesses=False), "CEAL by the authors' code: no guess is learnt"),
+    "egl-released": (EGL(mean_gradient=True), "EGL by the authors' code: length of the mean gradient"),
     "egl-last-layer": (EGL(last_layer=True), "longest expected gradient, over the last layer"),
     "badge": (BADGE(), "long gradients of the last layer that differ"),
     "batch-bald": (BatchBALD(), "the batch that tells most about the network"),

@@ -1,5 +1,6 @@
 """EGL, expected gradient length (Settles, Craven & Ray 2008; Zhang, Lease & Wallace 2017): ask what would move the network."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -12,6 +13,7 @@ from dfal.networks import device_of, finite, linear_ending, logits, looking
 from dfal.pool import Pool
 from dfal.scores import head_gradient_length
 from dfal.strategies.candidates import Ranking, chunks
+from dfal.types import DfalError, added
 
 PART = 128
 """Images whose gradients are in memory at a time."""
@@ -24,18 +26,29 @@ class EGL(Ranking):
     Attributes:
         last_layer: whether θ is the last linear layer alone: Σ_y p_y ‖p − e_y‖ √(‖x‖² + 1) with x its input, without a
             gradient.
+        mean_gradient: the code that the DFAL paper's authors released: ‖(1/C) Σ_y ∇_θ ℓ(x, y)‖₂, the norm outside the sum and
+            every class as likely as another. For studies of what that does.
 
     Cost: one forward and C backward passes a candidate; with `last_layer` one forward pass. Memory: the activations of
     PART images and, layer by layer, their gradients.
     """
 
     last_layer: bool = False
+    mean_gradient: bool = added(False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.last_layer and self.mean_gradient:
+            raise DfalError("last_layer and mean_gradient are two different methods: choose one of them")
 
     def scores(self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator) -> Float[Tensor, "n"]:
         found = []
         for _, images in chunks(pool, indices, device_of(model)):
             for part in images.split(PART):
-                found.append(_last_layer(model, part) if self.last_layer else expected_gradient_length(model, part))
+                if self.last_layer:
+                    found.append(_last_layer(model, part))
+                else:
+                    found.append(expected_gradient_length(model, part, mean=self.mean_gradient))
         return torch.cat(found).cpu()
 
 
@@ -45,8 +58,9 @@ def _last_layer(model: nn.Module, images: Tensor) -> Float[Tensor, "n"]:
     return length / 2**0.5 if end.layer.out_features == 1 else length  # (0, f): the gradient is that of one logit only
 
 
-def expected_gradient_length(model: nn.Module, images: Float[Tensor, "n *image"]) -> Float[Tensor, "n"]:
-    """Σ_y p(y|x) ‖∇_θ ℓ(x, y)‖₂ of each image, θ the parameters that require a gradient.
+def expected_gradient_length(model: nn.Module, images: Float[Tensor, "n *image"], *, mean: bool = False) -> Float[Tensor, "n"]:
+    """Σ_y p(y|x) ‖∇_θ ℓ(x, y)‖₂ of each image, θ the parameters that require a gradient; with `mean` the length of the mean
+    of the gradients of all classes.
 
     The gradient of a linear or convolutional layer is a product of what went in and what came back, so that its length is
     found for all images at once. A network with other parameters, or with layers that run twice, is differentiated image
@@ -59,7 +73,7 @@ def expected_gradient_length(model: nn.Module, images: Float[Tensor, "n *image"]
     layers = [module for module in model.modules() if _closed(module)]
     owned = [id(parameter) for layer in layers for parameter in layer.parameters(recurse=False)]
     if len(set(owned)) < len(owned) or not {id(parameter) for parameter in trained} <= set(owned):
-        return _one_by_one(model, images, trained)
+        return _one_by_one(model, images, trained, mean)
     wanted = {id(parameter) for parameter in trained}
     needs = {layer: (id(layer.weight) in wanted, id(layer.bias) in wanted) for layer in layers}
     ran: list[tuple[nn.Linear | nn.Conv2d, Tensor, Tensor]] = []
@@ -76,19 +90,27 @@ def expected_gradient_length(model: nn.Module, images: Float[Tensor, "n *image"]
         for hook in hooks:
             hook.remove()
     if len({layer for layer, _, _ in ran}) < len(ran) or any(len(x) != len(images) for _, x, _ in ran):
-        return _one_by_one(model, images, trained)
+        return _one_by_one(model, images, trained, mean)
     p = f.detach().softmax(1)
     expected = torch.zeros(len(images), device=images.device)
     inputs = [_places(layer, x) for layer, x, _ in ran]
-    for y in range(f.shape[1]):
-        back = p - _one_hot(y, f)  # ∇_f ℓ(x, y)
+    for weight, back in _backs(p, mean):
         found = torch.autograd.grad(f, [out for _, _, out in ran], back, retain_graph=True, allow_unused=True)
         squares = torch.zeros_like(expected)
         for (layer, _, _), x, g in zip(ran, inputs, found, strict=True):
             if g is not None:
                 squares += _squared(x, g if isinstance(layer, nn.Linear) else g.movedim(1, -1), *needs[layer])
-        expected += p[:, y] * squares.sqrt()
+        expected += weight * squares.sqrt()
     return expected
+
+
+def _backs(p: Float[Tensor, "n c"], mean: bool) -> Iterator[tuple[Float[Tensor, "n"], Float[Tensor, "n c"]]]:
+    """The gradients with respect to the logits whose lengths are added up, each with its weights."""
+    if mean:
+        yield torch.ones_like(p[:, 0]), p - 1 / p.shape[1]  # the mean of p − e_y over all y
+        return
+    for y in range(p.shape[1]):
+        yield p[:, y], p - torch.eye(p.shape[1], device=p.device)[y]  # ∇_f ℓ(x, y)
 
 
 def _closed(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
@@ -114,7 +136,7 @@ def _squared(x: Float[Tensor, "n l d"], g: Tensor, weight: bool, bias: bool) -> 
     return squared + g.sum(1).square().sum(1) if bias else squared
 
 
-def _one_by_one(model: nn.Module, images: Tensor, trained: list[nn.Parameter]) -> Float[Tensor, "n"]:
+def _one_by_one(model: nn.Module, images: Tensor, trained: list[nn.Parameter], mean: bool) -> Float[Tensor, "n"]:
     lengths = torch.zeros(len(images), device=images.device)
     with looking(model), torch.enable_grad():
         for parameter in trained:
@@ -122,12 +144,7 @@ def _one_by_one(model: nn.Module, images: Tensor, trained: list[nn.Parameter]) -
         for i, image in enumerate(images.split(1)):
             f = finite(logits(model, image))
             p = f.detach().softmax(1)
-            for y in range(f.shape[1]):
-                back = p - _one_hot(y, f)
+            for weight, back in _backs(p, mean):
                 found = torch.autograd.grad(f, trained, back, retain_graph=True, materialize_grads=True)
-                lengths[i] += p[0, y] * torch.stack([g.square().sum() for g in found]).sum().sqrt()
+                lengths[i] += weight[0] * torch.stack([g.square().sum() for g in found]).sum().sqrt()
     return lengths
-
-
-def _one_hot(y: int, f: Tensor) -> Tensor:
-    return torch.eye(f.shape[1], device=f.device)[y]

@@ -11,16 +11,25 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.pool import Pool
-from dfal.scores import confidence, entropy, margin
+from dfal.scores import confidence, entropy, margin, unguarded_entropy
 from dfal.strategies.candidates import Ranking, all_logits
+from dfal.types import added
 
 
 @dataclass(frozen=True)
 class Entropy(Ranking):
-    """Asks about the largest entropy −Σ p log p: what the paper calls uncertainty. Scores in nats."""
+    """Asks about the largest entropy −Σ p log p: what the paper calls uncertainty. Scores in nats.
+
+    Attributes:
+        guarded: whether 0 · log 0 counts as 0. Otherwise, as in the code that the DFAL paper's authors released, it is NaN, and
+            images with a probability that was rounded to 0, the most certain ones, are asked about first.
+    """
+
+    guarded: bool = added(True)
 
     def scores(self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator) -> Float[Tensor, "n"]:
-        return entropy(all_logits(model, pool, indices))
+        f = all_logits(model, pool, indices)
+        return entropy(f) if self.guarded else unguarded_entropy(f)
 
 
 @dataclass(frozen=True)

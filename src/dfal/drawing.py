@@ -1,0 +1,227 @@
+"""Charts as SVG for a page that may be light or dark: ink, grid and paper are the page's own colours."""
+
+import contextlib
+import io
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float64
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from dfal.reproduce.figure3 import Series
+from dfal.reproduce.paper import Points
+from dfal.results import Comparison, Curve, Study
+from dfal.statistics import Ranks, bootstrap
+
+INK, SOFT, GRID, PAPER = "#1c1f23", "#5b636e", "#e3e6ea", "#ffffff"
+"""What the page's style sheet calls --ink, --soft, --line and --paper."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)
+"""Told apart by colour-blind readers (Okabe & Ito)."""
+LINES = ("-", "--", ":", "-.")
+"""Told apart where colours come again."""
+GREY = "#7f7f7f"
+"""Random choice, which the others are compared with."""
+MANY = 8
+"""With more curves than this bands would hide each other."""
+VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", GRID: "var(--line)", PAPER: "var(--paper)"}
+
+
+def css(colour: str) -> str:
+    """A colour as the page writes it."""
+    return VARIABLES.get(colour, colour)
+
+
+def colours(study: Study) -> list[str]:
+    """A colour for each curve: the same wherever it is drawn."""
+    others = itertools.cycle(COLOURS)
+    return [GREY if curve is study.baseline else next(others) for curve in study.curves]
+
+
+def curves(study: Study) -> str:
+    """The learning curves: means as lines, one standard deviation over the seeds as bands."""
+    many = len(study.curves) > MANY
+    with _drawing(6.0 if many else 4.6) as (figure, svg):
+        axes = _axes(figure.add_subplot())
+        for place, (curve, colour) in enumerate(zip(study.curves, colours(study), strict=True)):
+            x, mean, spread = curve.annotations, 100 * curve.mean, 100 * curve.spread
+            if not many:
+                axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+            style = LINES[place // len(COLOURS) % len(LINES)]
+            marker = "o" if len(x) <= 30 and not many else None
+            axes.plot(x, mean, style, color=colour, linewidth=2, marker=marker, markersize=3.5, label=curve.name)
+        axes.set_xlabel("annotations (answers bought)")
+        axes.set_ylabel("test accuracy, %")
+        if many:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+        else:
+            axes.legend(loc="lower right", frameon=False)
+        return svg()
+
+
+def differences(comparisons: Sequence[Comparison]) -> str:
+    """The differences of areas, the largest on top, with their 95 % intervals; filled where p < 0.05."""
+    ordered = sorted(comparisons, key=lambda one: one.gain)
+    with _drawing(0.8 + 0.24 * len(ordered)) as (figure, svg):
+        axes = _axes(figure.add_subplot())
+        axes.axvline(0, color=GREY, linewidth=1)
+        for y, one in enumerate(ordered):
+            middle, width = 100 * one.gain, 100 * one.half_width
+            axes.plot([middle - width, middle + width], [y, y], color=COLOURS[0], linewidth=2, solid_capstyle="butt")
+            axes.plot(middle, y, "o", color=COLOURS[0], markersize=6, markerfacecolor=COLOURS[0] if one.p < 0.05 else PAPER)
+        axes.set_yticks(range(len(ordered)), [f"{one.curve.name} − {one.reference.name}" for one in ordered])
+        axes.set_ylim(-0.7, len(ordered) - 0.3)
+        axes.set_xlabel("difference of areas, points of accuracy")
+        return svg()
+
+
+def beside_paper(study: Study, published: dict[str, Points], full: Float64[np.ndarray, "s"] | None) -> str:
+    """Figure 2: a panel for each strategy, with our mean and its 95 % bootstrap band, our running maximum, the paper's
+    curve, and our random choice."""
+    width = 4
+    rows = -(-len(study.curves) // width)
+    ours = [(curve, colour) for curve, colour in zip(study.curves, colours(study), strict=True)]
+    floor = _floor(study)
+    with _drawing(0.6 + 2.5 * rows) as (figure, svg):
+        panels = figure.subplots(rows, width, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes, (curve, colour) in zip(panels, ours, strict=False):
+            _axes(axes)
+            if study.baseline is not None and curve is not study.baseline:
+                axes.plot(study.baseline.annotations, 100 * study.baseline.mean, color=GREY, linewidth=1, alpha=0.6)
+            _with_band(axes, curve, colour)
+            axes.plot(curve.annotations, 100 * curve.running_maximum, color=colour, linewidth=0.8, linestyle=(0, (1, 1)))
+            if curve.name in published:
+                x, y = published[curve.name]
+                axes.plot(x, 100 * np.array(y), color=INK, linewidth=1.1, linestyle=(0, (4, 2)))
+            if full is not None:
+                axes.axhline(100 * float(full.mean()), color=SOFT, linewidth=0.7, linestyle=":")
+            axes.set_title(curve.name, fontsize=9, color=colour, fontweight="bold", loc="left", pad=3)
+            axes.set_ylim(floor, 100.5)
+        for axes in panels[len(ours) :]:
+            axes.set_visible(False)
+        figure.supxlabel("annotations (answers bought)", fontsize=9, color=INK)
+        figure.supylabel("test accuracy, %", fontsize=9, color=INK)
+        drawn = [
+            Line2D([], [], color=SOFT, linewidth=2, label="ours, with 95 % bootstrap band"),
+            Line2D([], [], color=SOFT, linewidth=0.8, linestyle=(0, (1, 1)), label="ours, running maximum"),
+            Line2D([], [], color=INK, linewidth=1.1, linestyle=(0, (4, 2)), label="the paper’s (running maximum)"),
+            Line2D([], [], color=GREY, linewidth=1, alpha=0.6, label="our random choice"),
+        ]
+        if full is not None:
+            drawn.append(Line2D([], [], color=SOFT, linewidth=0.7, linestyle=":", label="our full training set"))
+        figure.legend(handles=drawn, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+        return svg()
+
+
+def _floor(study: Study) -> float:
+    """Where the axis begins: what lies below, in the first tenth of the budgets, would squeeze the rest."""
+    start = [100 * curve.mean[len(curve.mean) // 10] for curve in study.curves]
+    return float(max(0, 10 * np.floor(min(start) / 10)))
+
+
+def _with_band(axes: Axes, curve: Curve, colour: str) -> None:
+    low, high = curve.interval
+    axes.fill_between(curve.annotations, 100 * low, 100 * high, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(curve.annotations, 100 * curve.mean, color=colour, linewidth=1.6)
+
+
+def transfers(lines: Sequence[Series], published: dict[str, Points]) -> str:
+    """Figure 3: what was chosen for another network (dashed) and for the network itself; dots are the paper's points."""
+    with _drawing(4.6) as (figure, svg):
+        axes = _axes(figure.add_subplot())
+        names = sorted({line.name.split()[-1] for line in lines})
+        for line in lines:
+            colour = GREY if line.name == "random" else COLOURS[names.index(line.name.split()[-1]) % len(COLOURS)]
+            style = "--" if " " in line.name else "-"
+            low, high = bootstrap(line.accuracy)
+            axes.fill_between(line.annotations, 100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(line.annotations, 100 * line.accuracy.mean(0), style, color=colour, linewidth=2, label=line.name)
+            if line.name in published:
+                x, y = published[line.name]
+                face = PAPER if " " in line.name else colour
+                axes.plot(x, 100 * np.array(y), "o", color=colour, markersize=3.5, markerfacecolor=face)
+        least = min(line.annotations[0] for line in lines if " " in line.name)
+        shown = [value for line in lines for value in 100 * line.accuracy.mean(0)[line.annotations >= least]]
+        axes.set_xlim(left=least)
+        axes.set_ylim(bottom=min(shown) - 1)
+        axes.set_xlabel("annotations (answers bought)")
+        axes.set_ylabel("test accuracy, %")
+        axes.legend(loc="lower right", frameon=False)
+        return svg()
+
+
+def ranking(names: Sequence[str], found: Ranks) -> str:
+    """Mean ranks on a line, the best on the left; bars join those that cannot be told apart (Demšar 2006)."""
+    order = np.argsort(found.mean, kind="stable")
+    mean, count = found.mean[order], len(names)
+    half = -(-count // 2)
+    joined = cliques(mean, found.critical)
+    top = 0.55 + 0.22 * len(joined)
+    with _drawing(1.0 + 0.2 * len(joined) + 0.26 * half) as (figure, svg):
+        axes = figure.add_subplot()
+        axes.set_axis_off()
+        axes.plot([1, count], [0, 0], color=INK, linewidth=1)
+        for rank in range(1, count + 1):
+            axes.plot([rank, rank], [0, -0.12], color=INK, linewidth=1)
+            axes.text(rank, -0.2, str(rank), ha="center", va="bottom", fontsize=9)
+        for place, (x, index) in enumerate(zip(mean, order, strict=True)):
+            left = place < half
+            y = top + 0.45 * (place if left else count - 1 - place)
+            edge = 0.7 if left else count + 0.3
+            axes.plot([x, x, edge], [0, y, y], color=SOFT, linewidth=0.9)
+            text = f"{names[index]}  {x:.2f}" if left else f"{x:.2f}  {names[index]}"
+            axes.text(edge + (-0.08 if left else 0.08), y, text, ha="right" if left else "left", va="center", fontsize=9)
+        for level, (first, last) in enumerate(joined):
+            y = 0.22 + 0.22 * level
+            axes.plot([mean[first] - 0.05, mean[last] + 0.05], [y, y], color=COLOURS[0], linewidth=4, solid_capstyle="butt")
+        if found.critical < count - 1:
+            axes.plot([1, 1 + found.critical], [-0.75, -0.75], color=INK, linewidth=1.5)
+            axes.text(
+                1 + found.critical / 2, -0.82, f"critical difference {found.critical:.2f}", ha="center", va="bottom", fontsize=8
+            )
+        axes.set_xlim(-1.6, count + 2.6)
+        axes.set_ylim(top + 0.45 * half, -1.15)
+        return svg()
+
+
+def cliques(mean: Float64[np.ndarray, "k"], critical: float) -> list[tuple[int, int]]:
+    """The longest runs of ascending mean ranks in which first and last cannot be told apart, as (first, last)."""
+    found: list[tuple[int, int]] = []
+    for first in range(len(mean)):
+        last = int(np.flatnonzero(mean - mean[first] <= critical)[-1])
+        if last > first and not (found and found[-1][1] >= last):
+            found.append((first, last))
+    return found
+
+
+@contextlib.contextmanager
+def _drawing(height: float) -> Iterator[tuple[Figure, Callable[[], str]]]:
+    """A figure of the page's width, and what makes SVG of it."""
+    style = {"svg.fonttype": "none", "svg.hashsalt": "dfal", "font.family": "sans-serif", "font.size": 10}
+    style |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK)
+    style |= dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), SOFT)
+    with rc_context(style | {"axes.facecolor": "none", "savefig.facecolor": "none"}):  # type: ignore[arg-type]
+        figure = Figure(figsize=(8.6, height), layout="constrained")
+
+        def svg() -> str:
+            file = io.StringIO()
+            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+            text = file.getvalue()
+            for colour, variable in VARIABLES.items():
+                text = text.replace(colour, variable)
+            return text[text.index("<svg") :]
+
+        yield figure, svg
+
+
+def _axes(axes: Axes) -> Axes:
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.margins(x=0.02)
+    return axes

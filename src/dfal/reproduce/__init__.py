@@ -1,0 +1,48 @@
+"""The paper's tables and figures again. One file each: claim, trials, how it is judged, the paper's numbers beside ours."""
+
+from types import ModuleType
+
+from dfal.reproduce import figure2, figure3, paper, table1, table2, table3, table4
+from dfal.reproduce.beside import Cell, Table, Verdict
+from dfal.reproduce.presets import PRESETS, Preset, preset
+from dfal.reproduce.ranking import ranking
+from dfal.reproduce.shelf import Shelf, shelf
+
+__all__ = [
+    "ALL",
+    "PRESETS",
+    "Cell",
+    "Preset",
+    "Shelf",
+    "Table",
+    "Verdict",
+    "figure3",
+    "paper",
+    "preset",
+    "ranking",
+    "shelf",
+    "tables",
+    "verdicts",
+]
+
+ALL: dict[str, ModuleType] = {
+    "table1": table1,
+    "table2": table2,
+    "table3": table3,
+    "table4": table4,
+    "figure2": figure2,
+    "figure3": figure3,
+}
+"""By the paper's names. Each has `stages`: what to run, one after the other; and `tables` and `verdicts` of what was found."""
+
+
+def tables(found: Shelf) -> list[Table]:
+    """Every table that a store has something for."""
+    modules = (table1, table2, table3, table4, figure3)
+    return [table for module in modules for table in module.tables(found) if table.rows]
+
+
+def verdicts(found: Shelf) -> list[Verdict]:
+    """What the store says of each claim that it has something for."""
+    modules = (figure2, table2, table3, table4)
+    return [verdict for module in modules for verdict in module.verdicts(found)]

@@ -1,0 +1,40 @@
+"""Figure 2: test accuracy against annotations, for seven strategies and DFAL without its twins.
+
+The claim: DFAL's curve lies above the others; the dashed line is the network that knows all labels.
+"""
+
+from collections.abc import Sequence
+
+from dfal.engine import Job
+from dfal.reproduce import table1
+from dfal.reproduce.beside import Table, Verdict, points, positive
+from dfal.reproduce.presets import Preset
+from dfal.reproduce.shelf import Shelf, area_pairs, curve
+from dfal.results import Curve, Study
+
+
+def stages(preset: Preset) -> list[Sequence[Job]]:
+    """The trials of Table 1: seed by seed, so that a study that is stopped can be compared already."""
+    return table1.stages(preset)
+
+
+def tables(shelf: Shelf) -> list[Table]:
+    """Those of Table 1."""
+    return table1.tables(shelf)
+
+
+def verdicts(shelf: Shelf) -> list[Verdict]:
+    """Table 1's, and how far the curves lie apart over all budgets."""
+    found = [above(study, dfal) for study in shelf.main if (dfal := curve(study, "dfal"))]
+    return [*found, *table1.verdicts(shelf)]
+
+
+def above(study: Study, dfal: Curve) -> Verdict:
+    """DFAL's curve has a larger area than random choice's."""
+    random = curve(study, "random")
+    found = area_pairs(dfal, random) if random else None
+    return Verdict(
+        f"DFAL's curve lies above random choice's ({study.settings.dataset}, {study.settings.model})",
+        "undecided" if found is None else positive([found]),
+        "random choice was not run" if found is None else f"difference of areas {points(found)}",
+    )

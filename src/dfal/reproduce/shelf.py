@@ -1,0 +1,167 @@
+"""What a store holds that the paper has, too: curves, full training sets, transfers, questions."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from dfal.reproduce import paper
+from dfal.reproduce.presets import usual
+from dfal.reproduce.question import Question
+from dfal.reproduce.transfer import Transfer
+from dfal.results import Curve, Study, studies
+from dfal.store import Record, Store
+from dfal.strategies import name_of
+from dfal.trial import Trial, from_json, is_kind
+from dfal.types import Strategy
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The contents of a store, sorted.
+
+    Attributes:
+        studies: strategies compared, the largest first.
+        full: studies of the full training set, whose first labels are all of them.
+        transfers, questions: with their rounds, as far as they went.
+        reproduced: whether `dfal reproduce` made the store: the paper's numbers belong beside ours.
+    """
+
+    studies: tuple[Study, ...]
+    full: tuple[Study, ...]
+    transfers: tuple[tuple[Transfer, tuple[Record, ...]], ...]
+    questions: tuple[tuple[Question, tuple[Record, ...]], ...]
+    reproduced: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no round at all."""
+        rounds = [records for _, records in (*self.transfers, *self.questions)]
+        return not (self.studies or self.full or any(rounds))
+
+    @property
+    def main(self) -> tuple[Study, ...]:
+        """For each data set and network the study with the most strategies and, among those, the largest budget."""
+        best: dict[tuple[str, str], Study] = {}
+        for study in self.studies:
+            best.setdefault((study.settings.dataset, study.settings.model), study)
+        return tuple(sorted(best.values(), key=lambda study: order(study.settings)))
+
+    def full_accuracy(self, study: Study) -> Float64[np.ndarray, "s"] | None:
+        """Of the networks of this study trained on the full training set, one a seed."""
+        for full in self.full:
+            if (full.settings.dataset, full.settings.model) == (study.settings.dataset, study.settings.model):
+                return np.asarray(full.curves[0].accuracy[:, 0])
+        return None
+
+
+def shelf(store: Store, against: str | None = None) -> Shelf:
+    """Sort a store.
+
+    Raises:
+        DfalError: where a study has no strategy `against`.
+    """
+    found = [_renamed(study) for study in studies(store, against)]
+    full = [study for study in found if is_full(study.settings)]
+    compared = [study for study in found if not is_full(study.settings)]
+    stored = store.trials()
+    trials = [Trial.from_json(text) for text in stored.values() if is_kind(Trial, text)]
+    transfers = [from_json(Transfer, text) for text in stored.values() if is_kind(Transfer, text)]
+    questions = [from_json(Question, text) for text in stored.values() if is_kind(Question, text)]
+    return Shelf(
+        tuple(sorted(compared, key=_size, reverse=True)),
+        tuple(full),
+        tuple((one, tuple(store.records(one.id))) for one in transfers),
+        tuple((one, tuple(store.records(one.id))) for one in questions),
+        bool(transfers or questions or any(map(is_full, trials))),
+    )
+
+
+def is_full(trial: Trial) -> bool:
+    """Whether a trial begins with all labels it will ever have, and so asks about none."""
+    return trial.first == trial.annotations
+
+
+def order(trial: Trial) -> tuple[int, int, str, str]:
+    """The paper's settings first, in its order."""
+    dataset = paper.dataset_of(trial.dataset)
+    return (
+        len(paper.DATASETS) if dataset is None else paper.DATASETS.index(dataset),
+        len(paper.MODELS) if trial.model not in paper.MODELS else paper.MODELS.index(trial.model),
+        trial.dataset,
+        trial.model,
+    )
+
+
+def _size(study: Study) -> tuple[int, int]:
+    return len(study.curves), study.settings.annotations
+
+
+def _renamed(study: Study) -> Study:
+    curves = tuple(dataclasses.replace(curve, name=name_in(study.settings, curve.trials[0].strategy)) for curve in study.curves)
+    return dataclasses.replace(study, curves=curves)
+
+
+def name_in(settings: Trial, strategy: Strategy) -> str:
+    """The name of a strategy among trials on these data: CEAL with the paper's threshold for them is called so."""
+    for name in ("ceal", "ceal-released"):
+        if dataclasses.replace(usual(name, settings.dataset), candidates=None) == _all(strategy):  # type: ignore[type-var]
+            return name
+    return name_of(strategy)
+
+
+def _all(strategy: Strategy) -> Strategy:
+    value: Strategy = strategy
+    if hasattr(strategy, "candidates"):
+        value = dataclasses.replace(strategy, candidates=None)  # type: ignore[type-var]
+    return value
+
+
+def curve(study: Study, name: str) -> Curve | None:
+    """The curve of that strategy."""
+    return next((one for one in study.curves if one.name == name), None)
+
+
+def pairs(one: Curve, other: Curve, budget: int) -> Float64[np.ndarray, "s"] | None:
+    """Differences at a budget over the seeds that both have; None where there are none."""
+    left, right = one.at(budget), other.at(budget)
+    if left is None or right is None:
+        return None
+    return _paired(one, left, other, right)
+
+
+def area_pairs(one: Curve, other: Curve) -> Float64[np.ndarray, "s"] | None:
+    """Differences of areas over the seeds that both have and the budgets that both have reached."""
+    left, right = common([one, other])
+    return left.area - right.area if len(left.trials) and len(left.annotations) else None
+
+
+def _paired(
+    one: Curve, left: Float64[np.ndarray, "s"], other: Curve, right: Float64[np.ndarray, "t"]
+) -> Float64[np.ndarray, "n"] | None:
+    there = {trial.seed: value for trial, value in zip(other.trials, right, strict=True)}
+    found = [value - there[trial.seed] for trial, value in zip(one.trials, left, strict=True) if trial.seed in there]
+    return np.array(found) if found else None
+
+
+def common(curves: Sequence[Curve]) -> list[Curve]:
+    """These curves with the seeds and budgets that all of them have."""
+    seeds = set.intersection(*({trial.seed for trial in one.trials} for one in curves)) if curves else set()
+    shared: list[int] = sorted(set.intersection(*(set(one.annotations.tolist()) for one in curves))) if curves else []
+    found = []
+    for one in curves:
+        rows = [place for place, trial in enumerate(one.trials) if trial.seed in seeds]
+        columns = np.isin(one.annotations, shared)
+        found.append(
+            dataclasses.replace(
+                one,
+                trials=tuple(one.trials[row] for row in rows),
+                records=tuple(one.records[row] for row in rows),
+                annotations=one.annotations[columns],
+                labelled_data=one.labelled_data[columns],
+                accuracy=one.accuracy[rows][:, columns],
+            )
+        )
+    return found

@@ -1,0 +1,118 @@
+"""Table 2: annotations and labelled data until the accuracy of the full training set, within 0.5 points.
+
+The claim: DFAL needs fewer annotations than the next best. The paper's caption says ± 0.5, and its curves fit − 0.5 only.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dfal.engine import Job
+from dfal.reproduce import paper
+from dfal.reproduce.beside import Answer, Cell, Table, Verdict, table
+from dfal.reproduce.presets import Preset
+from dfal.reproduce.shelf import Shelf, common, curve, order
+from dfal.reproduce.table1 import needed_cell
+from dfal.results import Curve, Study
+from dfal.statistics import saved
+
+ROWS = ("dfal", "core-set")
+WITHIN = 0.005
+
+
+def stages(preset: Preset) -> list[Sequence[Job]]:
+    """DFAL and CORE-SET (or the strategies that are given) to more annotations. They go on from Table 1's trials."""
+    rows = ROWS if preset.strategies == Preset(preset.trial).strategies else preset.strategies
+    return [[*preset.trials(rows, annotations=max(preset.until, preset.trial.annotations)), *preset.full()]]
+
+
+def _longest(shelf: Shelf) -> list[Study]:
+    """For each data set and network the study that went farthest."""
+    best: dict[tuple[str, str], Study] = {}
+    for study in sorted(shelf.studies, key=lambda one: one.settings.annotations, reverse=True):
+        best.setdefault((study.settings.dataset, study.settings.model), study)
+    return sorted(best.values(), key=lambda study: order(study.settings))
+
+
+def _targets(shelf: Shelf, study: Study) -> dict[str, float]:
+    """The paper's accuracy of the full training set and ours, both − 0.5."""
+    theirs = paper.table1(study.settings.dataset, study.settings.model).get(paper.FULL, {}).get("all")
+    ours = shelf.full_accuracy(study)
+    found = {} if theirs is None else {"the paper's": theirs - WITHIN}
+    return found if ours is None else found | {"ours": float(ours.mean()) - WITHIN}
+
+
+def tables(shelf: Shelf) -> list[Table]:
+    """Annotations needed and labelled data, for the paper's target and for ours."""
+    return [_needed(shelf, study) for study in _longest(shelf)]
+
+
+def _needed(shelf: Shelf, study: Study) -> Table:
+    targets = _targets(shelf, study)
+    published = paper.table2(study.settings.dataset, study.settings.model)
+    rows = []
+    for one in study.curves:
+        there = published.get(one.name, ("", ""))
+        cells: list[Cell] = []
+        for target in targets.values():
+            cells += [needed_cell(one, target, there[0]), _labelled(one, target, there[1])]
+        rows.append((one.name, cells))
+    rows += [
+        (name, [Cell(paper=there[0]), Cell(paper=there[1])] * len(targets))
+        for name, there in published.items()
+        if not curve(study, name)
+    ]
+    head = [
+        f"{what}, {100 * target:.2f} %: {unit}" for what, target in targets.items() for unit in ("annotations", "labelled data")
+    ]
+    return table(
+        "table2",
+        f"Table 2: {study.settings.dataset}, {study.settings.model}",
+        "Annotations at which the mean accuracy first reaches the full training set's − 0.5, the paper's and ours, with a "
+        "95 % bootstrap interval over seeds (> where the last budget does not reach it), and the labelled data there; "
+        "beside each the paper's number.",
+        head,
+        rows,
+    )
+
+
+def _labelled(one: Curve, target: float, published: str) -> Cell:
+    reached = np.flatnonzero(one.mean >= target)
+    text = f"{one.labelled_data[reached[0]]:.0f}" if len(reached) else f"> {one.labelled_data[-1]:.0f}"
+    return Cell(text, "", published)
+
+
+def verdicts(shelf: Shelf) -> list[Verdict]:
+    """The savings, by the target of our own full training set, or the paper's where that was not run."""
+    found = []
+    for study in _longest(shelf):
+        dfal, targets = curve(study, "dfal"), _targets(shelf, study)
+        if dfal and targets:
+            target = list(targets.values())[-1]
+            found += [savings(study, dfal, one, target) for one in study.curves if one.name in ("core-set", "random")]
+    return found
+
+
+def savings(study: Study, dfal: Curve, rival: Curve, target: float) -> Verdict:
+    """DFAL needs fewer annotations than another for a target."""
+    ours, theirs = common([dfal, rival])
+    found = saved(ours.annotations, ours.accuracy, theirs.accuracy, target)
+    last = int(ours.annotations[-1])
+    answer: Answer = "undecided"
+    if found.low > 0:
+        answer = "holds"
+    elif found.high < 0 or (found.low == found.high == 0 and ours.needed(target) is not None):
+        answer = "does not hold"
+    at = [f"{one.name} {one.needed(target) or f'> {last}'}" for one in (ours, theirs)]
+    interval = "" if np.isnan(found.low) else f" [{_whole(found.low)}, {_whole(found.high)}]"
+    least = "at least " if theirs.needed(target) is None and ours.needed(target) else ""
+    return Verdict(
+        f"DFAL needs fewer annotations than {rival.name} for {100 * target:.2f} % "
+        f"({study.settings.dataset}, {study.settings.model})",
+        answer,
+        f"{', '.join(at)}: {least}{_whole(found.annotations)} fewer{interval}",
+    )
+
+
+def _whole(value: float) -> str:
+    return f"{value:.0f}".replace("-", "−")

@@ -1,0 +1,75 @@
+"""Charts: everything in them, in the page's colours."""
+
+import re
+
+import numpy as np
+import pytest
+
+import dfal
+from dfal import drawing
+from dfal.reproduce import paper
+from dfal.reproduce.figure3 import Series
+from dfal.results import Curve, Study
+from dfal.statistics import ranks
+from dfal.trial import Trial
+
+
+@pytest.fixture
+def study() -> Study:
+    """Two strategies, two seeds."""
+    budgets = np.array([10, 20, 30])
+    names: dict[str, dfal.Strategy] = {"dfal": dfal.DFAL(), "random": dfal.Random()}
+    curves = []
+    for name, strategy in names.items():
+        trials = tuple(Trial(dataset="mnist", strategy=strategy, seed=seed, annotations=30) for seed in range(2))
+        values = np.array([[0.3, 0.8, 0.9], [0.3, 0.7, 0.95]])
+        curves.append(Curve(name, trials, ((), ()), budgets, budgets.astype(float), values, True))
+    return Study(curves[0].trials[0], tuple(curves))
+
+
+def texts(svg: str) -> list[str]:
+    return re.findall(r">([^<>\n]+)</text>", svg)
+
+
+def test_figure_2_has_a_panel_a_strategy_over_the_papers_curve(study: Study) -> None:
+    svg = drawing.beside_paper(study, paper.curves("mnist", "lenet5"), np.array([0.99, 0.98]))
+    assert {"dfal", "random", "our full training set"} <= set(texts(svg))
+    alone = drawing.beside_paper(study, {}, None)
+    assert "our full training set" not in texts(alone)
+    assert len(svg) > len(alone), "the paper's curves are drawn"
+
+
+def test_colours_are_the_pages(study: Study) -> None:
+    for svg in (drawing.curves(study), drawing.differences(study.comparisons), drawing.beside_paper(study, {}, None)):
+        assert "var(--ink)" in svg
+        assert not re.search("#1c1f23|#5b636e|#e3e6ea|#ffffff|#000000", svg), "these would not follow a dark page"
+        assert "<metadata" not in svg or "date" not in svg
+    assert drawing.css(drawing.INK) == "var(--ink)"
+    assert drawing.css("#0072b2") == "#0072b2"
+
+
+def test_the_same_study_is_the_same_picture(study: Study) -> None:
+    assert drawing.curves(study) == drawing.curves(study)
+
+
+def test_figure_3_names_its_lines() -> None:
+    at, values = np.array([200, 500, 1000]), np.array([[0.9, 0.95, 0.97], [0.91, 0.95, 0.98]])
+    lines = [Series("lenet5 dfal", at, values), Series("dfal", at, values), Series("random", at, values - 0.1)]
+    svg = drawing.transfers(lines, {"dfal": ([200.0], [0.96])})
+    assert {"lenet5 dfal", "dfal", "random"} <= set(texts(svg))
+
+
+def test_cliques_by_hand() -> None:
+    mean = np.array([1.0, 1.5, 3.0, 3.4, 6.0])
+    assert drawing.cliques(mean, 0.6) == [(0, 1), (2, 3)]
+    assert drawing.cliques(mean, 2.0) == [(0, 2), (1, 3)]
+    assert drawing.cliques(mean, 0.1) == []
+    assert drawing.cliques(mean, 5.0) == [(0, 4)]
+
+
+def test_the_ranking_names_everyone() -> None:
+    scores = np.array([[0.9, 0.8, 0.7], [0.9, 0.7, 0.8]] * 4)
+    svg = drawing.ranking(["a", "b", "c"], ranks(scores))
+    shown = texts(svg)
+    assert {"a  1.00", "b  2.50", "2.50  c"} <= set(shown)
+    assert any(text.startswith("critical difference 1.17") for text in shown)
