@@ -1,9 +1,13 @@
 import gzip
+import io
 import socket
 import threading
 import time
+import urllib.request
+import zipfile
+from base64 import b64encode
 from collections.abc import Callable, Iterator
-from hashlib import sha256
+from hashlib import md5, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import cast
@@ -12,7 +16,7 @@ import numpy as np
 import pytest
 
 from dfal.datasets import download
-from dfal.datasets.download import fetch, find
+from dfal.datasets.download import fetch, find, recorded
 from dfal.types import DfalError
 
 CONTENT = np.random.default_rng(0).integers(0, 16, 300_000, dtype=np.uint8).tobytes()
@@ -33,6 +37,8 @@ class Mirror(ThreadingHTTPServer):
         self.stall = 0.0  # seconds before the last byte
         self.garbage = False
         self.asked: list[str | None] = []
+        self.paths: list[str] = []
+        self.headers: list[tuple[str, str]] = []  # what else it says
         self.closing = threading.Event()
 
     @property
@@ -51,6 +57,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         wanted = self.headers["Range"]
         mirror.asked.append(wanted)
+        mirror.paths.append(self.path)
         if mirror.garbage:
             self.wfile.write(b"SSH-2.0-OpenSSH\r\n\r\n")
             return
@@ -61,6 +68,8 @@ class Handler(BaseHTTPRequestHandler):
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{len(mirror.content) - 1}/{len(mirror.content)}")
         self.send_header(*(("Transfer-Encoding", "chunked") if mirror.chunked else ("Content-Length", str(len(body)))))
+        for header in mirror.headers:
+            self.send_header(*header)
         self.end_headers()
         if mirror.chunked:
             self.wfile.write(f"{len(body):x}\r\n".encode())
@@ -262,10 +271,98 @@ def test_a_cache_that_cannot_be_made_is_named(mirror: Callable[..., Mirror], cac
 def test_a_disk_that_is_full_is_named_and_nothing_is_left(
     mirror: Callable[..., Mirror], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, content: bytes) -> int:
+    def full(path: Path, target: Path) -> Path:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(DfalError, match="No space left on device"):
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(DfalError, match=r"file cannot be written .No space left on device"):
         get(mirror().address)
     assert find("set", "file") is None
+    assert [file.name for file in cache.iterdir()] == ["file.0.part"]  # what has come need not come again
+
+
+def test_a_disk_that_fills_up_during_the_transfer_keeps_what_has_come(
+    mirror: Callable[..., Mirror], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = mirror()
+    one.cut = 70_000
+    with pytest.raises(DfalError):
+        get(one.address)
+    one.cut = None
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(urllib.request, "urlopen", full)  # as if it had been the writing
+        with pytest.raises(DfalError, match=r"part cannot be written .No space left on device"):
+            get(one.address)
+    assert_there(get(one.address), cache)
+    assert one.asked == [None, "bytes=70000-"]
+
+
+def zipped(content: bytes = CONTENT, inside: str = "file.bin") -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(inside, content)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".zip"])
+def test_without_a_published_checksum_that_of_the_first_use_is_recorded(
+    mirror: Callable[..., Mirror], cache: Path, packed: str
+) -> None:
+    contents = {"": CONTENT, ".gz": PACKED, ".zip": zipped()}
+    others = {"": CONTENT[::-1], ".gz": gzip.compress(CONTENT[::-1]), ".zip": zipped(CONTENT[::-1])}
+    one = mirror(contents[packed])
+    path = fetch("set", "file.bin", [one.address], packed=packed)
+    assert path.read_bytes() == CONTENT
+    assert one.paths == [f"/files/{'file.zip' if packed == '.zip' else 'file.bin' + packed}"]
+    assert recorded("set") == {"file.bin": SHA256}
+    assert (cache / "SHA256SUMS").read_text() == f"{SHA256}  file.bin\n"
+    path.unlink()
+    with pytest.raises(DfalError, match=f"not {SHA256[:12]} as at its first use.*SHA256SUMS"):
+        fetch("set", "file.bin", [mirror(others[packed]).address], packed=packed)
+    assert not path.exists()
+    assert fetch("set", "file.bin", [one.address], packed=packed) == path
+    assert recorded("set") == {"file.bin": SHA256}
+
+
+@pytest.mark.parametrize("kind", ["no zip", "cut off", "damaged", "without the file"])
+def test_an_archive_that_is_none_is_refused_and_not_kept(mirror: Callable[..., Mirror], cache: Path, kind: str) -> None:
+    good = zipped()
+    content = {
+        "no zip": b"<html>",
+        "cut off": good[:90_000],
+        "damaged": good[:90_000] + bytes(100) + good[90_100:],
+        "without the file": zipped(inside="other.bin"),
+    }[kind]
+    with pytest.raises(DfalError, match=r"file\.bin of set could not be downloaded") as raised:
+        fetch("set", "file.bin", [mirror(content).address], packed=".zip")
+    assert "\n" not in str(raised.value)
+    assert not list(cache.iterdir())
+
+
+def test_a_path_inside_an_archive_leads_nowhere_else(mirror: Callable[..., Mirror], cache: Path) -> None:
+    path = fetch("set", "file.bin", [mirror(zipped(inside="../../evil/file.bin")).address], packed=".zip")
+    assert path == cache / "file.bin"
+    assert path.read_bytes() == CONTENT
+    assert not (cache.parents[1] / "evil").exists()
+
+
+def test_what_its_makers_say_of_the_packed_file_is_checked(mirror: Callable[..., Mirror], cache: Path) -> None:
+    right, wrong = md5(PACKED).hexdigest(), md5(b"").hexdigest()
+    with pytest.raises(DfalError, match=rf"MD5 begins with {right[:12]}, not {wrong[:12]}"):
+        fetch("set", "file", [mirror().address], md5=wrong)
+    assert not list(cache.iterdir())
+    assert fetch("set", "file", [mirror().address], md5=right).read_bytes() == CONTENT
+
+
+def test_what_google_storage_says_of_a_file_is_checked(mirror: Callable[..., Mirror], cache: Path) -> None:
+    one = mirror()
+    one.headers = [("x-goog-hash", "crc32c=AAAAAA=="), ("x-goog-hash", "md5=" + b64encode(md5(PACKED[:-1]).digest()).decode())]
+    with pytest.raises(DfalError, match="a damaged file, whose MD5"):
+        get(one.address)
+    assert not list(cache.iterdir())
+    one.headers[1] = ("x-goog-hash", "md5=" + b64encode(md5(PACKED).digest()).decode())
+    assert_there(get(one.address), cache)

@@ -1,13 +1,19 @@
 """Files from their official addresses: with progress, resumed where a transfer broke, and trusted only by checksum."""
 
+import base64
+import contextlib
+import errno
 import gzip
 import hashlib
 import http.client
 import os
 import urllib.error
 import urllib.request
+import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import platformdirs
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -16,6 +22,9 @@ from dfal.types import DfalError
 
 TIMEOUT = 30
 """Seconds without a byte before a mirror is given up."""
+SUMS = "SHA256SUMS"
+"""What is recorded at first use, beside the files."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def folders(name: str) -> list[Path]:
@@ -43,12 +52,36 @@ def verify(content: bytes | memoryview, sha256: str, path: Path) -> None:
         )
 
 
-def fetch(name: str, file: str, mirrors: list[str], sha256: str) -> Path:
-    """Download `file`.gz from the first mirror that has it, unpack and verify it, and keep it in the user's cache.
+def recorded(name: str) -> dict[str, str]:
+    """File → SHA-256, of the files of a data set for which nobody publishes one: as it was at their first use."""
+    try:
+        lines = (folders(name)[-1] / SUMS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    return {file: sha256 for sha256, file in (line.split("  ", 1) for line in lines if "  " in line)}
+
+
+def record(name: str, file: str, sha256: str) -> None:
+    """Remember the SHA-256 of a file at its first use, in a form that `sha256sum --check` understands."""
+    sums = folders(name)[-1] / SUMS
+    with writing(sums):
+        sums.parent.mkdir(parents=True, exist_ok=True)
+        with sums.open("a", encoding="utf-8") as lines:
+            lines.write(f"{sha256}  {file}\n")
+
+
+def fetch(
+    name: str, file: str, mirrors: list[str], sha256: str | None = None, *, md5: str | None = None, packed: str = ".gz"
+) -> Path:
+    """Download a file from the first mirror that has it, unpack and verify it, and keep it in the user's cache.
 
     Args:
+        name: of the data set.
+        file: its name, unpacked.
         mirrors: addresses of folders, tried in order.
-        sha256: of the unpacked file.
+        sha256: of the unpacked file. Without one, that of the first download is recorded, and later ones must have it.
+        md5: of the packed file, where its makers publish that.
+        packed: how it is packed: `.gz`; `.zip`, which takes the place of the file's own ending; or nothing.
 
     Raises:
         DfalError: where no mirror can be reached, or none sends what has the checksum. Only the part of a transfer that broke
@@ -59,30 +92,37 @@ def fetch(name: str, file: str, mirrors: list[str], sha256: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DfalError(f"the cache folder {target.parent} cannot be made ({error.strerror}): make it writable") from None
+    remote = Path(file).stem + packed if packed == ".zip" else file + packed
     # One part for each mirror, because mirrors compress differently.
     parts = {mirror: target.with_name(f"{file}.{number}.part") for number, mirror in enumerate(mirrors)}
+    unpacked = target.with_name(f"{file}.unpacked")
+    wanted, hint = sha256, ""
+    if wanted is None and (wanted := recorded(name).get(file)):
+        hint = f" as at its first use; if it may differ, delete its line in {target.with_name(SUMS)}"
     errors = []
     for mirror, part in parts.items():
         try:
-            _transfer(f"{mirror}/{file}.gz", part)
-            content = gzip.decompress(part.read_bytes())
-        except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
+            sent = _transfer(f"{mirror}/{remote}", part)
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise DfalError(f"{part} cannot be written ({error.strerror}): free some space, and try again") from None
             errors.append(f"{mirror}: {getattr(error, 'reason', None) or error}")
-            if not isinstance(error, urllib.error.URLError | TimeoutError | ConnectionError | http.client.HTTPException):
-                part.unlink(missing_ok=True)
             continue
-        found = hashlib.sha256(content).hexdigest()
-        if found != sha256:
-            errors.append(f"{mirror}: another file, whose SHA-256 begins with {found[:12]}, not {sha256[:12]}")
+        try:
+            _check_md5(part, md5 or sent)
+            with writing(target, unpacked):
+                found = _unpack(part, unpacked, file, packed)
+            if wanted is not None and found != wanted:
+                raise _Unusable(f"another file, whose SHA-256 begins with {found[:12]}, not {wanted[:12]}{hint}")
+        except _Unusable as error:
+            errors.append(f"{mirror}: {error}")
+            unpacked.unlink(missing_ok=True)
             part.unlink()
             continue
-        unpacked = target.with_suffix(".unpacked")
-        try:
-            unpacked.write_bytes(content)
+        if wanted is None:
+            record(name, file, found)
+        with writing(target, unpacked):
             unpacked.replace(target)
-        except OSError as error:
-            unpacked.unlink(missing_ok=True)
-            raise DfalError(f"{target} cannot be written ({error.strerror}): free some space, and try again") from None
         for one in parts.values():
             one.unlink(missing_ok=True)
         return target
@@ -92,8 +132,58 @@ def fetch(name: str, file: str, mirrors: list[str], sha256: str) -> Path:
     )
 
 
-def _transfer(address: str, part: Path) -> None:
-    """Download into `part`, going on where an earlier transfer broke."""
+class _Unusable(Exception):  # noqa: N818
+    """What a mirror sent is not what was wanted; why, in a few words."""
+
+
+@contextlib.contextmanager
+def writing(path: Path, half: Path | None = None) -> Iterator[None]:
+    """A full or read-only disk in one sentence; what is half-written is not left."""
+    try:
+        yield
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            if half is not None:
+                half.unlink(missing_ok=True)
+        raise DfalError(f"{path} cannot be written ({error.strerror}): free some space, and try again") from None
+
+
+def _check_md5(part: Path, md5: str | None) -> None:
+    if md5 is None:
+        return
+    with part.open("rb") as content:
+        found = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != md5:
+        raise _Unusable(f"another or a damaged file, whose MD5 begins with {found[:12]}, not {md5[:12]}")
+
+
+def _unpack(part: Path, unpacked: Path, file: str, packed: str) -> str:
+    """Write what is packed in `part`, block by block; return its SHA-256."""
+    digest = hashlib.sha256()
+    try:
+        with contextlib.ExitStack() as stack:
+            content: IO[bytes]
+            if packed == ".zip":
+                archive = stack.enter_context(zipfile.ZipFile(part))
+                inside = next(one for one in archive.namelist() if Path(one).name == file)
+                content = stack.enter_context(archive.open(inside))
+            elif packed:
+                content = stack.enter_context(gzip.open(part))
+            else:
+                content = stack.enter_context(part.open("rb"))
+            out = stack.enter_context(unpacked.open("wb"))
+            while block := content.read(1 << 20):
+                digest.update(block)
+                out.write(block)
+    except StopIteration:
+        raise _Unusable(f"an archive without {file}") from None
+    except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise _Unusable(str(error)) from None
+    return digest.hexdigest()
+
+
+def _transfer(address: str, part: Path) -> str | None:
+    """Download into `part`, going on where an earlier transfer broke; return the MD5 that the server gives, if it does."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -101,7 +191,7 @@ def _transfer(address: str, part: Path) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:
-            return  # Nothing is missing, or the part is of another file: unpacking it will tell.
+            return None  # Nothing is missing, or the part is of another file: unpacking it will tell.
         raise
     with response:
         resumed = response.status == 206
@@ -121,3 +211,7 @@ def _transfer(address: str, part: Path) -> None:
                 progress.advance(task, len(block))
         if total is not None and part.stat().st_size != total:
             raise ConnectionError(f"the transfer ended after {part.stat().st_size:,} of {total:,} bytes")
+        # Google's storage says what it has: x-goog-hash: crc32c=…, md5=…, in base64.
+        hashes = ",".join(response.headers.get_all("x-goog-hash", [])).split(",")
+        sums = [one.strip().removeprefix("md5=") for one in hashes if one.strip().startswith("md5=")]
+        return base64.b64decode(sums[0]).hex() if sums else None
