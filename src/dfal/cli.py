@@ -1,12 +1,12 @@
-"""The command line: dfal run | report | strategies | data."""
+"""The command line: dfal label | export | run | report | strategies | data."""
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
@@ -14,41 +14,27 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dfal import datasets, engine, report, tables
+from dfal.labelling.command import export, label
+from dfal.options import settings
 from dfal.results import studies, titles, write_csv
 from dfal.store import Store
 from dfal.strategies import ABOUT, NAMED, name_of, named, with_candidates
 from dfal.training import Training
 from dfal.trial import Trial
-from dfal.types import DfalError, Strategy, unknown
+from dfal.types import DfalError, Stopped, Strategy, unknown
 
 
-class Stopped(Exception):  # noqa: N818
-    """Ctrl-C. Its text says how to go on."""
-
-
-F = TypeVar("F", bound=Callable[..., Any])
 console = Console()
-
-
-def settings(kind: type, *names: str) -> Callable[[F], F]:
-    """Options for the fields of a configuration: name, type, default and help are the field's."""
-
-    def decorate(function: F) -> F:
-        for field in reversed(fields(kind)):
-            if field.name in names or (not names and "help" in field.metadata):
-                flag = "--" + field.name.replace("_", "-")
-                function = click.option(
-                    flag, type=type(field.default), default=field.default, show_default=True, help=field.metadata["help"] + "."
-                )(function)
-        return function
-
-    return decorate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="dfal")
 def cli() -> None:
     """Label fewer images: ask about those closest to the network's decision boundary, and learn from each answer twice."""
+
+
+cli.add_command(label)
+cli.add_command(export)
 
 
 @cli.command()

@@ -5,11 +5,13 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, TypeVar
 
 import filelock
 
 from dfal.types import DfalError
+
+Opened = TypeVar("Opened", bound="Ledger")
 
 
 class Ledger:
@@ -109,7 +111,7 @@ class Ledger:
         self._db.close()
         self._lock.release()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Opened) -> Opened:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from PIL import Image, ImageOps
 
 from dfal.folder import Folder
@@ -128,7 +128,7 @@ class Photos:
             raise
 
 
-def _image(pixels: np.ndarray) -> Image.Image:  # type: ignore[type-arg]
+def _image(pixels: Float[np.ndarray, "h w c"]) -> Image.Image:
     whole = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
     return Image.fromarray(whole if whole.shape[2] == 3 else whole[..., 0])
 

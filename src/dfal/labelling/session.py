@@ -159,6 +159,10 @@ class Session:
             rows = ((first + i, os.fsencode(path), place[known[path]] if path in known else None) for i, path in enumerate(added))
             db.executemany("INSERT INTO images VALUES (?, ?, ?)", rows)
 
+    def alone(self) -> None:
+        """Be the only page over this store; other processes may still label."""
+        self._store.alone()
+
     def close(self) -> None:
         """Close the store; everything is on disk already. What was asked and not answered is asked again when its time is over."""
         with self._lock:
@@ -411,7 +415,7 @@ class Session:
             return Queued(image, np.inf if score is None else score, seen, other, None, twin_seen)
         return None
 
-    def twin(self, question: int) -> "np.ndarray[Any, Any] | None":
+    def twin(self, question: int) -> Float[np.ndarray, "d"] | None:
         """The adversarial twin minus the image of a question, flat; None where there is none."""
         found = self.rows(
             "SELECT q.twin FROM questions JOIN queue q USING (model, position) WHERE question = ? AND q.twin IS NOT NULL",
@@ -419,7 +423,7 @@ class Session:
         )
         return np.frombuffer(found[0][0], dtype=np.float16).astype(np.float32) if found else None
 
-    def twins(self) -> "dict[int, np.ndarray[Any, Any]]":
+    def twins(self) -> dict[int, Float[np.ndarray, "d"]]:
         """For each image that is trained on and was asked about with a twin, the twin minus the image, flat."""
         found = self.rows(
             "SELECT a.image, q.twin FROM answers a JOIN questions USING (question) JOIN queue q USING (model, position) "

@@ -8,6 +8,8 @@ before it adds its own, in one transaction.
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import filelock
+
 from dfal.ledger import Ledger
 from dfal.training import Training
 from dfal.types import DfalError, setting
@@ -55,6 +57,17 @@ class LabelStore(Ledger):
     maker = "dfal label"
     when_full = "answer again; every answer that was accepted is safe"
     shared = True
+
+    def alone(self) -> None:
+        """Be the only page over this store from now on.
+
+        Raises:
+            DfalError: where another process is.
+        """
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise DfalError(f"another `dfal label` has a page open over {self.path}: use that one, or stop it first") from None
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Trainer:
     def __init__(self, session: Session, photos: Photos, clock: Callable[[], float] = time.time):
         self._session, self._photos, self._clock = session, photos, clock
         self._guesses: dict[int, int] = {}
-        self._features: np.ndarray | None = None  # type: ignore[type-arg]
+        self._features: Float[np.ndarray, "n d"] | None = None
         self._featured = np.zeros(len(photos.folder), bool)
         self._tried = self._reviewed = -1
         self._heard, self._since = -1, 0.0
