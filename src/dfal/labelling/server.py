@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request, Response
@@ -109,13 +110,16 @@ PICTURES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def application(session: Session, photos: Photos, training: Callable[[], str] = lambda: "") -> FastAPI:
+def application(
+    session: Session, photos: Photos, training: Callable[[], str] = lambda: "", *, here: bool = True
+) -> FastAPI:
     """The page and its API over one session.
 
     Args:
         session: of the store.
         photos: its images.
         training: what the trainer does now, in a word or none.
+        here: whether only this machine's user can ask, whose name is known then.
     """
     app = FastAPI(title="dfal label", version="1", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", responses=REFUSALS)
 
@@ -183,13 +187,19 @@ def application(session: Session, photos: Photos, training: Callable[[], str] = 
         with session.still() as state:
             found = asdict(progress(state))
             now = _now(state)
-            settings = session.settings
-        decoded = int(photos.ready().sum())
-        return _finite(
-            found
-            | now
-            | {"decoded": decoded, "training": training(), "strategy": settings.strategy, "batch": settings.batch, "first": settings.first}
-        )
+            names = session.classes
+        settings = session.settings
+        more = {
+            "names": names,
+            "person": session.person if here else None,
+            "folder": _plain(Path(settings.folder).name),
+            "decoded": int(photos.ready().sum()),
+            "training": training(),
+            "strategy": settings.strategy,
+            "batch": settings.batch,
+            "first": settings.first,
+        }
+        return _finite(found | now | more)
 
     @app.get("/api/questions/{question}")
     def why(question: Annotated[int, Field(ge=0, lt=2**53)]) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Serving:
         shown = {"0.0.0.0": socket.gethostname(), "[::]": socket.gethostname()}.get(name, name)  # noqa: S104
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}/" + (f"?token={self.token}" if self.token else "")
         self._training = Training(store, session)
-        app = Guard(application(session, photos, lambda: self._training.doing), self.token)
+        app = Guard(application(session, photos, lambda: self._training.doing, here=self.token is None), self.token)
         self._server = uvicorn.Server(
             uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2)
         )
