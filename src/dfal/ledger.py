@@ -94,13 +94,14 @@ class Ledger:
         part = self.path.with_name(f".{self.path.name}.part")
         part.unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as db:
-            db.executescript(self.schema)
+            db.executescript(f"BEGIN; {self.schema}")  # one transaction: to wait for the disk once
             for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                 for change in ("UPDATE", "DELETE"):
                     stop = "SELECT RAISE(ABORT, 'rows are added, never changed')"
                     db.execute(f"CREATE TRIGGER {table}_{change} BEFORE {change} ON {table} BEGIN {stop}; END")
             db.execute(f"PRAGMA application_id = {self.application}")
             db.execute(f"PRAGMA user_version = {self.version}")
+            db.execute("COMMIT")
         part.replace(self.path)
 
     def close(self) -> None:

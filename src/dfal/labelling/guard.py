@@ -39,11 +39,12 @@ class Guard:
 
     Args:
         app: the application.
+        burst: requests that one address may send at once; it may go on with RATE a second.
         token: without which nobody else's machine gets anything; None where only this machine can ask.
     """
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], token: str | None = None):
-        self._app, self._token = app, token
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], token: str | None = None, burst: float = BURST):
+        self._app, self._token, self._burst = app, token, burst
         self._buckets: dict[str, tuple[float, float]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,10 +73,10 @@ class Guard:
         await self._app(scope, _at_most(receive), _with_headers(send))
 
     def _may_go_on(self, address: str) -> bool:
-        """A bucket that fills by RATE a second, up to BURST, and from which each request takes one."""
+        """A bucket that fills by RATE a second, up to the burst, and from which each request takes one."""
         now = time.monotonic()
-        full, since = self._buckets.pop(address, (BURST, now))
-        full = min(BURST, full + RATE * (now - since))
+        full, since = self._buckets.pop(address, (self._burst, now))
+        full = min(self._burst, full + RATE * (now - since))
         self._buckets[address] = (max(full - 1, 0.0), now)  # the latest come last
         if len(self._buckets) > ADDRESSES:
             del self._buckets[next(iter(self._buckets))]
