@@ -418,7 +418,7 @@ with Session.open(sys.argv[1], person=sys.argv[2]) as session:
 def test_processes_that_are_killed_lose_no_answer_and_ask_nothing_twice(begin: Callable[..., Session], tmp_path: Path) -> None:
     begin(holdout=0.1).close()
     told: list[int] = []
-    for kill in range(3):
+    for kill in range(2):
         command = [sys.executable, "-c", LABELS_UNTIL_KILLED, str(tmp_path / "s.db")]
         people = [subprocess.Popen([*command, f"p{kill}-{i}"], stdout=subprocess.PIPE, text=True) for i in range(2)]
         lines = []
@@ -435,4 +435,4 @@ def test_processes_that_are_killed_lose_no_answer_and_ask_nothing_twice(begin: C
         told += [int(line) for line in lines if line.endswith("\n")]
         with Session.open(tmp_path / "s.db") as session:
             assert set(told) <= set(labels(session))
-    assert len(told) == len(set(told)) >= 60
+    assert len(told) == len(set(told)) >= 40
