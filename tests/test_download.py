@@ -30,6 +30,7 @@ class Mirror(ThreadingHTTPServer):
     def __init__(self, content: bytes = PACKED):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content = content
+        self.files: dict[str, bytes] = {}  # name → content, where it serves several
         self.cut: int | None = None  # bytes after which it hangs up
         self.ranges = True  # whether it goes on where it is asked to
         self.chunked = False  # whether it says beforehand how much will come
@@ -58,15 +59,17 @@ class Handler(BaseHTTPRequestHandler):
         wanted = self.headers["Range"]
         mirror.asked.append(wanted)
         mirror.paths.append(self.path)
+        name = self.path.rsplit("/", 1)[1]
+        content = mirror.files[name] if mirror.files else mirror.content
         if mirror.garbage:
             self.wfile.write(b"SSH-2.0-OpenSSH\r\n\r\n")
             return
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and mirror.ranges else 0
-        status = mirror.status if mirror.status != 200 or not start else 206 if start < len(mirror.content) else 416
-        body = mirror.content[start:] if status in (200, 206) else b"no"
+        status = mirror.status if mirror.status != 200 or not start else 206 if start < len(content) else 416
+        body = content[start:] if status in (200, 206) else b"no"
         self.send_response(status)
         if status == 206:
-            self.send_header("Content-Range", f"bytes {start}-{len(mirror.content) - 1}/{len(mirror.content)}")
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header(*(("Transfer-Encoding", "chunked") if mirror.chunked else ("Content-Length", str(len(body)))))
         for header in mirror.headers:
             self.send_header(*header)

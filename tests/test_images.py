@@ -43,6 +43,16 @@ def test_images_come_in_the_order_of_the_indices_and_as_often() -> None:
     assert images.take(torch.empty(0, dtype=torch.int64)).shape == (0, 1, 1)
 
 
+def test_some_rows_of_an_array_in_their_own_order() -> None:
+    images = Images(np.arange(10, dtype=np.float32).reshape(5, 2), np.array([4, 0, 3]))
+    assert (len(images), images.shape) == (3, (2,))
+    assert images.take(torch.tensor([2, 0])).tolist() == [[6, 7], [8, 9]]
+    assert images.raw(np.array([1])).tolist() == [[0, 1]]
+    again = Images(images, np.array([2, 1]))  # rows of rows
+    assert again.take(torch.tensor([0, 1])).tolist() == [[6, 7], [0, 1]]
+    assert Images(images).take(torch.arange(3)).tolist() == images.take(torch.arange(3)).tolist()
+
+
 def test_what_is_taken_is_a_copy() -> None:
     array = np.zeros((3, 2), np.float32)
     Images(array).take(torch.arange(3)).fill_(7)

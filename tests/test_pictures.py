@@ -82,6 +82,7 @@ def test_palettes_and_one_bit_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_what_is_transparent_is_shown_on_white(tmp_path: Path, mode: str) -> None:
+    wanted: Any
     if mode == "P":
         image = Image.new("P", (2, 1))
         image.putpalette([10, 20, 30, 1, 2, 3])
@@ -91,7 +92,7 @@ def test_what_is_transparent_is_shown_on_white(tmp_path: Path, mode: str) -> Non
     elif mode == "LA":
         image = Image.new("LA", (3, 1))
         image.putdata([(0, 255), (0, 0), (0, 51)])
-        path, wanted = saved(tmp_path, image), [0, 255, 204]  # type: ignore[assignment]
+        path, wanted = saved(tmp_path, image), [0, 255, 204]
     else:
         image = Image.new("RGBA", (3, 1))
         image.putdata([(10, 20, 30, 255), (10, 20, 30, 0), (0, 0, 255, 51)])
@@ -126,15 +127,15 @@ def test_a_large_jpeg_is_decoded_small_but_looks_the_same(tmp_path: Path) -> Non
     path = saved(tmp_path, wide, "one.jpg", quality=95)
     assert decoded(path, least=64).size[0] < 1600
     whole = wide.resize((32, 24), Image.Resampling.BOX)
-    assert np.abs(fitted(path, 32, 1)[4:28, :, 0].astype(int) - pixels(whole)).max() < 10
+    assert np.abs(fitted(path, (32, 32), 1)[4:28, :, 0].astype(int) - pixels(whole)).max() < 10
 
 
 def test_an_image_of_the_networks_size_comes_through_untouched(tmp_path: Path) -> None:
     square = COLOUR.crop((0, 0, 16, 16))
-    assert np.array_equal(fitted(saved(tmp_path, square), 16, 3), pixels(square))
-    assert np.array_equal(fitted(saved(tmp_path, square), 16, 1)[..., 0], pixels(square.convert("L")))
+    assert np.array_equal(fitted(saved(tmp_path, square), (16, 16), 3), pixels(square))
+    assert np.array_equal(fitted(saved(tmp_path, square), (16, 16), 1)[..., 0], pixels(square.convert("L")))
     grey = GREY.crop((0, 0, 16, 16))
-    assert np.array_equal(fitted(saved(tmp_path, grey), 16, 3), pixels(grey.convert("RGB")))
+    assert np.array_equal(fitted(saved(tmp_path, grey), (16, 16), 3), pixels(grey.convert("RGB")))
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 20), (20, 40), (12, 6), (5, 1000), (1000, 5), (1, 1)])
@@ -143,7 +144,7 @@ def test_all_of_an_image_is_there_in_its_shape_and_the_rest_has_the_colour_of_it
 ) -> None:
     image = np.full((height, width, 3), (200, 210, 220), np.uint8)
     image[height // 4 : -(height // 4) or None, width // 4 : -(width // 4) or None] = (10, 0, 0)
-    found = fitted(saved(tmp_path, Image.fromarray(image)), 20, 3)
+    found = fitted(saved(tmp_path, Image.fromarray(image)), (20, 20), 3)
     assert found.shape == (20, 20, 3)
     if min(width, height) > 1:
         corners = found[[0, 0, -1, -1], [0, -1, 0, -1]].astype(int)
@@ -154,6 +155,15 @@ def test_all_of_an_image_is_there_in_its_shape_and_the_rest_has_the_colour_of_it
         assert np.abs(middle.mean(0) - 9.5).max() <= 1  # in the middle
         spans = middle.max(0) - middle.min(0) + 1
         assert abs(spans[1] / spans[0] - width / height) < 0.7  # not squeezed
+
+
+def test_a_network_may_want_another_shape_than_a_square(tmp_path: Path) -> None:
+    path = saved(tmp_path, COLOUR)
+    assert np.array_equal(fitted(path, (20, 30), 3), pixels(COLOUR))
+    assert fitted(path, (10, 40), 3).shape == (10, 40, 3)
+    wide = fitted(path, (20, 50), 3)
+    assert np.array_equal(wide[:, 10:40], pixels(COLOUR))
+    assert (wide[:, :10] == wide[0, 0]).all()
 
 
 def bomb(path: Path, side: int) -> Path:
@@ -198,8 +208,8 @@ def test_what_cannot_be_read_has_a_reason_in_one_line(tmp_path: Path, kind: str,
         COLOUR.save(path, format="BMP")
     elif kind != "not there":
         middle = len(good) // 2
-        damaged = good[: middle // 8] + bytes(middle)
-        path.write_bytes({"empty": b"", "text": b"hello", "cut off": good[:middle]}.get(kind, damaged))
+        damaged = bytes(good[: middle // 8]) + bytes(middle)
+        path.write_bytes({"empty": b"", "text": b"hello", "cut off": bytes(good[:middle])}.get(kind, damaged))
     with pytest.raises(ValueError, match=r"^(it|its|there) ") as raised:
         decoded(path)
     assert "\n" not in str(raised.value)

@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +140,7 @@ class Folder:
         """Which images are decoded, here or by another process."""
         with self._lock:
             self._load()
-            return self._state == READY
+            return np.equal(self._state, READY)
 
     def set_aside(self) -> dict[str, str]:
         """The files that could not be read so far, each with the reason; sub-folders too."""
@@ -189,7 +189,7 @@ class Folder:
             reason = result
         raise DfalError(f"{self.paths[index]} is set aside: {reason}")
 
-    def decode(self, order: Iterable[int] | None = None, workers: int | None = None) -> Iterator[int]:
+    def decode(self, order: Iterable[int] | None = None, workers: int | None = None) -> Generator[int]:
         """Decode everything that is not yet, on several threads, and say after each part how many images are dealt with.
 
         A killed process loses no more than the part in flight. Closing the iterator stops it.
@@ -291,9 +291,9 @@ class Folder:
     def _bring_up_to_date(self, entries: list[Entry], part: int) -> None:
         """Number the new files, forget what was decoded of changed ones, set aside those that are gone."""
         known = {
-            os.fsdecode(path): (number, Entry(os.fsdecode(path), size, modified), reason)
-            for number, path, size, modified, reason in self._database.execute(
-                "SELECT number, path, size, modified, reason FROM files"
+            os.fsdecode(path): (number, size, modified, reason)
+            for path, number, size, modified, reason in self._database.execute(
+                "SELECT path, number, size, modified, reason FROM files"
             )
         }
         listed = {entry.path for entry in entries}
@@ -301,9 +301,7 @@ class Folder:
             raise DfalError(f"the cache {self.cache} is that of another folder than {self.path}: name another")
         new = [entry for entry in entries if entry.path not in known]
         changed = [
-            entry
-            for entry in entries
-            if entry.path in known and (known[entry.path][1] != entry or known[entry.path][2] == GONE)
+            one for one in entries if (old := known.get(one.path)) and (old[1:3] != (one.size, one.modified) or old[3] == GONE)
         ]
         self._database.executemany(
             "INSERT INTO files (number, path, size, modified, decoded, part) VALUES (?, ?, ?, ?, 0, ?)",
@@ -315,7 +313,7 @@ class Folder:
         )
         self._database.executemany(
             "UPDATE files SET reason = ?, part = ? WHERE number = ?",
-            [(GONE, part, number) for path, (number, _, _) in known.items() if path not in listed],
+            [(GONE, part, number) for path, (number, *_) in known.items() if path not in listed],
         )
         size = (len(known) + len(new)) * int(np.prod(self.shape))
         with (self.cache / "pixels.u8").open("r+b") as file:
@@ -376,7 +374,7 @@ class Folder:
     def _decode(self, entry: Entry) -> NDArray[np.uint8] | str:
         """The pixels as they are kept, channels first, or the reason why there are none."""
         try:
-            return np.ascontiguousarray(fitted(self.path / entry.path, self.shape[0], self.shape[2]).transpose(2, 0, 1))
+            return np.ascontiguousarray(fitted(self.path / entry.path, self.shape[:2], self.shape[2]).transpose(2, 0, 1))
         except ValueError as error:
             return str(error)
 
@@ -438,8 +436,8 @@ class Listing:
                     continue
                 if one.is_dir(follow_symlinks=False):
                     waiting.append(path)
-                elif (ending := os.path.splitext(one.name)[1].lower()) not in ENDINGS:  # noqa: PTH122  100,000 times
-                    others[ending or "no ending"] += 1
+                elif (ending := "".join(one.name.rpartition(".")[1:]).lower()) not in ENDINGS:
+                    others[ending if "." in ending else "no ending"] += 1
                 else:
                     try:
                         status = one.stat()

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,11 +18,17 @@ class Images:
     """N images of one shape. uint8 arrays (memory maps too) stay as they are and are scaled to [0, 1] when taken;
     floating-point arrays are taken unscaled.
 
+    Args:
+        array: the images, first axis N.
+        rows: which of them, in which order; a memory map is not read for it. All by default.
+
     Raises:
         DfalError: for an array without images, of another kind of number, or with NaN or infinite values.
     """
 
-    def __init__(self, array: "Tensor | NDArray[Any] | Images"):
+    def __init__(self, array: "Tensor | NDArray[Any] | Images", rows: Int64[np.ndarray, "m"] | None = None):
+        if isinstance(array, Images) and array.rows is not None:
+            rows = array.rows if rows is None else array.rows[rows]
         raw = array.array if isinstance(array, Images) else array
         if isinstance(raw, Tensor):
             raw = (raw.float() if raw.dtype == torch.bfloat16 else raw).detach().cpu().numpy()  # NumPy has no bfloat16
@@ -41,21 +47,27 @@ class Images:
                     bad = start + int(np.argmin(finite))
                     raise DfalError(f"image {bad} holds NaN or infinite values: repair it or leave it out")
         self.array: NDArray[Any] = array
+        self.rows: Int64[np.ndarray, m] | None = rows
 
     def __repr__(self) -> str:
         return f"Images({len(self)} × {self.shape}, {self.array.dtype})"
 
     def __len__(self) -> int:
-        return len(self.array)
+        return len(self.array if self.rows is None else self.rows)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one image, channels first."""
         return tuple(self.array.shape[1:])
 
+    def raw(self, indices: Int64[np.ndarray, "n"]) -> Shaped[np.ndarray, "n *image"]:
+        """The images at `indices` as they are kept."""
+        found: NDArray[Any] = self.array[indices if self.rows is None else self.rows[indices]]
+        return found
+
     def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Float[Tensor, "n *image"]:
         """The images at `indices`, in that order, as float32."""
-        raw = self.array[indices.cpu().numpy()]
+        raw = self.raw(indices.cpu().numpy())
         native = raw.astype(raw.dtype.newbyteorder("="), copy=False)
         # Into a new tensor, whose strides are the plain ones: others run other convolutions, which round otherwise.
         images = torch.empty(raw.shape, device=device).copy_(torch.from_numpy(native))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF")
 """What is read. No other of Pillow's many readers ever sees a file."""
@@ -48,7 +48,7 @@ def decoded(path: Path, least: int | None = None) -> Image.Image:
             return _opaque(_eight_bits(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"it has more than {MOST // 10**6} million pixels: make it smaller") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ValueError("it is no JPEG, PNG, WebP, GIF or TIFF, whatever its name says") from None
     except MemoryError:
         raise ValueError("there is not enough memory to decode it") from None
@@ -58,8 +58,8 @@ def decoded(path: Path, least: int | None = None) -> Image.Image:
         raise ValueError(f"it cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from None
 
 
-def fitted(path: Path, size: int, channels: int) -> UInt8[np.ndarray, "h w c"]:
-    """The image as a network sees it: the whole of it, shrunk or enlarged to fit into size × size.
+def fitted(path: Path, size: tuple[int, int], channels: int) -> UInt8[np.ndarray, "h w c"]:
+    """The image as a network sees it: the whole of it, shrunk or enlarged to fit into `size`, height × width.
 
     What is left over is filled with the median colour of the image's own border. A centre crop would cut off what a person is
     asked about, squeezing would change its shape, and black bars would be the strongest edges in the picture. Images of that
@@ -68,20 +68,20 @@ def fitted(path: Path, size: int, channels: int) -> UInt8[np.ndarray, "h w c"]:
     Raises:
         ValueError: with the reason, where the file cannot be read.
     """
-    image = decoded(path, least=2 * size).convert("L" if channels == 1 else "RGB")
-    scale = size / max(image.size)
+    image = decoded(path, least=2 * max(size)).convert("L" if channels == 1 else "RGB")
+    scale = min(size[0] / image.height, size[1] / image.width)
     width, height = (max(1, round(side * scale)) for side in image.size)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
     pixels = np.asarray(image).reshape(height, width, channels)
-    if width == height:
+    if (height, width) == size:
         return pixels
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    square = np.empty((size, size, channels), np.uint8)
-    square[:] = np.median(border, axis=0)
-    top, left = (size - height) // 2, (size - width) // 2
-    square[top : top + height, left : left + width] = pixels
-    return square
+    whole = np.empty((*size, channels), np.uint8)
+    whole[:] = np.median(border, axis=0)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    whole[top : top + height, left : left + width] = pixels
+    return whole
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

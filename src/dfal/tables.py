@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
+from dfal.datasets import Card, Dataset
+from dfal.datasets.download import recorded
 from dfal.results import Comparison, Curve, Study
 from dfal.statistics import half_width
 
@@ -69,4 +72,47 @@ def _differences(comparisons: Sequence[Comparison]) -> Table:
     for one in comparisons:
         difference = f"{100 * one.gain:+.2f} ± {100 * one.half_width:.2f}"
         table.add_row(one.curve.name, one.reference.name, difference, f"{one.p:.3f}" if one.p >= 0.001 else "< 0.001")
+    return table
+
+
+def of_card(card: Card, whole: bool = False) -> Table:
+    """A data set in a few lines, or all that is known of it."""
+    where = card.where()
+    if card.download is None:
+        size = "a package carries it" if "pip" in card.get else "nothing to download"
+    else:
+        size = f"{card.download / 1e6:,.1f} MB to download"
+    lines = {
+        "images": f"{card.pool:,} to ask about, {card.test:,} to test on, {'×'.join(map(str, card.image))} pixels; {size}",
+        "here": str(where or "no") + (f": {card.get}" if where is None and card.get else ""),
+        "from": f"{card.origin}; licence: {card.licence}",
+    }
+    if whole:
+        sums = card.sums or {file: f"SHA-256 {sha256}, recorded at first use" for file, sha256 in recorded(card.name).items()}
+        lines |= {
+            "classes": ", ".join(card.classes),
+            "test set": card.split,
+            "checksum": "\n".join(f"{file}: {value}" for file, value in sums.items())
+            or "none is published; that of the first download is recorded",
+        }
+        if card.download is None and not sums:
+            lines.pop("checksum")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.title, table.title_justify, table.title_style = f"[bold]{card.name}[/bold]: {card.about}", "left", ""
+    table.add_column(no_wrap=True, min_width=8)
+    table.add_column(overflow="fold")
+    for heading, line in lines.items():
+        table.add_row(heading, escape(line))
+    table.add_row("", "")
+    return table
+
+
+def of_dataset(name: str, data: Dataset) -> Table:
+    """What a data set without a card holds: images of each class."""
+    table = Table(title=f"{name}: {'×'.join(map(str, data.images.shape))} pixels")
+    for heading in ("class", "to ask about", "to test on"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for label, one in enumerate(data.classes):
+        table.add_row(escape(one), f"{int((data.labels == label).sum()):,}", f"{int((data.test_labels == label).sum()):,}")
+    table.add_row("all", f"{len(data.labels):,}", f"{len(data.test_labels):,}")
     return table

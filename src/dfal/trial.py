@@ -33,7 +33,9 @@ class Trial:
     alike, so that trials of one seed can be compared in pairs.
     """
 
-    dataset: str = setting("mnist-5k", "data set: a name that `dfal data` lists, or a FILE.npz with images and labels")
+    dataset: str = setting(
+        "mnist-5k", "data set: a name that `dfal data` lists, a FILE.npz with images and labels, or a FOLDER of images"
+    )
     model: str = setting("lenet5", "network: lenet5, vgg8, or package.module:function that returns an nn.Module of logits")
     strategy: Strategy = DFAL()
     annotations: int = setting(100, "N: images labelled in all, the first ones included")

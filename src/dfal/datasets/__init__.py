@@ -3,18 +3,20 @@
 import functools
 from pathlib import Path
 
-from dfal.datasets import mnist, mnist_5k, npz
+from dfal.datasets import fashion_mnist, folders, mnist, mnist_5k, npz, quick_draw, samples, shoe_bag
 from dfal.datasets.card import Card, Dataset
 from dfal.types import unknown
 
 __all__ = ["CARDS", "Card", "Dataset", "load"]
 
-CARDS: dict[str, Card] = {card.name: card for card in (mnist_5k.CARD, mnist.CARD)}
+CARDS: dict[str, Card] = {
+    card.name: card for card in (mnist_5k.CARD, mnist.CARD, fashion_mnist.CARD, quick_draw.CARD, shoe_bag.CARD, *samples.CARDS)
+}
 
 
 @functools.lru_cache(maxsize=1)
 def load(name: str) -> Dataset:
-    """The data set of that name, or the .npz file at that path.
+    """The data set of that name, or the .npz file or the folder of images at that path.
 
     Raises:
         DfalError: for an unknown name, a file that cannot be read, a download that fails.
@@ -23,4 +25,6 @@ def load(name: str) -> Dataset:
         return CARDS[name].load()
     if name.endswith(".npz"):
         return npz.load(Path(name))
-    raise unknown("data set", name, [*CARDS, "FILE.npz"])
+    if Path(name).is_dir():
+        return folders.load(Path(name))
+    raise unknown("data set", name, [*CARDS, "FILE.npz", "FOLDER"])

@@ -1,7 +1,7 @@
 """What a data set is: a card that says where it comes from, and the images and labels that its loader returns."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,9 +36,9 @@ class Dataset:
         """SHA-256 over everything, shortened: a store remembers on which data its trials ran."""
         digest = hashlib.sha256()
         for images, labels in ((self.images, self.labels), (self.test_images, self.test_labels)):
-            digest.update(repr((images.array.shape, images.array.dtype.str)).encode())
-            for start in range(0, len(images), CHUNK):
-                digest.update(np.ascontiguousarray(images.array[start : start + CHUNK]).data)
+            digest.update(repr(((len(images), *images.shape), images.array.dtype.str)).encode())
+            for rows in np.array_split(np.arange(len(images)), -(-len(images) // CHUNK)):
+                digest.update(np.ascontiguousarray(images.raw(rows)).data)
             digest.update(labels.numpy().data)
         return digest.hexdigest()[:16]
 
@@ -53,7 +53,11 @@ class Card:
         origin, licence: of the images.
         pool, test: counts of images.
         image: channels, height, width in pixels.
-        download: bytes to download, or None where a package carries it.
+        classes: their names.
+        split: what is held out for testing.
+        download: bytes to download, or None where there is nothing to download.
+        get: what to do where it is not here and cannot be downloaded.
+        sums: file → the checksum that its makers publish. Without any, that of the first download is recorded.
         where: the folder or file that holds it on this machine, or None.
         load: gives the data set, downloading it first where it must.
     """
@@ -65,7 +69,11 @@ class Card:
     pool: int
     test: int
     image: tuple[int, int, int]
+    classes: tuple[str, ...]
+    split: str
     download: int | None
+    get: str
+    sums: Mapping[str, str]
     where: Callable[[], Path | None]
     load: Callable[[], Dataset]
 

@@ -162,7 +162,7 @@ def _unpack(part: Path, unpacked: Path, file: str, packed: str) -> str:
     digest = hashlib.sha256()
     try:
         with contextlib.ExitStack() as stack:
-            content: IO[bytes]
+            content: IO[bytes] | gzip.GzipFile
             if packed == ".zip":
                 archive = stack.enter_context(zipfile.ZipFile(part))
                 inside = next(one for one in archive.namelist() if Path(one).name == file)

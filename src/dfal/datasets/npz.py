@@ -42,8 +42,8 @@ def load(path: Path) -> Dataset:
             )
     else:
         pool, test = stratified_split(labels, test=0.2, seed=SPLIT_SEED)
-        test_images, test_labels = Images(images.array[test.numpy()]), labels[test]
-        images, labels = Images(images.array[pool.numpy()]), labels[pool]
+        test_images, test_labels = Images(images, test.numpy()), labels[test]
+        images, labels = Images(images, pool.numpy()), labels[pool]
     count, most = int(max(labels.max(), test_labels.max())) + 1, len(labels) + len(test_labels)
     if "classes" not in arrays and count > most:
         raise DfalError(

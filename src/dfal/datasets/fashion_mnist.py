@@ -1,0 +1,97 @@
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): articles of clothing in MNIST's form and counts, harder to tell apart."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dfal.datasets import idx, mnist
+from dfal.datasets.card import Card, Dataset
+from dfal.datasets.download import fetch, find, record, recorded
+from dfal.images import Images
+from dfal.types import DfalError
+
+NAME = "fashion-mnist"
+MIRRORS = [
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+]
+MD5 = {
+    "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+"""Of the packed files, as their makers publish them."""
+SHAPES = ((60_000, 28, 28), (60_000,), (10_000, 28, 28), (10_000,))
+CLASSES = (
+    "T-shirt/top",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+
+
+def where() -> Path | None:
+    """The folder that holds all four files."""
+    found = [find(NAME, file) for file in MD5]
+    return found[0].parent if found[0] and all(found) else None
+
+
+def load() -> Dataset:
+    """The data set, downloaded first where it must be; unpacked files are memory-mapped."""
+    images, labels, test_images, test_labels = map(_array, MD5, SHAPES)
+    return Dataset(
+        Images(images[:, None]),
+        torch.from_numpy(labels.astype(np.int64)),
+        Images(test_images[:, None]),
+        torch.from_numpy(test_labels.astype(np.int64)),
+        CLASSES,
+    )
+
+
+def _array(file: str, shape: tuple[int, ...]) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    path = find(NAME, file) or fetch(NAME, file, MIRRORS, md5=MD5[file])
+    if path.suffix == ".gz":
+        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if found != MD5[file]:
+            raise DfalError(f"{path} is damaged or another file: MD5 begins with {found[:12]}, not {MD5[file][:12]}; delete it")
+    raw = idx.content(path)
+    array = idx.array(raw, path)
+    if array.shape != shape:
+        raise DfalError(f"{path} holds {array.shape}, but {shape} is expected: delete it and try again")
+    found = idx.digest(raw)
+    if found == mnist.SHA256[file]:
+        raise DfalError(f"{path} is the file of MNIST, which has the same name: put that of Fashion-MNIST there")
+    if (known := recorded(NAME).get(file)) is None:
+        record(NAME, file, found)
+    elif known != found:
+        raise DfalError(
+            f"{path} has changed since its first use: SHA-256 begins with {found[:12]}, not {known[:12]}; delete it"
+        )
+    return array
+
+
+CARD = Card(
+    name=NAME,
+    about="articles of clothing in MNIST's form",
+    origin="Zalando Research: Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747",
+    licence="MIT",
+    pool=60_000,
+    test=10_000,
+    image=(1, 28, 28),
+    classes=CLASSES,
+    split="the official one",
+    download=30_878_645,
+    get="",
+    sums={file: f"MD5 {md5}, packed" for file, md5 in MD5.items()},
+    where=where,
+    load=load,
+)

@@ -1,0 +1,56 @@
+"""Any folder of images as a data set: its first sub-folders are the classes."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from dfal.datasets.card import Dataset, stratified_split
+from dfal.folder import Folder
+from dfal.images import Images
+from dfal.types import DfalError
+
+SPLIT_SEED = 0
+"""Fixes the stratified fifth that is held out where the folder has no train and test."""
+TRAIN, TEST = "train", "test"
+
+
+def load(path: Path) -> Dataset:
+    """Every image below a sub-folder, memory-mapped; what is not decoded yet is decoded first.
+
+    Where the sub-folders are `train` and `test`, their sub-folders are the classes. Else a fifth of each class is held out.
+
+    Raises:
+        DfalError: for a folder without images or with fewer than two classes.
+    """
+    with Folder.open(path) as folder:
+        before = int(folder.ready().sum())
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(f"decoding {path}", total=len(folder))
+            for done in folder.decode():
+                progress.update(task, completed=done)
+        ready, aside, paths, images = folder.ready(), folder.set_aside(), folder.paths, folder.images
+    if aside and ready.sum() > before:  # once, not by every worker
+        first, reason = next(iter(aside.items()))
+        sys.stderr.write(f"dfal: {len(aside)} files of {path} are left out, the first {first}: {reason}\n")
+    order = [index for index in sorted(range(len(paths)), key=paths.__getitem__) if ready[index]]
+    parts = {index: paths[index].split("/") for index in order}
+    official = {names[0] for names in parts.values()} == {TRAIN, TEST}
+    named = {index: names[1 if official else 0] for index, names in parts.items() if len(names) > (2 if official else 1)}
+    classes = tuple(sorted(set(named.values())))
+    if len(classes) < 2:
+        raise DfalError(
+            f"{path} has images of {len(classes)} classes in sub-folders, but two are needed: "
+            "put the images of each class into a sub-folder with its name"
+        )
+    rows = np.array(list(named), np.int64)
+    labels = torch.tensor([classes.index(name) for name in named.values()])
+    if official:
+        held = torch.tensor([parts[index][0] == TEST for index in named])
+        pool, test = (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
+    else:
+        pool, test = stratified_split(labels, test=0.2, seed=SPLIT_SEED)
+    return Dataset(Images(images, rows[pool.numpy()]), labels[pool], Images(images, rows[test.numpy()]), labels[test], classes)

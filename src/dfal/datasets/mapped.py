@@ -1,0 +1,82 @@
+"""Large data sets as two .npy files in the user's cache: written once, block by block, and memory-mapped from then on."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dfal.datasets.card import Dataset
+from dfal.datasets.download import folders, writing
+from dfal.images import CHUNK, Images
+from dfal.types import DfalError
+
+POOL, TEST = "pool.npy", "test.npy"
+
+
+def where(name: str) -> Path | None:
+    """The folder that holds the written data set."""
+    folder = folders(name)[-1]
+    return folder if (folder / POOL).is_file() and (folder / TEST).is_file() else None
+
+
+def load(name: str, image: tuple[int, ...], pool: dict[str, int], test: dict[str, int]) -> Dataset:
+    """Map the written data set, in which the classes follow each other.
+
+    Args:
+        name: of the data set.
+        image: channels, height, width.
+        pool, test: class → how many images.
+
+    Raises:
+        DfalError: where the files are damaged or hold other counts.
+    """
+    folder = folders(name)[-1]
+    images, labels = zip(*(_part(folder / file, image, part) for file, part in ((POOL, pool), (TEST, test))), strict=True)
+    return Dataset(images[0], labels[0], images[1], labels[1], tuple(pool))
+
+
+def _part(path: Path, image: tuple[int, ...], counts: dict[str, int]) -> tuple[Images, torch.Tensor]:
+    shape = (sum(counts.values()), *image)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DfalError(f"{path} cannot be read ({error}): delete it and try again") from None
+    if array.shape != shape or array.dtype != np.uint8:
+        raise DfalError(f"{path} holds {array.dtype} of shape {array.shape}, not uint8 of {shape}: delete it and try again")
+    return Images(array), torch.arange(len(counts)).repeat_interleave(torch.tensor(list(counts.values())))
+
+
+def write(name: str, file: str, shape: tuple[int, ...], blocks: Iterable[NDArray[np.uint8]]) -> None:
+    """Write one of the two files; it has its name only when it is whole.
+
+    Raises:
+        DfalError: where the disk is full or cannot be written.
+    """
+    path = folders(name)[-1] / file
+    half = path.with_suffix(".half")
+    with writing(path, half):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with half.open("wb") as out:
+            # Not by a memory map: on a full disk that ends the process instead of raising an error.
+            np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for block in blocks:
+                out.write(np.ascontiguousarray(block).data)
+        half.replace(path)
+
+
+def tidy(name: str, files: Iterable[Path]) -> None:
+    """Remove what was downloaded when it is written in our form. What lies elsewhere, in DFAL_DATA, is left alone."""
+    for path in files:
+        if path.parent == folders(name)[-1]:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def in_blocks(array: Any, start: int, stop: int) -> Iterator[NDArray[Any]]:
+    """Rows of an array, a map or an HDF5 data set, `CHUNK` at a time."""
+    for at in range(start, stop, CHUNK):
+        yield array[at : min(at + CHUNK, stop)]

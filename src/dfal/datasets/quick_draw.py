@@ -1,0 +1,80 @@
+"""Quick, Draw! as in the paper: 556,217 drawings of cats, faces, angels and dolphins as bitmaps of 28 × 28."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfal.datasets import mapped
+from dfal.datasets.card import Card, Dataset
+from dfal.datasets.download import fetch, find
+from dfal.types import DfalError
+
+NAME = "quick-draw"
+MIRRORS = ["https://storage.googleapis.com/quickdraw_dataset/full/numpy_bitmap"]
+COUNTS = {"cat": 123_202, "face": 161_666, "angel": 149_736, "dolphin": 121_613}
+IMAGE = (1, 28, 28)
+
+
+def pool() -> dict[str, int]:
+    """The first 80 % of each class are asked about: 444,971 in all."""
+    return {name: count * 4 // 5 for name, count in COUNTS.items()}
+
+
+def test() -> dict[str, int]:
+    """The others are measured on: 111,246 in all."""
+    return {name: count - first for (name, count), first in zip(COUNTS.items(), pool().values(), strict=True)}
+
+
+def where() -> Path | None:
+    """The folder that holds the data set, as we write it or as it comes."""
+    found = [find(NAME, f"{name}.npy") for name in COUNTS]
+    return mapped.where(NAME) or (found[0].parent if found[0] and all(found) else None)
+
+
+def load() -> Dataset:
+    """The data set, memory-mapped; downloaded and written in our form first where it must be."""
+    if mapped.where(NAME) is None:
+        files = {name: find(NAME, f"{name}.npy") or _fetch(name) for name in COUNTS}
+        for file, part, first in ((mapped.POOL, pool(), True), (mapped.TEST, test(), False)):
+            mapped.write(NAME, file, (sum(part.values()), *IMAGE), _blocks(files, first))
+        mapped.tidy(NAME, files.values())
+    return mapped.load(NAME, IMAGE, pool(), test())
+
+
+def _fetch(name: str) -> Path:
+    return fetch(NAME, f"{name}.npy", MIRRORS, packed="")
+
+
+def _blocks(files: dict[str, Path], first: bool) -> Iterator[NDArray[np.uint8]]:
+    for name, path in files.items():
+        try:
+            bitmaps = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DfalError(f"{path} cannot be read ({error}): delete it and try again") from None
+        shape = (COUNTS[name], 28 * 28)
+        if bitmaps.shape != shape or bitmaps.dtype != np.uint8:
+            raise DfalError(
+                f"{path} holds {bitmaps.dtype} of shape {bitmaps.shape}, not uint8 of {shape}: delete it and try again"
+            )
+        border = pool()[name]
+        yield from mapped.in_blocks(bitmaps, 0 if first else border, border if first else COUNTS[name])
+
+
+CARD = Card(
+    name=NAME,
+    about="drawings made in 20 seconds: cat, face, angel, dolphin",
+    origin="Google's Quick, Draw! dataset, bitmaps as .npy",
+    licence="CC BY 4.0",
+    pool=444_971,
+    test=111_246,
+    image=IMAGE,
+    classes=tuple(COUNTS),
+    split="the last 20 % of each class",
+    download=sum(COUNTS.values()) * 28 * 28 + 4 * 80,
+    get="",
+    sums={},
+    where=where,
+    load=load,
+)

@@ -1,0 +1,86 @@
+"""A data set in one picture: a row for each class, samples spread over it."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from dfal.datasets import Dataset
+from dfal.types import DfalError
+
+CELL, GAP, MARGIN, HEAD = 60, 4, 20, 64
+"""Pixels: an image, the space beside it, the space around all, the title's height."""
+COLUMNS = 14
+ROWS = 30
+"""Classes shown, at most."""
+INK, FAINT = (32, 32, 32), (110, 110, 110)
+
+
+def write(data: Dataset, name: str, path: Path) -> None:
+    """Write the picture as a PNG.
+
+    Raises:
+        DfalError: for a file that cannot be written, or whose name ends in another format.
+    """
+    if path.suffix.lower() != ".png":
+        raise DfalError(f"the picture {path} would be a PNG: let its name end in .png")
+    half = path.with_name(f"{path.name}.part")
+    try:
+        draw(data, name).save(half, "PNG", optimize=True)
+        half.replace(path)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        raise DfalError(f"the picture {path} cannot be written ({error.strerror}): name another with --picture") from None
+
+
+def draw(data: Dataset, name: str) -> Image.Image:
+    """The picture: what can be asked about, not the test set."""
+    fonts = {size: _font(size) for size in (13, 15, 22)}
+    labels = data.classes[:ROWS]
+    counts = [int((data.labels == at).sum()) for at in range(len(labels))]
+    texts = [label if len(label) <= 24 else f"{label[:23]}…" for label in labels]
+    side = round(max(fonts[15].getlength(text) for text in texts)) + MARGIN
+    width = 2 * MARGIN + side + COLUMNS * (CELL + GAP) - GAP
+    left_out = len(data.classes) - len(labels)
+    height = HEAD + 2 * MARGIN + len(labels) * (CELL + GAP) - GAP + (HEAD // 2 if left_out else 0)
+    picture = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(picture)
+    pen.text((MARGIN, MARGIN), name, INK, fonts[22])
+    shape = "×".join(map(str, data.images.shape[1:]))
+    colour = "colour" if data.images.shape[0] == 3 else "grey"
+    below = f"{len(data.images):,} images to ask about, {len(data.test_images):,} to test on, {shape} pixels, {colour}"
+    pen.text((MARGIN, MARGIN + 30), below, FAINT, fonts[13])
+    for row, (text, count) in enumerate(zip(texts, counts, strict=True)):
+        y = HEAD + MARGIN + row * (CELL + GAP)
+        pen.text((MARGIN, y + CELL // 2 - 2), text, INK, fonts[15], anchor="ls")
+        pen.text((MARGIN, y + CELL // 2 + 4), f"{count:,}", FAINT, fonts[13], anchor="lt")
+        for column, image in enumerate(_samples(data, row)):
+            picture.paste(_cell(image), (MARGIN + side + column * (CELL + GAP), y))
+    if left_out:
+        pen.text((MARGIN, height - MARGIN), f"and {left_out} more classes", FAINT, fonts[13], anchor="ls")
+    return picture
+
+
+def _samples(data: Dataset, label: int) -> Tensor:
+    """Images of a class, evenly spread over it."""
+    members = (data.labels == label).nonzero().squeeze(1)
+    places = np.linspace(0, len(members) - 1, min(COLUMNS, len(members))).round().astype(int)
+    return data.images.take(members[torch.from_numpy(places)])
+
+
+def _cell(image: Tensor) -> Image.Image:
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    found = Image.fromarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]).convert("RGB")
+    scale = CELL / max(found.size)
+    size = (max(1, round(found.width * scale)), max(1, round(found.height * scale)))
+    cell = Image.new("RGB", (CELL, CELL), "white")
+    cell.paste(found.resize(size, Image.Resampling.BICUBIC), ((CELL - size[0]) // 2, (CELL - size[1]) // 2))
+    return cell
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib carries: it knows the letters of most languages."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
