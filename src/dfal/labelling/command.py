@@ -12,12 +12,14 @@ from typing import Any
 import click
 from rich.console import Console
 
+from dfal import models
 from dfal.folder import Folder
 from dfal.labelling import export as home
 from dfal.labelling.names import class_names
 from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
+from dfal.labelling.trainer import home as latest_network
 from dfal.networks import NETWORKS, build
 from dfal.options import settings
 from dfal.strategies import named
@@ -152,28 +154,39 @@ def _has_a_screen() -> bool:
     return sys.platform in {"win32", "darwin"} or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-FORMS = ("csv", "parquet", "folders", "hugging-face")
+FORMS = ("csv", "parquet", "folders", "hugging-face", "onnx")
+ENDINGS = {"csv": ".labels.csv", "parquet": ".labels.parquet", "folders": "-by-class", "hugging-face": "-dataset", "onnx": ".onnx"}
 
 
 @click.command()
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option(
-    "--as", "form", type=click.Choice(FORMS), default="csv", show_default=True,
-    help="A table; a folder for each class; or a folder that Hugging Face's datasets loads.",
+    "--as",
+    "form",
+    type=click.Choice(FORMS),
+    default="csv",
+    show_default=True,
+    help="A table; a folder for each class; a folder that Hugging Face's datasets loads; or the network as ONNX.",
 )
+@click.option("--guess", is_flag=True, help="Also images that nobody labelled, as the latest network sees them.")
 @click.option("--out", type=click.Path(path_type=Path), help="The file or folder to write.  [default: beside the STORE]")
-def export(store: Path, form: str, out: Path | None) -> None:
-    """Take the labels of a STORE home.
+@click.option("--model", help="The network, where it is package.module:function and its code may be run.")
+def export(store: Path, form: str, guess: bool, out: Path | None, model: str | None) -> None:
+    """Take the labels of a STORE home, or its network.
 
-    It may be the store of a page that is open.
+    It may be the store of a page that is open. The latest network lies beside the store as safetensors already.
     """
+    path = out or store.with_name(store.name.removesuffix(".db").removesuffix(".labels") + ENDINGS[form])
+    console = Console(highlight=False, soft_wrap=True)
     with Session.open(store) as session:
-        rows = home.labels(session)
+        if form == "onnx":
+            saved = _network(store, model)
+            models.save_onnx(saved.network, saved.card, path)
+            console.print(f"the network in {path}")
+            return
+        rows = home.labels(session, _guesses(session, _network(store, model)) if guess else None)
         if not rows:
             raise DfalError(f"{store} holds no label yet: answer some questions first")
-        stem = store.name.removesuffix(".labels.db").removesuffix(".db")
-        endings = {"csv": ".labels.csv", "parquet": ".labels.parquet", "folders": "-by-class", "hugging-face": "-dataset"}
-        path = out or store.with_name(stem + endings[form])
         missing: list[str] = []
         source = Path(session.settings.folder)
         if form == "csv":
@@ -182,7 +195,26 @@ def export(store: Path, form: str, out: Path | None) -> None:
             home.write_parquet(rows, path)
         else:
             missing = (home.write_folders if form == "folders" else home.write_hugging_face)(rows, source, path)
-    console = Console(highlight=False, soft_wrap=True)
     console.print(f"{len(rows) - len(missing):,} labels in {path}")
     if missing:
-        console.print(f"{len(missing):,} images are no longer there and are left out: {', '.join(missing[:5])}{' …' if missing[5:] else ''}")
+        listed = ", ".join(missing[:5]) + (" …" if missing[5:] else "")
+        console.print(f"{len(missing):,} images are no longer there and are left out: {listed}")
+    if (network := latest_network(store)).exists():
+        console.print(f"the network in {network}: dfal predict {network} FOLDER")
+
+
+def _network(store: Path, model: str | None) -> models.SavedModel:
+    path = latest_network(store)
+    if not path.exists():
+        raise DfalError(f"there is no network {path} yet: label some images of two classes first")
+    return models.load(path, model)
+
+
+def _guesses(session: Session, saved: models.SavedModel) -> dict[int, tuple[int, float]]:
+    """What the network sees in the images that have no label."""
+    state = session.refresh()
+    source = Path(session.settings.folder)
+    images = {source / path: i for i, path in enumerate(state.paths) if state.labels[i] < 0 and i not in state.unreadable}
+    number = {name: place for place, name in enumerate(state.classes)}
+    found = models.label(saved, list(images))
+    return {images[one.path]: (number[one.label], one.confidence) for one in found if isinstance(one, models.Prediction)}

@@ -96,9 +96,10 @@ class Photos:
             return self.folder.image(self._at(image))
 
     def twin(self, question: int, image: int, part: str) -> Picture | None:
-        """The image of a question as the network sees it, its twin, or the change between them, magnified."""
+        """The image of a question as the network sees it, its twin, or the change between them, magnified. None where there is no
+        twin, or it is one of features, which no eye can see."""
         change = self._session.twin(question)
-        if change is None:
+        if change is None or change.size != np.prod(self.folder.shape):
             return None
         pixels = self.seen(image).astype(np.float32) / 255
         r = change.reshape(pixels.shape[2], *pixels.shape[:2]).transpose(1, 2, 0)

@@ -212,7 +212,7 @@ def application(
                 "seen": found.seen,
                 "other": found.other,
                 "score": found.score,
-                "twin": found.twin_seen is not None,
+                "twin": found.twin_seen is not None and photos.twin(question, found.image, "image") is not None,
                 "twin_seen": found.twin_seen,
                 "strategy": session.settings.strategy,
             }

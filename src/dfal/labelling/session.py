@@ -379,6 +379,11 @@ class Session:
     # Looking.
 
     @property
+    def path(self) -> Path:
+        """The store's file."""
+        return self._store.path
+
+    @property
     def classes(self) -> list[str]:
         """Their names, by number."""
         return list(self.state.classes)

@@ -18,10 +18,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from dfal import models
 from dfal.attacks import DeepFool, LinearHead
 from dfal.chance import generator, seed_for, seeded
 from dfal.images import CHUNK, Images
 from dfal.labelling.photos import Photos
+from dfal.labelling.progress import curve, hold_out
 from dfal.labelling.session import Look, Queued, Session
 from dfal.labelling.state import Model, State
 from dfal.networks import build, features, predict
@@ -65,7 +67,7 @@ class Trainer:
             self._heard, self._since = state.heard, time.monotonic()
         last = max(state.models[-1].heard if state.models else -1, self._tried)
         taught = state.labels[state.trained_on]
-        if len(taught) < min(state.settings.first, 2) or len(np.unique(taught)) < 2 or state.heard <= last:
+        if len(np.unique(taught)) < 2 or state.heard <= last:
             return False
         if not state.models:
             return len(taught) >= state.settings.first
@@ -88,6 +90,7 @@ class Trainer:
         state, settings = self._session.refresh(), self._session.settings
         self._tried, number = state.heard, len(state.models) + 1
         classes, heard, before = len(state.classes), state.heard, state.models[-1:]
+        taught = int((state.trained_on & state.annotated).sum())  # now: `state` goes on while people label
         self._decode_labelled(state)
         pool = self._pool(state)
         model = self._fit(pool, classes, seed_for(settings.seed, number, "fit"))
@@ -103,8 +106,25 @@ class Trainer:
             number, now, heard, int(state.annotated.sum()), pool.labelled_data_size, classes, now - began, watched, seen
         )
         held = np.flatnonzero(state.held & (state.labels >= 0) & self._photos.ready())
-        self._session.add_model(found, self._queue(model, pool, query), self._looks(model, pool, held, state))
-        return self._whole(model, classes)
+        self._session.add_model(found, list(self._queue(model, pool, query)), self._looks(model, pool, held, state))
+        whole = self._whole(model, classes)
+        models.save(whole, self._card(taught), home(self._session.path))
+        return whole
+
+    def _card(self, taught: int) -> models.ModelCard:
+        state, settings = self._session.refresh(), self._session.settings
+        h, w, c = self._photos.folder.shape
+        measured = curve(state.models[-1:], hold_out(state))
+        return models.ModelCard(
+            classes=tuple(state.classes[: state.models[-1].classes]),
+            image=(c, h, w),
+            network=settings.model,
+            annotations=taught,
+            accuracy=measured[0].value if measured else None,
+            interval=(measured[0].low, measured[0].high) if measured else None,
+            held_out=measured[0].of if measured else 0,
+            about=f"labelled with dfal, strategy {settings.strategy}",
+        )
 
     def review(self) -> None:
         """Judge each label by a network that was not trained on it, nor on its twin."""
@@ -254,6 +274,11 @@ class Trainer:
         far = dict(zip(against.tolist(), found.distance.tolist(), strict=True)) if found else {}
         rows = zip(images.tolist(), seen.tolist(), sure.tolist(), strict=True)
         return [Look(i, k, p, far.get(i) if far.get(i) != torch.inf else None) for i, k, p in rows]
+
+
+def home(store: Path) -> Path:
+    """Where the latest network of a store lies, to be taken home: beside it."""
+    return store.with_name(store.name.removesuffix(".db").removesuffix(".labels") + ".model.safetensors")
 
 
 def _guesses(query: Query) -> dict[int, int]:
