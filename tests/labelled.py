@@ -34,12 +34,12 @@ def some_pngs(folder: Path, digits: Dataset, n: int) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def a_session(folder: Path, **settings: object) -> Iterator[tuple[Session, Photos]]:
+def a_session(folder: Path, known: dict[str, str] | None = None, **settings: object) -> Iterator[tuple[Session, Photos]]:
     """A session over a folder, with the store and the cache beside it."""
     given = Settings(folder=str(folder), cache=str(folder.parent / "cache"), **settings)  # type: ignore[arg-type]
     with (
         Folder.open(folder, given.cache) as opened,
-        Session.start(folder.parent / "labels.db", given, opened.paths, DIGITS, person="ann") as session,
+        Session.start(folder.parent / "labels.db", given, opened.paths, DIGITS, known, person="ann") as session,
     ):
         yield session, Photos(session, opened)
 
@@ -47,10 +47,10 @@ def a_session(folder: Path, **settings: object) -> Iterator[tuple[Session, Photo
 class Served:
     """`dfal label` in a process of its own."""
 
-    def __init__(self, folder: Path, *options: str):
+    def __init__(self, folder: Path, *options: str, port: int | None = None):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+            self.port = port or free.getsockname()[1]
         command = [sys.executable, "-m", "dfal", "label", str(folder), "--no-browser", "--port", str(self.port), *options]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder.parent / "cache")}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)

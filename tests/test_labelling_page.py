@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labelled import DIGITS, Served, index_in, some_pngs
 
 from dfal.datasets import Dataset
 from dfal.labelling.session import Session
 from dfal.types import DECLINED
+from labelled import DIGITS, Served, index_in, some_pngs
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
 pytest.importorskip("playwright", reason="the browser is driven by playwright")
@@ -37,7 +37,7 @@ class Person:
         self.url, self.truth = url, truth
         self.errors: list[str] = []
         self.hosts: set[str] = set()
-        self.page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        self.page.on("console", lambda message: self.errors.extend([message.text] if message.type == "error" else []))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.hosts.add(re.sub(r"^(\w+://[^/]*).*", r"\1", request.url)))
         self.page.goto(url)
@@ -103,7 +103,9 @@ def test_a_folder_is_labelled_by_keyboard(browser: Any, tmp_path: Path, digits: 
             page.keyboard.press("w")
             given.update([person.answer()])
         assert re.search(r"The network sees \d here, but \d is near: the boundary is 0\.\d+ away", page.text_content("#why"))
-        assert page.evaluate("[...document.querySelectorAll('.trio img')].every((one) => one.complete && one.naturalWidth === 28)")
+        assert page.evaluate(
+            "[...document.querySelectorAll('.trio img')].every((one) => one.complete && one.naturalWidth === 28)"
+        )
         person.has_no_serious_fault()
         page.screenshot(path=tmp_path / "light.png")
         page.emulate_media(color_scheme="dark")
@@ -128,7 +130,10 @@ def test_a_folder_is_labelled_by_keyboard(browser: Any, tmp_path: Path, digits: 
         for _ in range(2):
             image, path = index_in(page.get_attribute(".tile[aria-current]", "aria-label").replace(":", ""))
             page.keyboard.press(str(truth[path]))
-            page.wait_for_function("image => document.querySelector('.tile[aria-current]')?.ariaLabel.includes(`Image ${image},`) === false", arg=image)
+            page.wait_for_function(
+                "image => document.querySelector('.tile[aria-current]')?.ariaLabel.includes(`Image ${image},`) === false",
+                arg=image,
+            )
             given[image] = truth[path]
         person.has_no_serious_fault()
 
@@ -177,12 +182,12 @@ def test_a_page_without_classes_asks_for_them_and_says_when_the_server_is_gone(
         page.wait_for_selector("dialog >> text=alike but for case")
         person.has_no_serious_fault()
         page.keyboard.press("Escape")
-        image, path = person.sees()
+        image, _ = person.sees()
         person.press("2")
         page.keyboard.press("f")
         page.fill("dialog textarea", "<b>odd</b>")
         page.click("dialog button[type=submit]")
-        page.wait_for_selector(".tag.flagged:has-text(\"<b>odd</b>\")")
+        page.wait_for_selector('.tag.flagged:has-text("<b>odd</b>")')
     finally:
         served.stop(kill=True)
     page.keyboard.press("1")

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 import pytest
-from labelled import a_session, some_pngs
 from PIL import Image
 
 from dfal.datasets import Dataset
@@ -13,12 +13,13 @@ from dfal.labelling import guard
 from dfal.labelling.guard import LARGEST, Guard
 from dfal.labelling.session import Queued, Session
 from dfal.labelling.state import Model
+from labelled import a_session, some_pngs
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
 
-from starlette.testclient import TestClient  # noqa: E402
+from starlette.testclient import TestClient
 
-from dfal.labelling.server import application  # noqa: E402
+from dfal.labelling.server import application
 
 ME = {"person": "ann", "holder": "h1"}
 
@@ -121,7 +122,13 @@ def test_images_come_by_index_only(web: TestClient, folder: Path) -> None:
     whole, small = web.get("/api/images/3"), web.get("/api/images/3?small=true")
     assert whole.headers["content-type"] == small.headers["content-type"] == "image/png"
     assert whole.content == (folder / "00003.png").read_bytes()
-    for path in ("/api/images/30", "/api/images/-1", "/api/images/..%2f..%2fetc%2fpasswd", "/../labels.db", "/%2e%2e/labels.db"):
+    for path in (
+        "/api/images/30",
+        "/api/images/-1",
+        "/api/images/..%2f..%2fetc%2fpasswd",
+        "/../labels.db",
+        "/%2e%2e/labels.db",
+    ):
         assert web.get(path).status_code in {404, 422}, path
 
 
@@ -272,9 +279,11 @@ def test_what_is_too_large_or_too_much_is_refused(web: TestClient) -> None:
 
 def test_who_asks_too_often_waits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "RATE", 0.0)
-    with a_session(folder) as (session, photos):
-        with TestClient(Guard(application(session, photos), burst=20), base_url="http://127.0.0.1") as web:
-            codes = [web.get("/icon.svg").status_code for _ in range(25)]
+    with (
+        a_session(folder) as (session, photos),
+        TestClient(Guard(application(session, photos), burst=20), base_url="http://127.0.0.1") as web,
+    ):
+        codes = [web.get("/icon.svg").status_code for _ in range(25)]
     assert codes == [200] * 20 + [429] * 5
 
 
@@ -319,14 +328,16 @@ def test_every_request_that_the_description_allows_is_answered(folder: Path) -> 
                 web.app._buckets.clear()  # type: ignore[attr-defined]
 
 
-def _try(strategy: object, web: TestClient) -> None:
+def _try(strategy: Any, web: TestClient) -> None:
     from hypothesis import HealthCheck, Phase, given, settings
 
     @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None)
-    @given(case=strategy)  # type: ignore[arg-type]
-    def send(case: object) -> None:
-        sent = case.as_transport_kwargs(base_url="http://127.0.0.1")  # type: ignore[attr-defined]
-        answer: httpx.Response = web.request(**{key: value for key, value in sent.items() if value is not None and key != "cookies"})
+    @given(case=strategy)
+    def send(case: Any) -> None:
+        sent = case.as_transport_kwargs(base_url="http://127.0.0.1")
+        answer: httpx.Response = web.request(
+            **{key: value for key, value in sent.items() if value is not None and key != "cookies"}
+        )
         assert answer.status_code < 500, answer.text
 
     send()

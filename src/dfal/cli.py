@@ -29,7 +29,6 @@ from dfal.training import Training
 from dfal.trial import Trial
 from dfal.types import DfalError, Stopped, Strategy
 
-
 console = Console()
 
 

@@ -102,6 +102,8 @@ class Ledger:
             db.execute(f"PRAGMA application_id = {self.application}")
             db.execute(f"PRAGMA user_version = {self.version}")
             db.execute("COMMIT")
+        for left in ("-wal", "-shm"):  # of a file of this name that somebody has deleted: it would be read into the new one
+            self.path.with_name(self.path.name + left).unlink(missing_ok=True)
         part.replace(self.path)
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import webbrowser
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +97,14 @@ def label(  # noqa: PLR0917
         console.print("Ctrl-C stops it; the same command goes on.")
         if browser and _has_a_screen():
             threading.Timer(0.5, webbrowser.open, [serving.url]).start()
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             serving.run()
-        except KeyboardInterrupt:
-            pass
-        raise Stopped(f"{_answers(session)} stored in {path}: go on with the same command, take them home with dfal export {path}")
+        raise Stopped(
+            f"{_answers(session)} stored in {path}: go on with the same command, take them home with dfal export {path}"
+        )
 
 
-def _begin(
+def _begin(  # noqa: PLR0917
     opened: contextlib.ExitStack, photos: Path, path: Path, classes: list[str], labels: Path | None, given: dict[str, Any]
 ) -> tuple[Session, Folder]:
     """The session and the folder; everything that could be wrong is found before anything is written."""
@@ -118,7 +118,9 @@ def _begin(
     named(wanted.strategy)
     if ":" in wanted.model or wanted.model not in NETWORKS:
         if path.exists() and "model" not in given:
-            raise DfalError(f"{path} was made with the network {wanted.model}: say --model {wanted.model} if its code may be run")
+            raise DfalError(
+                f"{path} was made with the network {wanted.model}: say --model {wanted.model} if its code may be run"
+            )
         sys.path.insert(0, str(Path.cwd()))
         build(wanted.model, (3, 64, 64), 2)
     folder = opened.enter_context(
@@ -155,7 +157,13 @@ def _has_a_screen() -> bool:
 
 
 FORMS = ("csv", "parquet", "folders", "hugging-face", "onnx")
-ENDINGS = {"csv": ".labels.csv", "parquet": ".labels.parquet", "folders": "-by-class", "hugging-face": "-dataset", "onnx": ".onnx"}
+ENDINGS = {
+    "csv": ".labels.csv",
+    "parquet": ".labels.parquet",
+    "folders": "-by-class",
+    "hugging-face": "-dataset",
+    "onnx": ".onnx",
+}
 
 
 @click.command()

@@ -1,5 +1,6 @@
 """Taking labels home: a table, folders by class, or a folder that Hugging Face's `datasets` loads as it is."""
 
+import contextlib
 import csv
 import io
 import json
@@ -63,7 +64,11 @@ def labels(session: Session, guesses: Mapping[int, tuple[int, float]] | None = N
                 continue  # votes are still missing
             by = [person] if corrected else agreeing or list(votes)
             sure = 1.0 if corrected or not votes else len(agreeing) / len(votes)
-            found.append(Label(path, state.classes[label] if label >= 0 else "", "; ".join(by), _utc(at), how, sure if label >= 0 else 0.0))
+            found.append(
+                Label(
+                    path, state.classes[label] if label >= 0 else "", "; ".join(by), _utc(at), how, sure if label >= 0 else 0.0
+                )
+            )
         elif guesses and image in guesses:
             guess, sure = guesses[image]
             found.append(Label(path, state.classes[guess], "network", "", "guessed", round(sure, 4)))
@@ -114,7 +119,7 @@ def write_folders(rows: Sequence[Label], source: Path, path: Path) -> list[str]:
 
 
 def write_hugging_face(rows: Sequence[Label], source: Path, path: Path) -> list[str]:
-    """A folder that `datasets.load_dataset("imagefolder", data_dir=…)` loads: images and metadata.jsonl. Declined ones are left out.
+    """A folder that `datasets.load_dataset("imagefolder", data_dir=…)` loads: images and metadata.jsonl, without declined ones.
 
     Returns:
         The paths of images that have vanished and are left out.
@@ -173,5 +178,6 @@ def _whole(path: Path, write: Callable[[Path], object]) -> None:
         write(part)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise DfalError(f"{path} cannot be written ({error.strerror}): name another with --out") from None

@@ -19,7 +19,7 @@ RATE, BURST = 500.0, 2000.0
 ADDRESSES = 1000
 """Addresses remembered."""
 HERE = frozenset({"127.0.0.1", "localhost", "::1"})
-"""Names under which a page that only this machine sees is asked for. Any other is a foreign name that was bent to point here."""
+"""Names of a page that only this machine sees. Any other is a foreign name that was bent to point here."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -106,7 +106,11 @@ class Guard:
         except CookieError:
             cookies = {}
         kept = cookies.get(_cookie(scope))
-        return [*query.get("token", []), *([kept.value] if kept else []), headers.get("authorization", "").removeprefix("Bearer ")]
+        return [
+            *query.get("token", []),
+            *([kept.value] if kept else []),
+            headers.get("authorization", "").removeprefix("Bearer "),
+        ]
 
 
 def _cookie(scope: Scope) -> str:

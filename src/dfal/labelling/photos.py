@@ -3,9 +3,7 @@
 import contextlib
 import functools
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -13,7 +11,6 @@ from PIL import Image, ImageOps
 
 from dfal.folder import Folder
 from dfal.labelling.session import Session
-from dfal.labelling.store import Settings
 from dfal.types import DfalError
 
 KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".gif": "image/gif", ".webp": "image/webp"}
@@ -45,7 +42,7 @@ class Photos:
     def __init__(self, session: Session, folder: Folder):
         at = {path: index for index, path in enumerate(folder.paths)}
         self.folder, self._session = folder, session
-        self.place: Int64[np.ndarray, "n"] = np.array([at.get(path, -1) for path in session.state.paths], dtype=np.int64)
+        self.place: Int64[np.ndarray, n] = np.array([at.get(path, -1) for path in session.state.paths], dtype=np.int64)
         self._small = functools.lru_cache(maxsize=1024)(self._shrunk)
 
     @classmethod
@@ -57,13 +54,13 @@ class Photos:
 
     def ready(self) -> Bool[np.ndarray, "n"]:
         """Which of the session's images are decoded."""
-        decoded = np.append(self.folder.ready(), False)
-        return decoded[self.place]
+        decoded: Bool[np.ndarray, n] = np.append(self.folder.ready(), False)[self.place]
+        return decoded
 
     def set_aside(self) -> dict[int, str]:
         """The session's images that cannot be read, each with the reason."""
         reasons = self.folder.set_aside()
-        gone = {index: "it is no longer there" for index in np.flatnonzero(self.place < 0).tolist()}
+        gone = dict.fromkeys(np.flatnonzero(self.place < 0).tolist(), "it is no longer there")
         if not reasons:
             return gone
         index = {path: index for index, path in enumerate(self._session.state.paths)}
@@ -96,8 +93,10 @@ class Photos:
             return self.folder.image(self._at(image))
 
     def twin(self, question: int, image: int, part: str) -> Picture | None:
-        """The image of a question as the network sees it, its twin, or the change between them, magnified. None where there is no
-        twin, or it is one of features, which no eye can see."""
+        """The image of a question as the network sees it, its twin, or the change between them, magnified.
+
+        None where there is no twin, or it is one of features, which no eye can see.
+        """
         change = self._session.twin(question)
         if change is None or change.size != np.prod(self.folder.shape):
             return None

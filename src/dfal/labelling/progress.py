@@ -1,4 +1,4 @@
-"""How far it is: accuracy on the hold-out, the learning curve, the labels left to a target, and whether it looks time to stop."""
+"""How far it is: accuracy on the hold-out, the learning curve, labels left to a target, whether it looks time to stop."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ NETWORKS = 4
 RESAMPLES = 200
 """Bootstrap samples for the interval of the labels left."""
 STABLE, STEADY = 0.99, 3
-"""It looks time to stop when so many pairs of networks in a row agree, beyond chance, by so much (Bloodgood & Vijay-Shanker 2009)."""
+"""It looks time to stop when STEADY pairs of networks in a row have a kappa of STABLE (Bloodgood & Vijay-Shanker 2009)."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class LabelsLeft:
-    """How many more labels until the target is reached: the estimate and where 80 % of the resampled estimates lie; inf is beyond
+    """How many more labels until the target is reached: the estimate, and where 80 % of the resampled ones lie; inf is out of
     reach."""
 
     labels: float
@@ -98,7 +98,9 @@ def progress(state: State) -> Progress:
     right = hold_out(state)
     found = curve(state.models, right)
     agreement = [
-        kappa(a.seen, b.seen) for a, b in zip(state.models, state.models[1:], strict=False) if np.array_equal(a.watched, b.watched)
+        kappa(a.seen, b.seen)
+        for a, b in zip(state.models, state.models[1:], strict=False)
+        if np.array_equal(a.watched, b.watched)
     ]
     reached = bool(found) and found[-1].value >= state.settings.target
     steady = len(agreement) >= STEADY and min(agreement[-STEADY:]) >= STABLE
@@ -145,7 +147,11 @@ def curve(models: Sequence[Model], answers: dict[int, int]) -> list[Accuracy]:
 
 def judged(model: Model, answers: dict[int, int]) -> Bool[np.ndarray, "h"]:
     """For each hold-out answer among the watched images, whether the network's class is that one."""
-    pairs = [(seen, answers[image]) for image, seen in zip(model.watched.tolist(), model.seen.tolist(), strict=True) if image in answers]
+    pairs = [
+        (seen, answers[image])
+        for image, seen in zip(model.watched.tolist(), model.seen.tolist(), strict=True)
+        if image in answers
+    ]
     return np.array([seen == label for seen, label in pairs], dtype=bool)
 
 
@@ -170,9 +176,7 @@ def labels_left(models: Sequence[Model], answers: dict[int, int], target: float)
     return LabelsLeft(float(np.ceil(left[0])), float(np.floor(low)), float(np.ceil(high)))
 
 
-def reached_at(
-    sizes: Float64[np.ndarray, "m"], errors: Float64[np.ndarray, "r m"], error: float
-) -> Float64[np.ndarray, "r"]:
+def reached_at(sizes: Float64[np.ndarray, "m"], errors: Float64[np.ndarray, "r m"], error: float) -> Float64[np.ndarray, "r"]:
     """The n at which error = a · n^−b, the line of least squares through the logarithms, has come down to `error`; inf where it
     does not fall, and beyond a hundred times the largest size, of which no such line can tell anything."""
     x, y = np.log(sizes), np.log(errors)
@@ -181,6 +185,5 @@ def reached_at(
     slope = ((y - y0[:, None]) * (x - x0)) @ weights / (weights @ (x - x0) ** 2)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         n = np.exp(x0 + (np.log(error) - y0) / slope)
-    known: Float64[np.ndarray, "r"] = np.where((slope < 0) & (n < 100 * sizes.max()), n, np.inf)
+    known: Float64[np.ndarray, r] = np.where((slope < 0) & (n < 100 * sizes.max()), n, np.inf)
     return known
-

@@ -73,7 +73,9 @@ def review(
         start, most: which part.
     """
     if show not in FILTERS or order not in ORDERS:
-        raise DfalError(f"there is no review of {show!r} by {order!r}: show one of {', '.join(FILTERS)}, by {', '.join(ORDERS)}")
+        raise DfalError(
+            f"there is no review of {show!r} by {order!r}: show one of {', '.join(FILTERS)}, by {', '.join(ORDERS)}"
+        )
     state = session.refresh()
     latest = {image: (seen, sure, distance) for image, seen, sure, distance in session.rows(_LATEST)}
     needle = text.casefold()
@@ -90,7 +92,7 @@ def review(
     elif order == "path":
         chosen.sort(key=lambda image: state.paths[image])
     else:
-        when = {image: answer for image, answer in session.rows("SELECT image, max(answer) FROM answers GROUP BY image")}
+        when = dict(session.rows("SELECT image, max(answer) FROM answers GROUP BY image"))
         chosen.sort(key=lambda image: -when.get(image, 0))
     shown = chosen[start : start + min(most, MOST)]
     return Found([_reviewed(state, image, latest.get(image), suspicion[image]) for image in shown], len(chosen))

@@ -40,7 +40,9 @@ class Ask(Body):
     person: Person
     holder: Holder
     count: Annotated[int, Field(ge=1, le=MOST_OPEN, description="how many, with those that are kept")]
-    keep: Annotated[list[Number], Field(max_length=MOST_OPEN, description="open questions of this page that stay; others return")] = []
+    keep: Annotated[
+        list[Number], Field(max_length=MOST_OPEN, description="open questions of this page that stay; others return")
+    ] = []
 
 
 class Answer(Body):
@@ -106,13 +108,14 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 PICTURES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {kind: {} for kind in ("image/png", "image/jpeg", "image/gif", "image/webp")}, "description": "the picture"}
+    200: {
+        "content": {kind: {} for kind in ("image/png", "image/jpeg", "image/gif", "image/webp")},
+        "description": "the picture",
+    }
 }
 
 
-def application(
-    session: Session, photos: Photos, training: Callable[[], str] = lambda: "", *, here: bool = True
-) -> FastAPI:
+def application(session: Session, photos: Photos, training: Callable[[], str] = lambda: "", *, here: bool = True) -> FastAPI:
     """The page and its API over one session.
 
     Args:
@@ -121,7 +124,9 @@ def application(
         training: what the trainer does now, in a word or none.
         here: whether only this machine's user can ask, whose name is known then.
     """
-    app = FastAPI(title="dfal label", version="1", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", responses=REFUSALS)
+    app = FastAPI(
+        title="dfal label", version="1", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", responses=REFUSALS
+    )
 
     @app.exception_handler(DfalError)
     def explain(_: Request, error: DfalError) -> JSONResponse:
@@ -130,6 +135,15 @@ def application(
         if error.__cause__ is not None:  # what the disk or the database said
             code = 507
         return JSONResponse({"detail": _plain(str(error))}, code)
+
+    _answering(app, session)
+    _looking(app, session, photos, training, here)
+    app.mount("/", StaticFiles(directory=str(files("dfal.labelling") / "page"), html=True))
+    return app
+
+
+def _answering(app: FastAPI, session: Session) -> None:
+    """What people say."""
 
     @app.post("/api/ask")
     def ask(body: Ask) -> dict[str, Any]:
@@ -181,8 +195,12 @@ def application(
         number = session.add_class(body.name, person=body.person)
         return {"class": number, "classes": session.classes}
 
+
+def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[[], str], here: bool) -> None:
+    """What people see."""
+
     @app.get("/api/progress")
-    def look() -> dict[str, Any]:
+    def look() -> Any:
         """How far it is."""
         with session.still() as state:
             found = asdict(progress(state))
@@ -202,7 +220,7 @@ def application(
         return _finite(found | now | more)
 
     @app.get("/api/questions/{question}")
-    def why(question: Annotated[int, Field(ge=0, lt=2**53)]) -> dict[str, Any]:
+    def why(question: Annotated[int, Field(ge=0, lt=2**53)]) -> Any:
         """Why this image: what the network that chose it sees in it."""
         found = session.queued(question)
         if found is None:
@@ -234,25 +252,28 @@ def application(
         return _sent(photos.small(image) if small else photos.original(image))
 
     @app.get("/api/review")
-    def reviewed(
+    def reviewed(  # noqa: PLR0917
         show: Literal["labelled", "suspicious", "flagged", "declined", "disputed", "hold-out", "all"] = "labelled",
         order: Literal["suspicious", "latest", "path"] = "suspicious",
         label: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
         text: Annotated[str, Query(max_length=200)] = "",
         start: Annotated[int, Query(ge=0, lt=2**31)] = 0,
         most: Annotated[int, Query(ge=1, le=MOST_REVIEWED)] = 60,
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Labels to look at again."""
         return _finite(asdict(review(session, show=show, order=order, label=label, text=text, start=start, most=most)))
 
-    @app.get("/api/export", responses={200: {"content": {"text/csv": {}}, "description": "the labels"}}, response_class=Response)
+    @app.get(
+        "/api/export", responses={200: {"content": {"text/csv": {}}, "description": "the labels"}}, response_class=Response
+    )
     def take_home() -> Response:
         """Every label as a row of a CSV file."""
         text = export.as_csv(export.labels(session))
-        return Response(text.encode("utf-8", "replace"), media_type="text/csv", headers={"content-disposition": 'attachment; filename="labels.csv"'})
-
-    app.mount("/", StaticFiles(directory=str(files("dfal.labelling") / "page"), html=True))
-    return app
+        return Response(
+            text.encode("utf-8", "replace"),
+            media_type="text/csv",
+            headers={"content-disposition": 'attachment; filename="labels.csv"'},
+        )
 
 
 def _question(question: Question, state: State) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The page for as long as somebody wants it: one server, and the trainer that it keeps alive."""
 
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -103,9 +104,12 @@ class Serving:
     def run(self) -> None:
         """Answer until Ctrl-C."""
         self._training.start()
+        # The server ends at once when it is told to end, and then tells us, by the signal that it was told by.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             self._server.run(sockets=[self._socket])
         finally:
+            signal.signal(signal.SIGTERM, before)
             self._training.stop()
             self._socket.close()
 

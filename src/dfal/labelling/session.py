@@ -38,11 +38,11 @@ ACTIVE = 3600.0
 """Seconds on one image beyond which nobody looked at it all the time."""
 
 
-class Refused(DfalError):
+class Refused(DfalError):  # noqa: N818
     """What was asked for is right as such, but not now: it was answered meanwhile, there is nothing left, …"""
 
 
-class Missing(DfalError):
+class Missing(DfalError):  # noqa: N818
     """There is no such question, image or class."""
 
 
@@ -89,7 +89,7 @@ class Session:
     """
 
     def __init__(self, store: LabelStore, person: str | None = None, clock: Callable[[], float] = time.time):
-        self._store, self._db, self._clock = store, store._db, clock  # noqa: SLF001  the session is the store's other half
+        self._store, self._db, self._clock = store, store._db, clock
         self._lock = threading.RLock()
         self._last = dict.fromkeys(_READ, 0)
         self._last["images"] = self._last["classes"] = -1
@@ -156,7 +156,9 @@ class Session:
             place = {name: number for number, name in enumerate(self.state.classes)}
             there, first = set(self.state.paths), len(self.state.paths)
             added = [path for path in paths if path not in there]
-            rows = ((first + i, os.fsencode(path), place[known[path]] if path in known else None) for i, path in enumerate(added))
+            rows = (
+                (first + i, os.fsencode(path), place[known[path]] if path in known else None) for i, path in enumerate(added)
+            )
             db.executemany("INSERT INTO images VALUES (?, ?, ?)", rows)
 
     def alone(self) -> None:
@@ -164,7 +166,7 @@ class Session:
         self._store.alone()
 
     def close(self) -> None:
-        """Close the store; everything is on disk already. What was asked and not answered is asked again when its time is over."""
+        """Close the store; everything is on disk already. What was not answered is asked again when its time is over."""
         with self._lock:
             self._store.close()
 
@@ -206,13 +208,14 @@ class Session:
                 kept.append(self._add_question(db, image, kind, model, position, person, holder, now))
         return kept
 
-    def _add_question(
+    def _add_question(  # noqa: PLR0917
         self, db: Any, image: int, kind: str, model: int | None, position: int | None, person: str, holder: str, now: float
     ) -> Question:
         until = now + self.state.settings.lease
         row = (image, kind, model, position, person, holder, now, until)
         done = db.execute(
-            "INSERT INTO questions (image, kind, model, position, person, holder, at, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row
+            "INSERT INTO questions (image, kind, model, position, person, holder, at, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            row,
         )
         self._catch_up()
         return self.state.open[done.lastrowid]
@@ -250,7 +253,9 @@ class Session:
                     return
                 raise Refused(f"question {id} was answered already: undo it, or correct it in the review")
             if self.state.labels[image] != UNKNOWN or person in self.state.votes.get(image, {}):
-                raise Refused(f"image {image} was answered meanwhile, as the time for question {id} was over: go on with the next")
+                raise Refused(
+                    f"image {image} was answered meanwhile, as the time for question {id} was over: go on with the next"
+                )
             self._answer(db, "answer", id, None, image, number, person, seconds)
 
     def decline(self, question: Question | int, *, person: str | None = None, seconds: float | None = None) -> None:
@@ -276,8 +281,9 @@ class Session:
             self._answer(db, "undo", None, given.answer, given.image, before, person, None)
             if given.question is None or not self.state.may_ask(given.image, person):
                 return given.image
-            row = db.execute("SELECT kind, model, position FROM questions WHERE question = ?", (given.question,)).fetchone()
-            return self._add_question(db, given.image, *row, person, holder, self._clock())
+            asked = db.execute("SELECT kind, model, position FROM questions WHERE question = ?", (given.question,))
+            kind, model, position = asked.fetchone()
+            return self._add_question(db, given.image, kind, model, position, person, holder, self._clock())
 
     def correct(self, image: int, label: int | str, *, person: str | None = None) -> None:
         """Settle the label of an image, whatever was answered before: a class, by name or number, or `DECLINED`."""
@@ -302,7 +308,7 @@ class Session:
         tidy = class_name(name, self.state.classes)
         db.execute("INSERT INTO classes VALUES (?, ?, ?, ?)", (len(self.state.classes), tidy, person, self._clock()))
 
-    def _answer(
+    def _answer(  # noqa: PLR0917
         self,
         db: Any,
         kind: str,
@@ -323,7 +329,9 @@ class Session:
         classes = self.state.classes
         if isinstance(label, str):
             if label not in classes:
-                raise Missing(f"there is no class {shown(label)}: add it first" + (f", or give one of {', '.join(classes[:20])}"))
+                raise Missing(
+                    f"there is no class {shown(label)}: add it first" + (f", or give one of {', '.join(classes[:20])}")
+                )
             return classes.index(label)
         if label != DECLINED and not 0 <= label < len(classes):
             raise Missing(f"there is no class {label}: there are {len(classes)}, numbered from 0; DECLINED is {DECLINED}")
@@ -441,7 +449,7 @@ class Session:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
-        with self._lock, self._store._explained(), transaction(self._db, "DEFERRED"):  # noqa: SLF001
+        with self._lock, self._store._explained(), transaction(self._db, "DEFERRED"):
             self._catch_up()
             yield
 
@@ -452,7 +460,7 @@ class Session:
         Args:
             durable: whether to wait until it is on disk. A question need not be: the first answer that is takes it along.
         """
-        with self._lock, self._store._explained():  # noqa: SLF001
+        with self._lock, self._store._explained():
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             others: dict[str, int] | None = None  # how far the rows go that are on disk
             try:
@@ -475,7 +483,9 @@ class Session:
     def _catch_up(self) -> None:
         """Give the state the rows that are new, of each table in its order."""
         for table, (key, columns, give) in _READ.items():
-            rows = self._db.execute(f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key}", (self._last[table],))
+            rows = self._db.execute(
+                f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key}", (self._last[table],)
+            )
             found = rows.fetchall()
             if found:
                 give(self, found)
@@ -534,23 +544,23 @@ def _user() -> str:
 
 
 _READ: dict[str, tuple[str, str, Callable[[Session, list[Any]], None]]] = {
-    "settings": ("number", "json", Session._give_settings),  # noqa: SLF001
-    "classes": ("class", "name", Session._give_classes),  # noqa: SLF001
-    "images": ("image", "path, known", Session._give_images),  # noqa: SLF001
-    "unreadable": ("number", "image, reason", Session._give_unreadable),  # noqa: SLF001
+    "settings": ("number", "json", Session._give_settings),
+    "classes": ("class", "name", Session._give_classes),
+    "images": ("image", "path, known", Session._give_images),
+    "unreadable": ("number", "image, reason", Session._give_unreadable),
     "models": (
         "model",
         "at, heard, annotations, labelled_data, classes, seconds, watched, seen",
-        Session._give_models,  # noqa: SLF001
+        Session._give_models,
     ),
     "questions": (
         "question",
         "image, kind, model, position, person, holder, at, until",
-        Session._give_questions,  # noqa: SLF001
+        Session._give_questions,
     ),
-    "returned": ("number", "question", Session._give_returned),  # noqa: SLF001
-    "answers": ("answer", "kind, question, undone, image, label, person, seconds", Session._give_answers),  # noqa: SLF001
-    "flags": ("flag", "image, raised, note", Session._give_flags),  # noqa: SLF001
-    "troubles": ("trouble", "text", Session._give_troubles),  # noqa: SLF001
+    "returned": ("number", "question", Session._give_returned),
+    "answers": ("answer", "kind, question, undone, image, label, person, seconds", Session._give_answers),
+    "flags": ("flag", "image, raised, note", Session._give_flags),
+    "troubles": ("trouble", "text", Session._give_troubles),
 }
 """Every table that the state is made of: its key, its columns, and who takes its rows."""

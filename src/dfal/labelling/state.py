@@ -1,4 +1,4 @@
-"""What the rows of a labelling store come to: labels, votes, open questions, the queue. Reading the rows again gives the same."""
+"""What the rows of a labelling store come to: labels, votes, open questions, the queue. The same rows give the same."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -163,7 +163,7 @@ class State:
         self.order = self.order[~self.held[self.order]]
         self._from = self._from_held = 0
 
-    def add_answer(
+    def add_answer(  # noqa: PLR0917
         self,
         answer: int,
         kind: str,
@@ -265,14 +265,16 @@ class State:
     @property
     def trained_on(self) -> Bool[np.ndarray, "n"]:
         """The images whose label a network may learn."""
-        return (self.labels >= 0) & ~self.held
+        taught: Bool[np.ndarray, n] = (self.labels >= 0) & ~self.held
+        return taught
 
     @property
     def annotated(self) -> Bool[np.ndarray, "n"]:
         """The images that somebody gave a class to: annotations, which cost. Those that came with a label did not."""
         given = np.zeros(len(self.labels), bool)
         given[[*self.votes, *self.corrected]] = True
-        return given & (self.labels >= 0)
+        annotated: Bool[np.ndarray, n] = given & (self.labels >= 0)
+        return annotated
 
     @property
     def left(self) -> int:
@@ -282,8 +284,8 @@ class State:
 
     @property
     def drawn(self) -> Int64[np.ndarray, "n"]:
-        """All images that came without a label in an order of chance that nothing depends on: those of the hold-out first, as they
-        are asked about. What is measured on the first of them is measured on a random sample."""
+        """All images that came without a label, in an order of chance that nothing depends on: those of the hold-out first, as
+        they are asked about. What is measured on the first of them is measured on a random sample."""
         rest = self.order[self.known[self.order] == UNKNOWN]
         return np.concatenate([self._hold_outs, rest])
 
@@ -293,7 +295,7 @@ class State:
             self.close(question.id)
 
     def may_ask(self, image: int, person: str) -> bool:
-        """Whether this person may be asked about the image now: nobody is asked twice, and no more people than there are votes."""
+        """Whether this person may be asked about the image now: nobody twice, and no more people than there are votes."""
         if self.labels[image] != UNKNOWN or image in self.unreadable:
             return False
         votes, asking = self.votes.get(image, {}), self.asking.get(image, [])

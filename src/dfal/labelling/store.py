@@ -1,8 +1,8 @@
 """The tables of a labelling store: who was asked what, and what they said. Rows are added, never changed.
 
-Whatever is true now, follows from the rows in their order (`dfal.labelling.state`): a correction is a row, taking an answer back
-is a row, and nobody loses anything. Several processes write: the page, the trainer, a notebook. Each looks at the rows that are new
-before it adds its own, in one transaction.
+Whatever is true now follows from the rows in their order (`dfal.labelling.state`): a correction is a row, taking an answer
+back is a row, and nobody loses anything. Several processes write: the page, the trainer, a notebook. Each looks at the rows
+that are new before it adds its own, in one transaction.
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -23,7 +23,8 @@ CREATE TABLE unreadable (
   number INTEGER PRIMARY KEY, image INTEGER NOT NULL UNIQUE REFERENCES images, reason TEXT NOT NULL, at REAL NOT NULL) STRICT;
 CREATE TABLE models (
   model INTEGER PRIMARY KEY, at REAL NOT NULL, heard INTEGER NOT NULL, annotations INTEGER NOT NULL,
-  labelled_data INTEGER NOT NULL, classes INTEGER NOT NULL, seconds REAL NOT NULL, watched BLOB NOT NULL, seen BLOB NOT NULL) STRICT;
+  labelled_data INTEGER NOT NULL, classes INTEGER NOT NULL, seconds REAL NOT NULL,
+  watched BLOB NOT NULL, seen BLOB NOT NULL) STRICT;
 CREATE TABLE queue (
   model INTEGER NOT NULL REFERENCES models, position INTEGER NOT NULL, image INTEGER NOT NULL REFERENCES images,
   score REAL, seen INTEGER NOT NULL, other INTEGER NOT NULL, twin_seen INTEGER, twin BLOB,
@@ -37,7 +38,8 @@ CREATE TABLE questions (
 CREATE TABLE returned (number INTEGER PRIMARY KEY, question INTEGER NOT NULL REFERENCES questions, at REAL NOT NULL) STRICT;
 CREATE TABLE answers (
   answer INTEGER PRIMARY KEY, kind TEXT NOT NULL, question INTEGER REFERENCES questions, undone INTEGER REFERENCES answers,
-  image INTEGER NOT NULL REFERENCES images, label INTEGER NOT NULL, person TEXT NOT NULL, at REAL NOT NULL, seconds REAL) STRICT;
+  image INTEGER NOT NULL REFERENCES images, label INTEGER NOT NULL, person TEXT NOT NULL, at REAL NOT NULL,
+  seconds REAL) STRICT;
 CREATE UNIQUE INDEX answered_once ON answers (question) WHERE question IS NOT NULL;
 CREATE INDEX answers_of_image ON answers (image);
 CREATE INDEX taken_back ON answers (undone) WHERE undone IS NOT NULL;
@@ -83,7 +85,9 @@ class Settings:
     cache: str = ""
     first: int = setting(10, "answers about images drawn at random before the first network is trained")
     batch: int = setting(10, "new answers after which the network is trained again; images of a grid")
-    holdout: float = setting(0.2, "fraction of the questions that are drawn at random, measure accuracy and never train; 0: none")
+    holdout: float = setting(
+        0.2, "fraction of the questions that are drawn at random, measure accuracy and never train; 0: none"
+    )
     votes: int = setting(1, "people who are asked about each image; the majority is its label")
     lease: float = setting(600.0, "seconds after which an unanswered question is asked of somebody else")
     target: float = setting(0.95, "accuracy to reach, for the estimate of the labels left")

@@ -1,7 +1,7 @@
-"""Training beside the page, in a process of its own: on what is answered so far, again and again. The store is all that they share.
+"""Training beside the page, in a process of its own, on what is answered so far. The store is all that they share.
 
-The same training, strategies and twins as those of `dfal run`. Where everything but a network's last linear layer is frozen, the
-images are replaced by their features, once: a linear layer is trained in milliseconds, and the distance has a closed form.
+The same training, strategies and twins as those of `dfal run`. Where everything but a network's last linear layer is frozen,
+the images are replaced by their features, once: a linear layer is trained in no time, and the distance has a closed form.
 """
 
 import dataclasses
@@ -100,7 +100,9 @@ class Trainer:
         query = strategy(model, pool, k, generator(settings.seed, number, "select")) if k else Query.nothing()
         self._guesses = _guesses(query)
         watched = self._watched(state)
-        seen = self._logits(model, pool, self._photos.place[watched]).argmax(1).numpy() if len(watched) else np.empty(0, np.int64)
+        seen = (
+            self._logits(model, pool, self._photos.place[watched]).argmax(1).numpy() if len(watched) else np.empty(0, np.int64)
+        )
         now = self._clock()
         found = Model(
             number, now, heard, int(state.annotated.sum()), pool.labelled_data_size, classes, now - began, watched, seen
@@ -247,7 +249,8 @@ class Trainer:
         ready = self._photos.ready()
         if self._features is not None:
             ready &= np.append(self._featured, False)[self._photos.place]
-        return drawn[ready[drawn]]
+        watched: Int64[np.ndarray, w] = drawn[ready[drawn]]
+        return watched
 
     def _queue(self, model: nn.Module, pool: Pool, query: Query) -> Iterator[Queued]:
         if not len(query.indices):
@@ -317,7 +320,7 @@ def work(store: Path, pipe: Connection) -> None:
                 else:
                     say("waiting")
                     time.sleep(WAIT)
-            except Exception as error:  # noqa: BLE001  a network of somebody's own may raise anything: labelling goes on
+            except Exception as error:
                 lines = str(error).strip().splitlines()
                 text = lines[0] if lines else "no reason was given"
                 with suppress(DfalError):
