@@ -1,8 +1,8 @@
 """`dfal label` and `dfal export` as people use them and misuse them, and what kills do to them."""
 
+import contextlib
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,6 +15,7 @@ from PIL import Image
 
 from dfal import cli
 from dfal.datasets import Dataset
+from dfal.labelling.command import _begin
 from dfal.labelling.session import Session
 from labelled import DIGITS, Served, some_pngs
 
@@ -147,22 +148,28 @@ def test_a_session_from_the_first_command_to_the_labels_at_home(tmp_path: Path, 
     assert all(truth[path] == int(label) for path, label, *_ in given)
     assert "dfal predict" in ran.stdout
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".db") == ["photos.labels.db"]
-    assert sqlite3.connect(store).execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
 
-def test_sub_folders_are_known_labels_unless_classes_say_otherwise(tmp_path: Path) -> None:
+def test_sub_folders_are_known_labels_unless_classes_say_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("cat", "dog", "2021"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         Image.new("L", (20, 20)).save(tmp_path / "photos" / name / "a.png")
-    served = Served(tmp_path / "photos", "--classes", "Dog", "cat", "bird")
-    now = served.http.get("/api/progress").json()
-    served.stop()
-    assert (now["names"], now["known"], now["left"]) == (["Dog", "cat", "bird"], 2, 1)
-    (tmp_path / "photos.labels.db").unlink()
-    served = Served(tmp_path / "photos")
-    now = served.http.get("/api/progress").json()
-    served.stop()
-    assert (now["names"], now["known"]) == (["2021", "cat", "dog"], 3)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def begun(store: str, classes: list[str]) -> tuple[list[str], list[str], int]:
+        with contextlib.ExitStack() as opened:
+            session, _ = _begin(opened, tmp_path / "photos", tmp_path / store, classes, None, {})
+            known = {
+                path: session.classes[label]
+                for path, label in zip(session.state.paths, session.state.known, strict=True)
+                if label >= 0
+            }
+            return session.classes, sorted(known.values()), session.state.left
+
+    assert begun("a.db", ["Dog", "cat", "bird"]) == (["Dog", "cat", "bird"], ["Dog", "cat"], 1)
+    assert begun("a.db", ["fish"]) == (["Dog", "cat", "bird", "fish"], ["Dog", "cat"], 1)
+    assert begun("b.db", []) == (["2021", "cat", "dog"], ["2021", "cat", "dog"], 0)
+    assert begun("c.db", ["one", "two"]) == (["one", "two"], [], 3)
 
 
 class Clicker(threading.Thread):

@@ -14,7 +14,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 LARGEST = 64 * 1024
 """Bytes of a request."""
-RATE, BURST = 500.0, 2000.0
+RATE, BURST = 1000.0, 4000.0
 """Requests a second from one address, in the long run and at once: fifty people stay far below."""
 ADDRESSES = 1000
 """Addresses remembered."""
