@@ -32,7 +32,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	  { echo 'make: $(PYTHON) must be Python 3.11 or newer with venv (Debian: apt install python3-venv)' >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
-	$(BIN)/python -m pip install --constraint constraints.txt --build-constraint constraints.txt --editable . --group dev
+	$(BIN)/python -m pip install --constraint constraints.txt --build-constraint constraints.txt --editable ".[label]" --group dev
 	@touch $@
 
 clean:

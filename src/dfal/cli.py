@@ -1,4 +1,4 @@
-"""The command line: dfal run | reproduce | report | strategies | data | predict | model."""
+"""The command line: dfal label | export | predict | model | run | reproduce | report | strategies | data."""
 
 import contextlib
 import csv
@@ -6,11 +6,11 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
@@ -20,42 +20,27 @@ from rich.table import Table
 
 from dfal import datasets, engine, export, models, report, reproduce, sheet, tables
 from dfal.folder import Listing
+from dfal.labelling.command import export as export_command
+from dfal.labelling.command import label
+from dfal.options import settings
 from dfal.results import titles, write_csv
 from dfal.store import Record, Store
 from dfal.strategies import ABOUT, NAMED, name_of, named, with_candidates
 from dfal.training import Training
 from dfal.trial import Trial, is_kind
-from dfal.types import DfalError, Strategy
+from dfal.types import DfalError, Stopped, Strategy
 
-
-class Stopped(Exception):  # noqa: N818
-    """Ctrl-C. Its text says how to go on."""
-
-
-F = TypeVar("F", bound=Callable[..., Any])
 console = Console()
-
-
-def settings(kind: type, *names: str, preset: bool = False) -> Callable[[F], F]:
-    """Options for the fields of a configuration: name, type, default and help are the field's; with `preset` the default is
-    a preset's."""
-
-    def decorate(function: F) -> F:
-        for field in reversed(fields(kind)):
-            if field.name in names or (not names and "help" in field.metadata):
-                flag, kind_of = "--" + field.name.replace("_", "-"), type(field.default)
-                default = None if preset else field.default
-                help = field.metadata["help"] + "."
-                function = click.option(flag, type=kind_of, default=default, show_default=not preset, help=help)(function)
-        return function
-
-    return decorate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="dfal")
 def cli() -> None:
     """Label fewer images: ask about those closest to the network's decision boundary, and learn from each answer twice."""
+
+
+cli.add_command(label)
+cli.add_command(export_command)
 
 
 @cli.command()

@@ -23,6 +23,10 @@ class DfalError(ValueError):
     """Wrong use or bad input. Its text is one sentence that names what is wrong and what to do."""
 
 
+class Stopped(Exception):  # noqa: N818
+    """Ctrl-C. Its text says how to go on."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> DfalError:
     """The error for a name that is not known: it offers the nearest one that is."""
     names = list(known)

@@ -1,0 +1,228 @@
+"""dfal label and dfal export."""
+
+import contextlib
+import os
+import sys
+import threading
+import webbrowser
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from dfal import models
+from dfal.folder import Folder
+from dfal.labelling import export as home
+from dfal.labelling.names import class_names
+from dfal.labelling.photos import Photos
+from dfal.labelling.session import Session
+from dfal.labelling.store import Settings
+from dfal.labelling.trainer import home as latest_network
+from dfal.networks import NETWORKS, build
+from dfal.options import settings
+from dfal.strategies import named
+from dfal.training import Training
+from dfal.types import DfalError, Stopped
+
+TAUGHT = ("learning_rate", "training_batch", "epochs")
+"""What `dfal label` lets people choose about training."""
+
+
+class WithClasses(click.Command):
+    """A command whose --classes takes several words."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the option before each of its words, as click knows it."""
+        spread: list[str] = []
+        inside = False
+        for argument in args:
+            if argument == "--classes":
+                inside = True
+            elif argument.startswith("-"):
+                inside = False
+                spread.append(argument)
+            else:
+                spread += ["--classes", argument] if inside else [argument]
+        return super().parse_args(ctx, spread)
+
+
+@click.command(cls=WithClasses)
+@click.argument("photos", type=click.Path(path_type=Path))
+@click.option("--classes", multiple=True, metavar="NAME...", help="What there is to tell apart; more can be added on the page.")
+@click.option("--labels", type=click.Path(path_type=Path), help="A CSV with the columns path and label: labels that are known.")
+@click.option("--store", type=click.Path(path_type=Path), help="The file for every answer.  [default: PHOTOS.labels.db]")
+@settings(Settings)
+@settings(Training, *TAUGHT)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to answer; another address asks for a token.")
+@click.option("--port", type=click.IntRange(1, 65535), help="[default: 8765, or any that is free]")
+@click.option("--browser/--no-browser", default=True, help="Whether to open the page.")
+@click.pass_context
+def label(  # noqa: PLR0917
+    context: click.Context,
+    /,
+    photos: Path,
+    classes: tuple[str, ...],
+    labels: Path | None,
+    store: Path | None,
+    host: str,
+    port: int | None,
+    browser: bool,
+    **configuration: Any,
+) -> None:
+    """Label the images in the folder PHOTOS on a page, while a network learns and asks about those it knows least.
+
+    The names of sub-folders are labels that are known, unless --classes names others. The same command goes on where
+    it was stopped.
+    """
+    path = store or photos.parent / f"{photos.resolve().name}.labels.db"
+    given = {
+        name: value
+        for name, value in configuration.items()
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    wanted = class_names(classes)
+    with contextlib.ExitStack() as opened:
+        session, folder = _begin(opened, photos, path, wanted, labels, given)
+        try:
+            from dfal.labelling.serving import Serving  # noqa: PLC0415  an extra
+        except ImportError as error:
+            raise DfalError(f"the page needs {error.name}: pip install 'dfal[label]'") from None
+        serving = Serving(session, Photos(session, folder), path, host, port)
+        console = Console(highlight=False, soft_wrap=True)
+        known = f", {len(folder.known):,} of them labelled" if folder.known else ""
+        console.print(f"{len(folder):,} images in {photos}{known}; every answer goes to {path}")
+        console.print(f"[bold]{serving.url}[/bold]")
+        console.print("Ctrl-C stops it; the same command goes on.")
+        if browser and _has_a_screen():
+            threading.Timer(0.5, webbrowser.open, [serving.url]).start()
+        with contextlib.suppress(KeyboardInterrupt):
+            serving.run()
+        raise Stopped(
+            f"{_answers(session)} stored in {path}: go on with the same command, take them home with dfal export {path}"
+        )
+
+
+def _begin(  # noqa: PLR0917
+    opened: contextlib.ExitStack, photos: Path, path: Path, classes: list[str], labels: Path | None, given: dict[str, Any]
+) -> tuple[Session, Folder]:
+    """The session and the folder; everything that could be wrong is found before anything is written."""
+    before = Settings()
+    if path.exists():
+        with Session.open(path) as past:
+            before = past.settings
+            classes = [*(name for name in past.classes), *(name for name in classes if name not in past.classes)]
+    taught = {name: given.pop(name) for name in TAUGHT if name in given}
+    wanted = replace(before, **given, training=replace(before.training, **taught))
+    named(wanted.strategy)
+    if ":" in wanted.model or wanted.model not in NETWORKS:
+        if path.exists() and "model" not in given:
+            raise DfalError(
+                f"{path} was made with the network {wanted.model}: say --model {wanted.model} if its code may be run"
+            )
+        sys.path.insert(0, str(Path.cwd()))
+        build(wanted.model, (3, 64, 64), 2)
+    folder = opened.enter_context(
+        Folder.open(photos, wanted.cache or None, wanted.size or None, wanted.channels or None, labels)
+    )
+    h, _, c = folder.shape
+    wanted = replace(wanted, folder=str(photos.resolve()), size=h, channels=c)
+    build(wanted.model, (c, h, h), 2)
+    alike = {name.casefold(): name for name in classes}
+    found = {name.casefold() for name in folder.known.values()}
+    if labels or not classes or found & alike.keys():
+        known = {index: name for index, name in folder.known.items() if labels or not classes or name.casefold() in alike}
+        new = sorted({name for name in known.values() if name.casefold() not in alike})
+        classes = class_names([*classes, *new])
+        alike |= {name.casefold(): name for name in classes}
+    else:
+        known = {}
+    tidy = {index: alike[" ".join(name.casefold().split())] for index, name in known.items()}
+    return (
+        opened.enter_context(
+            Session.start(path, wanted, folder.paths, classes, {folder.paths[index]: name for index, name in tidy.items()})
+        ),
+        folder,
+    )
+
+
+def _answers(session: Session) -> str:
+    count = len(session.refresh().votes)
+    return f"{count:,} answer{'' if count == 1 else 's'} {'is' if count == 1 else 'are'}"
+
+
+def _has_a_screen() -> bool:
+    return sys.platform in {"win32", "darwin"} or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+FORMS = ("csv", "parquet", "folders", "hugging-face", "onnx")
+ENDINGS = {
+    "csv": ".labels.csv",
+    "parquet": ".labels.parquet",
+    "folders": "-by-class",
+    "hugging-face": "-dataset",
+    "onnx": ".onnx",
+}
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(FORMS),
+    default="csv",
+    show_default=True,
+    help="A table; a folder for each class; a folder that Hugging Face's datasets loads; or the network as ONNX.",
+)
+@click.option("--guess", is_flag=True, help="Also images that nobody labelled, as the latest network sees them.")
+@click.option("--out", type=click.Path(path_type=Path), help="The file or folder to write.  [default: beside the STORE]")
+@click.option("--model", help="The network, where it is package.module:function and its code may be run.")
+def export(store: Path, form: str, guess: bool, out: Path | None, model: str | None) -> None:
+    """Take the labels of a STORE home, or its network.
+
+    It may be the store of a page that is open. The latest network lies beside the store as safetensors already.
+    """
+    path = out or store.with_name(store.name.removesuffix(".db").removesuffix(".labels") + ENDINGS[form])
+    console = Console(highlight=False, soft_wrap=True)
+    with Session.open(store) as session:
+        if form == "onnx":
+            saved = _network(store, model)
+            models.save_onnx(saved.network, saved.card, path)
+            console.print(f"the network in {path}")
+            return
+        rows = home.labels(session, _guesses(session, _network(store, model)) if guess else None)
+        if not rows:
+            raise DfalError(f"{store} holds no label yet: answer some questions first")
+        missing: list[str] = []
+        source = Path(session.settings.folder)
+        if form == "csv":
+            home.write_csv(rows, path)
+        elif form == "parquet":
+            home.write_parquet(rows, path)
+        else:
+            missing = (home.write_folders if form == "folders" else home.write_hugging_face)(rows, source, path)
+    console.print(f"{len(rows) - len(missing):,} labels in {path}")
+    if missing:
+        listed = ", ".join(missing[:5]) + (" …" if missing[5:] else "")
+        console.print(f"{len(missing):,} images are no longer there and are left out: {listed}")
+    if (network := latest_network(store)).exists():
+        console.print(f"the network in {network}: dfal predict {network} FOLDER")
+
+
+def _network(store: Path, model: str | None) -> models.SavedModel:
+    path = latest_network(store)
+    if not path.exists():
+        raise DfalError(f"there is no network {path} yet: label some images of two classes first")
+    return models.load(path, model)
+
+
+def _guesses(session: Session, saved: models.SavedModel) -> dict[int, tuple[int, float]]:
+    """What the network sees in the images that have no label."""
+    state = session.refresh()
+    source = Path(session.settings.folder)
+    images = {source / path: i for i, path in enumerate(state.paths) if state.labels[i] < 0 and i not in state.unreadable}
+    number = {name: place for place, name in enumerate(state.classes)}
+    found = models.label(saved, list(images))
+    return {images[one.path]: (number[one.label], one.confidence) for one in found if isinstance(one, models.Prediction)}

@@ -1,0 +1,80 @@
+"""What people may write: names of classes, their own names, notes. Each is refused with a sentence or comes out tidy."""
+
+import unicodedata
+from collections.abc import Sequence
+
+from dfal.types import DfalError
+
+LONGEST = 60
+"""Characters of a name."""
+LONGEST_NOTE = 1000
+"""Characters of a note."""
+FORBIDDEN = '<>:"/\\|?*'
+"""A class becomes a folder when labels are exported, and these no folder may hold everywhere."""
+
+
+def class_name(name: str, others: Sequence[str] = ()) -> str:
+    """The name of a class, tidy.
+
+    Raises:
+        DfalError: for a name that is empty, too long, no name of a folder, with a comma, or one of `others` but for case.
+    """
+    tidy = _tidy(name, "the class name")
+    if "," in tidy:
+        raise DfalError(f"the class name {shown(tidy)} has a comma: give each class by itself, with blanks between them")
+    strange = next((letter for letter in tidy if letter in FORBIDDEN), None)
+    if strange:
+        raise DfalError(f"the class name {shown(tidy)} has {strange!r}, which no folder may have in its name: leave it out")
+    if tidy.startswith((".", "-", "=", "+", "@")) or tidy.endswith("."):
+        raise DfalError(f"the class name {shown(tidy)} must neither begin with one of . - = + @ nor end with a dot")
+    for other in others:
+        if other.casefold() == tidy.casefold():
+            raise DfalError(
+                f"there is a class {other!r} already: leave out {tidy!r}"
+                if other == tidy
+                else f"the classes {other!r} and {tidy!r} are alike but for case: one is enough"
+            )
+    return tidy
+
+
+def class_names(names: Sequence[str]) -> list[str]:
+    """Several of them, all different."""
+    tidy: list[str] = []
+    for name in names:
+        tidy.append(class_name(name, tidy))
+    return tidy
+
+
+def person_name(name: str) -> str:
+    """Somebody's name, tidy."""
+    return _tidy(name, "the name of a person")
+
+
+def note(text: str) -> str:
+    """A note of a line or several, tidy; it may be empty."""
+    tidy = unicodedata.normalize("NFC", text).strip()
+    if len(tidy) > LONGEST_NOTE:
+        raise DfalError(f"the note has {len(tidy)} characters: {LONGEST_NOTE} are enough")
+    if any(_hidden(letter) for letter in tidy if letter not in "\n\t"):
+        raise DfalError("the note has characters that cannot be shown: leave them out")
+    return tidy
+
+
+def shown(name: str) -> str:
+    """A name as a sentence shows it: quoted, and not longer than a line."""
+    return repr(name if len(name) <= LONGEST else name[:20] + "…")
+
+
+def _tidy(name: str, what: str) -> str:
+    tidy = " ".join(unicodedata.normalize("NFC", name).split())
+    if not tidy:
+        raise DfalError(f"{what} is empty: give it a letter at least")
+    if len(tidy) > LONGEST:
+        raise DfalError(f"{what} {shown(tidy)} has {len(tidy)} characters: {LONGEST} are enough")
+    if any(_hidden(letter) for letter in tidy):
+        raise DfalError(f"{what} {shown(tidy)} has characters that cannot be shown: leave them out")
+    return tidy
+
+
+def _hidden(letter: str) -> bool:
+    return unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Co", "Cn"}

@@ -1,0 +1,126 @@
+// How far it is, always in sight.
+
+import { h } from "./dom.js";
+
+const percent = (fraction, digits = 0) => `${(100 * fraction).toFixed(digits)} %`;
+const count = (number) => number.toLocaleString("en");
+
+/** "3 minutes", "1.5 hours". */
+export function duration(seconds) {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  const hours = seconds / 3600;
+  return `${hours < 10 ? hours.toFixed(1) : Math.round(hours)} h`;
+}
+
+/** The panel beside the image. */
+export function panel(now) {
+  const latest = now.curve.at(-1);
+  return [
+    h("section", { className: "stack", "aria-label": "Labels" },
+      h("div", { className: "sum" },
+        h("p", { className: "big" }, count(now.annotations), h("small", {}, now.annotations === 1 ? " label" : " labels")),
+        latest ? h("p", { className: "big", title: `95 % interval: ${percent(latest.low, 1)} to ${percent(latest.high, 1)}` }, (100 * latest.value).toFixed(0), h("small", {}, " %")) : null,
+        h("p", { className: "small soft" }, `of ${count(now.images - now.unreadable)} images`),
+        latest ? h("p", { className: "small soft" }, `${percent(latest.low)} – ${percent(latest.high)}`) : null)),
+    h("section", { className: "stack" }, h("h2", {}, "Accuracy on the hold-out"), chart(now), h("p", { className: "small soft" }, held(now, latest))),
+    hint(now),
+    figures(now),
+    now.names.length ? h("section", { className: "stack" }, h("h2", {}, "Classes"), bars(now.names.map((name) => [name, now.classes[name]]))) : null,
+    Object.keys(now.people).length > 1 ? h("section", { className: "stack" }, h("h2", {}, "People"), bars(Object.entries(now.people))) : null,
+    h("section", { className: "stack small" },
+      h("p", { className: "soft" }, doing(now)),
+      h("a", { href: "/api/export", download: "labels.csv" }, "Download the labels as CSV")),
+  ].filter(Boolean);
+}
+
+/** The same in a line, where the page is narrow. */
+export function glance(now) {
+  const latest = now.curve.at(-1);
+  return [
+    h("span", {}, h("b", {}, count(now.annotations)), now.annotations === 1 ? " label" : " labels"),
+    latest ? h("span", {}, h("b", {}, percent(latest.value)), ` (${Math.round(100 * latest.low)}–${Math.round(100 * latest.high)})`) : h("span", {}, doing(now)),
+    now.labels_left && now.labels_left.labels !== null ? h("span", {}, h("b", {}, `≈ ${count(now.labels_left.labels)}`), " left") : h("span", {}, `${count(now.left)} images`),
+  ];
+}
+
+function held(now, latest) {
+  if (!latest) return now.held_out ? "The first network is yet to come." : "Some questions are drawn at random and only measure. They are never learnt from.";
+  return `${latest.right} of ${latest.of} answers that it never learnt from; 95 % interval.`;
+}
+
+function figures(now) {
+  const row = (name, value, className = "") => h("div", { className }, h("dd", {}, value), h("dt", {}, name));
+  const left = now.labels_left;
+  const rows = [];
+  rows.push(row("a label", now.seconds === null ? "–" : now.seconds < 10 ? `${now.seconds.toFixed(1)} s` : duration(now.seconds)));
+  const target = percent(now.target);
+  const reached = now.curve.length && now.curve.at(-1).value >= now.target;
+  if (reached) rows.push(row(`${target} is reached`, "0 left"));
+  else if (!left) rows.push(row(`labels left to ${target}`, "too early"));
+  else if (left.labels === null) rows.push(row(`labels left to ${target}`, "far"));
+  else rows.push(row(`labels left to ${target}`, `≈ ${count(left.labels)}`));
+  if (left && left.labels !== null && !reached) {
+    const range = `${count(left.low ?? 0)} to ${left.high === null ? "many" : count(left.high)} labels`;
+    const time = now.seconds === null ? "" : `, about ${duration(left.labels * now.seconds)}`;
+    rows.push(row("likely", range + time, "wide"));
+  }
+  if (now.known) rows.push(row("came with a label", count(now.known)));
+  if (now.declined) rows.push(row(now.declined === 1 ? "image without" : "images without", count(now.declined)));
+  if (now.flagged) rows.push(row("flagged", count(now.flagged)));
+  if (now.unreadable) rows.push(row("set aside, unreadable", count(now.unreadable)));
+  if (now.alpha !== null) rows.push(row("agreement of people (alpha)", now.alpha.toFixed(2)));
+  return h("dl", { className: "figures" }, rows);
+}
+
+function hint(now) {
+  if (!now.stop) return null;
+  return h("p", { className: "hint" }, h("b", {}, "It looks time to stop. "), "The latest networks say the same of nearly every image: more labels change little.");
+}
+
+function doing(now) {
+  const latest = now.curve.at(-1);
+  const words = { training: "A network is learning …", reviewing: "Networks look over the labels …", starting: "Training is starting …", "": "Nothing trains just now." };
+  if (now.training in words) return words[now.training];
+  if (!now.model) {
+    const missing = Math.max(0, now.first - now.trained_on);
+    return now.names.length < 2 ? "A network needs two classes." : missing ? `The first network comes after ${missing} more.` : "The first network needs answers of two classes.";
+  }
+  return latest ? `Network ${now.model}, from ${count(latest.annotations)} labels.` : `Network ${now.model}.`;
+}
+
+function bars(counts) {
+  const most = Math.max(1, ...counts.map(([, value]) => value));
+  return h("ul", { className: "bars" }, counts.map(([name, value]) => h("li", {},
+    h("span", { className: "name", title: name }, name),
+    h("progress", { max: most, value, "aria-label": `${name}: ${value}` }),
+    h("span", { className: "count" }, count(value)))));
+}
+
+/** The learning curve: accuracy of each network over the labels it was trained on, its interval as a band, and the goal. */
+function chart(now) {
+  const width = 280, height = 150, left = 30, bottom = 20, top = 6;
+  const points = now.curve.length > 120 ? now.curve.filter((_, at) => at % Math.ceil(now.curve.length / 120) === 0 || at === now.curve.length - 1) : now.curve;
+  const most = Math.max(20, ...points.map((point) => point.annotations));
+  const x = (value) => left + ((width - left - 4) * value) / most;
+  const y = (value) => top + (height - top - bottom) * (1 - value);
+  const path = (values) => values.map(([a, b], at) => `${at ? "L" : "M"}${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("");
+  const last = points.at(-1);
+  const text = last ? `Accuracy from ${percent(points[0].value)} with ${points[0].annotations} labels to ${percent(last.value)} with ${last.annotations}` : "No network yet";
+  const rules = [0, 0.5, 1].flatMap((value) => [
+    h("line", { class: "rule", x1: left, x2: width, y1: y(value), y2: y(value) }),
+    h("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, String(100 * value)),
+  ]);
+  const upper = points.map((point) => [point.annotations, point.high]);
+  const lower = points.map((point) => [point.annotations, point.low]).reverse();
+  return h("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": text },
+    rules,
+    h("line", { class: "goal", x1: left, x2: width, y1: y(now.target), y2: y(now.target) }),
+    points.length > 1 ? h("path", { class: "band", d: `${path([...upper, ...lower])}Z` }) : null,
+    points.length === 1 ? h("line", { class: "rule", x1: x(last.annotations), x2: x(last.annotations), y1: y(last.low), y2: y(last.high) }) : null,
+    h("path", { class: "line", d: path(points.map((point) => [point.annotations, point.value])) }),
+    last ? h("circle", { class: "dot", cx: x(last.annotations), cy: y(last.value), r: 4.5 }) : null,
+    h("text", { x: left, y: height - 4 }, "0"),
+    h("text", { x: width - 4, y: height - 4, "text-anchor": "end" }, `${most} labels`));
+}
+

@@ -1,0 +1,311 @@
+"""The HTTP API, and the page that uses nothing else."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ConfigDict, Field
+
+from dfal.labelling import export
+from dfal.labelling.names import LONGEST, LONGEST_NOTE
+from dfal.labelling.photos import Photos, Picture
+from dfal.labelling.progress import progress
+from dfal.labelling.review import MOST as MOST_REVIEWED
+from dfal.labelling.review import review
+from dfal.labelling.session import ACTIVE, Missing, Refused, Session
+from dfal.labelling.session import MOST as MOST_OPEN
+from dfal.labelling.state import Question, State
+from dfal.types import DECLINED, DfalError
+
+Person = Annotated[str, Field(min_length=1, max_length=LONGEST, description="who answers")]
+Holder = Annotated[str, Field(min_length=1, max_length=64, pattern="^[0-9A-Za-z-]+$", description="which of their pages")]
+Number = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class Body(BaseModel):
+    """What a request may say: nothing that is not named here."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Ask(Body):
+    """Questions for one page of one person."""
+
+    person: Person
+    holder: Holder
+    count: Annotated[int, Field(ge=1, le=MOST_OPEN, description="how many, with those that are kept")]
+    keep: Annotated[
+        list[Number], Field(max_length=MOST_OPEN, description="open questions of this page that stay; others return")
+    ] = []
+
+
+class Answer(Body):
+    """The answer to a question."""
+
+    question: Number
+    label: Annotated[int, Field(ge=0, lt=2**31, description="the number of a class")]
+    person: Person
+    seconds: Annotated[float | None, Field(ge=0, le=ACTIVE, description="how long somebody looked")] = None
+
+
+class Declined(Body):
+    """A question that somebody does not want to answer."""
+
+    question: Number
+    person: Person
+    seconds: Annotated[float | None, Field(ge=0, le=ACTIVE)] = None
+
+
+class Undo(Body):
+    """Take back a person's last answer."""
+
+    person: Person
+    holder: Holder
+
+
+class Correction(Body):
+    """Settle the label of an image; without a label it is declined."""
+
+    image: Number
+    label: Annotated[int | None, Field(ge=0, lt=2**31)] = None
+    person: Person
+
+
+class Flag(Body):
+    """Put a flag on an image, or take it off."""
+
+    image: Number
+    person: Person
+    raised: bool = True
+    note: Annotated[str, Field(max_length=LONGEST_NOTE)] = ""
+
+
+class NewClass(Body):
+    """One more class."""
+
+    name: Annotated[str, Field(max_length=300)]
+    person: Person
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    code: {"description": why, "content": {"application/json": {"schema": {"type": "object", "required": ["detail"]}}}}
+    for code, why in {
+        400: "what was asked for makes no sense",
+        401: "the token is missing",
+        403: "another site sent it",
+        404: "there is no such thing",
+        409: "not now: it was answered meanwhile, or nothing is left",
+        413: "too large",
+        422: "not what is described here",
+        429: "too much at once",
+        507: "the store cannot be written",
+    }.items()
+}
+PICTURES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {kind: {} for kind in ("image/png", "image/jpeg", "image/gif", "image/webp")},
+        "description": "the picture",
+    }
+}
+
+
+def application(session: Session, photos: Photos, training: Callable[[], str] = lambda: "", *, here: bool = True) -> FastAPI:
+    """The page and its API over one session.
+
+    Args:
+        session: of the store.
+        photos: its images.
+        training: what the trainer does now, in a word or none.
+        here: whether only this machine's user can ask, whose name is known then.
+    """
+    app = FastAPI(
+        title="dfal label", version="1", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", responses=REFUSALS
+    )
+
+    @app.exception_handler(DfalError)
+    def explain(_: Request, error: DfalError) -> JSONResponse:
+        """One sentence."""
+        code = 404 if isinstance(error, Missing) else 409 if isinstance(error, Refused) else 400
+        if error.__cause__ is not None:  # what the disk or the database said
+            code = 507
+        return JSONResponse({"detail": _plain(str(error))}, code)
+
+    _answering(app, session)
+    _looking(app, session, photos, training, here)
+    app.mount("/", StaticFiles(directory=str(files("dfal.labelling") / "page"), html=True))
+    return app
+
+
+def _answering(app: FastAPI, session: Session) -> None:
+    """What people say."""
+
+    @app.post("/api/ask")
+    def ask(body: Ask) -> dict[str, Any]:
+        """The next questions, which are this page's until their time is over."""
+        asked = session.ask(body.count, person=body.person, holder=body.holder, keep=body.keep)
+        with session.still() as state:
+            return {"questions": [_question(question, state) for question in asked], **_now(state)}
+
+    @app.post("/api/tell")
+    def tell(body: Answer) -> dict[str, Any]:
+        """An answer; it is on the disk when the reply comes. To send it again changes nothing."""
+        session.tell(body.question, body.label, person=body.person, seconds=body.seconds)
+        with session.still() as state:
+            return _now(state)
+
+    @app.post("/api/decline")
+    def decline(body: Declined) -> dict[str, Any]:
+        """No answer; the image is not asked again."""
+        session.tell(body.question, DECLINED, person=body.person, seconds=body.seconds)
+        with session.still() as state:
+            return _now(state)
+
+    @app.post("/api/undo")
+    def undo(body: Undo) -> dict[str, Any]:
+        """Take back the last answer or correction; an answer's question is asked once more."""
+        again = session.undo(person=body.person, holder=body.holder)
+        with session.still() as state:
+            if isinstance(again, Question):
+                return {"question": _question(again, state), "image": again.image, **_now(state)}
+            return {"question": None, "image": again, **_now(state)}
+
+    @app.post("/api/correct")
+    def correct(body: Correction) -> dict[str, Any]:
+        """Settle a label, whatever was answered."""
+        session.correct(body.image, DECLINED if body.label is None else body.label, person=body.person)
+        with session.still() as state:
+            return _now(state)
+
+    @app.post("/api/flag")
+    def flag(body: Flag) -> dict[str, Any]:
+        """Flag an image."""
+        session.flag(body.image, body.note, raised=body.raised, person=body.person)
+        with session.still() as state:
+            return _now(state)
+
+    @app.post("/api/classes")
+    def add_class(body: NewClass) -> dict[str, Any]:
+        """Add a class."""
+        number = session.add_class(body.name, person=body.person)
+        return {"class": number, "classes": session.classes}
+
+
+def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[[], str], here: bool) -> None:
+    """What people see."""
+
+    @app.get("/api/progress")
+    def look() -> Any:
+        """How far it is."""
+        with session.still() as state:
+            found = asdict(progress(state))
+            now = _now(state)
+            names = session.classes
+        settings = session.settings
+        more = {
+            "names": names,
+            "person": session.person if here else None,
+            "folder": _plain(Path(settings.folder).name),
+            "decoded": int(photos.ready().sum()),
+            "training": training(),
+            "strategy": settings.strategy,
+            "batch": settings.batch,
+            "first": settings.first,
+        }
+        return _finite(found | now | more)
+
+    @app.get("/api/questions/{question}")
+    def why(question: Annotated[int, Field(ge=0, lt=2**53)]) -> Any:
+        """Why this image: what the network that chose it sees in it."""
+        found = session.queued(question)
+        if found is None:
+            return {"seen": None}
+        return _finite(
+            {
+                "seen": found.seen,
+                "other": found.other,
+                "score": found.score,
+                "twin": found.twin_seen is not None and photos.twin(question, found.image, "image") is not None,
+                "twin_seen": found.twin_seen,
+                "strategy": session.settings.strategy,
+            }
+        )
+
+    @app.get("/api/questions/{question}/{part}", responses=PICTURES, response_class=Response)
+    def twin(question: Annotated[int, Field(ge=0, lt=2**53)], part: Literal["image", "change", "twin"]) -> Response:
+        """The image as the network sees it, the change that deceives the network, magnified, or the twin."""
+        queued = session.queued(question)
+        found = photos.twin(question, queued.image, part) if queued else None
+        if found is None:
+            raise Missing(f"question {question} has no twin")
+        return _sent(found)
+
+    @app.get("/api/images/{image}", responses=PICTURES, response_class=Response)
+    def image(image: Annotated[int, Field(ge=0, lt=2**53)], small: bool = False) -> Response:
+        """An image by its index."""
+        session.check_image(image)
+        return _sent(photos.small(image) if small else photos.original(image))
+
+    @app.get("/api/review")
+    def reviewed(  # noqa: PLR0917
+        show: Literal["labelled", "suspicious", "flagged", "declined", "disputed", "hold-out", "all"] = "labelled",
+        order: Literal["suspicious", "latest", "path"] = "suspicious",
+        label: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+        text: Annotated[str, Query(max_length=200)] = "",
+        start: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+        most: Annotated[int, Query(ge=1, le=MOST_REVIEWED)] = 60,
+    ) -> Any:
+        """Labels to look at again."""
+        return _finite(asdict(review(session, show=show, order=order, label=label, text=text, start=start, most=most)))
+
+    @app.get(
+        "/api/export", responses={200: {"content": {"text/csv": {}}, "description": "the labels"}}, response_class=Response
+    )
+    def take_home() -> Response:
+        """Every label as a row of a CSV file."""
+        text = export.as_csv(export.labels(session))
+        return Response(
+            text.encode("utf-8", "replace"),
+            media_type="text/csv",
+            headers={"content-disposition": 'attachment; filename="labels.csv"'},
+        )
+
+
+def _question(question: Question, state: State) -> dict[str, Any]:
+    return {
+        "id": question.id,
+        "image": question.image,
+        "path": _plain(state.paths[question.image]),
+        "kind": question.kind,
+        "note": state.flags.get(question.image),
+    }
+
+
+def _now(state: State) -> dict[str, Any]:
+    """What each reply says, so that the page knows what has changed."""
+    return {"answers": state.heard, "model": state.models[-1].model if state.models else 0, "left": state.left}
+
+
+def _plain(text: str) -> str:
+    """A text that JSON can hold: names of files may have bytes that are none of its letters."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no infinity: null says it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(held) for key, held in value.items()}
+    if isinstance(value, list):
+        return [_finite(held) for held in value]
+    return _plain(value) if isinstance(value, str) else value
+
+
+def _sent(picture: Picture) -> Response:
+    return Response(picture.content, media_type=picture.kind, headers={"cache-control": "private, max-age=3600"})

@@ -1,0 +1,130 @@
+"""The page for as long as somebody wants it: one server, and the trainer that it keeps alive."""
+
+import secrets
+import signal
+import socket
+import threading
+import time
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
+
+import uvicorn
+
+from dfal.labelling.guard import HERE, Guard
+from dfal.labelling.photos import Photos
+from dfal.labelling.server import application
+from dfal.labelling.session import Session
+from dfal.labelling.trainer import work
+from dfal.types import DfalError
+
+PORT = 8765
+"""Where the page is, if nobody else is there."""
+PATIENCE = 60.0
+"""Seconds between two attempts to start a trainer that always dies, at most."""
+
+
+class Training(threading.Thread):
+    """Keeps a training process alive. Where it dies, the page says so, labelling goes on, and another one is started.
+
+    Attributes:
+        doing: "starting", "waiting", "training", "reviewing", or "" where there is none.
+    """
+
+    def __init__(self, store: Path, session: Session):
+        super().__init__(name="training", daemon=True)
+        self.doing = ""
+        self._store, self._session = store, session
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        pause = 1.0
+        while not self._stopped.is_set():
+            began, code = time.monotonic(), self._once()
+            if self._stopped.is_set():
+                return
+            pause = 1.0 if time.monotonic() - began > PATIENCE else min(2 * pause, PATIENCE)
+            how = f"by signal {-code}, perhaps for want of memory" if code < 0 else f"with code {code}"
+            with suppress(DfalError):
+                self._session.add_trouble(f"the training process ended {how}; it is started again")
+            self._stopped.wait(pause)
+
+    def _once(self) -> int:
+        """A process, from its start to its end; its exit code."""
+        context = get_context("spawn")  # it shares no thread and no lock with this one
+        ours, theirs = context.Pipe()
+        worker = context.Process(target=work, args=(self._store, theirs), daemon=True)
+        self.doing = "starting"
+        worker.start()
+        theirs.close()
+        with suppress(EOFError, OSError):
+            while not self._stopped.is_set():
+                if ours.poll(0.2):
+                    self.doing = str(ours.recv())
+        self.doing = ""
+        ours.close()
+        if self._stopped.is_set():
+            worker.terminate()
+        worker.join()
+        return worker.exitcode or 0
+
+    def stop(self) -> None:
+        """End it."""
+        self._stopped.set()
+        self.join(5)
+
+
+class Serving:
+    """A server on its port, not yet answering.
+
+    Args:
+        session: over the store; no other page may be.
+        photos: its images.
+        store: the file.
+        host: where to answer. On another address than this machine's own a token is asked for.
+        port: None for PORT or, where that is taken, any that is free.
+
+    Raises:
+        DfalError: where another page is open over the store, or the port cannot be had.
+    """
+
+    def __init__(self, session: Session, photos: Photos, store: Path, host: str = "127.0.0.1", port: int | None = None):
+        session.alone()
+        self._socket = _bound(host, port)
+        self.token = None if host in HERE else secrets.token_urlsafe(24)
+        name = f"[{host}]" if ":" in host else host
+        shown = {"0.0.0.0": socket.gethostname(), "[::]": socket.gethostname()}.get(name, name)  # noqa: S104
+        self.url = f"http://{shown}:{self._socket.getsockname()[1]}/" + (f"?token={self.token}" if self.token else "")
+        self._training = Training(store, session)
+        app = Guard(application(session, photos, lambda: self._training.doing, here=self.token is None), self.token)
+        self._server = uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2)
+        )
+
+    def run(self) -> None:
+        """Answer until Ctrl-C."""
+        self._training.start()
+        # The server ends at once when it is told to end, and then tells us, by the signal that it was told by.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            self._training.stop()
+            self._socket.close()
+
+
+def _bound(host: str, port: int | None) -> socket.socket:
+    wanted = [PORT, 0] if port is None else [port]
+    reason = ""
+    for number in wanted:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+            bound = socket.socket(family, kind, protocol)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            continue
+        return bound
+    raise DfalError(f"the page cannot be opened on {host}, port {wanted[0]} ({reason}): give another --host or --port")

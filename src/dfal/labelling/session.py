@@ -1,0 +1,566 @@
+"""Session: ask, tell, decline, undo, flag, correct. An answer is on disk before the call returns.
+
+>>> import tempfile, pathlib
+>>> store = pathlib.Path(tempfile.mkdtemp()) / "labels.db"
+>>> with Session.start(store, Settings(), paths=["a.png", "b.png", "c.png"], classes=["cat", "dog"]) as session:
+...     for question in session.ask(2):
+...         session.tell(question, "dog")
+...     session.classes, int((session.state.labels == 1).sum())
+(['cat', 'dog'], 2)
+"""
+
+import contextlib
+import getpass
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from dfal.labelling.names import class_name, class_names, note, person_name, shown
+from dfal.labelling.state import Model, Question, State
+from dfal.labelling.store import LabelStore, Settings
+from dfal.ledger import transaction
+from dfal.types import DECLINED, UNKNOWN, DfalError
+
+MOST = 200
+"""Questions that may be open at one place."""
+ACTIVE = 3600.0
+"""Seconds on one image beyond which nobody looked at it all the time."""
+
+
+class Refused(DfalError):  # noqa: N818
+    """What was asked for is right as such, but not now: it was answered meanwhile, there is nothing left, …"""
+
+
+class Missing(DfalError):  # noqa: N818
+    """There is no such question, image or class."""
+
+
+@dataclass(frozen=True)
+class Queued:
+    """An image as a network ranks it.
+
+    Attributes:
+        image: its index.
+        score: what the strategy ranked it by; inf where it has no bound.
+        seen, other: the class that the network sees, and the one that is next.
+        twin: the adversarial twin minus the image, and the class that the network sees in it. None where there is none.
+    """
+
+    image: int
+    score: float
+    seen: int
+    other: int
+    twin: Float[Tensor, "*image"] | None = None
+    twin_seen: int | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a network that was not trained on an image sees in it: its class, how sure it is, how far the boundary is."""
+
+    image: int
+    seen: int
+    sure: float
+    distance: float | None = None
+
+
+class Session:
+    """People, or programs, that label one folder of images: as many as there are, in as many processes, on one store.
+
+    Args:
+        store: a file that `Session.start` or `dfal label` made.
+        person: who answers, where a call does not say it.
+        clock: gives the time in seconds.
+
+    Raises:
+        DfalError: for a file that is no store, of a newer version, not there, or not writable. Whatever cannot be written
+            is not half written: the call raises, and nothing has changed.
+    """
+
+    def __init__(self, store: LabelStore, person: str | None = None, clock: Callable[[], float] = time.time):
+        self._store, self._db, self._clock = store, store._db, clock
+        self._lock = threading.RLock()
+        self._last = dict.fromkeys(_READ, 0)
+        self._last["images"] = self._last["classes"] = -1
+        self.state = State()
+        self.person = person_name(person or _user())
+        self.holder = uuid.uuid4().hex
+        with self._reading():
+            pass
+
+    @classmethod
+    def open(cls, store: Path | str, *, person: str | None = None, clock: Callable[[], float] = time.time) -> "Session":
+        """Go on with a store, beside whoever works on it now."""
+        if not Path(store).exists():
+            raise DfalError(f"there is no store {store}: start it with `dfal label FOLDER`")
+        return cls(LabelStore(store, write=True), person, clock)
+
+    @classmethod
+    def start(
+        cls,
+        store: Path | str,
+        settings: Settings,
+        paths: Sequence[str],
+        classes: Sequence[str] = (),
+        known: Mapping[str, str] | None = None,
+        *,
+        person: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> "Session":
+        """Begin a store, or go on with one: other settings hold from now on, and images and classes that are new are added.
+
+        Args:
+            store: the file; it is made where there is none.
+            settings: its seed and its hold-out are drawn from for good, and cannot be changed.
+            paths: the images, each by a text that stays. Their places here are their indices in a new store.
+            classes: their names, in order.
+            known: path → class, for images that have a label already. It must be one of the classes.
+        """
+        names = class_names(classes)
+        session = cls(LabelStore(store, write=True), person, clock)
+        try:
+            session._begin(settings, paths, names, known or {})
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _begin(self, settings: Settings, paths: Sequence[str], names: Sequence[str], known: Mapping[str, str]) -> None:
+        now = self._clock()
+        with self._adding() as db:
+            held, new = self.state.settings, not self._last["settings"]
+            for name in ("seed", "holdout") if not new else ():
+                if getattr(settings, name) != getattr(held, name):
+                    raise DfalError(
+                        f"{self._store.path} was begun with {name} = {getattr(held, name)}, which cannot be changed: "
+                        "leave it out, or name another --store"
+                    )
+            if new or settings != held:
+                row = (now, json.dumps(settings.to_dict(), sort_keys=True))
+                db.execute("INSERT INTO settings (at, json) VALUES (?, ?)", row)
+            for name in names:
+                if name not in self.state.classes:
+                    self._add_class(db, name, self.person)
+                    self._catch_up()
+            place = {name: number for number, name in enumerate(self.state.classes)}
+            there, first = set(self.state.paths), len(self.state.paths)
+            added = [path for path in paths if path not in there]
+            rows = (
+                (first + i, os.fsencode(path), place[known[path]] if path in known else None) for i, path in enumerate(added)
+            )
+            db.executemany("INSERT INTO images VALUES (?, ?, ?)", rows)
+
+    def alone(self) -> None:
+        """Be the only page over this store; other processes may still label."""
+        self._store.alone()
+
+    def close(self) -> None:
+        """Close the store; everything is on disk already. What was not answered is asked again when its time is over."""
+        with self._lock:
+            self._store.close()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # Asking and telling.
+
+    def ask(
+        self, k: int = 1, *, person: str | None = None, holder: str | None = None, keep: Sequence[int] = ()
+    ) -> list[Question]:
+        """The next k questions: fewer where fewer are left. They are this person's until their time is over.
+
+        Args:
+            k: how many, with those of `keep`.
+            person, holder: who is asked, and through which of their pages; by default the session's own.
+            keep: open questions of this holder that stay. Its others are given back.
+        """
+        if not 1 <= k <= MOST:
+            raise DfalError(f"k = {k} questions cannot be open at a time: ask for 1 to {MOST}")
+        person, holder = person_name(person or self.person), holder or self.holder
+        now = self._clock()
+        with self._adding(durable=False) as db:
+            mine = [question for question in self.state.open.values() if question.holder == holder]
+            kept = [question for question in mine if question.id in keep and question.person == person][:k]
+            for question in mine:
+                if question not in kept:
+                    db.execute("INSERT INTO returned (question, at) VALUES (?, ?)", (question.id, now))
+            self._catch_up()
+            while len(kept) < k:
+                chosen = self.state.next_for(person)
+                if chosen is None:
+                    break
+                image, kind, position = chosen
+                model = self.state.models[-1].model if position is not None else None
+                kept.append(self._add_question(db, image, kind, model, position, person, holder, now))
+        return kept
+
+    def _add_question(  # noqa: PLR0917
+        self, db: Any, image: int, kind: str, model: int | None, position: int | None, person: str, holder: str, now: float
+    ) -> Question:
+        until = now + self.state.settings.lease
+        row = (image, kind, model, position, person, holder, now, until)
+        done = db.execute(
+            "INSERT INTO questions (image, kind, model, position, person, holder, at, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            row,
+        )
+        self._catch_up()
+        return self.state.open[done.lastrowid]
+
+    def tell(
+        self, question: Question | int, label: int | str, *, person: str | None = None, seconds: float | None = None
+    ) -> None:
+        """The answer to a question. To tell it again, as after a lost connection, changes nothing.
+
+        Args:
+            question: what `ask` gave, or its id.
+            label: a class, by name or number, or `DECLINED`.
+            seconds: how long somebody looked at the image.
+
+        Raises:
+            Missing: for a question or a class that is not there.
+            Refused: where it was answered otherwise, or by others after its time was over.
+        """
+        person = person_name(person or self.person)
+        id = question.id if isinstance(question, Question) else question
+        with self._adding() as db:
+            row = db.execute("SELECT image, person FROM questions WHERE question = ?", (id,)).fetchone() if id < 2**63 else None
+            if row is None:
+                raise Missing(f"there is no question {id}: ask first")
+            image, asked = row
+            if asked != person:
+                raise Refused(f"question {id} was put to {asked}, not to {person}: ask for one of your own")
+            number = self._label(label)
+            undone = "EXISTS (SELECT 1 FROM answers u WHERE u.undone = a.answer)"
+            told = db.execute(f"SELECT label, {undone} FROM answers a WHERE question = ?", (id,)).fetchone()
+            if told is not None:
+                if told[1]:
+                    raise Refused(f"the answer to question {id} was taken back: ask again")
+                if told[0] == number:
+                    return
+                raise Refused(f"question {id} was answered already: undo it, or correct it in the review")
+            if self.state.labels[image] != UNKNOWN or person in self.state.votes.get(image, {}):
+                raise Refused(
+                    f"image {image} was answered meanwhile, as the time for question {id} was over: go on with the next"
+                )
+            self._answer(db, "answer", id, None, image, number, person, seconds)
+
+    def decline(self, question: Question | int, *, person: str | None = None, seconds: float | None = None) -> None:
+        """No answer: this image is not asked again."""
+        self.tell(question, DECLINED, person=person, seconds=seconds)
+
+    def undo(self, *, person: str | None = None, holder: str | None = None) -> Question | int:
+        """Take back this person's last answer or correction.
+
+        Returns:
+            The question, asked once more, or the index of the image whose correction was taken back.
+
+        Raises:
+            Refused: where nothing is left to take back.
+        """
+        person, holder = person_name(person or self.person), holder or self.holder
+        with self._adding() as db:
+            history = self.state.past.get(person)
+            if not history:
+                raise Refused(f"{person} has no answer that could be taken back")
+            given = history[-1]
+            before = UNKNOWN if given.before is None else given.before
+            self._answer(db, "undo", None, given.answer, given.image, before, person, None)
+            if given.question is None or not self.state.may_ask(given.image, person):
+                return given.image
+            asked = db.execute("SELECT kind, model, position FROM questions WHERE question = ?", (given.question,))
+            kind, model, position = asked.fetchone()
+            return self._add_question(db, given.image, kind, model, position, person, holder, self._clock())
+
+    def correct(self, image: int, label: int | str, *, person: str | None = None) -> None:
+        """Settle the label of an image, whatever was answered before: a class, by name or number, or `DECLINED`."""
+        with self._adding() as db:
+            self.check_image(image)
+            self._answer(db, "correction", None, None, image, self._label(label), person_name(person or self.person), None)
+
+    def flag(self, image: int, text: str = "", *, raised: bool = True, person: str | None = None) -> None:
+        """Put a flag with a note on an image, or take it off."""
+        self.check_image(image)
+        row = (image, int(raised), note(text), person_name(person or self.person), self._clock())
+        with self._adding() as db:
+            db.execute("INSERT INTO flags (image, raised, note, person, at) VALUES (?, ?, ?, ?, ?)", row)
+
+    def add_class(self, name: str, *, person: str | None = None) -> int:
+        """A new class; its number."""
+        with self._adding() as db:
+            self._add_class(db, name, person_name(person or self.person))
+        return len(self.state.classes) - 1
+
+    def _add_class(self, db: Any, name: str, person: str) -> None:
+        tidy = class_name(name, self.state.classes)
+        db.execute("INSERT INTO classes VALUES (?, ?, ?, ?)", (len(self.state.classes), tidy, person, self._clock()))
+
+    def _answer(  # noqa: PLR0917
+        self,
+        db: Any,
+        kind: str,
+        question: int | None,
+        undone: int | None,
+        image: int,
+        label: int,
+        person: str,
+        seconds: float | None,
+    ) -> None:
+        seconds = None if seconds is None or not 0 <= seconds <= ACTIVE else float(seconds)
+        row = (kind, question, undone, image, label, person, self._clock(), seconds)
+        names = "kind, question, undone, image, label, person, at, seconds"
+        db.execute(f"INSERT INTO answers ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._catch_up()
+
+    def _label(self, label: int | str) -> int:
+        classes = self.state.classes
+        if isinstance(label, str):
+            if label not in classes:
+                raise Missing(
+                    f"there is no class {shown(label)}: add it first" + (f", or give one of {', '.join(classes[:20])}")
+                )
+            return classes.index(label)
+        if label != DECLINED and not 0 <= label < len(classes):
+            raise Missing(f"there is no class {label}: there are {len(classes)}, numbered from 0; DECLINED is {DECLINED}")
+        return int(label)
+
+    def check_image(self, image: int) -> None:
+        """Raise unless there is an image of this index."""
+        if not 0 <= image < len(self.state.paths):
+            raise Missing(f"there is no image {image}: there are {len(self.state.paths)}, numbered from 0")
+
+    # What the trainer and the decoder find out.
+
+    def add_model(self, model: Model, queue: Sequence[Queued], looks: Sequence[Look] = ()) -> None:
+        """A network was trained. It ranks the images anew, from now on."""
+        rows = [
+            (
+                *(model.model, position, one.image, one.score if np.isfinite(one.score) else None, one.seen, one.other),
+                *(one.twin_seen, None if one.twin is None else one.twin.half().numpy().tobytes()),
+            )
+            for position, one in enumerate(queue)
+        ]
+        blobs = (model.watched.astype(np.int32).tobytes(), model.seen.astype(np.int16).tobytes())
+        row = (model.model, model.at, model.heard, model.annotations, model.labelled_data, model.classes, model.seconds, *blobs)
+        with self._adding() as db:
+            db.execute("INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            db.executemany("INSERT INTO queue VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._add_looks(db, model.model, looks)
+            if self.state.trouble:
+                db.execute("INSERT INTO troubles (text, at) VALUES ('', ?)", (self._clock(),))
+
+    def add_looks(self, model: int, looks: Sequence[Look]) -> None:
+        """What networks that were not trained on them see in some images."""
+        with self._adding() as db:
+            self._add_looks(db, model, looks)
+
+    def _add_looks(self, db: Any, model: int, looks: Sequence[Look]) -> None:
+        rows = [(model, look.image, look.seen, look.sure, look.distance) for look in looks]
+        db.executemany("INSERT INTO looks (model, image, seen, sure, distance) VALUES (?, ?, ?, ?, ?)", rows)
+
+    def add_trouble(self, text: str) -> None:
+        """Training failed, and why. The page shows it until a network is trained again."""
+        with self._adding() as db:
+            if text != self.state.trouble:
+                db.execute("INSERT INTO troubles (text, at) VALUES (?, ?)", (text, self._clock()))
+
+    def set_aside(self, reasons: Mapping[int, str]) -> None:
+        """These images cannot be read: they are not asked about any more."""
+        new = [(image, reason, self._clock()) for image, reason in reasons.items() if image not in self.state.unreadable]
+        if new:
+            with self._adding() as db:
+                db.executemany("INSERT OR IGNORE INTO unreadable (image, reason, at) VALUES (?, ?, ?)", new)
+
+    # Looking.
+
+    @property
+    def path(self) -> Path:
+        """The store's file."""
+        return self._store.path
+
+    @property
+    def classes(self) -> list[str]:
+        """Their names, by number."""
+        return list(self.state.classes)
+
+    @property
+    def settings(self) -> Settings:
+        """Those that hold now."""
+        return self.state.settings
+
+    def refresh(self) -> State:
+        """What is true now, also by what others have added."""
+        with self._reading():
+            return self.state
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of the store, read by statements of dfal's own."""
+        with self._reading():
+            return self._db.execute(sql, values).fetchall()
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[State]:
+        """The state, while nobody else changes it in this process."""
+        with self._reading():
+            yield self.state
+
+    def queued(self, question: int) -> Queued | None:
+        """The image of a question as the network that chose it ranked it; None where chance did. Without its twin's pixels."""
+        found = self.rows(
+            "SELECT q.image, q.score, q.seen, q.other, q.twin_seen FROM questions JOIN queue q USING (model, position) "
+            "WHERE question = ?",
+            (question,),
+        )
+        for image, score, seen, other, twin_seen in found:
+            return Queued(image, np.inf if score is None else score, seen, other, None, twin_seen)
+        return None
+
+    def twin(self, question: int) -> Float[np.ndarray, "d"] | None:
+        """The adversarial twin minus the image of a question, flat; None where there is none."""
+        found = self.rows(
+            "SELECT q.twin FROM questions JOIN queue q USING (model, position) WHERE question = ? AND q.twin IS NOT NULL",
+            (question,),
+        )
+        return np.frombuffer(found[0][0], dtype=np.float16).astype(np.float32) if found else None
+
+    def twins(self) -> dict[int, Float[np.ndarray, "d"]]:
+        """For each image that is trained on and was asked about with a twin, the twin minus the image, flat."""
+        found = self.rows(
+            "SELECT a.image, q.twin FROM answers a JOIN questions USING (question) JOIN queue q USING (model, position) "
+            "WHERE q.twin IS NOT NULL ORDER BY a.answer"
+        )
+        trained_on = self.state.trained_on
+        return {image: np.frombuffer(twin, dtype=np.float16).astype(np.float32) for image, twin in found if trained_on[image]}
+
+    # Rows in, rows out.
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._lock, self._store._explained(), transaction(self._db, "DEFERRED"):
+            self._catch_up()
+            yield
+
+    @contextlib.contextmanager
+    def _adding(self, *, durable: bool = True) -> Iterator[Any]:
+        """One transaction that begins by looking at what is new. Where it fails, the state is read again from the rows.
+
+        Args:
+            durable: whether to wait until it is on disk. A question need not be: the first answer that is takes it along.
+        """
+        with self._lock, self._store._explained():
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            others: dict[str, int] | None = None  # how far the rows go that are on disk
+            try:
+                with transaction(self._db) as db:
+                    self._catch_up()
+                    self.state.run_out(self._clock())
+                    others = dict(self._last)
+                    yield db
+                    self._catch_up()
+            except BaseException:
+                if self._last != others:
+                    self._read_again()
+                raise
+
+    def _read_again(self) -> None:
+        self._last = dict.fromkeys(_READ, 0)
+        self._last["images"] = self._last["classes"] = -1
+        self.state = State()
+
+    def _catch_up(self) -> None:
+        """Give the state the rows that are new, of each table in its order."""
+        for table, (key, columns, give) in _READ.items():
+            rows = self._db.execute(
+                f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key}", (self._last[table],)
+            )
+            found = rows.fetchall()
+            if found:
+                give(self, found)
+                self._last[table] = found[-1][0]
+
+    def _give_settings(self, rows: list[Any]) -> None:
+        self.state.set_settings(Settings.from_dict(json.loads(rows[-1][1])))
+
+    def _give_classes(self, rows: list[Any]) -> None:
+        self.state.classes += [name for _, name in rows]
+
+    def _give_images(self, rows: list[Any]) -> None:
+        self.state.add_images((image, os.fsdecode(path), known) for image, path, known in rows)
+
+    def _give_unreadable(self, rows: list[Any]) -> None:
+        self.state.unreadable |= {image: reason for _, image, reason in rows}
+
+    def _give_models(self, rows: list[Any]) -> None:
+        for row in rows:
+            watched, seen = np.frombuffer(row[7], np.int32).astype(np.int64), np.frombuffer(row[8], np.int16).astype(np.int64)
+            model = Model(row[0], row[1], row[2], row[3], row[4], row[5], row[6], watched, seen)
+            if self.state.models and np.array_equal(self.state.models[-1].watched, watched):
+                model = replace(model, watched=self.state.models[-1].watched)
+            self.state.add_model(model, ())
+        newest = "SELECT image, position FROM queue WHERE model = ? ORDER BY position"
+        self.state.queue = self._db.execute(newest, (rows[-1][0],)).fetchall()
+
+    def _give_questions(self, rows: list[Any]) -> None:
+        for row in rows:
+            self.state.add_question(Question(*row))
+
+    def _give_returned(self, rows: list[Any]) -> None:
+        for _, question in rows:
+            self.state.close(question)
+
+    def _give_answers(self, rows: list[Any]) -> None:
+        for row in rows:
+            self.state.add_answer(*row)
+
+    def _give_flags(self, rows: list[Any]) -> None:
+        for _, image, raised, text in rows:
+            if raised:
+                self.state.flags[image] = text
+            else:
+                self.state.flags.pop(image, None)
+
+    def _give_troubles(self, rows: list[Any]) -> None:
+        self.state.trouble = rows[-1][1]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "me"
+
+
+_READ: dict[str, tuple[str, str, Callable[[Session, list[Any]], None]]] = {
+    "settings": ("number", "json", Session._give_settings),
+    "classes": ("class", "name", Session._give_classes),
+    "images": ("image", "path, known", Session._give_images),
+    "unreadable": ("number", "image, reason", Session._give_unreadable),
+    "models": (
+        "model",
+        "at, heard, annotations, labelled_data, classes, seconds, watched, seen",
+        Session._give_models,
+    ),
+    "questions": (
+        "question",
+        "image, kind, model, position, person, holder, at, until",
+        Session._give_questions,
+    ),
+    "returned": ("number", "question", Session._give_returned),
+    "answers": ("answer", "kind, question, undone, image, label, person, seconds", Session._give_answers),
+    "flags": ("flag", "image, raised, note", Session._give_flags),
+    "troubles": ("trouble", "text", Session._give_troubles),
+}
+"""Every table that the state is made of: its key, its columns, and who takes its rows."""

@@ -1,0 +1,344 @@
+"""What the rows of a labelling store come to: labels, votes, open questions, the queue. The same rows give the same."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from numpy.typing import NDArray
+
+from dfal.chance import seed_for
+from dfal.labelling.store import Settings
+from dfal.types import DECLINED, UNKNOWN
+
+REMEMBERED = 100
+"""Answers of a person that can be taken back."""
+RECENT = 200
+"""Answers that the time per label is taken from."""
+PAUSE = 300.0
+"""Seconds after which an answer tells nothing about the time that a label takes: somebody had gone for coffee."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """An image that somebody is asked about.
+
+    Attributes:
+        id: the question's number.
+        image: the image's index.
+        kind: "strategy", where a network chose it; "random"; "hold-out", where it measures accuracy and is never trained on;
+            "vote", where others have answered before.
+        model, position: the network that chose it, and its place in that network's queue.
+        person, holder: who is asked, and through which page or session of theirs.
+        until: when it is asked of somebody else.
+    """
+
+    id: int
+    image: int
+    kind: str
+    model: int | None
+    position: int | None
+    person: str
+    holder: str
+    at: float
+    until: float
+
+
+@dataclass(frozen=True)
+class Given:
+    """An answer that can be taken back: what it was about, and what held before."""
+
+    answer: int
+    kind: str
+    image: int
+    question: int | None
+    before: int | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network that was trained, and the classes that it saw in the images that are watched.
+
+    Attributes:
+        model: its number, from 1.
+        at, seconds: when it was ready, and how long its training took.
+        heard: the last answer that it knew of.
+        annotations, labelled_data: on how much it was trained, without and with twins.
+        classes: how many it tells apart.
+        watched, seen: images drawn at random, the same ones each time, and their classes.
+    """
+
+    model: int
+    at: float
+    heard: int
+    annotations: int
+    labelled_data: int
+    classes: int
+    seconds: float
+    watched: Int64[np.ndarray, "w"]
+    seen: Int64[np.ndarray, "w"]
+
+
+def majority(votes: Sequence[int], needed: int) -> int | None:
+    """What several people's votes come to: the class most of them gave, DECLINED where nobody gave one or two classes are
+    equally frequent, None as long as votes are missing."""
+    if len(votes) < needed:
+        return None
+    classes = [vote for vote in votes if vote >= 0]
+    counts = sorted(((classes.count(label), label) for label in set(classes)), reverse=True)
+    if not counts or (len(counts) > 1 and counts[0][0] == counts[1][0]):
+        return DECLINED
+    return counts[0][1]
+
+
+class State:
+    """Everything that is true now. It is given rows in their order, and changes nothing else.
+
+    Attributes:
+        settings: the latest.
+        classes: their names.
+        paths: of the images, by index.
+        known: labels that the images came with.
+        labels: the label of each image: a class, UNKNOWN, or DECLINED.
+        held: images that measure accuracy and are never trained on. Each is drawn by itself, with the probability
+            `settings.holdout`, before anything is asked, from those that came without a label.
+        votes: image → person → class or DECLINED.
+        corrected: image → what somebody made of it in the review.
+        open: the questions that were asked and neither answered nor given back, by number. They may have run out.
+        models: the networks, the latest last.
+        queue: (image, position) as the latest one ranks them.
+        order: all images but the hold-out, in an order of chance: what is asked where no network has an opinion.
+    """
+
+    def __init__(self) -> None:
+        self.settings = Settings()
+        self.classes: list[str] = []
+        self.paths: list[str] = []
+        self.known: NDArray[Any] = np.empty(0, np.int64)
+        self.labels: NDArray[Any] = np.empty(0, np.int64)
+        self.held: NDArray[Any] = np.empty(0, bool)
+        self.unreadable: dict[int, str] = {}
+        self.votes: dict[int, dict[str, int]] = {}
+        self.corrected: dict[int, int] = {}
+        self.open: dict[int, Question] = {}
+        self.asking: dict[int, list[int]] = {}
+        self.past: dict[str, deque[Given]] = {}
+        self.seconds: deque[float] = deque(maxlen=RECENT)
+        self.flags: dict[int, str] = {}
+        self.models: list[Model] = []
+        self.queue: list[tuple[int, int]] = []
+        self.trouble = ""
+        self.heard = 0
+        self.order: NDArray[Any] = np.empty(0, np.int64)
+        self._hold_outs: NDArray[Any] = np.empty(0, np.int64)
+        self._pending: dict[int, None] = {}
+        self._touched = self._touched_held = 0
+        self._from = self._from_held = 0
+
+    # What rows do.
+
+    def add_images(self, rows: Iterable[tuple[int, str, int | None]]) -> None:
+        """Images by index, with the label they came with."""
+        added = list(rows)
+        if not added:
+            return
+        first = len(self.paths)
+        if [row[0] for row in added] != list(range(first, first + len(added))):
+            raise ValueError("images have no index of their own")
+        self.paths += [row[1] for row in added]
+        known = np.array([UNKNOWN if row[2] is None else row[2] for row in added], dtype=np.int64)
+        self.known = np.concatenate([self.known, known])
+        self.labels = np.concatenate([self.labels, known])
+        self._draw()
+
+    def _draw(self) -> None:
+        """The hold-out and the order of chance: an image's place does not depend on which images come after it."""
+        seed, n = self.settings.seed, len(self.paths)
+        chances = _chances(seed, n, "hold-out")
+        self.held = (chances < self.settings.holdout) & (self.known == UNKNOWN)
+        self._hold_outs = np.flatnonzero(self.held)[np.argsort(chances[self.held], kind="stable")]
+        self.order = np.argsort(_chances(seed, n, "order"), kind="stable")
+        self.order = self.order[~self.held[self.order]]
+        self._from = self._from_held = 0
+
+    def add_answer(  # noqa: PLR0917
+        self,
+        answer: int,
+        kind: str,
+        question: int | None,
+        undone: int | None,
+        image: int,
+        label: int,
+        person: str,
+        seconds: float | None,
+    ) -> None:
+        """An answer, a correction, or what is true again since one of them was taken back."""
+        self.heard = answer
+        history = self.past.setdefault(person, deque(maxlen=REMEMBERED))
+        if kind == "undo":
+            given = history.pop()
+            if given.answer != undone:
+                raise ValueError(f"answer {undone} is not the last that {person} gave")
+            self._set(given.kind, image, person, given.before)
+        else:
+            before = self.corrected.get(image) if kind == "correction" else self.votes.get(image, {}).get(person)
+            history.append(Given(answer, kind, image, question, before))
+            self._set(kind, image, person, label)
+        if question is not None:
+            self.close(question)
+        if seconds is not None and seconds < PAUSE:
+            self.seconds.append(seconds)
+
+    def _set(self, kind: str, image: int, person: str, label: int | None) -> None:
+        self._count(image, -1)
+        if kind == "correction":
+            if label is None:
+                self.corrected.pop(image, None)
+            else:
+                self.corrected[image] = label
+        elif label is None:
+            votes = self.votes.get(image, {})
+            votes.pop(person, None)
+            if not votes:
+                self.votes.pop(image, None)
+        else:
+            self.votes.setdefault(image, {})[person] = label
+        self._count(image, +1)
+        self.labels[image] = self._label(image)
+        if self.labels[image] != UNKNOWN:
+            self._pending.pop(image, None)
+            return
+        self._from = self._from_held = 0
+        if image in self.votes:
+            self._pending[image] = None
+        else:
+            self._pending.pop(image, None)
+
+    def _count(self, image: int, change: int) -> None:
+        """Before and after whatever changes which images were asked about: how many, and how many of the hold-out."""
+        if image in self.votes or image in self.asking:
+            self._touched += change
+            self._touched_held += change * bool(self.held[image])
+
+    def _label(self, image: int) -> int:
+        if image in self.corrected:
+            return self.corrected[image]
+        voted = majority(list(self.votes.get(image, {}).values()), self.settings.votes)
+        return int(self.known[image]) if voted is None else voted
+
+    def add_question(self, question: Question) -> None:
+        """Somebody is asked."""
+        self._count(question.image, -1)
+        self.open[question.id] = question
+        self.asking.setdefault(question.image, []).append(question.id)
+        self._count(question.image, +1)
+
+    def close(self, question: int) -> None:
+        """It was answered or given back, or has run out."""
+        closed = self.open.pop(question, None)
+        if closed is not None:
+            self._count(closed.image, -1)
+            self.asking[closed.image].remove(question)
+            if not self.asking[closed.image]:
+                del self.asking[closed.image]
+            self._count(closed.image, +1)
+
+    def add_model(self, model: Model, queue: Sequence[tuple[int, int]]) -> None:
+        """A network was trained, and ranks the images anew."""
+        self.models.append(model)
+        self.queue = list(queue)
+
+    def set_settings(self, settings: Settings) -> None:
+        """They hold from now on."""
+        self.settings = settings
+        self._draw()
+        self._pending.clear()
+        for image in self.votes:
+            self.labels[image] = self._label(image)
+            if self.labels[image] == UNKNOWN:
+                self._pending[image] = None
+
+    # What follows.
+
+    @property
+    def trained_on(self) -> Bool[np.ndarray, "n"]:
+        """The images whose label a network may learn."""
+        taught: Bool[np.ndarray, n] = (self.labels >= 0) & ~self.held
+        return taught
+
+    @property
+    def annotated(self) -> Bool[np.ndarray, "n"]:
+        """The images that somebody gave a class to: annotations, which cost. Those that came with a label did not."""
+        given = np.zeros(len(self.labels), bool)
+        given[[*self.votes, *self.corrected]] = True
+        annotated: Bool[np.ndarray, n] = given & (self.labels >= 0)
+        return annotated
+
+    @property
+    def left(self) -> int:
+        """Images that can still be asked about."""
+        unlabelled = int((self.labels == UNKNOWN).sum())
+        return unlabelled - sum(1 for image in self.unreadable if self.labels[image] == UNKNOWN)
+
+    @property
+    def drawn(self) -> Int64[np.ndarray, "n"]:
+        """All images that came without a label, in an order of chance that nothing depends on: those of the hold-out first, as
+        they are asked about. What is measured on the first of them is measured on a random sample."""
+        rest = self.order[self.known[self.order] == UNKNOWN]
+        return np.concatenate([self._hold_outs, rest])
+
+    def run_out(self, now: float) -> None:
+        """Questions whose time is over are nobody's any more."""
+        for question in [question for question in self.open.values() if question.until <= now]:
+            self.close(question.id)
+
+    def may_ask(self, image: int, person: str) -> bool:
+        """Whether this person may be asked about the image now: nobody twice, and no more people than there are votes."""
+        if self.labels[image] != UNKNOWN or image in self.unreadable:
+            return False
+        votes, asking = self.votes.get(image, {}), self.asking.get(image, [])
+        asked = {self.open[question].person for question in asking} | votes.keys()
+        return person not in asked and len(asking) + len(votes) < self.settings.votes
+
+    def next_for(self, person: str) -> tuple[int, str, int | None] | None:
+        """The image to ask this person about next, why, and its place in the queue. None where nothing is left."""
+        image = self._next_held(person) if self._held_is_due() else None
+        if image is not None:
+            return image, "hold-out", None
+        for image in self._pending:
+            if self.may_ask(image, person):
+                return image, "hold-out" if self.held[image] else "vote", None
+        for image, position in self.queue:
+            if not self.held[image] and self.may_ask(image, person):
+                return image, "strategy", position
+        self._from, image = self._scan(self.order, self._from, person)
+        if image is not None:
+            return image, "random", None
+        image = self._next_held(person)
+        return None if image is None else (image, "hold-out", None)
+
+    def _held_is_due(self) -> bool:
+        """Whether the share of the hold-out among all that was asked so far allows for one more."""
+        return self._touched_held + 1 <= self.settings.holdout * (self._touched + 1) + 1e-9
+
+    def _next_held(self, person: str) -> int | None:
+        self._from_held, image = self._scan(self._hold_outs, self._from_held, person)
+        return image
+
+    def _scan(self, order: NDArray[Any], start: int, person: str) -> tuple[int, int | None]:
+        """The first image from `start` on that may be asked about, and up to where all are done with for good."""
+        done = start
+        for place in range(start, len(order)):
+            image = int(order[place])
+            if self.may_ask(image, person):
+                return done, image
+            if place == done and (self.labels[image] != UNKNOWN or image in self.unreadable):
+                done += 1
+        return done, None
+
+
+def _chances(seed: int, n: int, purpose: str) -> Float64[np.ndarray, "n"]:
+    """A number in [0, 1) for each image, a function of the seed, the image and the purpose."""
+    return np.array([seed_for(seed, image, purpose) for image in range(n)], dtype=np.float64) / 2.0**63

@@ -1,0 +1,25 @@
+"""Options of the command line that are fields of a configuration."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def settings(kind: type, *names: str, preset: bool = False) -> Callable[[F], F]:
+    """Options for the fields of a configuration: name, type, default and help are the field's; with `preset` the default is
+    a preset's."""
+
+    def decorate(function: F) -> F:
+        for field in reversed(fields(kind)):
+            if field.name in names or (not names and "help" in field.metadata):
+                flag, kind_of = "--" + field.name.replace("_", "-"), type(field.default)
+                default = None if preset else field.default
+                help = field.metadata["help"] + "."
+                function = click.option(flag, type=kind_of, default=default, show_default=not preset, help=help)(function)
+        return function
+
+    return decorate

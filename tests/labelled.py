@@ -1,0 +1,96 @@
+"""What the tests of labelling share: digits as PNG files, a session over them, and a server in a process of its own."""
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2 as httpx
+from PIL import Image
+
+from dfal.datasets import Dataset
+from dfal.folder import Folder
+from dfal.labelling.photos import Photos
+from dfal.labelling.session import Session
+from dfal.labelling.store import Settings
+
+DIGITS = tuple("0123456789")
+
+
+def some_pngs(folder: Path, digits: Dataset, n: int) -> dict[str, int]:
+    """n digits as PNG files; the class of each by its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    truth = {}
+    for place in range(n):
+        index = place * len(digits.images) // n
+        Image.fromarray(digits.images.array[index][0]).save(folder / f"{place:05}.png")
+        truth[f"{place:05}.png"] = int(digits.labels[index])
+    return truth
+
+
+@contextlib.contextmanager
+def a_session(folder: Path, known: dict[str, str] | None = None, **settings: object) -> Iterator[tuple[Session, Photos]]:
+    """A session over a folder, with the store and the cache beside it."""
+    given = Settings(folder=str(folder), cache=str(folder.parent / "cache"), **settings)  # type: ignore[arg-type]
+    with (
+        Folder.open(folder, given.cache) as opened,
+        Session.start(folder.parent / "labels.db", given, opened.paths, DIGITS, known, person="ann") as session,
+    ):
+        yield session, Photos(session, opened)
+
+
+class Served:
+    """`dfal label` in a process of its own."""
+
+    def __init__(self, folder: Path, *options: str, port: int | None = None):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = port or free.getsockname()[1]
+        command = [sys.executable, "-m", "dfal", "label", str(folder), "--no-browser", "--port", str(self.port), *options]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder.parent / "cache")}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.http = httpx.Client(base_url=self.url, timeout=30)
+        for _ in range(600):
+            if self.process.poll() is not None:
+                raise RuntimeError(self.process.communicate()[0])
+            with contextlib.suppress(httpx.TransportError):
+                if self.http.get("/api/progress").status_code == 200:
+                    return
+            time.sleep(0.05)
+        raise RuntimeError("the page does not answer")
+
+    def trainer(self) -> int | None:
+        """The process id of its trainer."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        spawned = [int(one) for one in children if "spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes().decode()]
+        return spawned[0] if spawned else None
+
+    def wait_for_model(self, number: int, seconds: float = 60) -> dict[str, object]:
+        """Wait until so many networks are trained."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            now: dict[str, object] = self.http.get("/api/progress").json()
+            if isinstance(now["model"], int) and now["model"] >= number:
+                return now
+            time.sleep(0.1)
+        raise RuntimeError(f"no network {number} within {seconds} s")
+
+    def stop(self, *, kill: bool = False) -> str:
+        """End it; what it printed."""
+        self.http.close()
+        (self.process.kill if kill else self.process.terminate)()
+        out, _ = self.process.communicate(timeout=20)
+        return str(out)
+
+
+def index_in(alt: str) -> tuple[int, str]:
+    """The image and the path in the text that stands for a picture."""
+    found = re.search(r"Image (\d+), (\S+)", alt)
+    assert found
+    return int(found[1]), found[2]

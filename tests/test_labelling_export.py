@@ -1,0 +1,121 @@
+"""Labels taken home: every one of them, once, with who gave it; as files that others read."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from dfal.datasets import Dataset
+from dfal.labelling import export
+from dfal.labelling.session import Session
+from dfal.types import DfalError
+from labelled import a_session, some_pngs
+
+
+@pytest.fixture
+def rows(tmp_path: Path, digits: Dataset) -> list[export.Label]:
+    """Five images: labelled, declined, corrected, guessed, and one that nobody looked at."""
+    some_pngs(tmp_path / "photos", digits, 5)
+    with a_session(tmp_path / "photos", holdout=0.0) as (session, _):
+        questions = {question.image: question for question in session.ask(5)}
+        session.tell(questions[0], "7")
+        session.decline(questions[1])
+        session.tell(questions[2], "3")
+        session.correct(2, "4", person="bob")
+        return export.labels(session, {3: (9, 0.87654), 0: (1, 0.9)})
+
+
+def test_each_label_says_who_when_and_how(rows: list[export.Label]) -> None:
+    assert [(row.path, row.label, row.by, row.how, row.confidence) for row in rows] == [
+        ("00000.png", "7", "ann", "given", 1.0),
+        ("00001.png", "", "ann", "declined", 0.0),
+        ("00002.png", "4", "bob", "given", 1.0),
+        ("00003.png", "9", "network", "guessed", 0.8765),
+    ]
+    assert all(row.at.endswith("+00:00") for row in rows[:3])
+    assert rows[3].at == ""
+
+
+def test_an_answer_that_was_taken_back_is_no_label(tmp_path: Path, digits: Dataset) -> None:
+    some_pngs(tmp_path / "photos", digits, 2)
+    with a_session(tmp_path / "photos") as (session, _):
+        session.tell(session.ask()[0], 1)
+        session.undo()
+        assert export.labels(session) == []
+
+
+def test_votes_come_home_as_a_majority_and_its_share(tmp_path: Path, digits: Dataset) -> None:
+    some_pngs(tmp_path / "photos", digits, 1)
+    with a_session(tmp_path / "photos", votes=3) as (session, _):
+        for person, label in (("ann", 1), ("bob", 2), ("cem", 1)):
+            (question,) = session.ask(person=person, holder=person)
+            session.tell(question, label, person=person)
+            if person != "cem":
+                assert export.labels(session) == []
+        (row,) = export.labels(session)
+        assert (row.label, row.by) == ("1", "ann; cem")
+        assert row.confidence == pytest.approx(2 / 3)
+
+
+def test_known_labels_come_home_as_known(tmp_path: Path) -> None:
+    from dfal.labelling.store import Settings
+
+    with Session.start(tmp_path / "s.db", Settings(), ["a.png", "b.png"], ["cat"], {"b.png": "cat"}) as session:
+        (row,) = export.labels(session)
+        assert (row.path, row.label, row.how, row.by) == ("b.png", "cat", "known", "")
+
+
+def test_csv_and_parquet_hold_the_same(rows: list[export.Label], tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet is an extra: pip install 'dfal[parquet]'")
+    import pyarrow.parquet
+
+    odd = export.Label('a, "b"\n.png', "c", "ann; bob", "", "given", 1.0)
+    export.write_csv([*rows, odd], tmp_path / "l.csv")
+    with (tmp_path / "l.csv").open(newline="", encoding="utf-8") as file:
+        read = list(csv.DictReader(file))
+    export.write_parquet([*rows, odd], tmp_path / "l.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "l.parquet").to_pylist()
+    assert [row["path"] for row in read] == [row["path"] for row in table] == [*(row.path for row in rows), odd.path]
+    assert [float(row["confidence"]) for row in read] == [row["confidence"] for row in table]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith((".", "l."))) == ["l.csv", "l.parquet"]
+
+
+def test_folders_by_class_and_what_has_vanished(rows: list[export.Label], tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    (source / "00003.png").unlink()
+    assert export.write_folders(rows, source, tmp_path / "out") == ["00003.png"]
+    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
+    assert found == ["4/00002.png", "7/00000.png", "_declined/00001.png"]
+    assert (tmp_path / "out" / "7" / "00000.png").read_bytes() == (source / "00000.png").read_bytes()
+    with pytest.raises(DfalError, match="is there already"):
+        export.write_folders(rows, source, tmp_path / "out")
+
+
+def test_files_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    for place in ("a/x.png", "a-x.png", "b/x.png"):
+        (tmp_path / "photos" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / place).write_text(place)
+    rows = [export.Label(place, "cat", "ann", "", "given", 1.0) for place in ("a/x.png", "a-x.png", "b/x.png")]
+    assert export.write_folders(rows, tmp_path / "photos", tmp_path / "out") == []
+    assert sorted(path.read_text() for path in (tmp_path / "out" / "cat").iterdir()) == ["a-x.png", "a/x.png", "b/x.png"]
+
+
+def test_the_hugging_face_folder_names_every_file(rows: list[export.Label], tmp_path: Path) -> None:
+    assert export.write_hugging_face(rows, tmp_path / "photos", tmp_path / "out") == []
+    lines = [json.loads(line) for line in (tmp_path / "out" / "train" / "metadata.jsonl").read_text().splitlines()]
+    assert [(line["file_name"], line["label"]) for line in lines] == [
+        ("00000.png", "7"),
+        ("00002.png", "4"),
+        ("00003.png", "9"),
+    ]
+    assert all((tmp_path / "out" / "train" / line["file_name"]).is_file() for line in lines)
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence_and_nothing_is_left(rows: list[export.Label], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for write in (export.write_csv, export.write_parquet):
+        with pytest.raises(DfalError, match="cannot be written"):
+            write(rows, tmp_path / "file" / "l")
+    with pytest.raises(DfalError, match="cannot be written"):
+        export.write_folders(rows, tmp_path / "photos", tmp_path / "file" / "out")

@@ -1,0 +1,108 @@
+"""How far it is: formulas against closed forms, and what is said too early, in time, and at the end."""
+
+import numpy as np
+import pytest
+
+from dfal.agreement import alpha, kappa, wilson
+from dfal.labelling.progress import Accuracy, curve, labels_left, progress, reached_at
+from dfal.labelling.state import Model, State
+from dfal.labelling.store import Settings
+
+
+def a_model(number: int, annotations: int, seen: list[int]) -> Model:
+    return Model(number, 0.0, 0, annotations, annotations, 2, 1.0, np.arange(len(seen)), np.array(seen))
+
+
+def test_wilson_s_interval_is_where_the_score_test_turns() -> None:
+    # The interval holds every p with |p̂ − p| ≤ z √(p (1 − p) / n).
+    for right, n in ((0, 5), (3, 12), (57, 60), (60, 60)):
+        for p in wilson(right, n):
+            assert abs(right / n - p) == pytest.approx(1.959963985 * (p * (1 - p) / n) ** 0.5, abs=1e-8)
+    assert wilson(0, 0) == (0.0, 1.0)
+    low, high = wilson(8, 10)
+    assert [low, high] == pytest.approx([0.4901625, 0.9433178], abs=1e-6)
+
+
+def test_cohen_s_kappa_on_a_table_done_by_hand() -> None:
+    # 20 both yes, 15 both no, 5 and 10 apart: observed 0.7, by chance 0.5.
+    a = np.array([1] * 25 + [0] * 25)
+    b = np.array([1] * 20 + [0] * 5 + [1] * 10 + [0] * 15)
+    assert kappa(a, b) == pytest.approx(0.4)
+    assert kappa(a, a) == 1
+    assert kappa(np.zeros(3, np.int64), np.zeros(3, np.int64)) == 1
+
+
+def test_krippendorff_s_alpha_on_his_own_example() -> None:
+    # Krippendorff (2011), "Computing Krippendorff's alpha-reliability", section C: four observers, missing values: 0.743.
+    units = [
+        [1, 1, 1], [2, 2, 3, 2], [3, 3, 3, 3], [3, 3, 3, 3], [2, 2, 2, 2], [1, 2, 3, 4], [4, 4, 4, 4], [1, 1, 2, 1],
+        [2, 2, 2, 2], [5, 5, 5], [1, 1], [3],
+    ]  # fmt: skip
+    assert alpha(units) == pytest.approx(0.743, abs=5e-4)
+    # Two observers, binary data, section B: 0.095.
+    first, second = "0100000010", "1110010000"
+    assert alpha([[int(a), int(b)] for a, b in zip(first, second, strict=True)]) == pytest.approx(0.095, abs=5e-4)
+
+
+def test_alpha_where_nothing_can_be_said_and_where_all_agree() -> None:
+    assert alpha([]) is None
+    assert alpha([[1], [2], [-2, 1]]) is None
+    assert alpha([[1, 1], [1, 1]]) is None
+    assert alpha([[1, 1], [2, 2, -2]]) == 1
+
+
+def test_a_power_law_is_found_again() -> None:
+    sizes = np.array([20.0, 40, 80, 160])
+    errors = np.stack([2 * sizes**-0.5, 0 * sizes + 0.3, 0.01 * sizes**0.5])
+    n = reached_at(sizes, errors, 0.1)
+    assert n[0] == pytest.approx(400)
+    assert np.isinf(n[1:]).all()
+
+
+def test_labels_left_is_said_when_there_is_enough_to_say() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(2, size=1000)
+    answers = dict(enumerate(truth.tolist()))
+
+    def models(sizes: list[int], n: int) -> list[Model]:
+        wrong = rng.random(1000)
+        return [
+            a_model(i, size, np.where(wrong < 2 * size**-0.5, 1 - truth, truth)[:n].tolist()) for i, size in enumerate(sizes)
+        ]
+
+    assert labels_left(models([20, 40, 80], 1000), answers, 0.9) is None
+    assert labels_left(models([20, 40, 80, 160], 19), answers, 0.9) is None
+    assert labels_left([], answers, 0.9) is None
+    left = labels_left(models([20, 40, 80, 160], 1000), answers, 0.9)
+    assert left is not None
+    assert left.labels == pytest.approx(240, rel=0.4)
+    assert left.low <= left.labels <= left.high
+
+
+def test_every_network_is_measured_on_all_hold_out_answers() -> None:
+    models = [a_model(1, 10, [0, 0, 1, 1]), a_model(2, 20, [0, 1, 1, 1])]
+    points = curve(models, {0: 0, 1: 1, 3: 1, 99: 0})
+    assert [(point.right, point.of) for point in points] == [(2, 3), (3, 3)]
+    assert isinstance(points[0], Accuracy)
+
+
+def test_it_looks_time_to_stop_when_three_pairs_of_networks_agree() -> None:
+    state = State()
+    state.set_settings(Settings(holdout=0.5))
+    state.classes = ["a", "b"]
+    state.add_images((i, f"{i}.png", None) for i in range(200))
+    held = np.flatnonzero(state.held)
+    for place, image in enumerate(held[:30]):
+        state.add_answer(place + 1, "answer", None, None, int(image), int(image) % 2, "ann", 2.0)
+    same = (np.arange(200) % 2).tolist()
+    other = same[100:] + [1 - one for one in same[:100]]
+    for number, seen in enumerate([other, same, same, same], 1):
+        state.add_model(a_model(number, 10 * number, seen), [])
+    now = progress(state)
+    assert not now.stop
+    assert now.agreement == [pytest.approx(0.0, abs=0.01), 1.0, 1.0]
+    assert now.seconds == 2.0
+    assert now.curve[-1].value == 1.0
+    assert now.labels_left is None, "the target is reached"
+    state.add_model(a_model(5, 50, same), [])
+    assert progress(state).stop

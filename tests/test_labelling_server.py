@@ -1,0 +1,343 @@
+"""The HTTP API: what it answers, what it refuses, and that nothing makes it stumble."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+from PIL import Image
+
+from dfal.datasets import Dataset
+from dfal.labelling import guard
+from dfal.labelling.guard import LARGEST, Guard
+from dfal.labelling.session import Queued, Session
+from dfal.labelling.state import Model
+from labelled import a_session, some_pngs
+
+pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
+
+from starlette.testclient import TestClient
+
+from dfal.labelling.server import application
+
+ME = {"person": "ann", "holder": "h1"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, digits: Dataset) -> Path:
+    some_pngs(tmp_path / "photos", digits, 30)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def session_and_web(folder: Path) -> Iterator[tuple[Session, TestClient]]:
+    with a_session(folder, holdout=0.0) as (session, photos):
+        guarded = Guard(application(session, photos))
+        with TestClient(guarded, base_url="http://127.0.0.1", raise_server_exceptions=True) as web:
+            yield session, web
+
+
+@pytest.fixture
+def web(session_and_web: tuple[Session, TestClient]) -> TestClient:
+    return session_and_web[1]
+
+
+def ask(web: TestClient, count: int = 1, **more: object) -> list[dict[str, int]]:
+    found: list[dict[str, int]] = web.post("/api/ask", json=ME | {"count": count} | more).json()["questions"]
+    return found
+
+
+def test_ask_tell_undo_decline_flag_correct_progress(session_and_web: tuple[Session, TestClient]) -> None:
+    session, web = session_and_web
+    first, second, third = ask(web, 3)
+    assert web.post("/api/tell", json={"question": first["id"], "label": 7, "person": "ann", "seconds": 1.5}).status_code == 200
+    assert web.post("/api/decline", json={"question": second["id"], "person": "ann"}).status_code == 200
+    assert session.state.labels[[first["image"], second["image"]]].tolist() == [7, -2]
+    again = web.post("/api/undo", json=ME).json()
+    assert again["image"] == second["image"] == again["question"]["image"]
+    assert web.post("/api/flag", json={"image": 3, "person": "ann", "note": "blurred"}).status_code == 200
+    assert web.post("/api/correct", json={"image": first["image"], "label": 1, "person": "ann"}).status_code == 200
+    now = web.get("/api/progress").json()
+    assert (now["annotations"], now["flagged"], now["declined"], now["left"]) == (1, 1, 0, 29)
+    assert now["classes"]["1"] == 1
+    assert now["seconds"] == 1.5
+    assert third["image"] in {one["image"] for one in ask(web, 3, keep=[third["id"]])}
+
+
+def test_a_class_is_added_and_then_an_answer(web: TestClient) -> None:
+    assert web.post("/api/classes", json={"name": "eleven", "person": "ann"}).json()["class"] == 10
+    (question,) = ask(web)
+    assert web.post("/api/tell", json={"question": question["id"], "label": 10, "person": "ann"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("<script>alert(1)</script>", "'<'"),
+        ("x" * 300, "300 characters"),
+        ("cat,dog", "comma"),
+        ("  ", "empty"),
+        ("..", "dot"),
+        ("a/b", "'/'"),
+        ("cat\u202e", "cannot be shown"),
+        ("9", "already"),
+    ],
+)
+def test_a_bad_class_name_is_refused_with_a_sentence(web: TestClient, name: str, sentence: str) -> None:
+    refused = web.post("/api/classes", json={"name": name, "person": "ann"})
+    assert refused.status_code == 400
+    assert sentence in refused.json()["detail"]
+    assert len(refused.json()["detail"]) < 200
+    assert len(web.get("/api/progress").json()["names"]) == 10
+
+
+def test_classes_alike_but_for_case_are_refused(web: TestClient) -> None:
+    assert web.post("/api/classes", json={"name": "Cat", "person": "ann"}).status_code == 200
+    assert "alike but for case" in web.post("/api/classes", json={"name": "cAT", "person": "ann"}).json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/api/tell", {"question": 99, "label": 1, "person": "ann"}, 404),
+        ("/api/tell", {"question": -1, "label": 1, "person": "ann"}, 422),
+        ("/api/tell", {"question": 1, "label": 1}, 422),
+        ("/api/tell", {"question": 1, "label": 1, "person": "ann", "path": "/etc/passwd"}, 422),
+        ("/api/undo", ME, 409),
+        ("/api/correct", {"image": 99, "label": 1, "person": "ann"}, 404),
+        ("/api/correct", {"image": 1, "label": 99, "person": "ann"}, 404),
+        ("/api/flag", {"image": 1, "person": "ann", "note": "x" * 1001}, 422),
+        ("/api/ask", ME | {"count": 1000}, 422),
+        ("/api/ask", ME | {"count": 1, "person": "\x00"}, 400),
+    ],
+)
+def test_what_makes_no_sense_is_refused(web: TestClient, path: str, body: dict[str, object], status: int) -> None:
+    refused = web.post(path, json=body)
+    assert refused.status_code == status, refused.text
+    assert refused.json()["detail"]
+
+
+def test_images_come_by_index_only(web: TestClient, folder: Path) -> None:
+    whole, small = web.get("/api/images/3"), web.get("/api/images/3?small=true")
+    assert whole.headers["content-type"] == small.headers["content-type"] == "image/png"
+    assert whole.content == (folder / "00003.png").read_bytes()
+    for path in (
+        "/api/images/30",
+        "/api/images/-1",
+        "/api/images/..%2f..%2fetc%2fpasswd",
+        "/../labels.db",
+        "/%2e%2e/labels.db",
+    ):
+        assert web.get(path).status_code in {404, 422}, path
+
+
+def test_what_a_browser_cannot_show_comes_as_png_and_a_lie_too(folder: Path) -> None:
+    Image.new("CMYK", (20, 10)).save(folder / "a.tiff")
+    Image.new("RGB", (20, 10)).save(folder / "b.jpg", "PNG")
+    (folder / "c.png").write_text("<html><script>alert(1)</script></html>")
+    with a_session(folder) as (session, photos), TestClient(application(session, photos)) as web:
+        index = {path: place for place, path in enumerate(session.state.paths)}
+        for name in ("a.tiff", "b.jpg"):
+            found = web.get(f"/api/images/{index[name]}")
+            assert found.headers["content-type"] == "image/png"
+            assert found.content.startswith(b"\x89PNG")
+        broken = web.get(f"/api/images/{index['c.png']}")
+        assert broken.status_code == 400
+        assert "c.png" in broken.json()["detail"] or "set aside" in broken.json()["detail"]
+        assert index["c.png"] in session.state.unreadable
+
+
+def test_an_image_that_has_vanished_is_set_aside_and_not_asked_again(web: TestClient, folder: Path) -> None:
+    (question,) = ask(web)
+    (folder / f"{question['image']:05}.png").unlink()
+    gone = web.get(f"/api/images/{question['image']}")
+    assert gone.status_code == 400
+    assert "no longer there" in gone.json()["detail"]
+    assert question["image"] not in {one["image"] for one in ask(web, 30)}
+    assert web.get("/api/progress").json()["unreadable"] == 1
+
+
+def test_why_this_one_and_its_twin(session_and_web: tuple[Session, TestClient], digits: Dataset) -> None:
+    import torch
+
+    session, web = session_and_web
+    watched = session.state.drawn
+    twin = 0.1 * torch.ones(1, 28, 28)
+    model = Model(1, 0.0, 0, 10, 20, 10, 1.0, watched, watched % 10)
+    session.add_model(model, [Queued(5, 0.25, 7, 1, twin, 1), Queued(6, float("inf"), 3, 8)])
+    near, far, *others = ask(web, 3)
+    why = web.get(f"/api/questions/{near['id']}").json()
+    assert why == {"seen": 7, "other": 1, "score": 0.25, "twin": True, "twin_seen": 1, "strategy": "dfal"}
+    assert web.get(f"/api/questions/{far['id']}").json()["score"] is None
+    assert web.get(f"/api/questions/{others[0]['id']}").json() == {"seen": None}
+    for part in ("image", "change", "twin"):
+        assert web.get(f"/api/questions/{near['id']}/{part}").content.startswith(b"\x89PNG")
+        assert web.get(f"/api/questions/{far['id']}/{part}").status_code == 404
+    import io
+
+    import numpy as np
+
+    shown = np.asarray(Image.open(io.BytesIO(web.get(f"/api/questions/{near['id']}/twin").content))).astype(int)
+    image = np.asarray(Image.open(io.BytesIO(web.get(f"/api/questions/{near['id']}/image").content))).astype(int)
+    expected = (image + 25.5).clip(0, 255)
+    assert abs(shown - expected).max() <= 1
+
+
+def test_the_review_finds_filters_and_orders(session_and_web: tuple[Session, TestClient]) -> None:
+    from dfal.labelling.session import Look
+
+    session, web = session_and_web
+    for image, label in [(1, 4), (2, 4), (3, 9), (4, 9)]:
+        session.correct(image, label)
+    session.flag(7, "odd")
+    watched = session.state.drawn
+    session.add_model(Model(1, 0.0, 0, 10, 20, 10, 1.0, watched, watched % 10), [])
+    session.add_looks(1, [Look(1, 4, 0.9), Look(2, 9, 0.8, 0.2), Look(3, 4, 0.7, 1.5), Look(4, 4, 0.99)])
+    session.add_looks(1, [Look(4, 9, 0.6)])  # the latest look counts
+
+    def found(**wanted: object) -> list[int]:
+        answer = web.get("/api/review", params=wanted)  # type: ignore[arg-type]
+        assert answer.status_code == 200
+        assert answer.json()["total"] >= len(answer.json()["images"])
+        return [one["image"] for one in answer.json()["images"]]
+
+    assert found() == [3, 2, 1, 4]
+    assert found(show="suspicious") == [3, 2]
+    assert found(show="suspicious", label=4) == [2]
+    assert found(show="flagged") == [7]
+    assert found(text="0004") == [4]
+    assert found(order="path", start=1, most=2) == [2, 3]
+    assert found(order="latest") == [4, 3, 2, 1]
+    assert found(show="hold-out") == []
+
+
+def test_the_page_and_its_policy(web: TestClient) -> None:
+    page = web.get("/")
+    assert page.status_code == 200
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert "unsafe" not in page.headers["content-security-policy"]
+    assert page.headers["x-content-type-options"] == "nosniff"
+    text = page.text
+    assert "http://" not in text
+    assert "https://" not in text
+    for file in ("main.js", "style.css", "label.js", "grid.js", "review.js", "icon.svg"):
+        assert web.get(f"/{file}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "127.0.0.1.evil.example"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"host": "[::1", "origin": "http://[::1"},
+    ],
+)
+def test_other_sites_are_refused(web: TestClient, headers: dict[str, str]) -> None:
+    for path in ("/api/ask", "/api/tell"):
+        refused = web.post(path, json=ME | {"count": 1}, headers=headers)
+        assert refused.status_code == 403, refused.text
+        assert refused.json()["detail"]
+    assert web.get("/api/progress", headers=headers).status_code == 403
+    assert web.get("/api/images/1", headers=headers).status_code == 403
+
+
+def test_a_link_from_elsewhere_opens_the_page_and_the_page_may_talk(web: TestClient) -> None:
+    assert web.get("/", headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}).status_code == 200
+    own = {"origin": "http://127.0.0.1", "sec-fetch-site": "same-origin"}
+    assert web.post("/api/ask", json=ME | {"count": 1}, headers=own).status_code == 200
+
+
+def test_on_another_address_a_token_is_needed(folder: Path) -> None:
+    with a_session(folder) as (session, photos):
+        guarded = Guard(application(session, photos, here=False), token="s3cret")
+        with TestClient(guarded, base_url="http://192.168.0.7:8000", follow_redirects=False) as web:
+            for path in ("/", "/api/progress", "/main.js", "/?token=wrong", "/?token="):
+                assert web.get(path).status_code == 401, path
+            assert web.get("/api/progress", headers={"authorization": "Bearer s3cret"}).status_code == 200
+            opened = web.get("/?token=s3cret")
+            assert (opened.status_code, opened.headers["location"]) == (303, "/")
+            assert "HttpOnly" in opened.headers["set-cookie"]
+            assert web.get("/").status_code == 200
+            assert web.get("/api/progress").json()["person"] is None
+
+
+def test_what_is_too_large_or_too_much_is_refused(web: TestClient) -> None:
+    assert web.post("/api/ask", content=b"x" * (LARGEST + 1)).status_code == 413
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b"[" * 10_000
+
+    with_chunks = web.post("/api/ask", content=endless(), headers={"content-type": "application/json"})
+    assert 400 <= with_chunks.status_code < 500
+
+
+def test_who_asks_too_often_waits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "RATE", 0.0)
+    with (
+        a_session(folder) as (session, photos),
+        TestClient(Guard(application(session, photos), burst=20), base_url="http://127.0.0.1") as web,
+    ):
+        codes = [web.get("/icon.svg").status_code for _ in range(25)]
+    assert codes == [200] * 20 + [429] * 5
+
+
+def test_a_full_disk_is_a_sentence_and_nothing_is_lost(session_and_web: tuple[Session, TestClient]) -> None:
+    session, web = session_and_web
+    asked = ask(web, 2)
+    assert web.post("/api/tell", json={"question": asked[0]["id"], "label": 1, "person": "ann"}).status_code == 200
+    (pages,) = session._db.execute("PRAGMA page_count").fetchone()
+    session._db.execute(f"PRAGMA max_page_count = {pages}")
+    for _ in range(3000):
+        refused = web.post("/api/flag", json={"image": 1, "person": "ann", "note": "x" * 900})
+        if refused.status_code != 200:
+            break
+    assert refused.status_code == 507
+    assert "full disk" in refused.json()["detail"]
+    session._db.execute("PRAGMA max_page_count = 1000000")
+    assert web.post("/api/tell", json={"question": asked[1]["id"], "label": 2, "person": "ann"}).status_code == 200
+    assert session.state.labels[[one["image"] for one in asked]].tolist() == [1, 2]
+
+
+def test_the_labels_come_home_as_a_table(web: TestClient) -> None:
+    (question,) = ask(web)
+    web.post("/api/tell", json={"question": question["id"], "label": 7, "person": "ann"})
+    lines = web.get("/api/export").text.splitlines()
+    assert lines[0] == "path,label,by,at,how,confidence"
+    assert lines[1].startswith(f"{question['image']:05}.png,7,ann,20")
+    assert lines[1].endswith(",given,1.0")
+
+
+def test_every_request_that_the_description_allows_is_answered(folder: Path) -> None:
+    """What schemathesis makes of the description of the API: nothing may end in an error of the server's."""
+    schemathesis = pytest.importorskip("schemathesis")
+
+    with a_session(folder) as (session, photos):
+        app = application(session, photos)
+        schema = schemathesis.openapi.from_dict(app.openapi())
+        operations = [found.ok() for found in schema.get_all_operations()]
+        assert len(operations) >= 12
+        with TestClient(Guard(app), base_url="http://127.0.0.1", raise_server_exceptions=False) as web:
+            for operation in operations:
+                _try(operation.as_strategy(), web)
+                web.app._buckets.clear()  # type: ignore[attr-defined]
+
+
+def _try(strategy: Any, web: TestClient) -> None:
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None)
+    @given(case=strategy)
+    def send(case: Any) -> None:
+        sent = case.as_transport_kwargs(base_url="http://127.0.0.1")
+        answer: httpx.Response = web.request(
+            **{key: value for key, value in sent.items() if value is not None and key != "cookies"}
+        )
+        assert answer.status_code < 500, answer.text
+
+    send()
