@@ -9,7 +9,7 @@ import torch
 
 from dfal import engine
 from dfal.results import studies
-from dfal.store import APPLICATION, VERSION, Record, Store
+from dfal.store import APPLICATION, Record, Store
 from dfal.trial import Trial
 from dfal.types import DfalError, Query
 
@@ -313,7 +313,7 @@ STORES = sorted((Path(__file__).parent / "stores").glob("version-*.db"))
 
 def test_a_store_of_every_version_is_kept() -> None:
     """When the version goes up, a store of the last one is added here before the tables change."""
-    assert [int(path.stem.removeprefix("version-")) for path in STORES] == list(range(1, VERSION + 1))
+    assert [int(path.stem.removeprefix("version-")) for path in STORES] == list(range(1, Store.version + 1))
 
 
 @pytest.mark.parametrize("path", STORES, ids=lambda path: path.stem)
