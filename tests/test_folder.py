@@ -154,8 +154,13 @@ def test_grey_is_seen_in_colour_where_one_image_is_coloured_and_sizes_that_diffe
     with Folder.open(photos, cache) as folder:
         assert folder.shape == (64, 64, 3)
         assert folder.image(0).shape == (64, 64, 3)
-    with Folder.open(photos, cache, size=10, channels=1) as folder:
-        assert folder.image(0).shape == (10, 10, 1)
+    for options, shape in (
+        ({"size": 10}, (10, 10, 3)),
+        ({"channels": 1}, (64, 64, 1)),
+        ({"size": 9, "channels": 1}, (9, 9, 1)),
+    ):
+        with Folder.open(photos, cache, **options) as folder:  # type: ignore[arg-type]
+            assert folder.image(0).shape == shape
     with Folder.open(photos, cache, size=64, channels=3) as folder:
         assert folder.ready().sum() == 1  # each size has its own
 
