@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dfal import cli
+from dfal import cli, reproduce
 from dfal.datasets import load
 from dfal.store import Store
 from dfal.strategies import NAMED
@@ -394,6 +394,8 @@ def test_what_reproduce_cannot_run_is_refused_before_anything_is_written(dfal: S
     assert "neither a number of images nor 'all'" in dfal.refused(*REPRODUCE, "--candidates", "some")
     assert "annotations = 5000 is more" in dfal.refused(*REPRODUCE, "--annotations", "5000")
     assert dfal("reproduce", "table9").code == 2
+    assert reproduce.usual_data("figure3") == {"dataset": "shoe-bag"}
+    assert reproduce.usual_data("table4") == {}
     assert list(Path().iterdir()) == []
 
 

@@ -260,7 +260,7 @@ def test_table_1_is_by_hand(found: Shelf) -> None:
     assert inside["full training set", "all"].differs == -1
     inside = cells(statistics)
     assert inside["dfal", "to the target"].ours == "30", "94.5 %"
-    assert inside["random", "to the target"] == Cell("> 30", "[> 30, > 30]")
+    assert inside["random", "to the target"] == Cell("> 30")
     assert inside["random", "DFAL − this"].ours == "+19.00"
     assert float(inside["random", "seeds"].ours) <= 3
     assert inside["dfal", "running maximum"].ours == "95.00"
@@ -281,7 +281,7 @@ def test_table_2_is_by_hand(found: Shelf) -> None:
     inside = cells(made)
     assert made.head[0] == "the paper's, 98.54 %: annotations"
     assert made.head[2] == "ours, 94.50 %: annotations"
-    assert inside["dfal", made.head[0]] == Cell("> 30", "[> 30, > 30]", "1210")
+    assert inside["dfal", made.head[0]] == Cell("> 30", "", "1210")
     assert inside["dfal", made.head[2]].ours == "30"
     assert inside["ceal", made.head[0]] == Cell(paper="≥ 6000"), "what we did not run stands there, too"
     savings = {one.claim.split(" for ")[0]: one for one in table2.verdicts(found)}
@@ -492,7 +492,7 @@ def test_killed_on_all_cores_and_given_again_it_ends_in_the_same_store(tmp_path:
     with Store(tmp_path / "whole" / "s.db") as store:
         whole = store.contents()
     rng = random.Random(0)
-    for kill in range(10):
+    for kill in range(4):
         folder = tmp_path / str(kill)
         folder.mkdir()
         process = subprocess.Popen(COMMAND, cwd=folder, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)

@@ -126,7 +126,8 @@ def needed_cell(one: Curve, target: float, published: str = "") -> Cell:
     def text(value: float) -> str:
         return f"> {last}" if np.isinf(value) else f"{value:.0f}"
 
-    spread = "" if np.isnan(found.low) else f"[{text(found.low)}, {text(found.high)}]"
+    known = np.isfinite(found.low)  # where even the best draw of seeds does not reach it, there is nothing to add
+    spread = f"[{text(found.low)}, {text(found.high)}]" if known else ""
     return Cell(text(found.annotations), spread, published)
 
 
