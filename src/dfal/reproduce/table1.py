@@ -10,12 +10,13 @@ import numpy as np
 from dfal.engine import Job
 from dfal.reproduce import paper
 from dfal.reproduce.beside import Cell, Table, Verdict, accuracy, points, positive, signed, table
-from dfal.reproduce.presets import Preset
+from dfal.reproduce.presets import ROWS, Preset
 from dfal.reproduce.shelf import Shelf, area_pairs, curve, pairs
 from dfal.results import Curve, Study
 from dfal.statistics import half_width, holm, needed, paired_p, seeds_needed
 
 BUDGETS = (100, 500, 800, 1000)
+RIVALS = tuple(name for name in ROWS if not name.startswith("dfal"))
 
 
 def stages(preset: Preset) -> list[Sequence[Job]]:
@@ -151,11 +152,7 @@ def verdicts(shelf: Shelf) -> list[Verdict]:
 def lead(study: Study, dfal: Curve) -> Verdict:
     """DFAL is above every strategy of the paper at the last budget (1000 in the paper)."""
     budget = int(dfal.annotations[-1])
-    rivals = {
-        one.name: found
-        for one in study.curves
-        if one.name in paper.table1("mnist", "lenet5") and one is not dfal and (found := pairs(dfal, one, budget)) is not None
-    }
+    rivals = {one.name: found for one in study.curves if one.name in RIVALS and (found := pairs(dfal, one, budget)) is not None}
     return Verdict(
         f"DFAL leads at {budget} annotations ({_name(study)})",
         positive(list(rivals.values())) if rivals else "undecided",
