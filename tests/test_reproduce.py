@@ -247,6 +247,18 @@ def test_curves_of_different_length_and_seeds_are_compared_where_they_meet(found
     assert [trial.seed for trial in one.trials] == [1, 2]
 
 
+def test_a_seed_that_is_not_finished_does_not_shorten_those_that_are(store: Store) -> None:
+    preset = reproduce.preset("paper").changed({"annotations": 30, "seeds": 4})
+    write(store, preset.trials(["dfal"])[3], [at(0, 10, 0.1)])
+    write(store, preset.trials(["margin"])[3], [at(0, 10, 0.2)])
+    (study,) = reproduce.shelf(store).main
+    dfal_, margin = curve(study, "dfal"), curve(study, "margin")
+    assert dfal_ is not None
+    assert margin is not None
+    assert dfal_.accuracy.shape == (3, 3)
+    assert margin.accuracy.tolist() == [[0.2]], "where nothing is finished, what there is"
+
+
 def cells(made: reproduce.Table) -> dict[tuple[str, str], Cell]:
     return {(name, head): cell for name, row in made.rows for head, cell in zip(made.head, row, strict=True)}
 
