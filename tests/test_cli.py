@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 from torch import nn
 
-from dfal import cli, models
+from dfal import cli, models, reproduce
 from dfal.datasets import CARDS, load
 from dfal.store import Store
 from dfal.strategies import NAMED
@@ -494,6 +494,8 @@ def test_what_reproduce_cannot_run_is_refused_before_anything_is_written(dfal: S
     assert "neither a number of images nor 'all'" in dfal.refused(*REPRODUCE, "--candidates", "some")
     assert "annotations = 5000 is more" in dfal.refused(*REPRODUCE, "--annotations", "5000")
     assert dfal("reproduce", "table9").code == 2
+    assert reproduce.usual_data("figure3") == {"dataset": "shoe-bag"}
+    assert reproduce.usual_data("table4") == {}
     assert list(Path().iterdir()) == []
 
 

@@ -161,7 +161,8 @@ def reproduce_command(  # noqa: PLR0917
     Tables and figures that need the same trials share them.
     """
     chosen = reproduce.preset(preset).changed(
-        {name: value for name, value in given.items() if value is not None}
+        (reproduce.usual_data(what) if preset == "paper" else {})
+        | {name: value for name, value in given.items() if value is not None}
         | ({"candidates": _candidates(candidates)} if candidates else {})
         | ({"strategies": tuple(name for names in strategy for name in names.split(",") if name)} if strategy else {})
     )

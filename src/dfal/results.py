@@ -234,7 +234,7 @@ def studies(store: Store, against: str | None = None) -> list[Study]:
     found = [
         Study(
             settings,
-            tuple(_curve(name, group[name]) for name in sorted(group, key=lambda name: order.get(name, len(order)))),
+            tuple(curve_of(name, group[name]) for name in sorted(group, key=lambda name: order.get(name, len(order)))),
             against,
         )
         for settings, group in groups.items()
@@ -246,7 +246,8 @@ def studies(store: Store, against: str | None = None) -> list[Study]:
     return found
 
 
-def _curve(name: str, trials: Sequence[tuple[Trial, tuple[Record, ...]]]) -> Curve:
+def curve_of(name: str, trials: Sequence[tuple[Trial, tuple[Record, ...]]]) -> Curve:
+    """The curve of one strategy's trials with their rounds, as far as all of them have come."""
     trials = sorted(trials, key=lambda pair: pair[0].seed)
     rounds = min(len(records) for _, records in trials)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from dfal.datasets import Card, Dataset
 from dfal.datasets.download import recorded
@@ -118,21 +119,22 @@ def of_dataset(name: str, data: Dataset) -> Table:
 
 
 def beside(found: Beside) -> Table:
-    """Ours beside the paper's: under each of our numbers the paper's, ours in colour where it differs from it."""
-    title = found.title + (": ours, and below it the paper's" if found.compared else "")
+    """Ours above the paper's, in colour where it differs from it."""
+    title = found.title + (": ours, its interval, the paper's" if found.compared else "")
     table = Table(title=title, caption=found.caption)
     table.add_column("", no_wrap=True)
     for name in found.head:
         table.add_column(name, justify="right")
     for name, cells in found.rows:
-        table.add_row(name, *map(_cell, cells), end_section=found.compared)
+        table.add_row(Text(name), *map(_cell, cells), end_section=found.compared)
     return table
 
 
-def _cell(cell: Cell) -> str:
-    colour = {1: "[cyan]", -1: "[red]", 0: ""}[cell.differs]
-    ours = f"{colour}{cell.ours}{'[/]' if colour else ''}" + (f" {cell.spread}".replace("[", r"\[") if cell.spread else "")
-    return f"{ours}\n[dim]{cell.paper}[/]" if cell.paper else ours
+def _cell(cell: Cell) -> Text:
+    """Ours, below it its interval, and below that the paper's."""
+    lines = [Text(cell.ours, {1: "bold cyan", -1: "bold red", 0: ""}[cell.differs]), Text(cell.spread, "dim")]
+    lines.append(Text(cell.paper, "italic"))
+    return Text("\n").join(line for line in lines if line.plain)
 
 
 def verdicts(found: Sequence[Verdict]) -> Table:
@@ -142,5 +144,5 @@ def verdicts(found: Sequence[Verdict]) -> Table:
     for heading in ("claim", "", "numbers"):
         table.add_column(heading)
     for one in found:
-        table.add_row(one.claim, f"[{colours[one.answer]}]{one.answer}[/]", one.numbers.replace("[", r"\["))
+        table.add_row(Text(one.claim), Text(one.answer, colours[one.answer]), Text(one.numbers))
     return table

@@ -79,7 +79,8 @@ class Trial:
     @property
     def label(self) -> str:
         """What tells it from the other trials of a study."""
-        return f"{strategies.name_of(self.strategy)} seed {self.seed}"
+        asks = self.first < self.annotations
+        return f"{strategies.name_of(self.strategy) if asks else 'all labels'} seed {self.seed}"
 
     @property
     def efforts(self) -> list[float]:

@@ -22,6 +22,7 @@ __all__ = [
     "ranking",
     "shelf",
     "tables",
+    "usual_data",
     "verdicts",
 ]
 
@@ -34,6 +35,11 @@ ALL: dict[str, ModuleType] = {
     "figure3": figure3,
 }
 """By the paper's names. Each has `stages`: what to run, one after the other; and `tables` and `verdicts` of what was found."""
+
+
+def usual_data(what: str) -> dict[str, str]:
+    """The data set, where a table or figure of the paper has another than its preset."""
+    return {"dataset": figure3.DATASET} if ALL[what] is figure3 else {}
 
 
 def tables(found: Shelf) -> list[Table]:

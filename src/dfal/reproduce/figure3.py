@@ -17,6 +17,8 @@ from dfal.reproduce.presets import Preset
 from dfal.reproduce.shelf import Shelf, curve
 from dfal.reproduce.transfer import Transfer
 
+DATASET = "shoe-bag"
+"""What the paper drew it for."""
 POINTS = 9
 """Networks on the way, from a fifth of the annotations on: at 200, 300, … 1000."""
 

@@ -11,11 +11,14 @@ from dfal.reproduce import paper
 from dfal.reproduce.presets import usual
 from dfal.reproduce.question import Question
 from dfal.reproduce.transfer import Transfer
-from dfal.results import Curve, Study, studies
+from dfal.results import Curve, Study, curve_of, studies
 from dfal.store import Record, Store
 from dfal.strategies import name_of
 from dfal.trial import Trial, from_json, is_kind
 from dfal.types import Strategy
+
+FEW = 1000
+"""First labels that are no training set yet."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +66,28 @@ def shelf(store: Store, against: str | None = None) -> Shelf:
     Raises:
         DfalError: where a study has no strategy `against`.
     """
-    found = [_renamed(study) for study in studies(store, against)]
-    full = [study for study in found if is_full(study.settings)]
-    compared = [study for study in found if not is_full(study.settings)]
+    found = studies(store, against)
     stored = store.trials()
-    trials = [Trial.from_json(text) for text in stored.values() if is_kind(Trial, text)]
     transfers = [from_json(Transfer, text) for text in stored.values() if is_kind(Transfer, text)]
     questions = [from_json(Question, text) for text in stored.values() if is_kind(Question, text)]
+    trials = [Trial.from_json(text) for text in stored.values() if is_kind(Trial, text)]
+    reproduced = bool(transfers or questions or any(map(is_full, trials)))
+    if reproduced:
+        found = [_complete(study) for study in found]
+    full = [study for study in found if is_full(study.settings)]
+    compared = [study for study in found if not is_full(study.settings)]
     return Shelf(
         tuple(sorted(compared, key=_size, reverse=True)),
         tuple(full),
         tuple((one, tuple(store.records(one.id))) for one in transfers),
         tuple((one, tuple(store.records(one.id))) for one in questions),
-        bool(transfers or questions or any(map(is_full, trials))),
+        reproduced,
     )
 
 
 def is_full(trial: Trial) -> bool:
-    """Whether a trial begins with all labels it will ever have, and so asks about none."""
-    return trial.first == trial.annotations
+    """Whether a trial is that of a full training set: it begins with all of its labels, and they are many."""
+    return trial.first == trial.annotations > FEW
 
 
 def order(trial: Trial) -> tuple[int, int, str, str]:
@@ -99,9 +105,15 @@ def _size(study: Study) -> tuple[int, int]:
     return len(study.curves), study.settings.annotations
 
 
-def _renamed(study: Study) -> Study:
-    curves = tuple(dataclasses.replace(curve, name=name_in(study.settings, curve.trials[0].strategy)) for curve in study.curves)
-    return dataclasses.replace(study, curves=curves)
+def _complete(study: Study) -> Study:
+    """The study with the paper's names, and of every strategy that has finished trials only those: a study that goes on seed by
+    seed is then as long as the seeds that are done."""
+    curves = []
+    for one in study.curves:
+        pairs = list(zip(one.trials, one.records, strict=True))
+        finished = [pair for pair in pairs if pair[1][-1].last]
+        curves.append(curve_of(name_in(study.settings, one.trials[0].strategy), finished or pairs))
+    return dataclasses.replace(study, curves=tuple(curves))
 
 
 def name_in(settings: Trial, strategy: Strategy) -> str:

@@ -5,7 +5,6 @@ open: do the twins made for one network still fool the other?
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float64
@@ -82,9 +81,6 @@ def _datasets(shelf: Shelf) -> list[str]:
 
 def _directions(values: Values) -> list[tuple[str, str]]:
     return sorted({(source, target) for _, source, target, _ in values if source != target})
-
-
-K = TypeVar("K")
 
 
 def tables(shelf: Shelf) -> list[Table]:
