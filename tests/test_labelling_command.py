@@ -127,6 +127,7 @@ def test_a_session_from_the_first_command_to_the_labels_at_home(tmp_path: Path, 
     out, _ = served.process.communicate(timeout=20)
     assert served.process.returncode == 130
     assert "21 answers are stored" in out
+    assert "Traceback" not in out
     assert str(store) in out
     served = Served(tmp_path / "photos")
     now = served.http.get("/api/progress").json()

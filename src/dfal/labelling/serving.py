@@ -98,7 +98,9 @@ class Serving:
         self._training = Training(store, session)
         app = Guard(application(session, photos, lambda: self._training.doing, here=self.token is None), self.token)
         self._server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2)
+            uvicorn.Config(
+                app, log_level="error", lifespan="off", access_log=False, server_header=False, timeout_graceful_shutdown=2
+            )
         )
 
     def run(self) -> None:
