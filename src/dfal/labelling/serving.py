@@ -38,6 +38,8 @@ class Training(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self) -> None:
+        if hasattr(signal, "pthread_sigmask"):  # what this thread starts does not hear Ctrl-C, which is for the server
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         pause = 1.0
         while not self._stopped.is_set():
             began, code = time.monotonic(), self._once()

@@ -1,6 +1,7 @@
 // How far it is, always in sight.
 
-import { h } from "./dom.js";
+import { get } from "./api.js";
+import { h, show } from "./dom.js";
 
 const percent = (fraction, digits = 0) => `${(100 * fraction).toFixed(digits)} %`;
 const count = (number) => number.toLocaleString("en");
@@ -68,9 +69,14 @@ function figures(now) {
   if (now.known) rows.push(row("came with a label", count(now.known)));
   if (now.declined) rows.push(row(now.declined === 1 ? "image without" : "images without", count(now.declined)));
   if (now.flagged) rows.push(row("flagged", count(now.flagged)));
-  if (now.unreadable) rows.push(row("set aside, unreadable", count(now.unreadable)));
+  if (now.unreadable) rows.push(row(h("button", { type: "button", className: "link", onclick: listAside }, "set aside, unreadable"), count(now.unreadable)));
   if (now.alpha !== null) rows.push(row("agreement of people (alpha)", now.alpha.toFixed(2)));
   return h("dl", { className: "figures" }, rows);
+}
+
+async function listAside() {
+  const found = await get("/api/set-aside");
+  show("Set aside", h("ul", { className: "listed" }, found.map((one) => h("li", {}, h("b", {}, one.path), ` ${one.reason}`))));
 }
 
 function hint(now) {
