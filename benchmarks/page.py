@@ -2,9 +2,9 @@
 
     python benchmarks/page.py [--annotations 300] [--seeds 3] [--epochs 30]
 
-The pool of mnist-5k lies in a folder as 4,000 PNG files. The machine asks for a batch, answers it, and waits for the network that
-has learnt it, as `dfal run` does; without a hold-out, so that each answer teaches. Both networks are measured on the 1,000 test
-images. Same strategy, training, first labels, batch and candidates; the first labels are other ones, and so are all seeds.
+The pool of mnist-5k lies in a folder as 4,000 PNG files. The machine asks for a batch, answers it, and waits for the network
+that has learnt it, as `dfal run` does; without a hold-out, so that each answer teaches. Both networks are measured on the 1,000
+test images. Strategy, training, batch and candidates are the same; the first labels and everything random are not.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python benchmarks/people.py [--people 50] [--answers 5000]
 
-`dfal label` runs in a process of its own on a folder of small images, with its trainer stopped from training by one class; each
+`dfal label` runs in a process of its own on a folder of small images; with one class only there is nothing to train. Each
 person is a thread that asks for one image and tells at once, without looking. The store syncs every answer to the disk.
 """
 
@@ -78,7 +78,7 @@ def measured(folder: Path, people: int, answers: int) -> dict[str, float]:
             for what, values in spent.items():
                 times[what] += values
 
-    threads = [threading.Thread(target=label, args=(f"person {number}",)) for number in range(people)]
+    threads = [threading.Thread(target=label, args=(f"person-{number}",)) for number in range(people)]
     start = time.perf_counter()
     for thread in threads:
         thread.start()

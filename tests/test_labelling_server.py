@@ -156,6 +156,8 @@ def test_an_image_that_has_vanished_is_set_aside_and_not_asked_again(web: TestCl
     assert "no longer there" in gone.json()["detail"]
     assert question["image"] not in {one["image"] for one in ask(web, 30)}
     assert web.get("/api/progress").json()["unreadable"] == 1
+    (listed,) = web.get("/api/set-aside").json()
+    assert listed == {"image": question["image"], "path": question["path"], "reason": "it is no longer there"}
 
 
 def test_why_this_one_and_its_twin(session_and_web: tuple[Session, TestClient], digits: Dataset) -> None:

@@ -165,8 +165,7 @@ def test_a_declined_image_has_no_label_and_is_not_asked_again(begin: Callable[..
 def test_undo_takes_back_one_answer_after_the_other_and_asks_again(begin: Callable[..., Session]) -> None:
     with begin() as session:
         asked = session.ask(3)
-        answers: list[int | str] = ["cat", "dog", DECLINED]
-        for question, label in zip(asked, answers, strict=True):
+        for question, label in zip(asked, (0, 1, DECLINED), strict=True):
             session.tell(question, label)
         for question in reversed(asked):
             again = session.undo()

@@ -76,7 +76,8 @@ def label(  # noqa: PLR0917
     The names of sub-folders are labels that are known, unless --classes names others. The same command goes on where
     it was stopped.
     """
-    path = store or photos.parent / f"{photos.resolve().name}.labels.db"
+    beside = photos.parent if photos.name not in {"", ".."} else photos.resolve().parent
+    path = store or beside / f"{photos.resolve().name}.labels.db"
     given = {
         name: value
         for name, value in configuration.items()

@@ -251,6 +251,13 @@ def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[
         session.check_image(image)
         return _sent(photos.small(image) if small else photos.original(image))
 
+    @app.get("/api/set-aside")
+    def set_aside() -> list[dict[str, Any]]:
+        """The images that cannot be read, and why; the first thousand."""
+        with session.still() as state:
+            found = list(state.unreadable.items())[:1000]
+            return [{"image": image, "path": _plain(state.paths[image]), "reason": _plain(why)} for image, why in found]
+
     @app.get("/api/review")
     def reviewed(  # noqa: PLR0917
         show: Literal["labelled", "suspicious", "flagged", "declined", "disputed", "hold-out", "all"] = "labelled",

@@ -38,6 +38,8 @@ class Training(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self) -> None:
+        if hasattr(signal, "pthread_sigmask"):  # what this thread starts does not hear Ctrl-C, which is for the server
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         pause = 1.0
         while not self._stopped.is_set():
             began, code = time.monotonic(), self._once()
@@ -98,7 +100,9 @@ class Serving:
         self._training = Training(store, session)
         app = Guard(application(session, photos, lambda: self._training.doing, here=self.token is None), self.token)
         self._server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2)
+            uvicorn.Config(
+                app, log_level="error", lifespan="off", access_log=False, server_header=False, timeout_graceful_shutdown=2
+            )
         )
 
     def run(self) -> None:

@@ -1,6 +1,7 @@
 // How far it is, always in sight.
 
-import { h } from "./dom.js";
+import { get } from "./api.js";
+import { h, show } from "./dom.js";
 
 const percent = (fraction, digits = 0) => `${(100 * fraction).toFixed(digits)} %`;
 const count = (number) => number.toLocaleString("en");
@@ -40,7 +41,7 @@ export function glance(now) {
   return [
     h("span", {}, h("b", {}, count(now.annotations)), now.annotations === 1 ? " label" : " labels"),
     latest ? h("span", {}, h("b", {}, percent(latest.value)), ` (${Math.round(100 * latest.low)}–${Math.round(100 * latest.high)})`) : h("span", {}, doing(now)),
-    now.labels_left && now.labels_left.labels !== null ? h("span", {}, h("b", {}, `≈ ${count(now.labels_left.labels)}`), " left") : h("span", {}, `${count(now.left)} images`),
+    now.labels_left && now.labels_left.labels !== null && now.labels_left.labels <= now.left ? h("span", {}, h("b", {}, `≈ ${count(now.labels_left.labels)}`), " left") : h("span", {}, `${count(now.left)} images`),
   ];
 }
 
@@ -58,19 +59,24 @@ function figures(now) {
   const reached = now.curve.length && now.curve.at(-1).value >= now.target;
   if (reached) rows.push(row(`${target} is reached`, "0 left"));
   else if (!left) rows.push(row(`labels left to ${target}`, "too early"));
-  else if (left.labels === null) rows.push(row(`labels left to ${target}`, "far"));
+  else if (left.labels === null || left.labels > now.left) rows.push(row(`labels left to ${target}`, "more than all"));
   else rows.push(row(`labels left to ${target}`, `≈ ${count(left.labels)}`));
-  if (left && left.labels !== null && !reached) {
-    const range = `${count(left.low ?? 0)} to ${left.high === null ? "many" : count(left.high)} labels`;
-    const time = now.seconds === null ? "" : `, about ${duration(left.labels * now.seconds)}`;
-    rows.push(row("likely", range + time, "wide"));
+  if (left && left.low !== null && left.low <= now.left && !reached) {
+    const range = left.high === null || left.high > now.left ? `${count(left.low)} or more` : `${count(left.low)} to ${count(left.high)}`;
+    const time = now.seconds === null || left.labels === null || left.labels > now.left ? "" : `, at your pace ${duration(left.labels * now.seconds)}`;
+    rows.push(h("div", { className: "wide small soft" }, h("dt", { className: "unseen" }, "Likely"), h("dd", { className: "plain" }, `Likely ${range}${time}.`)));
   }
   if (now.known) rows.push(row("came with a label", count(now.known)));
   if (now.declined) rows.push(row(now.declined === 1 ? "image without" : "images without", count(now.declined)));
   if (now.flagged) rows.push(row("flagged", count(now.flagged)));
-  if (now.unreadable) rows.push(row("set aside, unreadable", count(now.unreadable)));
+  if (now.unreadable) rows.push(row(h("button", { type: "button", className: "link", onclick: listAside }, "set aside, unreadable"), count(now.unreadable)));
   if (now.alpha !== null) rows.push(row("agreement of people (alpha)", now.alpha.toFixed(2)));
   return h("dl", { className: "figures" }, rows);
+}
+
+async function listAside() {
+  const found = await get("/api/set-aside");
+  show("Set aside", h("ul", { className: "listed" }, found.map((one) => h("li", {}, h("b", {}, one.path), ` ${one.reason}`))));
 }
 
 function hint(now) {
