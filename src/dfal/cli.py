@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dfal import datasets, engine, models, report, sheet, tables
-from dfal.folder import Listing
+from dfal.listing import Listing
 from dfal.results import studies, titles, write_csv
 from dfal.store import Store
 from dfal.strategies import ABOUT, NAMED, name_of, named, with_candidates
