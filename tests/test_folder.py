@@ -16,7 +16,8 @@ from PIL import Image
 
 import dfal
 from dfal import folder as module
-from dfal.folder import GONE, Folder
+from dfal.folder import Folder
+from dfal.listing import GONE
 from dfal.pictures import fitted
 from dfal.types import DfalError
 
@@ -394,7 +395,7 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(photos: Path, tmp_path: 
     with pytest.raises(DfalError, match=r"the cache .* cannot be written"):
         Folder.open(photos, tmp_path / "file")
     with Folder.open(photos, cache) as folder:
-        place = folder.cache
+        place = folder.place
     for name in ("files.db-wal", "files.db-shm"):
         (place / name).unlink(missing_ok=True)
     (place / "files.db").write_bytes(b"no database at all " * 500)
@@ -431,11 +432,11 @@ def test_without_a_cache_named_it_lies_in_the_users(photos: Path, tmp_path: Path
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "user" / name))
     monkeypatch.chdir(tmp_path)
     with Folder.open(photos) as one, Folder.open("photos") as two:
-        assert one.cache == two.cache
-        assert tmp_path / "user" / "dfal" / "folders" in one.cache.parents
+        assert one.place == two.place
+        assert tmp_path / "user" / "dfal" / "folders" in one.place.parents
     write(tmp_path / "deep" / "photos" / "x.png", 1)
     with Folder.open(tmp_path / "deep" / "photos") as other:
-        assert other.cache != one.cache
+        assert other.place != one.place
 
 
 def test_originals_come_in_full_size(photos: Path, cache: Path) -> None:
