@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from pathlib import Path
 
 import uvicorn
@@ -38,7 +38,9 @@ class Training(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        if hasattr(signal, "pthread_sigmask"):  # what this thread starts does not hear Ctrl-C, which is for the server
+        # What this thread starts does not hear Ctrl-C, which is for the server. Starting the tracker would end that.
+        resource_tracker.ensure_running()
+        if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         pause = 1.0
         while not self._stopped.is_set():
