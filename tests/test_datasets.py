@@ -102,6 +102,8 @@ def test_a_fingerprint_changes_with_one_pixel_one_label_and_the_split() -> None:
         Dataset(data.test_images, data.test_labels, data.images, data.labels, data.classes),
     ]
     assert a_dataset().fingerprint == data.fingerprint
+    twice = Images(np.repeat(data.images.array, 2, axis=0), np.arange(0, 12, 2))  # the same images, as part of an array
+    assert replace(data, images=twice).fingerprint == data.fingerprint
     assert len({data.fingerprint, *(one.fingerprint for one in variants)}) == 5
 
 

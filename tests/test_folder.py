@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from PIL import Image
 
 import dfal
 from dfal import folder as module
-from dfal.folder import GONE, Folder
+from dfal.folder import Folder
+from dfal.listing import GONE
 from dfal.pictures import fitted
 from dfal.types import DfalError
 
@@ -112,13 +114,7 @@ def test_a_stopped_decoding_goes_on(photos: Path, cache: Path, monkeypatch: pyte
         assert [next(running), next(running)] == [0, 1]
         running.close()
         before = int(folder.ready().sum())
-    decodes = []
-
-    def counted(*arguments: Any) -> Any:
-        decodes.append(arguments)
-        return fitted(*arguments)
-
-    monkeypatch.setattr(module, "fitted", counted)
+    decodes = counted(monkeypatch)
     with Folder.open(photos, cache) as folder:
         assert_right(folder, before)
         all_of(folder)
@@ -126,13 +122,46 @@ def test_a_stopped_decoding_goes_on(photos: Path, cache: Path, monkeypatch: pyte
     assert len(decodes) == 12 - before
 
 
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that are decoded from now on."""
+    decodes: list[Path] = []
+
+    def decode(path: Path, *arguments: Any) -> Any:
+        decodes.append(path)
+        return fitted(path, *arguments)
+
+    monkeypatch.setattr(module, "fitted", decode)
+    return decodes
+
+
+def test_what_was_asked_for_in_the_meantime_is_not_decoded_again(
+    photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decodes = counted(monkeypatch)
+    with Folder.open(photos, cache) as folder:
+        running = folder.decode(workers=1)
+        next(running)
+        for index in (11, 10):
+            folder.image(index)
+            folder.image(index)
+        for _ in running:
+            pass
+        assert_right(folder, 12)
+    assert len(decodes) == 12
+
+
 def test_grey_is_seen_in_colour_where_one_image_is_coloured_and_sizes_that_differ_become_64(photos: Path, cache: Path) -> None:
     write(photos / "a" / "20.png", 20, side=20, colour=True)
     with Folder.open(photos, cache) as folder:
         assert folder.shape == (64, 64, 3)
         assert folder.image(0).shape == (64, 64, 3)
-    with Folder.open(photos, cache, size=10, channels=1) as folder:
-        assert folder.image(0).shape == (10, 10, 1)
+    for options, shape in (
+        ({"size": 10}, (10, 10, 3)),
+        ({"channels": 1}, (64, 64, 1)),
+        ({"size": 9, "channels": 1}, (9, 9, 1)),
+    ):
+        with Folder.open(photos, cache, **options) as folder:  # type: ignore[arg-type]
+            assert folder.image(0).shape == shape
     with Folder.open(photos, cache, size=64, channels=3) as folder:
         assert folder.ready().sum() == 1  # each size has its own
 
@@ -186,6 +215,13 @@ def test_a_file_that_vanished_says_so_and_may_come_back(photos: Path, cache: Pat
     with Folder.open(photos, cache) as folder:
         assert folder.paths == paths
         assert folder.set_aside() == {paths[2]: GONE}
+        (photos / "elsewhere").rename(photos / paths[2])
+    with Folder.open(photos, cache) as folder:
+        all_of(folder)
+        assert_right(folder, 12)
+        (photos / paths[2]).rename(photos / "elsewhere")
+        with pytest.raises(DfalError, match=GONE):
+            folder.image(2)
         (photos / "elsewhere").rename(photos / paths[2])
         assert np.array_equal(folder.image(2)[..., 0], picture(number_of(paths[2])))
         assert_right(folder, 12)
@@ -272,14 +308,19 @@ def test_killed_again_and_again_it_still_gets_everything_right(tmp_path: Path, c
 
 def test_ctrl_c_keeps_what_is_decoded(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Folder.open(photos, cache) as folder:
+        waited = 0
 
-        def interrupted(*_: Any, **__: Any) -> Any:
-            time.sleep(0.2)  # what is running comes to its end
-            raise KeyboardInterrupt
+        def interrupted(*arguments: Any, **options: Any) -> Any:
+            nonlocal waited
+            waited += 1
+            if waited == 3:
+                raise KeyboardInterrupt
+            return wait(*arguments, **options)
 
         monkeypatch.setattr(module, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
             all_of(folder)
+        assert folder.ready().sum() >= 2  # nothing had been written yet
         monkeypatch.undo()
         all_of(folder)
         assert_right(folder, 12)
@@ -354,7 +395,7 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(photos: Path, tmp_path: 
     with pytest.raises(DfalError, match=r"the cache .* cannot be written"):
         Folder.open(photos, tmp_path / "file")
     with Folder.open(photos, cache) as folder:
-        place = folder.cache
+        place = folder.place
     for name in ("files.db-wal", "files.db-shm"):
         (place / name).unlink(missing_ok=True)
     (place / "files.db").write_bytes(b"no database at all " * 500)
@@ -391,11 +432,11 @@ def test_without_a_cache_named_it_lies_in_the_users(photos: Path, tmp_path: Path
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "user" / name))
     monkeypatch.chdir(tmp_path)
     with Folder.open(photos) as one, Folder.open("photos") as two:
-        assert one.cache == two.cache
-        assert tmp_path / "user" / "dfal" / "folders" in one.cache.parents
+        assert one.place == two.place
+        assert tmp_path / "user" / "dfal" / "folders" in one.place.parents
     write(tmp_path / "deep" / "photos" / "x.png", 1)
     with Folder.open(tmp_path / "deep" / "photos") as other:
-        assert other.cache != one.cache
+        assert other.place != one.place
 
 
 def test_originals_come_in_full_size(photos: Path, cache: Path) -> None:

@@ -104,6 +104,8 @@ def test_what_is_transparent_is_shown_on_white(tmp_path: Path, mode: str) -> Non
 def test_sixteen_bits_are_scaled_by_their_whole_range(tmp_path: Path, name: str) -> None:
     image = Image.fromarray(np.array([[0, 257, 257 * 128, 65535, 4095]], np.uint16))
     assert pixels(decoded(saved(tmp_path, image, name))).tolist() == [[0, 1, 128, 255, 16]]
+    dark = Image.fromarray(np.array([[0, 257, 4095]], np.uint16))
+    assert pixels(decoded(saved(tmp_path, dark, name))).tolist() == [[0, 1, 16]]
 
 
 def test_floating_point_images_are_understood_from_0_to_1(tmp_path: Path) -> None:
@@ -126,6 +128,7 @@ def test_a_large_jpeg_is_decoded_small_but_looks_the_same(tmp_path: Path) -> Non
     wide = Image.fromarray(np.tile(np.linspace(0, 255, 1600).astype(np.uint8), (1200, 1)))
     path = saved(tmp_path, wide, "one.jpg", quality=95)
     assert decoded(path, least=64).size[0] < 1600
+    assert min(decoded(path, least=500).size) >= 500
     whole = wide.resize((32, 24), Image.Resampling.BOX)
     assert np.abs(fitted(path, (32, 32), 1)[4:28, :, 0].astype(int) - pixels(whole)).max() < 10
 

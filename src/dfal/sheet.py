@@ -16,7 +16,7 @@ CELL, GAP, MARGIN, HEAD = 60, 4, 20, 64
 COLUMNS = 14
 ROWS = 30
 """Classes shown, at most."""
-INK, FAINT = (32, 32, 32), (110, 110, 110)
+INK, FAINT = "#202020", "#6e6e6e"
 
 
 def write(data: Dataset, name: str, path: Path) -> None:
@@ -42,16 +42,18 @@ def draw(data: Dataset, name: str) -> Image.Image:
     labels = data.classes[:ROWS]
     counts = [int((data.labels == at).sum()) for at in range(len(labels))]
     texts = [label if len(label) <= 24 else f"{label[:23]}…" for label in labels]
-    side = round(max(fonts[15].getlength(text) for text in texts)) + MARGIN
+    widths = [fonts[15].getlength(text) for text in texts] + [fonts[13].getlength(f"{count:,}") for count in counts]
+    side = round(max(widths)) + MARGIN
     width = 2 * MARGIN + side + COLUMNS * (CELL + GAP) - GAP
     left_out = len(data.classes) - len(labels)
     height = HEAD + 2 * MARGIN + len(labels) * (CELL + GAP) - GAP + (HEAD // 2 if left_out else 0)
-    picture = Image.new("RGB", (width, height), "white")
+    colourful = data.images.shape[0] == 3
+    picture = Image.new("RGB" if colourful else "L", (width, height), "white")
     pen = ImageDraw.Draw(picture)
     pen.text((MARGIN, MARGIN), name, INK, fonts[22])
     shape = "×".join(map(str, data.images.shape[1:]))
-    colour = "colour" if data.images.shape[0] == 3 else "grey"
-    below = f"{len(data.images):,} images to ask about, {len(data.test_images):,} to test on, {shape} pixels, {colour}"
+    what = f"{shape} pixels, {'colour' if colourful else 'grey'}"
+    below = f"{len(data.images):,} images to ask about, {len(data.test_images):,} to test on, {what}"
     pen.text((MARGIN, MARGIN + 30), below, FAINT, fonts[13])
     for row, (text, count) in enumerate(zip(texts, counts, strict=True)):
         y = HEAD + MARGIN + row * (CELL + GAP)

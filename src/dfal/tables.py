@@ -78,10 +78,7 @@ def _differences(comparisons: Sequence[Comparison]) -> Table:
 def of_card(card: Card, whole: bool = False) -> Table:
     """A data set in a few lines, or all that is known of it."""
     where = card.where()
-    if card.download is None:
-        size = "a package carries it" if "pip" in card.get else "nothing to download"
-    else:
-        size = f"{card.download / 1e6:,.1f} MB to download"
+    size = "nothing to download" if card.download is None else f"{card.download / 1e6:,.1f} MB to download"
     lines = {
         "images": f"{card.pool:,} to ask about, {card.test:,} to test on, {'×'.join(map(str, card.image))} pixels; {size}",
         "here": str(where or "no") + (f": {card.get}" if where is None and card.get else ""),
@@ -109,7 +106,7 @@ def of_card(card: Card, whole: bool = False) -> Table:
 
 def of_dataset(name: str, data: Dataset) -> Table:
     """What a data set without a card holds: images of each class."""
-    table = Table(title=f"{name}: {'×'.join(map(str, data.images.shape))} pixels")
+    table = Table(title=f"{escape(name)}: {'×'.join(map(str, data.images.shape))} pixels")
     for heading in ("class", "to ask about", "to test on"):
         table.add_column(heading, justify="left" if heading == "class" else "right")
     for label, one in enumerate(data.classes):

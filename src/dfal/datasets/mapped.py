@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.progress import Progress
 
 from dfal.datasets.card import Dataset
 from dfal.datasets.download import folders, writing
@@ -60,11 +61,13 @@ def write(name: str, file: str, shape: tuple[int, ...], blocks: Iterable[NDArray
     half = path.with_suffix(".half")
     with writing(path, half):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with half.open("wb") as out:
+        with half.open("wb") as out, Progress(transient=True) as progress:
+            task = progress.add_task(f"writing {file} of {name}", total=shape[0])
             # Not by a memory map: on a full disk that ends the process instead of raising an error.
             np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
             for block in blocks:
                 out.write(np.ascontiguousarray(block).data)
+                progress.advance(task, len(block))
         half.replace(path)
 
 

@@ -1,0 +1,204 @@
+"""What is decoded of a folder, on the disk: it outlives kill -9 and power failures, and several processes may use it."""
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+
+from dfal.listing import GONE, Entry
+from dfal.types import DfalError
+
+TO_DO, READY, ASIDE = 0, 1, 2
+
+SCHEMA = (
+    # What is decoded: of a file of that size and time. `part` counts the writes, so that a reader takes over what is new to it.
+    "CREATE TABLE IF NOT EXISTS files (number INTEGER PRIMARY KEY, path BLOB UNIQUE NOT NULL, size INTEGER NOT NULL,"
+    " modified INTEGER NOT NULL, decoded INTEGER NOT NULL, reason TEXT, part INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS by_part ON files (part)",
+)
+
+
+Found = tuple[int, Entry, NDArray[np.uint8] | str]
+"""The index of an image, its file as it was read, and its pixels, channels first, or the reason why there are none."""
+
+
+class Cache:
+    """`pixels.u8`, a row an image, and `files.db`, which says which of its rows are good.
+
+    A row is on the disk before the database says that it is. Threads may share a Cache.
+
+    Attributes:
+        place: the folder that holds the two files.
+        entries: by index, the files as they were when they were decoded, or listed.
+        state: of each: `TO_DO`, `READY` or `ASIDE`.
+        raw: all rows, (n, c, h, w), as a live memory map.
+    """
+
+    def __init__(self, place: Path, shape: tuple[int, int, int], listed: list[Entry]):
+        self.place = place
+        self._lock = threading.RLock()
+        self._database = self._connect()
+        try:
+            with self._writing() as part:
+                count = self._bring_up_to_date(listed, part)
+            self.entries = [Entry("", 0, 0)] * count
+            self.state = np.zeros(count, np.uint8)
+            self._part = 0
+            self.refresh()
+            h, w, c = shape
+            with self._explained():
+                self._reserve(count * h * w * c)
+                self.raw: NDArray[np.uint8] = np.memmap(self.place / "pixels.u8", np.uint8, "r", shape=(count, c, h, w))
+        except BaseException:
+            self._database.close()
+            raise
+
+    def refresh(self) -> None:
+        """Take over what this or another process has written since the last time."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT part, number, path, size, modified, decoded, reason IS NOT NULL FROM files WHERE part > ?",
+                (self._part,),
+            )
+            for part, number, path, size, modified, done, aside in rows.fetchall():
+                self._part = max(self._part, part)
+                if number < len(self.entries):  # files that another process has found since belong to its folder, not to this
+                    self.entries[number] = Entry(os.fsdecode(path), size, modified)
+                    self.state[number] = ASIDE if aside else READY if done else TO_DO
+
+    def look(self, index: int) -> tuple[Entry, int, str | None]:
+        """The file of an image as it was last seen, the image's state, and why it is set aside if it is."""
+        with self._lock:
+            self.refresh()
+            (reason,) = self._database.execute("SELECT reason FROM files WHERE number = ?", (index,)).fetchone()
+            return self.entries[index], int(self.state[index]), reason
+
+    def row(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        """A copy of an image's row, channels last."""
+        return np.array(self.raw[index].transpose(1, 2, 0), order="C")
+
+    def reasons(self) -> dict[str, str]:
+        """path → reason, of all files that are set aside."""
+        with self._lock:
+            rows = self._database.execute("SELECT path, reason FROM files WHERE reason IS NOT NULL ORDER BY number").fetchall()
+        return {os.fsdecode(path): reason for path, reason in rows}
+
+    def keep(self, found: list[Found]) -> None:
+        """Write what was decoded: the pixels first, then that they are there.
+
+        Raises:
+            DfalError: where the disk is full, or the cache cannot be written.
+        """
+        if not found:
+            return
+        with self._lock:
+            with self._explained(), (self.place / "pixels.u8").open("r+b") as file:
+                for index, _, result in found:
+                    if isinstance(result, np.ndarray):
+                        file.seek(index * result.nbytes)
+                        file.write(result.data)
+                file.flush()
+                os.fsync(file.fileno())
+            with self._writing() as part:
+                self._database.executemany(
+                    "UPDATE files SET size = ?, modified = ?, decoded = ?, reason = ?, part = ? WHERE number = ?",
+                    [
+                        (entry.size, entry.modified, kept, None if kept else result, part, at)
+                        for at, entry, result in found
+                        for kept in [isinstance(result, np.ndarray)]
+                    ],
+                )
+            for index, entry, result in found:
+                self.entries[index] = entry
+                self.state[index] = READY if isinstance(result, np.ndarray) else ASIDE
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._database.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        with self._explained():
+            self.place.mkdir(parents=True, exist_ok=True)
+            (self.place / "pixels.u8").touch()
+            database = sqlite3.connect(self.place / "files.db", timeout=60, check_same_thread=False, isolation_level=None)
+            try:
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute("PRAGMA synchronous = NORMAL")
+                for statement in SCHEMA:
+                    database.execute(statement)
+            except BaseException:
+                database.close()
+                raise
+        return database
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What goes wrong with the cache, in one sentence."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
+                raise DfalError(
+                    f"the cache {self.place} cannot be written ({error}): make it writable, or free space"
+                ) from None
+            raise DfalError(f"the cache {self.place} is damaged ({error}): delete it, it is made again") from None
+        except OSError as error:
+            raise DfalError(
+                f"the cache {self.place} cannot be written ({error.strerror}): make it writable, or free space"
+            ) from None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[int]:
+        """A transaction, and the number of its part."""
+        with self._lock, self._explained():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                (part,) = self._database.execute("SELECT coalesce(max(part), 0) + 1 FROM files").fetchone()
+                yield part
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:  # a full disk may have ended it already
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def _bring_up_to_date(self, entries: list[Entry], part: int) -> int:
+        """Number the new files, forget what was decoded of changed ones, set aside those that are gone; how many there are."""
+        known = {
+            os.fsdecode(path): (number, size, modified, reason)
+            for path, number, size, modified, reason in self._database.execute(
+                "SELECT path, number, size, modified, reason FROM files"
+            )
+        }
+        listed = {entry.path for entry in entries}
+        if known and not listed & known.keys():
+            raise DfalError(f"the cache {self.place} is that of another folder: name another")
+        new = [entry for entry in entries if entry.path not in known]
+        changed = [
+            one for one in entries if (old := known.get(one.path)) and (old[1:3] != (one.size, one.modified) or old[3] == GONE)
+        ]
+        self._database.executemany(
+            "INSERT INTO files (number, path, size, modified, decoded, part) VALUES (?, ?, ?, ?, 0, ?)",
+            [(len(known) + at, os.fsencode(one.path), one.size, one.modified, part) for at, one in enumerate(new)],
+        )
+        self._database.executemany(
+            "UPDATE files SET size = ?, modified = ?, decoded = 0, reason = NULL, part = ? WHERE path = ?",
+            [(one.size, one.modified, part, os.fsencode(one.path)) for one in changed],
+        )
+        self._database.executemany(
+            "UPDATE files SET reason = ?, part = ? WHERE number = ?",
+            [(GONE, part, number) for path, (number, *_) in known.items() if path not in listed],
+        )
+        return len(known) + len(new)
+
+    def _reserve(self, size: int) -> None:
+        """Room for all rows, as a hole: it takes space on the disk as it is filled."""
+        with (self.place / "pixels.u8").open("r+b") as file:
+            if file.seek(0, os.SEEK_END) < size:
+                file.truncate(size)
