@@ -84,13 +84,14 @@ def label(  # noqa: PLR0917
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
     wanted = class_names(classes)
+    try:
+        from dfal.labelling.serving import Serving, bound  # noqa: PLC0415  an extra
+    except ImportError as error:
+        raise DfalError(f"the page needs {error.name}: pip install 'dfal[label]'") from None
     with contextlib.ExitStack() as opened:
+        listening = opened.enter_context(bound(host, port))
         session, folder = _begin(opened, photos, path, wanted, labels, given)
-        try:
-            from dfal.labelling.serving import Serving  # noqa: PLC0415  an extra
-        except ImportError as error:
-            raise DfalError(f"the page needs {error.name}: pip install 'dfal[label]'") from None
-        serving = Serving(session, Photos(session, folder), path, host, port)
+        serving = Serving(session, Photos(session, folder), path, host, listening)
         console = Console(highlight=False, soft_wrap=True)
         known = f", {len(folder.known):,} of them labelled" if folder.known else ""
         console.print(f"{len(folder):,} images in {photos}{known}; every answer goes to {path}")

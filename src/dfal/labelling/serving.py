@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from pathlib import Path
 
 import uvicorn
@@ -38,7 +38,9 @@ class Training(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        if hasattr(signal, "pthread_sigmask"):  # what this thread starts does not hear Ctrl-C, which is for the server
+        # What this thread starts does not hear Ctrl-C, which is for the server. Starting the tracker would end that.
+        resource_tracker.ensure_running()
+        if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         pause = 1.0
         while not self._stopped.is_set():
@@ -84,15 +86,15 @@ class Serving:
         photos: its images.
         store: the file.
         host: where to answer. On another address than this machine's own a token is asked for.
-        port: None for PORT or, where that is taken, any that is free.
+        listening: bound to that host.
 
     Raises:
-        DfalError: where another page is open over the store, or the port cannot be had.
+        DfalError: where another page is open over the store.
     """
 
-    def __init__(self, session: Session, photos: Photos, store: Path, host: str = "127.0.0.1", port: int | None = None):
+    def __init__(self, session: Session, photos: Photos, store: Path, host: str, listening: socket.socket):
         session.alone()
-        self._socket = _bound(host, port)
+        self._socket = listening
         self.token = None if host in HERE else secrets.token_urlsafe(24)
         name = f"[{host}]" if ":" in host else host
         shown = {"0.0.0.0": socket.gethostname(), "[::]": socket.gethostname()}.get(name, name)  # noqa: S104
@@ -118,17 +120,22 @@ class Serving:
             self._socket.close()
 
 
-def _bound(host: str, port: int | None) -> socket.socket:
+def bound(host: str, port: int | None) -> socket.socket:
+    """A socket on that port; with None on PORT or, where that is taken, on any that is free.
+
+    Raises:
+        DfalError: where it cannot be had.
+    """
     wanted = [PORT, 0] if port is None else [port]
     reason = ""
     for number in wanted:
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
-            bound = socket.socket(family, kind, protocol)
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind(address)
+            listening = socket.socket(family, kind, protocol)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
         except OSError as error:
             reason = error.strerror or str(error)
             continue
-        return bound
+        return listening
     raise DfalError(f"the page cannot be opened on {host}, port {wanted[0]} ({reason}): give another --host or --port")

@@ -6,6 +6,7 @@ the images are replaced by their features, once: a linear layer is trained in no
 
 import dataclasses
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -108,17 +109,17 @@ class Trainer:
             number, now, heard, int(state.annotated.sum()), pool.labelled_data_size, classes, now - began, watched, seen
         )
         held = np.flatnonzero(state.held & (state.labels >= 0) & self._photos.ready())
-        self._session.add_model(found, list(self._queue(model, pool, query)), self._looks(model, pool, held, state))
         whole = self._whole(model, classes)
-        models.save(whole, self._card(taught), home(self._session.path))
+        models.save(whole, self._card(found, taught), home(self._session.path))  # first: who hears of a network finds it
+        self._session.add_model(found, list(self._queue(model, pool, query)), self._looks(model, pool, held, state))
         return whole
 
-    def _card(self, taught: int) -> models.ModelCard:
+    def _card(self, found: Model, taught: int) -> models.ModelCard:
         state, settings = self._session.refresh(), self._session.settings
         h, w, c = self._photos.folder.shape
-        measured = curve(state.models[-1:], hold_out(state))
+        measured = curve([found], hold_out(state))
         return models.ModelCard(
-            classes=tuple(state.classes[: state.models[-1].classes]),
+            classes=tuple(state.classes[: found.classes]),
             image=(c, h, w),
             network=settings.model,
             annotations=taught,
@@ -292,6 +293,7 @@ def _guesses(query: Query) -> dict[int, int]:
 
 def work(store: Path, pipe: Connection) -> None:
     """Train for as long as whoever holds the other end of the pipe lives, and tell it what is done now."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     with suppress(OSError, AttributeError):
         os.nice(5)  # who labels comes first
