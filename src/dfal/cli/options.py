@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from dfal.types import DfalError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -23,3 +25,10 @@ def settings(kind: type, *names: str, preset: bool = False) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def candidates(text: str) -> int | None:
+    """K as the command line gives it; None for all."""
+    if text != "all" and not text.isdecimal():
+        raise DfalError(f"--candidates {text!r} is neither a number of images nor 'all'")
+    return None if text == "all" else int(text)

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from dfal import models
+from dfal.cli.options import settings
 from dfal.folder import Folder
 from dfal.labelling import export as home
 from dfal.labelling.names import class_names
@@ -21,7 +22,6 @@ from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
 from dfal.labelling.trainer import home as latest_network
 from dfal.networks import NETWORKS, build
-from dfal.options import settings
 from dfal.strategies import named
 from dfal.training import Training
 from dfal.types import DfalError, Stopped

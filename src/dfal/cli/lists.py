@@ -1,0 +1,47 @@
+"""dfal strategies | data: what there is."""
+
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from dfal import datasets, sheet, tables
+from dfal.cli import terminal
+from dfal.strategies import ABOUT
+from dfal.types import DfalError
+
+
+@click.command()
+def strategies() -> None:
+    """List the strategies."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, (_, line) in ABOUT.items():
+        table.add_row(f"[bold]{name}[/bold]", line)
+    terminal.console.print(table, highlight=False)
+    terminal.console.print("Any of them with +twins behind its name also learns the adversarial twins of what it asks about.")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--fetch", is_flag=True, help="Download it now, rather than when it is first used, and verify it.")
+@click.option(
+    "--picture", type=click.Path(path_type=Path, dir_okay=False), help="Write a PNG with samples of each class to this file."
+)
+def data(name: str | None, fetch: bool, picture: Path | None) -> None:
+    """List the data sets, or show one: a name, a FILE.npz or a FOLDER of images."""
+    if name is None:
+        if fetch or picture:
+            raise DfalError(f"{'--fetch' if fetch else '--picture'} needs the name of a data set: dfal data mnist …")
+        for card in datasets.CARDS.values():
+            terminal.console.print(tables.of_card(card), soft_wrap=False)
+        terminal.console.print("Any other: a FILE.npz with images (N, height, width[, channels]) as uint8, and labels (N);")
+        terminal.console.print("or a FOLDER of images in sub-folders, one for each class. dfal data NAME says more of one.")
+        return
+    known = datasets.CARDS.get(name)
+    loaded = datasets.load(name) if fetch or picture or known is None else None
+    terminal.console.print(tables.of_card(known, whole=True) if known else tables.of_dataset(name, datasets.load(name)))
+    if picture and loaded:
+        sheet.write(loaded, name, picture)
+        terminal.console.print(f"[bold]Picture[/bold] {picture}", soft_wrap=True)

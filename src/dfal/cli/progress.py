@@ -1,0 +1,54 @@
+"""Trials run, and how far they are."""
+
+import time
+from collections.abc import Sequence
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dfal import engine
+from dfal.cli import terminal
+from dfal.store import Record, Store
+
+
+def side_by_side(trials: Sequence[engine.Job]) -> int:
+    """How many trials run at a time unless somebody says so: the cores, 1 on a GPU."""
+    return 1 if any(trial.device != "cpu" for trial in trials) else engine.cores()
+
+
+def follow(trials: Sequence[engine.Job], store: Store, processes: int) -> None:
+    """Run the trials and show how far they are. The time left is by the training of each round, not by rounds."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=12),
+        TextColumn("{task.fields[done]}"),
+        TextColumn("{task.fields[state]}"),
+        TimeRemainingColumn(),
+    )
+    width = max(len(trial.label) for trial in trials)
+    began = time.monotonic()
+    with Progress(*columns, console=terminal.console, speed_estimate_period=900, refresh_per_second=2) as progress:
+        whole = progress.add_task("all trials", total=sum(sum(trial.efforts) for trial in trials), done="", state="")
+        tasks = {}
+        for trial in trials:
+            past = store.records(trial.id, twins=False)
+            progress.advance(whole, sum(trial.efforts[: len(past)]))
+        for trial, record in engine.run(trials, store, processes):
+            label, rounds = f"{trial.label:{width}}", len(trial.efforts)
+            if trial.id not in tasks:
+                tasks[trial.id] = progress.add_task(label, total=rounds, done="", state="")
+            done, state = f"round {record.round + 1}/{rounds}", _state(record)
+            progress.update(tasks[trial.id], completed=record.round + 1, done=done, state=state)
+            progress.advance(whole, trial.efforts[record.round])
+            progress.update(
+                whole, done=f"{progress.tasks[whole].percentage:.0f}%", state=f"{time.monotonic() - began:.0f} s so far"
+            )
+            if record.round + 1 == rounds:
+                progress.update(tasks[trial.id], visible=False)
+                progress.console.print(f"{label}  {state}", highlight=False)
+
+
+def _state(record: Record) -> str:
+    measured = record.measurements
+    if "accuracy" not in measured:
+        return f"{record.costs['select']:.3f} s"
+    return f"{measured['annotations']:.0f} annotations {measured['accuracy']:.1%}"

@@ -1,0 +1,65 @@
+"""dfal report: the tables and the page of a store."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from dfal import export, reproduce, tables
+from dfal import report as page
+from dfal.cli import terminal
+from dfal.results import titles, write_csv
+from dfal.store import Store
+from dfal.types import DfalError
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The page to write.  [default: report.html beside the store]")
+@click.option("--csv", type=click.Path(path_type=Path), help="Also write every measurement as a row of this file.")
+@click.option(
+    "--tables", "tables_", type=click.Path(path_type=Path), help="Also write all tables as LaTeX and CSV to this folder."
+)
+@click.option("--at", help="Budgets to show, in annotations, with commas.  [default: some, evenly spread]")
+@click.option(
+    "--against",
+    metavar="STRATEGY",
+    help="Compare every strategy with this one.  [default: with twins with without, others with random]",
+)
+def report(  # noqa: PLR0917
+    store: Path, out: Path | None, csv: Path | None, tables_: Path | None, at: str | None, against: str | None
+) -> None:
+    """Print the tables of a STORE and write its page, with the paper's numbers beside ours where it has them.
+
+    It may be the store of a run that still goes on.
+    """
+    budgets = (at or "").split(",") if at else []
+    if not all(budget.strip().isdecimal() for budget in budgets):
+        raise DfalError(f"--at {at!r} is no list of annotations: give whole numbers with commas, like 100,500,1000")
+    at_budgets = [int(budget) for budget in budgets]
+    show(store, out=out, csv=csv, exported=tables_, at=at_budgets, against=against)
+
+
+def show(
+    path: Path,
+    *,
+    out: Path | None = None,
+    csv: Path | None = None,
+    exported: Path | None = None,
+    at: Sequence[int] = (),
+    against: str | None = None,
+) -> None:
+    """Print the tables of a store and write its page."""
+    with Store(path) as store:
+        found = reproduce.shelf(store, against)
+        if found.empty:
+            raise DfalError(f"{path} holds no finished round yet: let it go on first")
+        for title, study in zip(titles(found.studies), found.studies, strict=True):
+            for table in tables.of(title, study, at, terminal.console.width):
+                terminal.console.print(table)
+        if csv:
+            write_csv([*found.studies, *found.full], csv)
+        if exported:
+            export.write(exported, reproduce.tables(found), reproduce.verdicts(found))
+        written = page.write(store, found, out or path.parent / "report.html", at)
+    terminal.console.print(f"[bold]Report[/bold] {written}\n[bold]Store [/bold] {path}", soft_wrap=True)

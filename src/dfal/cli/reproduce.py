@@ -1,0 +1,95 @@
+"""dfal reproduce: the tables and figures of the paper."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dfal import engine, export, tables
+from dfal import report as page
+from dfal import reproduce as paper
+from dfal.cli import terminal
+from dfal.cli.options import candidates as number_of
+from dfal.cli.options import settings
+from dfal.cli.progress import follow, side_by_side
+from dfal.store import Store
+from dfal.training import Training
+from dfal.trial import Trial
+from dfal.types import Stopped
+
+
+@click.command()
+@click.argument("what", type=click.Choice(list(paper.ALL)))
+@click.option(
+    "--preset",
+    default="paper",
+    show_default=True,
+    help="Where every setting comes from that is not given here: paper, the paper's protocol; or quick, coarser, minutes.",
+)
+@settings(Trial, "dataset", "model", preset=True)
+@click.option(
+    "--strategy", multiple=True, help="Rows in place of the paper's: names that `dfal strategies` lists, with commas."
+)
+@settings(Trial, "annotations", "batch", "first", preset=True)
+@click.option("--candidates", help="K: images of the pool that a strategy looks at in a round, the same for all; or 'all'.")
+@settings(paper.Preset, "seeds", "full_epochs", "until", "other", preset=True)
+@settings(Training, preset=True)
+@settings(Trial, "device", preset=True)
+@click.option(
+    "--processes", type=click.IntRange(1), help="Trials side by side, one thread each.  [default: the cores; 1 on a GPU]"
+)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    help="The SQLite file for everything found.  [default: reproduced/PRESET/study.db]",
+)
+@click.option(
+    "--tables", "tables_", type=click.Path(path_type=Path), help="Also write all tables as LaTeX and CSV to this folder."
+)
+def reproduce(  # noqa: PLR0917
+    what: str,
+    preset: str,
+    strategy: tuple[str, ...],
+    candidates: str | None,
+    processes: int | None,
+    store: Path | None,
+    tables_: Path | None,
+    **given: Any,
+) -> None:
+    """Make a table or figure of the paper again, and put our numbers beside the paper's.
+
+    What the store does not hold yet is run, seed by seed; a run that was stopped goes on when the same command is given again.
+    Tables and figures that need the same trials share them.
+    """
+    chosen = paper.preset(preset).changed(
+        (paper.usual_data(what) if preset == "paper" else {})
+        | {name: value for name, value in given.items() if value is not None}
+        | ({"candidates": number_of(candidates)} if candidates else {})
+        | ({"strategies": tuple(name for names in strategy for name in names.split(",") if name)} if strategy else {})
+    )
+    path = store or Path("reproduced") / preset / "study.db"
+    stages: list[Sequence[engine.Job]] = paper.ALL[what].stages(chosen)
+    engine.check([trial for trials in stages for trial in trials])
+    with Store(path, write=True) as opened:
+        try:
+            for trials in stages:
+                follow(trials, opened, 1 if what == "table3" else processes or side_by_side(trials))
+        except KeyboardInterrupt:
+            raise Stopped("every finished round is stored: give the same command again to go on") from None
+    _compare(path, what, tables_)
+
+
+def _compare(path: Path, what: str, exported: Path | None) -> None:
+    """Print a table or figure beside the paper's, and write the page of everything."""
+    chosen = paper.ALL[what]
+    with Store(path) as store:
+        found = paper.shelf(store)
+        for made in chosen.tables(found):
+            terminal.console.print(tables.beside(made))
+        if verdicts := chosen.verdicts(found):
+            terminal.console.print(tables.verdicts(verdicts))
+        if exported:
+            export.write(exported, paper.tables(found), paper.verdicts(found))
+        written = page.write(store, found, path.parent / "report.html")
+    terminal.console.print(f"[bold]Report[/bold] {written}\n[bold]Store [/bold] {path}", soft_wrap=True)

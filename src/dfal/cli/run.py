@@ -1,0 +1,137 @@
+"""dfal run: strategies compared where labels are known."""
+
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dfal import engine
+from dfal.cli.options import candidates as number_of
+from dfal.cli.options import settings
+from dfal.cli.progress import follow, side_by_side
+from dfal.cli.report import show
+from dfal.store import Store
+from dfal.strategies import NAMED, name_of, named, with_candidates
+from dfal.training import Training
+from dfal.trial import Trial, is_kind
+from dfal.types import DfalError, Stopped, Strategy
+
+
+@click.command()
+@settings(Trial, "dataset", "model")
+@click.option(
+    "--strategy",
+    multiple=True,
+    default=("dfal", "uncertainty", "random"),
+    show_default=True,
+    help="Whom to ask: one that `dfal strategies` lists, with +twins behind it to learn the adversarial twins too; several "
+    "with commas, or the option again.",
+)
+@settings(Trial, "annotations", "batch", "first")
+@click.option(
+    "--candidates",
+    default="300",
+    show_default=True,
+    help="K: images of the unlabelled pool that a strategy looks at in a round, drawn at random, the same for all; or 'all'.",
+)
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="How many seeds: trials of each strategy.")
+@settings(Training)
+@settings(Trial, "device")
+@click.option(
+    "--processes", type=click.IntRange(1), help="Trials side by side, one thread each.  [default: the cores; 1 on a GPU]"
+)
+@click.option(
+    "--store", type=click.Path(path_type=Path), help="The SQLite file for everything found.  [default: runs/DATE-TIME/study.db]"
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on with the unfinished trials of the store; without --store, of the latest one."
+)
+@click.pass_context
+def run(  # noqa: PLR0917
+    context: click.Context,
+    /,
+    strategy: tuple[str, ...],
+    candidates: str,
+    seeds: int,
+    processes: int | None,
+    store: Path | None,
+    resume: bool,
+    **configuration: Any,
+) -> None:
+    """Compare strategies where labels are known.
+
+    Every trial starts from the same few labels, trains a network, asks about a batch, learns the answers, and begins anew
+    until it has bought its annotations. It all goes into one file; a stopped run goes on with --resume. At the end stands
+    a table, and report.html beside the store.
+    """
+    path = store or (_latest() if resume else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S") / "study.db")
+    if resume:
+        _nothing_but(context, {"store", "resume", "processes", "model"})
+        if not path.is_file():
+            raise DfalError(f"there is no store {path} to go on with: leave out --resume to start it")
+        trials = _stored_trials(path, context)
+    else:
+        training = Training(**{field.name: configuration.pop(field.name) for field in fields(Training)})
+        chosen = [_strategy(name, candidates) for names in strategy for name in names.split(",") if name]
+        trials = [
+            Trial(strategy=one, seed=seed, training=training, **configuration)
+            for seed in range(seeds)
+            for one in dict.fromkeys(chosen)
+        ]
+        if not trials:
+            raise DfalError(f"--strategy names none: give one or several of {', '.join(NAMED)}")
+    engine.check(trials)
+    with Store(path, write=True) as opened:
+        if not resume:
+            _refuse_unfinished(opened)
+        try:
+            follow(trials, opened, processes or side_by_side(trials))
+        except KeyboardInterrupt:
+            raise Stopped(f"every finished round is stored: go on with dfal run --resume --store {path}") from None
+    show(path)
+
+
+def _strategy(name: str, candidates: str) -> Strategy:
+    return with_candidates(named(name), number_of(candidates))
+
+
+def _latest() -> Path:
+    stores = sorted(Path("runs").glob("*/study.db"))
+    if not stores:
+        raise DfalError("there is no run to go on with in the folder runs: name its --store, or leave out --resume")
+    return stores[-1]
+
+
+def _nothing_but(context: click.Context, allowed: set[str]) -> None:
+    given = [name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    for name in given:
+        if name not in allowed:
+            flag = "--" + name.replace("_", "-")
+            raise DfalError(
+                f"--resume takes its settings from the store: leave out {flag}, or leave out --resume for a new run"
+            )
+
+
+def _stored_trials(path: Path, context: click.Context) -> list[Trial]:
+    with Store(path) as store:
+        stored = store.trials()
+    if not all(is_kind(Trial, text) for text in stored.values()):
+        raise DfalError(f"{path} holds tables of `dfal reproduce`: give that command again to go on")
+    trials = [Trial.from_json(text) for text in stored.values()]
+    if {trial.id for trial in trials} != stored.keys():
+        raise DfalError(f"{path} was made by a dfal with other settings: `dfal report` reads it, but it cannot go on")
+    if not trials:
+        raise DfalError(f"{path} holds no trials yet: leave out --resume to start them")
+    for trial in trials:
+        if ":" in trial.model and context.params["model"] != trial.model:
+            raise DfalError(f"{path} was made with the network {trial.model}: say --model {trial.model} if its code may be run")
+    return sorted(trials, key=lambda trial: (trial.seed, name_of(trial.strategy)))
+
+
+def _refuse_unfinished(store: Store) -> None:
+    for trial in store.trials():
+        records = store.records(trial, twins=False)
+        if not records or not records[-1].last:
+            raise DfalError(f"{store.path} holds unfinished trials: go on with --resume, or name another --store")
