@@ -33,7 +33,7 @@ def write(folder: Path, tables: Sequence[Table], verdicts: Sequence[Verdict]) ->
 
 def _file(table: Table) -> str:
     """The table's name and what its title says behind the colon, in letters that every system takes."""
-    about = table.title.rpartition(":")[2]
+    about = table.title.partition(": ")[2]
     return re.sub(r"[^a-z0-9]+", "-", f"{table.name} {about}".lower()).strip("-")
 
 

@@ -26,7 +26,7 @@ class Shelf:
     """The contents of a store, sorted.
 
     Attributes:
-        studies: strategies compared, the largest first.
+        studies: strategies compared, in the paper's order of settings, and of one setting the largest first.
         full: studies of the full training set, whose first labels are all of them.
         transfers, questions: with their rounds, as far as they went.
         reproduced: whether `dfal reproduce` made the store: the paper's numbers belong beside ours.
@@ -50,7 +50,7 @@ class Shelf:
         best: dict[tuple[str, str], Study] = {}
         for study in self.studies:
             best.setdefault((study.settings.dataset, study.settings.model), study)
-        return tuple(sorted(best.values(), key=lambda study: order(study.settings)))
+        return tuple(best.values())
 
     def full_accuracy(self, study: Study) -> Float64[np.ndarray, "s"] | None:
         """Of the networks of this study trained on the full training set, one a seed."""
@@ -77,7 +77,7 @@ def shelf(store: Store, against: str | None = None) -> Shelf:
     full = [study for study in found if is_full(study.settings)]
     compared = [study for study in found if not is_full(study.settings)]
     return Shelf(
-        tuple(sorted(compared, key=_size, reverse=True)),
+        tuple(sorted(compared, key=_place)),
         tuple(full),
         tuple((one, tuple(store.records(one.id))) for one in transfers),
         tuple((one, tuple(store.records(one.id))) for one in questions),
@@ -101,8 +101,9 @@ def order(trial: Trial) -> tuple[int, int, str, str]:
     )
 
 
-def _size(study: Study) -> tuple[int, int]:
-    return len(study.curves), study.settings.annotations
+def _place(study: Study) -> tuple[tuple[int, int, str, str], int, int]:
+    """By setting, and of one setting the study with the most strategies first."""
+    return order(study.settings), -len(study.curves), -study.settings.annotations
 
 
 def _complete(study: Study) -> Study:

@@ -122,7 +122,7 @@ def _twins(shelf: Shelf, dataset: str) -> Table:
             rows.append((title, [Cell(f"{budget}"), _percent(fooled), _percent(noise)]))
     return table(
         "twins",
-        f"Do the twins made for one network fool the other? {dataset}",
+        f"Twins made for one network, shown to the other: {dataset}",
         "Of 100 twins that one network has not learnt, nor their images: how many % it gives another class than their "
         "image (100 for the network they were made for), and how many images it gives another class when moved as far in a "
         "random direction. Mean over seeds ± half of the 95 % t interval.",
