@@ -1,0 +1,254 @@
+"""`dfal label` and `dfal export` as people use them and misuse them, and what kills do to them."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+from PIL import Image
+
+from dfal import cli
+from dfal.datasets import Dataset
+from dfal.labelling.command import _begin
+from dfal.labelling.session import Session
+from labelled import DIGITS, Served, some_pngs
+
+pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    for place in range(6):
+        Image.new("L", (20, 20), 40 * place).save(tmp_path / "photos" / f"{place}.png")
+    return tmp_path / "photos"
+
+
+def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """The one sentence with which a command is refused."""
+    monkeypatch.setattr(sys, "argv", ["dfal", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    _, err = capsys.readouterr()
+    assert end.value.code == 2, err
+    assert err.startswith(("dfal: ", "Usage: ")), err
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere"], "there is no folder"),
+        (["photos", "--classes", "cat", "Cat"], "'cat' and 'Cat' are alike but for case"),
+        (["photos", "--classes", "cat", "cat"], "there is a class 'cat' already"),
+        (["photos", "--classes", "cat,dog"], "comma"),
+        (["photos", "--classes", "<script>", "dog"], "'<'"),
+        (["photos", "--classes", "x" * 300], "300 characters"),
+        (["photos", "--classes", ""], "empty"),
+        (["photos", "--strategy", "dfla"], "did you mean 'dfal'"),
+        (["photos", "--model", "nothing:here"], "'nothing:here' cannot be found"),
+        (["photos", "--model", "lenet"], "did you mean 'lenet5'"),
+        (["photos", "--holdout", "0.9"], "holdout = 0.9"),
+        (["photos", "--votes", "0"], "votes = 0"),
+        (["photos", "--target", "95"], "target = 95"),
+        (["photos", "--labels", "nowhere.csv"], "nowhere.csv cannot be read"),
+        (["photos", "--host", "256.1.1.1", "--classes", "a", "b"], "256.1.1.1"),
+        (["photos", "--store", "photos/0.png"], "no dfal store"),
+        (["photos", "--store", "photos"], "is a folder"),
+        (["photos/0.png"], "is a file"),
+        (["empty"], "holds no image"),
+        ([], "Missing argument 'PHOTOS'"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_nothing_is_written(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(photos.parent / "cache"))
+    (photos.parent / "empty").mkdir()
+    said = refused(capsys, monkeypatch, "label", "--no-browser", *arguments)
+    assert sentence in said
+    assert said.startswith("Usage: ") or said.count("\n") == 1
+    assert not list(photos.parent.glob("*.db"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(["nowhere.db"], "there is no store"), (["photos/0.png"], "no dfal store"), (["s.db"], "no label yet")],
+)
+def test_bad_exports_are_a_sentence(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    from dfal.labelling.store import Settings
+
+    monkeypatch.chdir(photos.parent)
+    Session.start("s.db", Settings(), ["a.png"], ["cat"]).close()
+    assert sentence in refused(capsys, monkeypatch, "export", *arguments)
+
+
+def test_a_session_from_the_first_command_to_the_labels_at_home(tmp_path: Path, digits: Dataset) -> None:
+    truth = some_pngs(tmp_path / "photos", digits, 60)
+    (tmp_path / "photos" / "broken.png").write_text("no image")
+    store = tmp_path / "photos.labels.db"
+    served = Served(tmp_path / "photos", "--classes", *DIGITS, "--epochs", "5")
+    me = {"person": "ann", "holder": "h"}
+
+    def label(n: int) -> None:
+        for _ in range(n):
+            (question,) = served.http.post("/api/ask", json=me | {"count": 1}).json()["questions"]
+            body = {"question": question["id"], "label": truth[question["path"]], "person": "ann"}
+            assert served.http.post("/api/tell", json=body).status_code == 200
+
+    label(20)
+    served.wait_for_model(1)
+    # A second page over the same store is refused, a notebook is not.
+    second = subprocess.run(
+        [sys.executable, "-m", "dfal", "label", str(tmp_path / "photos"), "--no-browser"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert second.returncode == 2
+    assert "has a page open over" in second.stderr
+    with Session.open(store, person="notebook") as notebook:
+        (question,) = notebook.ask()
+        notebook.tell(question, str(truth[notebook.state.paths[question.image]]))
+    assert served.http.get("/api/progress").json()["annotations"] == 21
+    # Ctrl-C says where everything is; the same command goes on without saying anything again.
+    served.http.close()
+    os.killpg(served.process.pid, signal.SIGINT)  # as a terminal does: the trainer hears it, too
+    out, _ = served.process.communicate(timeout=20)
+    assert served.process.returncode == 130
+    assert "21 answers are stored" in out
+    assert "Traceback" not in out
+    assert str(store) in out
+    served = Served(tmp_path / "photos")
+    now = served.http.get("/api/progress").json()
+    assert (now["annotations"], now["names"], now["unreadable"]) == (21, list(DIGITS), 1)
+    label(1)
+    served.stop()
+    ran = subprocess.run(
+        [sys.executable, "-m", "dfal", "export", str(store), "--guess"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert ran.returncode == 0, ran.stderr
+    lines = (tmp_path / "photos.labels.csv").read_text().splitlines()[1:]
+    assert len(lines) == 60
+    given = [line.split(",") for line in lines if ",given," in line]
+    assert len(given) == 22
+    assert all(truth[path] == int(label) for path, label, *_ in given)
+    assert "dfal predict" in ran.stdout
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".db") == ["photos.labels.db"]
+
+
+def test_sub_folders_are_known_labels_unless_classes_say_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cat", "dog", "2021"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("L", (20, 20)).save(tmp_path / "photos" / name / "a.png")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def begun(store: str, classes: list[str]) -> tuple[list[str], list[str], int]:
+        with contextlib.ExitStack() as opened:
+            session, _ = _begin(opened, tmp_path / "photos", tmp_path / store, classes, None, {})
+            known = {
+                path: session.classes[label]
+                for path, label in zip(session.state.paths, session.state.known, strict=True)
+                if label >= 0
+            }
+            return session.classes, sorted(known.values()), session.state.left
+
+    assert begun("a.db", ["Dog", "cat", "bird"]) == (["Dog", "cat", "bird"], ["Dog", "cat"], 1)
+    assert begun("a.db", ["fish"]) == (["Dog", "cat", "bird", "fish"], ["Dog", "cat"], 1)
+    assert begun("b.db", []) == (["2021", "cat", "dog"], ["2021", "cat", "dog"], 0)
+    assert begun("c.db", ["one", "two"]) == (["one", "two"], [], 3)
+
+
+class Clicker(threading.Thread):
+    """Labels as fast as it can, whatever happens to the server, and knows what was acknowledged."""
+
+    def __init__(self, port: int):
+        super().__init__(daemon=True)
+        self.url, self.over = f"http://127.0.0.1:{port}", threading.Event()
+        self.acknowledged: dict[int, int] = {}
+
+    def run(self) -> None:
+        me = {"person": "ann", "holder": "h"}
+        told: dict[str, int] = {}
+        while not self.over.is_set():
+            try:
+                with httpx.Client(base_url=self.url, timeout=5) as web:
+                    while not self.over.is_set():
+                        if not told:
+                            asked = web.post("/api/ask", json=me | {"count": 1}).json()["questions"]
+                            if not asked:
+                                return
+                            told = {"question": asked[0]["id"], "label": asked[0]["image"] % 10}
+                            image = asked[0]["image"]
+                        answer = web.post("/api/tell", json=told | {"person": "ann"})
+                        if answer.status_code == 200:
+                            assert image not in self.acknowledged, "asked twice"
+                            self.acknowledged[image] = told["label"]
+                        told = {}
+                        time.sleep(0.01)
+            except httpx.TransportError:
+                time.sleep(0.05)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
+def test_after_every_kill_each_acknowledged_answer_is_there_once(tmp_path: Path, digits: Dataset, kills: int) -> None:
+    some_pngs(tmp_path / "photos", digits, 100 if kills < 10 else 4000)
+    options = ["--classes", *DIGITS, "--epochs", "2"]
+    served = Served(tmp_path / "photos", *options)
+    clicker = Clicker(served.port)
+    clicker.start()
+    for kill in range(kills):
+        time.sleep(0.1 + 0.4 * (kill % 3))
+        if kill % 2 and (trainer := served.trainer()):
+            os.kill(trainer, signal.SIGKILL)
+        else:
+            served.stop(kill=True)
+            with Session.open(tmp_path / "photos.labels.db") as session:
+                kept = {image: session.state.labels[image] for image in list(clicker.acknowledged)}
+                assert kept == {image: clicker.acknowledged[image] for image in kept}
+            served = Served(tmp_path / "photos", port=served.port)
+    time.sleep(1)
+    clicker.over.set()
+    clicker.join(10)
+    served.stop()
+    with Session.open(tmp_path / "photos.labels.db") as session:
+        assert len(clicker.acknowledged) >= 10 * (kills < 10) + kills
+        assert {i: session.state.labels[i] for i in clicker.acknowledged} == clicker.acknowledged
+        (most,) = session.rows("SELECT max(n) FROM (SELECT count(*) AS n FROM answers GROUP BY image)")
+        assert most == (1,)
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_20_000_answers(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for place in range(21_000):
+        Image.new("L", (8, 8), place % 256).save(folder / f"{place:05}.png")
+    served = Served(folder, "--classes", "one", "--size", "16")  # one class: no network is trained
+    memory = []
+    for turn in range(20_000 // 100):
+        asked = served.http.post("/api/ask", json={"person": "ann", "holder": "h", "count": 100}).json()["questions"]
+        for question in asked:
+            assert (
+                served.http.post("/api/tell", json={"question": question["id"], "label": 0, "person": "ann"}).status_code == 200
+            )
+        if turn % 20 == 0:
+            status = Path(f"/proc/{served.process.pid}/status").read_text()
+            memory.append(int(status.split("VmRSS:")[1].split()[0]) / 1024)
+    served.stop()
+    print("MB:", memory)
+    assert memory[-1] - memory[1] < 40, memory
