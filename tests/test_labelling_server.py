@@ -333,7 +333,7 @@ def test_every_request_that_the_description_allows_is_answered(folder: Path) -> 
 def _try(strategy: Any, web: TestClient) -> None:
     from hypothesis import HealthCheck, Phase, given, settings
 
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None)
+    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None)
     @given(case=strategy)
     def send(case: Any) -> None:
         sent = case.as_transport_kwargs(base_url="http://127.0.0.1")
