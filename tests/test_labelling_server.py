@@ -293,15 +293,15 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(session_and_web: tuple[Se
     session, web = session_and_web
     asked = ask(web, 2)
     assert web.post("/api/tell", json={"question": asked[0]["id"], "label": 1, "person": "ann"}).status_code == 200
-    (pages,) = session._db.execute("PRAGMA page_count").fetchone()
-    session._db.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = session._log._db.execute("PRAGMA page_count").fetchone()
+    session._log._db.execute(f"PRAGMA max_page_count = {pages}")
     for _ in range(3000):
         refused = web.post("/api/flag", json={"image": 1, "person": "ann", "note": "x" * 900})
         if refused.status_code != 200:
             break
     assert refused.status_code == 507
     assert "full disk" in refused.json()["detail"]
-    session._db.execute("PRAGMA max_page_count = 1000000")
+    session._log._db.execute("PRAGMA max_page_count = 1000000")
     assert web.post("/api/tell", json={"question": asked[1]["id"], "label": 2, "person": "ann"}).status_code == 200
     assert session.state.labels[[one["image"] for one in asked]].tolist() == [1, 2]
 
@@ -333,7 +333,7 @@ def test_every_request_that_the_description_allows_is_answered(folder: Path) -> 
 def _try(strategy: Any, web: TestClient) -> None:
     from hypothesis import HealthCheck, Phase, given, settings
 
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None)
+    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None)
     @given(case=strategy)
     def send(case: Any) -> None:
         sent = case.as_transport_kwargs(base_url="http://127.0.0.1")

@@ -341,8 +341,8 @@ def test_what_cannot_be_stored_changes_nothing(begin: Callable[..., Session]) ->
     with begin() as session:
         asked = session.ask(3)
         session.tell(asked[0], "cat")
-        (pages,) = session._db.execute("PRAGMA page_count").fetchone()
-        session._db.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite calls full
+        (pages,) = session._log._db.execute("PRAGMA page_count").fetchone()
+        session._log._db.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite calls full
         with pytest.raises(DfalError, match=r"full disk.*every answer that was accepted is safe"):
             for _ in range(2000):
                 session.flag(0, "x" * 900)
@@ -352,7 +352,7 @@ def test_what_cannot_be_stored_changes_nothing(begin: Callable[..., Session]) ->
                 session.correct(5, "dog")
         stored = session.rows("SELECT image, label FROM answers ORDER BY answer")
         assert labels(session) == before | ({5: 1} if (5, 1) in stored else {})
-        session._db.execute("PRAGMA max_page_count = 1000000")
+        session._log._db.execute("PRAGMA max_page_count = 1000000")
         session.tell(asked[1], "dog")
         assert labels(session)[asked[1].image] == 1
 

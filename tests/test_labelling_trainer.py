@@ -21,7 +21,7 @@ from dfal.training import Training
 from dfal.types import DfalError
 from labelled import a_session, some_pngs
 
-QUICK = Training(epochs=15)
+QUICK = Training(epochs=8)
 
 
 def answered(session: Session, truth: dict[str, int], n: int) -> None:
@@ -88,6 +88,29 @@ def test_it_learns_twins_of_what_was_answered_and_ranks_by_distance(tmp_path: Pa
         trainer.train()
         last = session.state.models[-1]
         assert last.labelled_data == session.state.trained_on.sum() + len(twins)
+
+
+def test_an_answer_that_comes_during_a_training_waits_for_the_next(
+    tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = some_pngs(tmp_path / "photos", digits, 60)
+    with a_session(tmp_path / "photos", training=QUICK, holdout=0.0) as (session, photos):
+        trainer = Trainer(session, decoded(photos))
+        answered(session, truth, 10)
+        trainer.train()
+        (question,) = session.ask()
+        twins = session.twins
+
+        def late() -> object:
+            session.tell(question, 3)
+            return twins()
+
+        monkeypatch.setattr(session, "twins", late)
+        trainer.train()
+        assert session.state.models[-1].heard == 10
+        assert session.state.models[-1].labelled_data == 10
+        monkeypatch.undo()
+        assert question.image in session.twins()
 
 
 def test_the_hold_out_is_in_no_training_set(tmp_path: Path, digits: Dataset) -> None:
@@ -213,7 +236,7 @@ def test_training_that_fails_says_so_and_is_tried_again_with_new_answers(tmp_pat
 
 def test_a_strategy_with_guesses_learns_them_for_one_round(tmp_path: Path, digits: Dataset) -> None:
     truth = some_pngs(tmp_path / "photos", digits, 80)
-    with a_session(tmp_path / "photos", strategy="ceal", training=Training(epochs=40)) as (session, photos):
+    with a_session(tmp_path / "photos", strategy="ceal", training=QUICK) as (session, photos):
         trainer = Trainer(session, decoded(photos))
         answered(session, truth, 40)
         trainer.train()

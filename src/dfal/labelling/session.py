@@ -13,11 +13,10 @@ import contextlib
 import getpass
 import json
 import os
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,10 +25,10 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from dfal.labelling.log import Log
 from dfal.labelling.names import class_name, class_names, note, person_name, shown
 from dfal.labelling.state import Model, Question, State
-from dfal.labelling.store import LabelStore, Settings
-from dfal.ledger import transaction
+from dfal.labelling.store import Settings
 from dfal.types import DECLINED, UNKNOWN, DfalError
 
 MOST = 200
@@ -88,23 +87,22 @@ class Session:
             is not half written: the call raises, and nothing has changed.
     """
 
-    def __init__(self, store: LabelStore, person: str | None = None, clock: Callable[[], float] = time.time):
-        self._store, self._db, self._clock = store, store._db, clock
-        self._lock = threading.RLock()
-        self._last = dict.fromkeys(_READ, 0)
-        self._last["images"] = self._last["classes"] = -1
-        self.state = State()
+    def __init__(self, log: Log, person: str | None = None, clock: Callable[[], float] = time.time):
+        self._log, self._clock = log, clock
         self.person = person_name(person or _user())
         self.holder = uuid.uuid4().hex
-        with self._reading():
-            pass
+
+    @property
+    def state(self) -> State:
+        """What was true when the store was last looked at: `refresh` looks again."""
+        return self._log.state
 
     @classmethod
     def open(cls, store: Path | str, *, person: str | None = None, clock: Callable[[], float] = time.time) -> "Session":
         """Go on with a store, beside whoever works on it now."""
         if not Path(store).exists():
             raise DfalError(f"there is no store {store}: start it with `dfal label FOLDER`")
-        return cls(LabelStore(store, write=True), person, clock)
+        return cls(Log(store, clock), person, clock)
 
     @classmethod
     def start(
@@ -128,7 +126,7 @@ class Session:
             known: path → class, for images that have a label already. It must be one of the classes.
         """
         names = class_names(classes)
-        session = cls(LabelStore(store, write=True), person, clock)
+        session = cls(Log(store, clock), person, clock)
         try:
             session._begin(settings, paths, names, known or {})
         except BaseException:
@@ -138,12 +136,12 @@ class Session:
 
     def _begin(self, settings: Settings, paths: Sequence[str], names: Sequence[str], known: Mapping[str, str]) -> None:
         now = self._clock()
-        with self._adding() as db:
-            held, new = self.state.settings, not self._last["settings"]
+        with self._log.adding() as db:
+            held, new = self.state.settings, not self._log.last["settings"]
             for name in ("seed", "holdout") if not new else ():
                 if getattr(settings, name) != getattr(held, name):
                     raise DfalError(
-                        f"{self._store.path} was begun with {name} = {getattr(held, name)}, which cannot be changed: "
+                        f"{self._log.path} was begun with {name} = {getattr(held, name)}, which cannot be changed: "
                         "leave it out, or name another --store"
                     )
             if new or settings != held:
@@ -152,7 +150,7 @@ class Session:
             for name in names:
                 if name not in self.state.classes:
                     self._add_class(db, name, self.person)
-                    self._catch_up()
+                    self._log.catch_up()
             place = {name: number for number, name in enumerate(self.state.classes)}
             there, first = set(self.state.paths), len(self.state.paths)
             added = [path for path in paths if path not in there]
@@ -163,12 +161,11 @@ class Session:
 
     def alone(self) -> None:
         """Be the only page over this store; other processes may still label."""
-        self._store.alone()
+        self._log.alone()
 
     def close(self) -> None:
         """Close the store; everything is on disk already. What was not answered is asked again when its time is over."""
-        with self._lock:
-            self._store.close()
+        self._log.close()
 
     def __enter__(self) -> "Session":
         return self
@@ -192,13 +189,13 @@ class Session:
             raise DfalError(f"k = {k} questions cannot be open at a time: ask for 1 to {MOST}")
         person, holder = person_name(person or self.person), holder or self.holder
         now = self._clock()
-        with self._adding(durable=False) as db:
+        with self._log.adding(durable=False) as db:
             mine = [question for question in self.state.open.values() if question.holder == holder]
             kept = [question for question in mine if question.id in keep and question.person == person][:k]
             for question in mine:
                 if question not in kept:
                     db.execute("INSERT INTO returned (question, at) VALUES (?, ?)", (question.id, now))
-            self._catch_up()
+            self._log.catch_up()
             while len(kept) < k:
                 chosen = self.state.next_for(person)
                 if chosen is None:
@@ -217,7 +214,7 @@ class Session:
             "INSERT INTO questions (image, kind, model, position, person, holder, at, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             row,
         )
-        self._catch_up()
+        self._log.catch_up()
         return self.state.open[done.lastrowid]
 
     def tell(
@@ -236,7 +233,7 @@ class Session:
         """
         person = person_name(person or self.person)
         id = question.id if isinstance(question, Question) else question
-        with self._adding() as db:
+        with self._log.adding() as db:
             row = db.execute("SELECT image, person FROM questions WHERE question = ?", (id,)).fetchone() if id < 2**63 else None
             if row is None:
                 raise Missing(f"there is no question {id}: ask first")
@@ -272,7 +269,7 @@ class Session:
             Refused: where nothing is left to take back.
         """
         person, holder = person_name(person or self.person), holder or self.holder
-        with self._adding() as db:
+        with self._log.adding() as db:
             history = self.state.past.get(person)
             if not history:
                 raise Refused(f"{person} has no answer that could be taken back")
@@ -287,7 +284,7 @@ class Session:
 
     def correct(self, image: int, label: int | str, *, person: str | None = None) -> None:
         """Settle the label of an image, whatever was answered before: a class, by name or number, or `DECLINED`."""
-        with self._adding() as db:
+        with self._log.adding() as db:
             self.check_image(image)
             self._answer(db, "correction", None, None, image, self._label(label), person_name(person or self.person), None)
 
@@ -295,12 +292,12 @@ class Session:
         """Put a flag with a note on an image, or take it off."""
         self.check_image(image)
         row = (image, int(raised), note(text), person_name(person or self.person), self._clock())
-        with self._adding() as db:
+        with self._log.adding() as db:
             db.execute("INSERT INTO flags (image, raised, note, person, at) VALUES (?, ?, ?, ?, ?)", row)
 
     def add_class(self, name: str, *, person: str | None = None) -> int:
         """A new class; its number."""
-        with self._adding() as db:
+        with self._log.adding() as db:
             self._add_class(db, name, person_name(person or self.person))
         return len(self.state.classes) - 1
 
@@ -323,7 +320,7 @@ class Session:
         row = (kind, question, undone, image, label, person, self._clock(), seconds)
         names = "kind, question, undone, image, label, person, at, seconds"
         db.execute(f"INSERT INTO answers ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-        self._catch_up()
+        self._log.catch_up()
 
     def _label(self, label: int | str) -> int:
         classes = self.state.classes
@@ -355,7 +352,7 @@ class Session:
         ]
         blobs = (model.watched.astype(np.int32).tobytes(), model.seen.astype(np.int16).tobytes())
         row = (model.model, model.at, model.heard, model.annotations, model.labelled_data, model.classes, model.seconds, *blobs)
-        with self._adding() as db:
+        with self._log.adding() as db:
             db.execute("INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             db.executemany("INSERT INTO queue VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self._add_looks(db, model.model, looks)
@@ -364,7 +361,7 @@ class Session:
 
     def add_looks(self, model: int, looks: Sequence[Look]) -> None:
         """What networks that were not trained on them see in some images."""
-        with self._adding() as db:
+        with self._log.adding() as db:
             self._add_looks(db, model, looks)
 
     def _add_looks(self, db: Any, model: int, looks: Sequence[Look]) -> None:
@@ -373,7 +370,7 @@ class Session:
 
     def add_trouble(self, text: str) -> None:
         """Training failed, and why. The page shows it until a network is trained again."""
-        with self._adding() as db:
+        with self._log.adding() as db:
             if text != self.state.trouble:
                 db.execute("INSERT INTO troubles (text, at) VALUES (?, ?)", (text, self._clock()))
 
@@ -381,7 +378,7 @@ class Session:
         """These images cannot be read: they are not asked about any more."""
         new = [(image, reason, self._clock()) for image, reason in reasons.items() if image not in self.state.unreadable]
         if new:
-            with self._adding() as db:
+            with self._log.adding() as db:
                 db.executemany("INSERT OR IGNORE INTO unreadable (image, reason, at) VALUES (?, ?, ?)", new)
 
     # Looking.
@@ -389,7 +386,7 @@ class Session:
     @property
     def path(self) -> Path:
         """The store's file."""
-        return self._store.path
+        return self._log.path
 
     @property
     def classes(self) -> list[str]:
@@ -403,18 +400,17 @@ class Session:
 
     def refresh(self) -> State:
         """What is true now, also by what others have added."""
-        with self._reading():
+        with self._log.reading():
             return self.state
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of the store, read by statements of dfal's own."""
-        with self._reading():
-            return self._db.execute(sql, values).fetchall()
+        return self._log.select(sql, values)
 
     @contextlib.contextmanager
     def still(self) -> Iterator[State]:
         """The state, while nobody else changes it in this process."""
-        with self._reading():
+        with self._log.reading():
             yield self.state
 
     def queued(self, question: int) -> Queued | None:
@@ -445,122 +441,9 @@ class Session:
         trained_on = self.state.trained_on
         return {image: np.frombuffer(twin, dtype=np.float16).astype(np.float32) for image, twin in found if trained_on[image]}
 
-    # Rows in, rows out.
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        with self._lock, self._store._explained(), transaction(self._db, "DEFERRED"):
-            self._catch_up()
-            yield
-
-    @contextlib.contextmanager
-    def _adding(self, *, durable: bool = True) -> Iterator[Any]:
-        """One transaction that begins by looking at what is new. Where it fails, the state is read again from the rows.
-
-        Args:
-            durable: whether to wait until it is on disk. A question need not be: the first answer that is takes it along.
-        """
-        with self._lock, self._store._explained():
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            others: dict[str, int] | None = None  # how far the rows go that are on disk
-            try:
-                with transaction(self._db) as db:
-                    self._catch_up()
-                    self.state.run_out(self._clock())
-                    others = dict(self._last)
-                    yield db
-                    self._catch_up()
-            except BaseException:
-                if self._last != others:
-                    self._read_again()
-                raise
-
-    def _read_again(self) -> None:
-        self._last = dict.fromkeys(_READ, 0)
-        self._last["images"] = self._last["classes"] = -1
-        self.state = State()
-
-    def _catch_up(self) -> None:
-        """Give the state the rows that are new, of each table in its order."""
-        for table, (key, columns, give) in _READ.items():
-            rows = self._db.execute(
-                f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key}", (self._last[table],)
-            )
-            found = rows.fetchall()
-            if found:
-                give(self, found)
-                self._last[table] = found[-1][0]
-
-    def _give_settings(self, rows: list[Any]) -> None:
-        self.state.set_settings(Settings.from_dict(json.loads(rows[-1][1])))
-
-    def _give_classes(self, rows: list[Any]) -> None:
-        self.state.classes += [name for _, name in rows]
-
-    def _give_images(self, rows: list[Any]) -> None:
-        self.state.add_images((image, os.fsdecode(path), known) for image, path, known in rows)
-
-    def _give_unreadable(self, rows: list[Any]) -> None:
-        self.state.unreadable |= {image: reason for _, image, reason in rows}
-
-    def _give_models(self, rows: list[Any]) -> None:
-        for row in rows:
-            watched, seen = np.frombuffer(row[7], np.int32).astype(np.int64), np.frombuffer(row[8], np.int16).astype(np.int64)
-            model = Model(row[0], row[1], row[2], row[3], row[4], row[5], row[6], watched, seen)
-            if self.state.models and np.array_equal(self.state.models[-1].watched, watched):
-                model = replace(model, watched=self.state.models[-1].watched)
-            self.state.add_model(model, ())
-        newest = "SELECT image, position FROM queue WHERE model = ? ORDER BY position"
-        self.state.queue = self._db.execute(newest, (rows[-1][0],)).fetchall()
-
-    def _give_questions(self, rows: list[Any]) -> None:
-        for row in rows:
-            self.state.add_question(Question(*row))
-
-    def _give_returned(self, rows: list[Any]) -> None:
-        for _, question in rows:
-            self.state.close(question)
-
-    def _give_answers(self, rows: list[Any]) -> None:
-        for row in rows:
-            self.state.add_answer(*row)
-
-    def _give_flags(self, rows: list[Any]) -> None:
-        for _, image, raised, text in rows:
-            if raised:
-                self.state.flags[image] = text
-            else:
-                self.state.flags.pop(image, None)
-
-    def _give_troubles(self, rows: list[Any]) -> None:
-        self.state.trouble = rows[-1][1]
-
 
 def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         return "me"
-
-
-_READ: dict[str, tuple[str, str, Callable[[Session, list[Any]], None]]] = {
-    "settings": ("number", "json", Session._give_settings),
-    "classes": ("class", "name", Session._give_classes),
-    "images": ("image", "path, known", Session._give_images),
-    "unreadable": ("number", "image, reason", Session._give_unreadable),
-    "models": (
-        "model",
-        "at, heard, annotations, labelled_data, classes, seconds, watched, seen",
-        Session._give_models,
-    ),
-    "questions": (
-        "question",
-        "image, kind, model, position, person, holder, at, until",
-        Session._give_questions,
-    ),
-    "returned": ("number", "question", Session._give_returned),
-    "answers": ("answer", "kind, question, undone, image, label, person, seconds", Session._give_answers),
-    "flags": ("flag", "image, raised, note", Session._give_flags),
-    "troubles": ("trouble", "text", Session._give_troubles),
-}
-"""Every table that the state is made of: its key, its columns, and who takes its rows."""

@@ -164,7 +164,8 @@ class Trainer:
         labels[torch.from_numpy(photos.place[usable])] = torch.from_numpy(state.labels[usable])
         images = self._images(labels)
         size = int(np.prod(images.shape))
-        twins = {int(photos.place[i]): r for i, r in self._session.twins().items() if usable[i] and r.size == size}
+        stored = {int(photos.place[i]): r for i, r in self._session.twins().items() if usable[i] and r.size == size}
+        twins = {at: r for at, r in stored.items() if labels[at] >= 0}  # people go on: an answer may have come in between
         twinned = torch.tensor(sorted(twins), dtype=torch.int64)
         moved = torch.stack([torch.from_numpy(twins[int(i)]) for i in twinned]) if len(twinned) else torch.empty(0, size)
         guessed = {index: label for index, label in self._guesses.items() if labels[index] == UNKNOWN}

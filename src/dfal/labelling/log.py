@@ -1,0 +1,153 @@
+"""A labelling store, and the state that its rows come to: every process reads the rows that are new before it adds its own."""
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfal.labelling.state import Model, Question, State
+from dfal.labelling.store import LabelStore, Settings
+from dfal.ledger import transaction
+
+
+class Log(LabelStore):
+    """An open store. Threads take turns; other processes may read and write the same file.
+
+    Attributes:
+        state: what was true when the store was last looked at.
+        last: how far each table was read.
+    """
+
+    def __init__(self, path: Path | str, clock: Callable[[], float]):
+        super().__init__(path, write=True)
+        self._clock = clock
+        self._lock_of_threads = threading.RLock()
+        self._forget()
+        with self.reading():
+            pass
+
+    def close(self) -> None:
+        """Close the file, when no other thread is at it."""
+        with self._lock_of_threads:
+            super().close()
+
+    def select(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows, read by statements of dfal's own."""
+        with self.reading():
+            return self._db.execute(sql, values).fetchall()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """One view of the store, and the state that belongs to it."""
+        with self._lock_of_threads, self._explained(), transaction(self._db, "DEFERRED"):
+            self.catch_up()
+            yield
+
+    @contextlib.contextmanager
+    def adding(self, *, durable: bool = True) -> Iterator[Any]:
+        """One transaction that begins by looking at what is new. Where it fails, the state is read again from the rows.
+
+        Args:
+            durable: whether to wait until it is on disk. A question need not be: the first answer that is takes it along.
+        """
+        with self._lock_of_threads, self._explained():
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            others: dict[str, int] | None = None  # how far the rows go that are on disk
+            try:
+                with transaction(self._db) as db:
+                    self.catch_up()
+                    self.state.run_out(self._clock())
+                    others = dict(self.last)
+                    yield db
+                    self.catch_up()
+            except BaseException:
+                if self.last != others:
+                    self._forget()
+                raise
+
+    def _forget(self) -> None:
+        self.last: dict[str, int] = dict.fromkeys(_READ, 0)
+        self.last["images"] = self.last["classes"] = -1
+        self.state = State()
+
+    def catch_up(self) -> None:
+        """Give the state the rows that are new, of each table in its order."""
+        for table, (key, columns, give) in _READ.items():
+            rows = self._db.execute(f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key}", (self.last[table],))
+            found = rows.fetchall()
+            if found:
+                give(self, found)
+                self.last[table] = found[-1][0]
+
+    def _give_settings(self, rows: list[Any]) -> None:
+        self.state.set_settings(Settings.from_dict(json.loads(rows[-1][1])))
+
+    def _give_classes(self, rows: list[Any]) -> None:
+        self.state.classes += [name for _, name in rows]
+
+    def _give_images(self, rows: list[Any]) -> None:
+        self.state.add_images((image, os.fsdecode(path), known) for image, path, known in rows)
+
+    def _give_unreadable(self, rows: list[Any]) -> None:
+        self.state.unreadable |= {image: reason for _, image, reason in rows}
+
+    def _give_models(self, rows: list[Any]) -> None:
+        for row in rows:
+            watched, seen = np.frombuffer(row[7], np.int32).astype(np.int64), np.frombuffer(row[8], np.int16).astype(np.int64)
+            model = Model(row[0], row[1], row[2], row[3], row[4], row[5], row[6], watched, seen)
+            if self.state.models and np.array_equal(self.state.models[-1].watched, watched):
+                model = replace(model, watched=self.state.models[-1].watched)
+            self.state.add_model(model, ())
+        newest = "SELECT image, position FROM queue WHERE model = ? ORDER BY position"
+        self.state.queue = self._db.execute(newest, (rows[-1][0],)).fetchall()
+
+    def _give_questions(self, rows: list[Any]) -> None:
+        for row in rows:
+            self.state.add_question(Question(*row))
+
+    def _give_returned(self, rows: list[Any]) -> None:
+        for _, question in rows:
+            self.state.close(question)
+
+    def _give_answers(self, rows: list[Any]) -> None:
+        for row in rows:
+            self.state.add_answer(*row)
+
+    def _give_flags(self, rows: list[Any]) -> None:
+        for _, image, raised, text in rows:
+            if raised:
+                self.state.flags[image] = text
+            else:
+                self.state.flags.pop(image, None)
+
+    def _give_troubles(self, rows: list[Any]) -> None:
+        self.state.trouble = rows[-1][1]
+
+
+_READ: dict[str, tuple[str, str, Callable[[Log, list[Any]], None]]] = {
+    "settings": ("number", "json", Log._give_settings),
+    "classes": ("class", "name", Log._give_classes),
+    "images": ("image", "path, known", Log._give_images),
+    "unreadable": ("number", "image, reason", Log._give_unreadable),
+    "models": (
+        "model",
+        "at, heard, annotations, labelled_data, classes, seconds, watched, seen",
+        Log._give_models,
+    ),
+    "questions": (
+        "question",
+        "image, kind, model, position, person, holder, at, until",
+        Log._give_questions,
+    ),
+    "returned": ("number", "question", Log._give_returned),
+    "answers": ("answer", "kind, question, undone, image, label, person, seconds", Log._give_answers),
+    "flags": ("flag", "image, raised, note", Log._give_flags),
+    "troubles": ("trouble", "text", Log._give_troubles),
+}
+"""Every table that the state is made of: its key, its columns, and who takes its rows."""
