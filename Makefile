@@ -14,7 +14,7 @@ run: $(VENV)/installed
 	$(BIN)/dfal run $(ARGS)
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check
