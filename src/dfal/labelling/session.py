@@ -78,7 +78,7 @@ class Session:
     """People, or programs, that label one folder of images: as many as there are, in as many processes, on one store.
 
     Args:
-        store: a file that `Session.start` or `dfal label` made.
+        log: the open store: `Session.open` and `Session.start` open one.
         person: who answers, where a call does not say it.
         clock: gives the time in seconds.
 
@@ -150,7 +150,6 @@ class Session:
             for name in names:
                 if name not in self.state.classes:
                     self._add_class(db, name, self.person)
-                    self._log.catch_up()
             place = {name: number for number, name in enumerate(self.state.classes)}
             there, first = set(self.state.paths), len(self.state.paths)
             added = [path for path in paths if path not in there]
@@ -299,11 +298,12 @@ class Session:
         """A new class; its number."""
         with self._log.adding() as db:
             self._add_class(db, name, person_name(person or self.person))
-        return len(self.state.classes) - 1
+            return len(self.state.classes) - 1
 
     def _add_class(self, db: Any, name: str, person: str) -> None:
         tidy = class_name(name, self.state.classes)
         db.execute("INSERT INTO classes VALUES (?, ?, ?, ?)", (len(self.state.classes), tidy, person, self._clock()))
+        self._log.catch_up()
 
     def _answer(  # noqa: PLR0917
         self,
