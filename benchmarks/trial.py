@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import dfal
-from dfal import networks, training
+from dfal import inside, training
 from dfal.attacks import slopes
 from dfal.datasets import load
 from dfal.engine import _keep_memory
@@ -38,7 +38,7 @@ FORMS = ("plain", "dfal")
 
 
 def plainly() -> None:
-    for module in (training, networks, slopes):
+    for module in (training, inside, slopes):
         module.chain = lambda *_: None  # type: ignore[attr-defined]
     dfal.DeepFool.nearest = lambda self, model, images, race: self(model, images)  # type: ignore[method-assign]
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import dfal
-from dfal.networks import build, ending, logits, looking, one_mask, only_dropout_on, passes
+from dfal.inside import ending, logits, looking, one_mask, only_dropout_on, passes
+from dfal.networks import build
 
 
 def shapes(model: nn.Module) -> list[tuple[int, ...]]:

@@ -12,8 +12,9 @@
 from dfal.attacks import FGSM, DeepFool, LinearHead
 from dfal.chance import generator, seed_for
 from dfal.images import Images
+from dfal.inside import features, logits, only_dropout_on, predict
 from dfal.loop import Round, active_learning
-from dfal.networks import features, lenet5, logits, only_dropout_on, predict, vgg8
+from dfal.networks import lenet5, vgg8
 from dfal.pool import LabelledData, Pool
 from dfal.strategies import (
     BADGE,

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dfal.attacks import DeepFool
-from dfal.networks import NETWORKS, build, device_of, logits, looking, predict
+from dfal.inside import device_of, logits, looking, predict
+from dfal.networks import NETWORKS, build
 from dfal.pictures import fitted
 from dfal.types import DfalError
 
@@ -227,7 +228,7 @@ def _answers(saved: SavedModel, read: list[NDArray[np.uint8]], distances: bool) 
 
 
 class _Logits(nn.Module):
-    """A network whose one logit, if it has one, counts as two: what `networks.logits` does, as operations only."""
+    """A network whose one logit, if it has one, counts as two: what `inside.logits` does, as operations only."""
 
     def __init__(self, model: nn.Module):
         super().__init__()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from dfal.chain import Chain, chain
 from dfal.chance import generator, seed_for, seeded
-from dfal.networks import as_logits, logits, predict
+from dfal.inside import as_logits, logits, predict
 from dfal.pool import LabelledData
 from dfal.types import DfalError, setting
 

@@ -16,8 +16,9 @@ from dfal import attacks, strategies
 from dfal.chance import generator, seeded
 from dfal.datasets import Dataset
 from dfal.images import CHUNK, Images
+from dfal.inside import logits, looking, predict
 from dfal.loop import Round, active_learning
-from dfal.networks import build, logits, looking, predict
+from dfal.networks import build
 from dfal.pool import Pool
 from dfal.store import Record
 from dfal.strategies import DFAL

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dfal.attacks.linear import check_norm, dual, norm, step
 from dfal.attacks.slopes import Slopes, side_by_side, slopes
-from dfal.networks import device_of, finite, looking
+from dfal.inside import device_of, finite, looking
 from dfal.types import DfalError, Perturbation
 
 MANY = 1000

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dfal.networks import device_of, finite, logits, looking
+from dfal.inside import device_of, finite, logits, looking
 from dfal.types import DfalError, Perturbation
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfal.networks import device_of, linear_ending
+from dfal.inside import device_of, linear_ending
 from dfal.types import DfalError, Perturbation
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dfal.chain import Chain, chain
-from dfal.networks import as_logits, logits
+from dfal.inside import as_logits, logits
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class Slopes(Protocol):
     threads: int
 
     def logits(self, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
-        """As `networks.logits`."""
+        """As `inside.logits`."""
 
     def between(
         self, x: Float[Tensor, "n *image"], order: Int64[Tensor, "n k"]

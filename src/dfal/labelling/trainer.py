@@ -23,11 +23,12 @@ from dfal import models
 from dfal.attacks import DeepFool, LinearHead
 from dfal.chance import generator, seed_for, seeded
 from dfal.images import CHUNK, Images
+from dfal.inside import features, predict
 from dfal.labelling.photos import Photos
 from dfal.labelling.progress import curve, hold_out
 from dfal.labelling.session import Look, Queued, Session
 from dfal.labelling.state import Model, State
-from dfal.networks import build, features, predict
+from dfal.networks import build
 from dfal.pool import Pool
 from dfal.strategies import DFAL, WithTwins, named, with_candidates
 from dfal.training import fit

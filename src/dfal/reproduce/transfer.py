@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from dfal.chance import generator, seed_for
 from dfal.datasets import Dataset
 from dfal.images import CHUNK
-from dfal.networks import build, predict
+from dfal.inside import predict
+from dfal.networks import build
 from dfal.pool import Pool
 from dfal.store import Record
 from dfal.strategies import name_of

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from dfal.networks import device_of, linear_ending
+from dfal.inside import device_of, linear_ending
 from dfal.pool import Pool
 from dfal.strategies.candidates import Choice, chunks
 from dfal.types import Query

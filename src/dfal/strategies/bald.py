@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.chance import seeded
-from dfal.networks import device_of, logits, only_dropout_on, passes
+from dfal.inside import device_of, logits, only_dropout_on, passes
 from dfal.pool import Pool
 from dfal.scores import mutual_information
 from dfal.strategies.candidates import Ranking, chunks, seed_from

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dfal.chance import seeded
 from dfal.geometry import greedy
-from dfal.networks import device_of, finite, logits, one_mask, only_dropout_on
+from dfal.inside import device_of, finite, logits, one_mask, only_dropout_on
 from dfal.pool import Pool
 from dfal.strategies.bald import PART, check_passes, refuse_dead
 from dfal.strategies.candidates import Choice, chunks, seed_from

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.geometry import unit
-from dfal.networks import device_of, features, predict
+from dfal.inside import device_of, features, predict
 from dfal.pool import Pool
 from dfal.types import DfalError, Query
 

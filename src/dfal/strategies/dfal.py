@@ -7,7 +7,7 @@ from torch import nn
 
 from dfal.attacks import DeepFool
 from dfal.attacks.deepfool import Race
-from dfal.networks import device_of
+from dfal.inside import device_of
 from dfal.pool import Pool
 from dfal.strategies.candidates import check, chunks, draw
 from dfal.types import Attack, Query, added

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dfal.networks import device_of, finite, linear_ending, logits, looking
+from dfal.inside import device_of, finite, linear_ending, logits, looking
 from dfal.pool import Pool
 from dfal.scores import head_gradient_length
 from dfal.strategies.candidates import Ranking, chunks

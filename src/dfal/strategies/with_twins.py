@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dfal.attacks import DeepFool
-from dfal.networks import device_of
+from dfal.inside import device_of
 from dfal.pool import Pool
 from dfal.types import Attack, Query, Strategy
 
