@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 import dfal
 from dfal.attacks import deepfool
-from dfal.attacks.deepfool import Race
+from dfal.attacks.deepfool import Race, side_by_side
 from dfal.attacks.linear import dual
-from dfal.attacks.slopes import ByChain, Slopes, side_by_side, slopes
+from dfal.attacks.slopes import ByChain, Slopes, slopes
 from dfal.datasets import Dataset
 
 ATTACKS = [dfal.DeepFool(), dfal.DeepFool(p=torch.inf, chunk=7), dfal.DeepFool(classes=3), dfal.FGSM(), dfal.LinearHead()]

@@ -1,16 +1,22 @@
 """DeepFool (Moosavi-Dezfooli, Fawzi, Frossard, CVPR 2016): the smallest perturbation that changes the network's class."""
 
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfal.attacks.linear import check_norm, dual, norm, step
-from dfal.attacks.slopes import Slopes, side_by_side, slopes
+from dfal.attacks.slopes import Slopes, slopes
 from dfal.inside import device_of, finite, looking
 from dfal.types import DfalError, Perturbation
+
+T = TypeVar("T")
 
 MANY = 1000
 """Images for which it pays to find out within which distance their class is certain: it takes as long as some hundred."""
@@ -203,3 +209,22 @@ def _rounding(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
 def _margins(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
     best = f.topk(2, dim=1).values
     return best[:, 0] - best[:, 1]
+
+
+def side_by_side(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:
+    """The function of each of these arguments, on as many threads as PyTorch has, each of which computes alone.
+
+    For operations too small to be shared between threads one by one.
+    """
+    threads = torch.get_num_threads()
+    if min(threads, len(arguments)) == 1:
+        return [function(*each) for each in arguments]
+    try:
+        return list(_workers(threads).map(lambda each: function(*each), arguments))
+    finally:
+        torch.set_num_threads(threads)  # a worker that starts sets its own number, and the default of threads to come
+
+
+@functools.cache
+def _workers(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "dfal", initializer=torch.set_num_threads, initargs=(1,))

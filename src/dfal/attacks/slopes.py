@@ -1,9 +1,7 @@
 """A network seen from one image: its logits, how they change with the pixels, and how far their order is sure to hold."""
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -13,32 +11,11 @@ from torch.nn import functional as F
 from dfal.chain import Chain, chain
 from dfal.inside import as_logits, logits
 
-T = TypeVar("T")
-
 PART = 32
 """Images of which a chain has all gradients in memory at a time: more do not fit into a processor's cache."""
 
 ONE = 128
 """The same where each has one gradient only."""
-
-
-def side_by_side(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:
-    """The function of each of these arguments, on as many threads as PyTorch has, each of which computes alone.
-
-    For operations too small to be shared between threads one by one.
-    """
-    threads = torch.get_num_threads()
-    if min(threads, len(arguments)) == 1:
-        return [function(*each) for each in arguments]
-    try:
-        return list(_workers(threads).map(lambda each: function(*each), arguments))
-    finally:
-        torch.set_num_threads(threads)  # a worker that starts sets its own number, and the default of threads to come
-
-
-@functools.cache
-def _workers(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "dfal", initializer=torch.set_num_threads, initargs=(1,))
 
 
 @runtime_checkable
