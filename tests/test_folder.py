@@ -111,9 +111,11 @@ def test_a_stopped_decoding_goes_on(photos: Path, cache: Path, monkeypatch: pyte
     monkeypatch.setattr(module, "TOGETHER", 1)
     with Folder.open(photos, cache) as folder:
         running = folder.decode(workers=1)
-        assert [next(running), next(running)] == [0, 1]
+        assert next(running) == 0
+        next(running)
         running.close()
         before = int(folder.ready().sum())
+        assert 1 <= before < 12
     decodes = counted(monkeypatch)
     with Folder.open(photos, cache) as folder:
         assert_right(folder, before)
