@@ -7,6 +7,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -432,3 +433,18 @@ def test_a_models_card_is_shown(dfal: Shell, digits_model: Path) -> None:
 def test_wrong_predictions_are_one_sentence(dfal: Shell, digits_model: Path, arguments: list[str], sentence: str) -> None:
     assert sentence in dfal.refused(*arguments)
     assert sorted(file.name for file in Path().iterdir()) == ["m.safetensors", "photos"]
+
+
+def test_a_stopped_prediction_leaves_an_older_file_as_it_was(
+    dfal: Shell, digits_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("found.csv").write_text("of last year")
+
+    def stopped(*_: object) -> Iterator[models.Prediction]:
+        yield models.Prediction(Path("a.png"), "0", 1.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models, "label", stopped)
+    assert dfal("predict", "m.safetensors", "photos", "--out", "found.csv").code == 130
+    assert Path("found.csv").read_text() == "of last year"
+    assert sorted(file.name for file in Path().iterdir()) == ["found.csv", "m.safetensors", "photos"]

@@ -266,6 +266,29 @@ def test_another_process_sees_what_is_decoded_here(photos: Path, cache: Path) ->
         assert len(list(here.decode())) == 2  # nothing is left to do
 
 
+def test_files_that_another_process_found_since_are_not_this_folders(photos: Path, cache: Path) -> None:
+    with Folder.open(photos, cache) as before:
+        write(photos / "a" / "98.png", 98)
+        with Folder.open(photos, cache) as after:
+            all_of(after)
+            assert (len(after), after.paths[12]) == (13, "a/98.png")
+        assert_right(before, 12)
+        assert len(before) == len(before.images) == 12
+
+
+def test_a_full_database_is_one_sentence_and_goes_on_when_there_is_room(photos: Path, cache: Path) -> None:
+    with Folder.open(photos, cache) as folder:
+        database = folder._cache._database
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(DfalError, match=r"cannot be written .database or disk is full"):
+            folder._cache.keep([(0, folder._cache.entries[0], "x" * 100_000)])
+        assert folder.set_aside() == {}
+        database.execute("PRAGMA max_page_count = 100000")
+        all_of(folder)
+        assert_right(folder, 12)
+
+
 def test_two_may_decode_at_once(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TOGETHER", 2)
     with Folder.open(photos, cache) as one, Folder.open(photos, cache) as other:

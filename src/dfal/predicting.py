@@ -55,6 +55,7 @@ def predict(model: Path, folder: Path, out: Path | None, distance: bool, network
                     rows.writerow([entry.path, one.label, f"{one.confidence:.4f}", *far])
                 else:
                     aside.append(f"{entry.path}: {one[1]}")
+            file.flush()
         if half and out:
             half.replace(out)
     except BrokenPipeError:  # `| head`
