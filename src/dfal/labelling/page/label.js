@@ -12,6 +12,8 @@ export class LabelView {
     this.questions = [];
     this.pictures = new Map();
     this.busy = false;
+    this.done = new Set(); // questions that are answered, though a reply that is still under way may name them
+    this.notes = new Map(); // of flags put on in this view, which such a reply may not know
     this.why = localStorage.getItem("why") === "open";
     this.glance = h("p", { className: "glance" });
     this.stage = h("div", { className: "stage" });
@@ -46,9 +48,10 @@ export class LabelView {
       const found = await post("/api/ask", { person: state.person, holder: state.holder, count: AHEAD + 1, keep });
       if (this.stopped) return;
       const current = this.question;
-      this.questions = found.questions;
+      this.questions = found.questions.filter((one) => !this.done.has(one.id));
+      for (const one of this.questions) if (this.notes.has(one.image)) one.note = this.notes.get(one.image);
       if (current) {
-        // What was answered while this request was under way is no longer asked.
+        // What is on the screen stays there.
         const at = this.questions.findIndex((one) => one.id === current.id);
         if (at > 0) this.questions.unshift(...this.questions.splice(at, 1));
       }
@@ -71,10 +74,10 @@ export class LabelView {
 
   /** An image that cannot be read is set aside by the server; the next one comes. */
   async vanished(question) {
-    if (!this.questions.includes(question) || this.stopped) return;
+    if (!this.questions.some((one) => one.id === question.id) || this.stopped) return;
     const reason = await get(image(question.image)).catch((error) => error.message);
     if (typeof reason === "string") toast(reason);
-    this.questions = this.questions.filter((one) => one !== question);
+    this.questions = this.questions.filter((one) => one.id !== question.id);
     this.pictures.delete(question.image);
     await this.fill();
     this.show();
@@ -160,6 +163,7 @@ export class LabelView {
   }
 
   next(question) {
+    this.done.add(question.id);
     this.questions = this.questions.filter((one) => one.id !== question.id);
     if (this.question) this.show();
   }
@@ -195,7 +199,9 @@ export class LabelView {
       check: async (read) => { await post("/api/flag", { image: question.image, person: state.person, ...read }); return read; },
     });
     if (!found) return;
-    question.note = found.raised ? found.note : null;
+    const kept = found.raised ? found.note : null;
+    this.notes.set(question.image, kept);
+    for (const one of this.questions) if (one.image === question.image) one.note = kept;
     this.show();
   }
 
