@@ -22,14 +22,14 @@ class Entropy(Ranking):
 
     Attributes:
         guarded: whether 0 · log 0 counts as 0. Otherwise, as in the code that the DFAL paper's authors released, it is NaN, and
-            images with a probability that was rounded to 0, the most certain ones, are asked about first.
+            images with a probability that was rounded to 0, the most certain ones, are asked about first: their score is inf.
     """
 
     guarded: bool = added(True)
 
     def scores(self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator) -> Float[Tensor, "n"]:
         f = all_logits(model, pool, indices)
-        return entropy(f) if self.guarded else unguarded_entropy(f)
+        return entropy(f) if self.guarded else unguarded_entropy(f).nan_to_num(torch.inf)
 
 
 @dataclass(frozen=True)
