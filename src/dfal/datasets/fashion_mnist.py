@@ -4,12 +4,10 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from dfal.datasets import idx, mnist
 from dfal.datasets.card import Card, Dataset
 from dfal.datasets.download import fetch, find, record, recorded
-from dfal.images import Images
 from dfal.types import DfalError
 
 NAME = "fashion-mnist"
@@ -47,14 +45,7 @@ def where() -> Path | None:
 
 def load() -> Dataset:
     """The data set, downloaded first where it must be; unpacked files are memory-mapped."""
-    images, labels, test_images, test_labels = map(_array, MD5, SHAPES)
-    return Dataset(
-        Images(images[:, None]),
-        torch.from_numpy(labels.astype(np.int64)),
-        Images(test_images[:, None]),
-        torch.from_numpy(test_labels.astype(np.int64)),
-        CLASSES,
-    )
+    return idx.dataset(list(map(_array, MD5, SHAPES)), CLASSES)
 
 
 def _array(file: str, shape: tuple[int, ...]) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":

@@ -3,13 +3,17 @@
 import gzip
 import hashlib
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from dfal.datasets.card import Dataset
 from dfal.datasets.download import verify
+from dfal.images import Images
 from dfal.types import DfalError
 
 
@@ -45,3 +49,15 @@ def array(raw: NDArray[np.uint8], path: Path) -> NDArray[Any]:
 def digest(raw: NDArray[np.uint8]) -> str:
     """The SHA-256 of the bytes."""
     return hashlib.sha256(raw.data).hexdigest()
+
+
+def dataset(arrays: Sequence[NDArray[np.uint8]], classes: tuple[str, ...]) -> Dataset:
+    """Images and labels to ask about, then images and labels to measure on."""
+    images, labels, test_images, test_labels = arrays
+    return Dataset(
+        Images(images[:, None]),
+        torch.from_numpy(labels.astype(np.int64)),
+        Images(test_images[:, None]),
+        torch.from_numpy(test_labels.astype(np.int64)),
+        classes,
+    )

@@ -83,3 +83,9 @@ def in_blocks(array: Any, start: int, stop: int) -> Iterator[NDArray[Any]]:
     """Rows of an array, a map or an HDF5 data set, `CHUNK` at a time."""
     for at in range(start, stop, CHUNK):
         yield array[at : min(at + CHUNK, stop)]
+
+
+def check(array: Any, shape: tuple[int, ...], path: Path) -> None:
+    """Raise unless the array of this file is what was published: uint8 of this shape."""
+    if array.shape != shape or array.dtype != np.uint8:
+        raise DfalError(f"{path} holds {array.dtype} of shape {array.shape}, not uint8 of {shape}: delete it and try again")

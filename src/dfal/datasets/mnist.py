@@ -2,13 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from dfal.datasets import idx
 from dfal.datasets.card import Card, Dataset
 from dfal.datasets.download import fetch, find
-from dfal.images import Images
 
 MIRRORS = [
     "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -32,15 +28,8 @@ def where() -> Path | None:
 
 def load() -> Dataset:
     """The data set, downloaded first where it must be; unpacked files are memory-mapped."""
-    arrays = {file: idx.read(find("mnist", file) or fetch("mnist", file, MIRRORS, sha), sha) for file, sha in SHA256.items()}
-    images, labels, test_images, test_labels = arrays.values()
-    return Dataset(
-        Images(images[:, None]),
-        torch.from_numpy(labels.astype(np.int64)),
-        Images(test_images[:, None]),
-        torch.from_numpy(test_labels.astype(np.int64)),
-        CLASSES,
-    )
+    arrays = [idx.read(find("mnist", file) or fetch("mnist", file, MIRRORS, sha), sha) for file, sha in SHA256.items()]
+    return idx.dataset(arrays, CLASSES)
 
 
 CARD = Card(

@@ -53,11 +53,7 @@ def _blocks(files: dict[str, Path], first: bool) -> Iterator[NDArray[np.uint8]]:
             bitmaps = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise DfalError(f"{path} cannot be read ({error}): delete it and try again") from None
-        shape = (COUNTS[name], 28 * 28)
-        if bitmaps.shape != shape or bitmaps.dtype != np.uint8:
-            raise DfalError(
-                f"{path} holds {bitmaps.dtype} of shape {bitmaps.shape}, not uint8 of {shape}: delete it and try again"
-            )
+        mapped.check(bitmaps, (COUNTS[name], 28 * 28), path)
         border = pool()[name]
         yield from mapped.in_blocks(bitmaps, 0 if first else border, border if first else COUNTS[name])
 

@@ -67,10 +67,7 @@ def _blocks(files: dict[str, Path], first: bool) -> Iterator[NDArray[np.uint8]]:
                 images = file["imgs"]
                 channels, height, width = IMAGE
                 shape = (COUNTS[name], height, width, channels)
-                if images.shape != shape or images.dtype != np.uint8:
-                    raise DfalError(
-                        f"{path} holds {images.dtype} of shape {images.shape}, not uint8 of {shape}: delete it and try again"
-                    )
+                mapped.check(images, shape, path)
                 border = pool()[name]
                 for block in mapped.in_blocks(images, 0 if first else border, border if first else COUNTS[name]):
                     yield block.transpose(0, 3, 1, 2)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from dfal.engine import Job
 from dfal.reproduce import table1
-from dfal.reproduce.beside import Table, Verdict, points, positive
+from dfal.reproduce.beside import Table, Verdict
 from dfal.reproduce.presets import Preset
-from dfal.reproduce.shelf import Shelf, area_pairs, curve
+from dfal.reproduce.shelf import Shelf, curve
 from dfal.results import Curve, Study
 
 
@@ -31,10 +31,4 @@ def verdicts(shelf: Shelf) -> list[Verdict]:
 
 def above(study: Study, dfal: Curve) -> Verdict:
     """DFAL's curve has a larger area than random choice's."""
-    random = curve(study, "random")
-    found = area_pairs(dfal, random) if random else None
-    return Verdict(
-        f"DFAL's curve lies above random choice's ({study.settings.dataset}, {study.settings.model})",
-        "undecided" if found is None else positive([found]),
-        "random choice was not run" if found is None else f"difference of areas {points(found)}",
-    )
+    return table1.larger_area(study, dfal, "random", "DFAL's curve lies above random choice's")

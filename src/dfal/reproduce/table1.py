@@ -166,10 +166,15 @@ def lead(study: Study, dfal: Curve) -> Verdict:
 
 def twins(study: Study, dfal: Curve) -> Verdict:
     """DFAL's curve lies above the one without twins."""
-    plain = curve(study, "dfal-no-twins")
-    found = area_pairs(dfal, plain) if plain else None
+    return larger_area(study, dfal, "dfal-no-twins", "Adversarial twins help")
+
+
+def larger_area(study: Study, dfal: Curve, rival: str, claim: str) -> Verdict:
+    """DFAL has a larger area under its curve than another, over paired seeds."""
+    other = curve(study, rival)
+    found = area_pairs(dfal, other) if other else None
     return Verdict(
-        f"Adversarial twins help ({_name(study)})",
+        f"{claim} ({_name(study)})",
         "undecided" if found is None else positive([found]),
-        "DFAL without twins was not run" if found is None else f"difference of areas {points(found)}",
+        f"{rival} was not run" if found is None else f"difference of areas {points(found)}",
     )
