@@ -5,7 +5,8 @@ import pytest
 
 from dfal.agreement import alpha, kappa, wilson
 from dfal.labelling.progress import Accuracy, curve, labels_left, progress, reached_at
-from dfal.labelling.state import Model, State
+from dfal.labelling.rows import Answer, Model
+from dfal.labelling.state import State
 from dfal.labelling.store import Settings
 
 
@@ -93,7 +94,7 @@ def test_it_looks_time_to_stop_when_three_pairs_of_networks_agree() -> None:
     state.add_images((i, f"{i}.png", None) for i in range(200))
     held = np.flatnonzero(state.held)
     for place, image in enumerate(held[:30]):
-        state.add_answer(place + 1, "answer", None, None, int(image), int(image) % 2, "ann", 2.0)
+        state.add_answer(place + 1, Answer("answer", int(image), int(image) % 2, "ann", seconds=2.0))
     same = (np.arange(200) % 2).tolist()
     other = same[100:] + [1 - one for one in same[:100]]
     for number, seen in enumerate([other, same, same, same], 1):

@@ -10,9 +10,10 @@ from PIL import Image
 
 from dfal.datasets import Dataset
 from dfal.labelling import guard
+from dfal.labelling.findings import Look, Queued
 from dfal.labelling.guard import LARGEST, Guard
-from dfal.labelling.session import Queued, Session
-from dfal.labelling.state import Model
+from dfal.labelling.rows import Model
+from dfal.labelling.session import Session
 from labelled import a_session, some_pngs
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
@@ -167,7 +168,7 @@ def test_why_this_one_and_its_twin(session_and_web: tuple[Session, TestClient], 
     watched = session.state.drawn
     twin = 0.1 * torch.ones(1, 28, 28)
     model = Model(1, 0.0, 0, 10, 20, 10, 1.0, watched, watched % 10)
-    session.add_model(model, [Queued(5, 0.25, 7, 1, twin, 1), Queued(6, float("inf"), 3, 8)])
+    session.findings.add_model(model, [Queued(5, 0.25, 7, 1, twin, 1), Queued(6, float("inf"), 3, 8)])
     near, far, *others = ask(web, 3)
     why = web.get(f"/api/questions/{near['id']}").json()
     assert why == {"seen": 7, "other": 1, "score": 0.25, "twin": True, "twin_seen": 1, "strategy": "dfal"}
@@ -187,16 +188,14 @@ def test_why_this_one_and_its_twin(session_and_web: tuple[Session, TestClient], 
 
 
 def test_the_review_finds_filters_and_orders(session_and_web: tuple[Session, TestClient]) -> None:
-    from dfal.labelling.session import Look
-
     session, web = session_and_web
     for image, label in [(1, 4), (2, 4), (3, 9), (4, 9)]:
         session.correct(image, label)
     session.flag(7, "odd")
     watched = session.state.drawn
-    session.add_model(Model(1, 0.0, 0, 10, 20, 10, 1.0, watched, watched % 10), [])
-    session.add_looks(1, [Look(1, 4, 0.9), Look(2, 9, 0.8, 0.2), Look(3, 4, 0.7, 1.5), Look(4, 4, 0.99)])
-    session.add_looks(1, [Look(4, 9, 0.6)])  # the latest look counts
+    session.findings.add_model(Model(1, 0.0, 0, 10, 20, 10, 1.0, watched, watched % 10), [])
+    session.findings.add_looks(1, [Look(1, 4, 0.9), Look(2, 9, 0.8, 0.2), Look(3, 4, 0.7, 1.5), Look(4, 4, 0.99)])
+    session.findings.add_looks(1, [Look(4, 9, 0.6)])  # the latest look counts
 
     def found(**wanted: object) -> list[int]:
         answer = web.get("/api/review", params=wanted)  # type: ignore[arg-type]

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dfal.labelling.session import Missing, Queued, Refused, Session
-from dfal.labelling.state import Model, majority
+from dfal.labelling.findings import Queued
+from dfal.labelling.rows import Model
+from dfal.labelling.session import Missing, Refused, Session
+from dfal.labelling.state import majority
 from dfal.labelling.store import Settings
 from dfal.types import DECLINED, UNKNOWN, DfalError
 
@@ -56,7 +58,7 @@ def begin(tmp_path: Path, clock: Clock) -> Callable[..., Session]:
 def a_model(session: Session, ranked: list[int], number: int = 1, annotations: int = 10) -> None:
     watched = session.state.drawn[:50]
     model = Model(number, 0.0, session.state.heard, annotations, annotations, 2, 1.0, watched, watched % 2)
-    session.add_model(model, [Queued(image, float(at), 0, 1) for at, image in enumerate(ranked)])
+    session.findings.add_model(model, [Queued(image, float(at), 0, 1) for at, image in enumerate(ranked)])
 
 
 def labels(session: Session) -> dict[int, int]:
@@ -252,10 +254,10 @@ def test_what_a_network_ranks_comes_first_and_chance_where_it_ends(begin: Callab
         asked = session.ask(5)
         assert [question.image for question in asked[:3]] == [7, 3, 5]
         assert [question.kind for question in asked] == ["strategy"] * 3 + ["random"] * 2
-        found = session.queued(asked[1].id)
+        found = session.findings.queued(asked[1].id)
         assert found is not None
         assert (found.image, found.score) == (3, 1.0)
-        assert session.queued(asked[4].id) is None
+        assert session.findings.queued(asked[4].id) is None
 
 
 def test_votes_of_different_people_until_there_are_enough(begin: Callable[..., Session]) -> None:
@@ -296,8 +298,8 @@ def test_a_majority_is_one_class_that_most_gave(votes: list[int], needed: int, l
 
 def test_unreadable_images_are_not_asked_about(begin: Callable[..., Session]) -> None:
     with begin(paths=PATHS[:4], holdout=0.0) as session:
-        session.set_aside({2: "cut off", 1: "no image"})
-        session.set_aside({2: "cut off again", 0: "gone"})
+        session.findings.set_aside({2: "cut off", 1: "no image"})
+        session.findings.set_aside({2: "cut off again", 0: "gone"})
         assert [question.image for question in session.ask(4)] == [3]
         assert session.state.unreadable == {1: "no image", 2: "cut off", 0: "gone"}
         assert session.state.left == 1

@@ -77,7 +77,7 @@ def test_it_learns_twins_of_what_was_answered_and_ranks_by_distance(tmp_path: Pa
         assert all(row[2] != row[3] for row in rows)
         assert [row[4] for row in rows[:5]] == dfal.predict(model, found.images[:5]).argmax(1).tolist()
         answered(session, truth, 10)
-        twins = session.twins()
+        twins = session.findings.twins()
         chosen = {
             image
             for image, kind in session.rows("SELECT q.image, q.kind FROM questions q JOIN answers USING (question)")
@@ -99,18 +99,18 @@ def test_an_answer_that_comes_during_a_training_waits_for_the_next(
         answered(session, truth, 10)
         trainer.train()
         (question,) = session.ask()
-        twins = session.twins
+        twins = session.findings.twins
 
         def late() -> object:
             session.tell(question, 3)
             return twins()
 
-        monkeypatch.setattr(session, "twins", late)
+        monkeypatch.setattr(session.findings, "twins", late)
         trainer.train()
         assert session.state.models[-1].heard == 10
         assert session.state.models[-1].labelled_data == 10
         monkeypatch.undo()
-        assert question.image in session.twins()
+        assert question.image in session.findings.twins()
 
 
 def test_the_hold_out_is_in_no_training_set(tmp_path: Path, digits: Dataset) -> None:
@@ -163,7 +163,7 @@ def test_two_trainers_with_the_same_answers_make_the_same_network(tmp_path: Path
         one = Trainer(session, photos)
         before = session.refresh()
         pool = one._pool(before)
-        first, second = (one._fit(pool, 10, 7) for _ in range(2))
+        first, second = (one._learner.fit(pool, 10, 7) for _ in range(2))
         assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
@@ -208,9 +208,9 @@ def test_a_frozen_network_is_trained_on_features_with_the_closed_form(tmp_path: 
         assert row[1] == pytest.approx(float(exact.distance), rel=1e-4)
         assert row[2] == int(dfal.predict(whole, image).argmax())
         assert not next(whole.parameters()).requires_grad
-        assert isinstance(trainer._fit(trainer._pool(session.state), 10, 0), nn.Linear)
+        assert isinstance(trainer._learner.fit(trainer._pool(session.state), 10, 0), nn.Linear)
         answered(session, truth, 10)
-        assert session.twins()
+        assert session.findings.twins()
         began = time.perf_counter()
         trainer.train()
         assert time.perf_counter() - began < 5
@@ -228,7 +228,7 @@ def test_training_that_fails_says_so_and_is_tried_again_with_new_answers(tmp_pat
         with pytest.raises(RuntimeError, match="no weights here"):
             trainer.train()
         assert not trainer.due(session.refresh())
-        session.add_trouble("RuntimeError: no weights here")
+        session.findings.add_trouble("RuntimeError: no weights here")
         assert progress(session.refresh()).trouble == "RuntimeError: no weights here"
         answered(session, truth, 5)
         assert trainer.due(session.refresh())

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dfal.labelling.state import Model, Question, State
+from dfal.labelling.rows import Answer, Model, Question
+from dfal.labelling.state import State
 from dfal.labelling.store import LabelStore, Settings
 from dfal.ledger import transaction
 
@@ -116,8 +117,8 @@ class Log(LabelStore):
             self.state.close(question)
 
     def _give_answers(self, rows: list[Any]) -> None:
-        for row in rows:
-            self.state.add_answer(*row)
+        for number, *row in rows:
+            self.state.add_answer(number, Answer(*row))
 
     def _give_flags(self, rows: list[Any]) -> None:
         for _, image, raised, text in rows:
@@ -146,7 +147,7 @@ _READ: dict[str, tuple[str, str, Callable[[Log, list[Any]], None]]] = {
         Log._give_questions,
     ),
     "returned": ("number", "question", Log._give_returned),
-    "answers": ("answer", "kind, question, undone, image, label, person, seconds", Log._give_answers),
+    "answers": ("answer", "kind, image, label, person, question, undone, seconds", Log._give_answers),
     "flags": ("flag", "image, raised, note", Log._give_flags),
     "troubles": ("trouble", "text", Log._give_troubles),
 }

@@ -97,7 +97,7 @@ class Photos:
 
         None where there is no twin, or it is one of features, which no eye can see.
         """
-        change = self._session.twin(question)
+        change = self._session.findings.twin(question)
         if change is None or change.size != np.prod(self.folder.shape):
             return None
         pixels = self.seen(image).astype(np.float32) / 255
@@ -120,11 +120,11 @@ class Photos:
         try:
             yield
         except OSError as error:
-            self._session.set_aside({image: str(error.strerror or error)})
+            self._session.findings.set_aside({image: str(error.strerror or error)})
             raise DfalError(f"image {image} is set aside: {error.strerror or error}") from None
         except DfalError as error:
             if image < len(self.place) and image >= 0:
-                self._session.set_aside({image: str(error).partition(": ")[2] or str(error)})
+                self._session.findings.set_aside({image: str(error).partition(": ")[2] or str(error)})
             raise
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from dfal.agreement import alpha, kappa, wilson
-from dfal.labelling.state import Model, State
+from dfal.labelling.rows import Model
+from dfal.labelling.state import State
 from dfal.types import DECLINED
 
 ENOUGH = 20

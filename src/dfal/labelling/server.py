@@ -18,9 +18,10 @@ from dfal.labelling.photos import Photos, Picture
 from dfal.labelling.progress import progress
 from dfal.labelling.review import MOST as MOST_REVIEWED
 from dfal.labelling.review import review
+from dfal.labelling.rows import Question
 from dfal.labelling.session import ACTIVE, Missing, Refused, Session
 from dfal.labelling.session import MOST as MOST_OPEN
-from dfal.labelling.state import Question, State
+from dfal.labelling.state import State
 from dfal.types import DECLINED, DfalError
 
 Person = Annotated[str, Field(min_length=1, max_length=LONGEST, description="who answers")]
@@ -222,7 +223,7 @@ def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[
     @app.get("/api/questions/{question}")
     def why(question: Annotated[int, Field(ge=0, lt=2**53)]) -> Any:
         """Why this image: what the network that chose it sees in it."""
-        found = session.queued(question)
+        found = session.findings.queued(question)
         if found is None:
             return {"seen": None}
         return _finite(
@@ -239,7 +240,7 @@ def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[
     @app.get("/api/questions/{question}/{part}", responses=PICTURES, response_class=Response)
     def twin(question: Annotated[int, Field(ge=0, lt=2**53)], part: Literal["image", "change", "twin"]) -> Response:
         """The image as the network sees it, the change that deceives the network, magnified, or the twin."""
-        queued = session.queued(question)
+        queued = session.findings.queued(question)
         found = photos.twin(question, queued.image, part) if queued else None
         if found is None:
             raise Missing(f"question {question} has no twin")

@@ -15,7 +15,7 @@ from dfal.labelling.guard import HERE, Guard
 from dfal.labelling.photos import Photos
 from dfal.labelling.server import application
 from dfal.labelling.session import Session
-from dfal.labelling.trainer import work
+from dfal.labelling.worker import work
 from dfal.types import DfalError
 
 PORT = 8765
@@ -50,7 +50,7 @@ class Training(threading.Thread):
             pause = 1.0 if time.monotonic() - began > PATIENCE else min(2 * pause, PATIENCE)
             how = f"by signal {-code}, perhaps for want of memory" if code < 0 else f"with code {code}"
             with suppress(DfalError):
-                self._session.add_trouble(f"the training process ended {how}; it is started again")
+                self._session.findings.add_trouble(f"the training process ended {how}; it is started again")
             self._stopped.wait(pause)
 
     def _once(self) -> int:

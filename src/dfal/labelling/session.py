@@ -16,18 +16,16 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-from torch import Tensor
-
+from dfal.labelling.findings import Findings
 from dfal.labelling.log import Log
 from dfal.labelling.names import class_name, class_names, note, person_name, shown
-from dfal.labelling.state import Model, Question, State
+from dfal.labelling.rows import Answer, Choice, Question
+from dfal.labelling.state import State
 from dfal.labelling.store import Settings
 from dfal.types import DECLINED, UNKNOWN, DfalError
 
@@ -45,35 +43,6 @@ class Missing(DfalError):  # noqa: N818
     """There is no such question, image or class."""
 
 
-@dataclass(frozen=True)
-class Queued:
-    """An image as a network ranks it.
-
-    Attributes:
-        image: its index.
-        score: what the strategy ranked it by; inf where it has no bound.
-        seen, other: the class that the network sees, and the one that is next.
-        twin: the adversarial twin minus the image, and the class that the network sees in it. None where there is none.
-    """
-
-    image: int
-    score: float
-    seen: int
-    other: int
-    twin: Float[Tensor, "*image"] | None = None
-    twin_seen: int | None = None
-
-
-@dataclass(frozen=True)
-class Look:
-    """What a network that was not trained on an image sees in it: its class, how sure it is, how far the boundary is."""
-
-    image: int
-    seen: int
-    sure: float
-    distance: float | None = None
-
-
 class Session:
     """People, or programs, that label one folder of images: as many as there are, in as many processes, on one store.
 
@@ -89,6 +58,7 @@ class Session:
 
     def __init__(self, log: Log, person: str | None = None, clock: Callable[[], float] = time.time):
         self._log, self._clock = log, clock
+        self.findings = Findings(log, clock)
         self.person = person_name(person or _user())
         self.holder = uuid.uuid4().hex
 
@@ -196,19 +166,15 @@ class Session:
                     db.execute("INSERT INTO returned (question, at) VALUES (?, ?)", (question.id, now))
             self._log.catch_up()
             while len(kept) < k:
-                chosen = self.state.next_for(person)
-                if chosen is None:
+                choice = self.state.next_for(person)
+                if choice is None:
                     break
-                image, kind, position = chosen
-                model = self.state.models[-1].model if position is not None else None
-                kept.append(self._add_question(db, image, kind, model, position, person, holder, now))
+                kept.append(self._add_question(db, choice, person, holder))
         return kept
 
-    def _add_question(  # noqa: PLR0917
-        self, db: Any, image: int, kind: str, model: int | None, position: int | None, person: str, holder: str, now: float
-    ) -> Question:
-        until = now + self.state.settings.lease
-        row = (image, kind, model, position, person, holder, now, until)
+    def _add_question(self, db: Any, choice: Choice, person: str, holder: str) -> Question:
+        now = self._clock()
+        row = (*astuple(choice), person, holder, now, now + self.state.settings.lease)
         done = db.execute(
             "INSERT INTO questions (image, kind, model, position, person, holder, at, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             row,
@@ -252,7 +218,7 @@ class Session:
                 raise Refused(
                     f"image {image} was answered meanwhile, as the time for question {id} was over: go on with the next"
                 )
-            self._answer(db, "answer", id, None, image, number, person, seconds)
+            self._add_answer(db, Answer("answer", image, number, person, question=id, seconds=seconds))
 
     def decline(self, question: Question | int, *, person: str | None = None, seconds: float | None = None) -> None:
         """No answer: this image is not asked again."""
@@ -274,18 +240,17 @@ class Session:
                 raise Refused(f"{person} has no answer that could be taken back")
             given = history[-1]
             before = UNKNOWN if given.before is None else given.before
-            self._answer(db, "undo", None, given.answer, given.image, before, person, None)
+            self._add_answer(db, Answer("undo", given.image, before, person, undone=given.answer))
             if given.question is None or not self.state.may_ask(given.image, person):
                 return given.image
             asked = db.execute("SELECT kind, model, position FROM questions WHERE question = ?", (given.question,))
-            kind, model, position = asked.fetchone()
-            return self._add_question(db, given.image, kind, model, position, person, holder, self._clock())
+            return self._add_question(db, Choice(given.image, *asked.fetchone()), person, holder)
 
     def correct(self, image: int, label: int | str, *, person: str | None = None) -> None:
         """Settle the label of an image, whatever was answered before: a class, by name or number, or `DECLINED`."""
         with self._log.adding() as db:
             self.check_image(image)
-            self._answer(db, "correction", None, None, image, self._label(label), person_name(person or self.person), None)
+            self._add_answer(db, Answer("correction", image, self._label(label), person_name(person or self.person)))
 
     def flag(self, image: int, text: str = "", *, raised: bool = True, person: str | None = None) -> None:
         """Put a flag with a note on an image, or take it off."""
@@ -305,21 +270,11 @@ class Session:
         db.execute("INSERT INTO classes VALUES (?, ?, ?, ?)", (len(self.state.classes), tidy, person, self._clock()))
         self._log.catch_up()
 
-    def _answer(  # noqa: PLR0917
-        self,
-        db: Any,
-        kind: str,
-        question: int | None,
-        undone: int | None,
-        image: int,
-        label: int,
-        person: str,
-        seconds: float | None,
-    ) -> None:
-        seconds = None if seconds is None or not 0 <= seconds <= ACTIVE else float(seconds)
-        row = (kind, question, undone, image, label, person, self._clock(), seconds)
-        names = "kind, question, undone, image, label, person, at, seconds"
-        db.execute(f"INSERT INTO answers ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    def _add_answer(self, db: Any, answer: Answer) -> None:
+        if answer.seconds is not None and not 0 <= answer.seconds <= ACTIVE:
+            answer = replace(answer, seconds=None)
+        names = "kind, image, label, person, question, undone, seconds, at"
+        db.execute(f"INSERT INTO answers ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*astuple(answer), self._clock()))
         self._log.catch_up()
 
     def _label(self, label: int | str) -> int:
@@ -338,48 +293,6 @@ class Session:
         """Raise unless there is an image of this index."""
         if not 0 <= image < len(self.state.paths):
             raise Missing(f"there is no image {image}: there are {len(self.state.paths)}, numbered from 0")
-
-    # What the trainer and the decoder find out.
-
-    def add_model(self, model: Model, queue: Sequence[Queued], looks: Sequence[Look] = ()) -> None:
-        """A network was trained. It ranks the images anew, from now on."""
-        rows = [
-            (
-                *(model.model, position, one.image, one.score if np.isfinite(one.score) else None, one.seen, one.other),
-                *(one.twin_seen, None if one.twin is None else one.twin.half().numpy().tobytes()),
-            )
-            for position, one in enumerate(queue)
-        ]
-        blobs = (model.watched.astype(np.int32).tobytes(), model.seen.astype(np.int16).tobytes())
-        row = (model.model, model.at, model.heard, model.annotations, model.labelled_data, model.classes, model.seconds, *blobs)
-        with self._log.adding() as db:
-            db.execute("INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-            db.executemany("INSERT INTO queue VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            self._add_looks(db, model.model, looks)
-            if self.state.trouble:
-                db.execute("INSERT INTO troubles (text, at) VALUES ('', ?)", (self._clock(),))
-
-    def add_looks(self, model: int, looks: Sequence[Look]) -> None:
-        """What networks that were not trained on them see in some images."""
-        with self._log.adding() as db:
-            self._add_looks(db, model, looks)
-
-    def _add_looks(self, db: Any, model: int, looks: Sequence[Look]) -> None:
-        rows = [(model, look.image, look.seen, look.sure, look.distance) for look in looks]
-        db.executemany("INSERT INTO looks (model, image, seen, sure, distance) VALUES (?, ?, ?, ?, ?)", rows)
-
-    def add_trouble(self, text: str) -> None:
-        """Training failed, and why. The page shows it until a network is trained again."""
-        with self._log.adding() as db:
-            if text != self.state.trouble:
-                db.execute("INSERT INTO troubles (text, at) VALUES (?, ?)", (text, self._clock()))
-
-    def set_aside(self, reasons: Mapping[int, str]) -> None:
-        """These images cannot be read: they are not asked about any more."""
-        new = [(image, reason, self._clock()) for image, reason in reasons.items() if image not in self.state.unreadable]
-        if new:
-            with self._log.adding() as db:
-                db.executemany("INSERT OR IGNORE INTO unreadable (image, reason, at) VALUES (?, ?, ?)", new)
 
     # Looking.
 
@@ -412,34 +325,6 @@ class Session:
         """The state, while nobody else changes it in this process."""
         with self._log.reading():
             yield self.state
-
-    def queued(self, question: int) -> Queued | None:
-        """The image of a question as the network that chose it ranked it; None where chance did. Without its twin's pixels."""
-        found = self.rows(
-            "SELECT q.image, q.score, q.seen, q.other, q.twin_seen FROM questions JOIN queue q USING (model, position) "
-            "WHERE question = ?",
-            (question,),
-        )
-        for image, score, seen, other, twin_seen in found:
-            return Queued(image, np.inf if score is None else score, seen, other, None, twin_seen)
-        return None
-
-    def twin(self, question: int) -> Float[np.ndarray, "d"] | None:
-        """The adversarial twin minus the image of a question, flat; None where there is none."""
-        found = self.rows(
-            "SELECT q.twin FROM questions JOIN queue q USING (model, position) WHERE question = ? AND q.twin IS NOT NULL",
-            (question,),
-        )
-        return np.frombuffer(found[0][0], dtype=np.float16).astype(np.float32) if found else None
-
-    def twins(self) -> dict[int, Float[np.ndarray, "d"]]:
-        """For each image that is trained on and was asked about with a twin, the twin minus the image, flat."""
-        found = self.rows(
-            "SELECT a.image, q.twin FROM answers a JOIN questions USING (question) JOIN queue q USING (model, position) "
-            "WHERE q.twin IS NOT NULL ORDER BY a.answer"
-        )
-        trained_on = self.state.trained_on
-        return {image: np.frombuffer(twin, dtype=np.float16).astype(np.float32) for image, twin in found if trained_on[image]}
 
 
 def _user() -> str:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float64, Int64
 from numpy.typing import NDArray
 
 from dfal.chance import seed_for
+from dfal.labelling.rows import Answer, Choice, Model, Question
 from dfal.labelling.store import Settings
 from dfal.types import DECLINED, UNKNOWN
 
@@ -22,31 +23,6 @@ PAUSE = 300.0
 
 
 @dataclass(frozen=True)
-class Question:
-    """An image that somebody is asked about.
-
-    Attributes:
-        id: the question's number.
-        image: the image's index.
-        kind: "strategy", where a network chose it; "random"; "hold-out", where it measures accuracy and is never trained on;
-            "vote", where others have answered before.
-        model, position: the network that chose it, and its place in that network's queue.
-        person, holder: who is asked, and through which page or session of theirs.
-        until: when it is asked of somebody else.
-    """
-
-    id: int
-    image: int
-    kind: str
-    model: int | None
-    position: int | None
-    person: str
-    holder: str
-    at: float
-    until: float
-
-
-@dataclass(frozen=True)
 class Given:
     """An answer that can be taken back: what it was about, and what held before."""
 
@@ -55,30 +31,6 @@ class Given:
     image: int
     question: int | None
     before: int | None
-
-
-@dataclass(frozen=True)
-class Model:
-    """A network that was trained, and the classes that it saw in the images that are watched.
-
-    Attributes:
-        model: its number, from 1.
-        at, seconds: when it was ready, and how long its training took.
-        heard: the last answer that it knew of.
-        annotations, labelled_data: on how much it was trained, without and with twins.
-        classes: how many it tells apart.
-        watched, seen: images drawn at random, the same ones each time, and their classes.
-    """
-
-    model: int
-    at: float
-    heard: int
-    annotations: int
-    labelled_data: int
-    classes: int
-    seconds: float
-    watched: Int64[np.ndarray, "w"]
-    seen: Int64[np.ndarray, "w"]
 
 
 def majority(votes: Sequence[int], needed: int) -> int | None:
@@ -163,33 +115,25 @@ class State:
         self.order = self.order[~self.held[self.order]]
         self._from = self._from_held = 0
 
-    def add_answer(  # noqa: PLR0917
-        self,
-        answer: int,
-        kind: str,
-        question: int | None,
-        undone: int | None,
-        image: int,
-        label: int,
-        person: str,
-        seconds: float | None,
-    ) -> None:
+    def add_answer(self, number: int, answer: Answer) -> None:
         """An answer, a correction, or what is true again since one of them was taken back."""
-        self.heard = answer
+        self.heard = number
+        person, image = answer.person, answer.image
         history = self.past.setdefault(person, deque(maxlen=REMEMBERED))
-        if kind == "undo":
+        if answer.kind == "undo":
             given = history.pop()
-            if given.answer != undone:
-                raise ValueError(f"answer {undone} is not the last that {person} gave")
+            if given.answer != answer.undone:
+                raise ValueError(f"answer {answer.undone} is not the last that {person} gave")
             self._set(given.kind, image, person, given.before)
         else:
-            before = self.corrected.get(image) if kind == "correction" else self.votes.get(image, {}).get(person)
-            history.append(Given(answer, kind, image, question, before))
-            self._set(kind, image, person, label)
-        if question is not None:
-            self.close(question)
-        if seconds is not None and seconds < PAUSE:
-            self.seconds.append(seconds)
+            correction = answer.kind == "correction"
+            before = self.corrected.get(image) if correction else self.votes.get(image, {}).get(person)
+            history.append(Given(number, answer.kind, image, answer.question, before))
+            self._set(answer.kind, image, person, answer.label)
+        if answer.question is not None:
+            self.close(answer.question)
+        if answer.seconds is not None and answer.seconds < PAUSE:
+            self.seconds.append(answer.seconds)
 
     def _set(self, kind: str, image: int, person: str, label: int | None) -> None:
         self._count(image, -1)
@@ -302,22 +246,22 @@ class State:
         asked = {self.open[question].person for question in asking} | votes.keys()
         return person not in asked and len(asking) + len(votes) < self.settings.votes
 
-    def next_for(self, person: str) -> tuple[int, str, int | None] | None:
-        """The image to ask this person about next, why, and its place in the queue. None where nothing is left."""
+    def next_for(self, person: str) -> Choice | None:
+        """The image to ask this person about next. None where nothing is left."""
         image = self._next_held(person) if self._held_is_due() else None
         if image is not None:
-            return image, "hold-out", None
+            return Choice(image, "hold-out")
         for image in self._pending:
             if self.may_ask(image, person):
-                return image, "hold-out" if self.held[image] else "vote", None
+                return Choice(image, "hold-out" if self.held[image] else "vote")
         for image, position in self.queue:
             if not self.held[image] and self.may_ask(image, person):
-                return image, "strategy", position
+                return Choice(image, "strategy", self.models[-1].model, position)
         self._from, image = self._scan(self.order, self._from, person)
         if image is not None:
-            return image, "random", None
+            return Choice(image, "random")
         image = self._next_held(person)
-        return None if image is None else (image, "hold-out", None)
+        return None if image is None else Choice(image, "hold-out")
 
     def _held_is_due(self) -> bool:
         """Whether the share of the hold-out among all that was asked so far allows for one more."""

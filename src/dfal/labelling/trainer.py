@@ -1,38 +1,28 @@
-"""Training beside the page, in a process of its own, on what is answered so far. The store is all that they share.
-
-The same training, strategies and twins as those of `dfal run`. Where everything but a network's last linear layer is frozen,
-the images are replaced by their features, once: a linear layer is trained in no time, and the distance has a closed form.
-"""
+"""What a session's networks learn, how they rank the images that are left, and which labels they doubt."""
 
 import dataclasses
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from dfal import models
-from dfal.attacks import DeepFool, LinearHead
-from dfal.chance import generator, seed_for, seeded
-from dfal.images import CHUNK, Images
-from dfal.inside import features, predict
+from dfal.chance import generator, seed_for
+from dfal.inside import predict
+from dfal.labelling.findings import Look, Queued
+from dfal.labelling.learner import Learner
 from dfal.labelling.photos import Photos
 from dfal.labelling.progress import curve, hold_out
-from dfal.labelling.session import Look, Queued, Session
-from dfal.labelling.state import Model, State
-from dfal.networks import build
+from dfal.labelling.rows import Model
+from dfal.labelling.session import Session
+from dfal.labelling.state import State
 from dfal.pool import Pool
-from dfal.strategies import DFAL, WithTwins, named, with_candidates
-from dfal.training import fit
-from dfal.types import DECLINED, UNKNOWN, Attack, DfalError, Query, Strategy
+from dfal.types import DECLINED, UNKNOWN, DfalError, Query
 
 WATCHED = 1000
 """Images drawn at random at which every network looks."""
@@ -40,8 +30,6 @@ FOLDS = 3
 """Networks for the review, each of which judges the part of the labels that it was not trained on."""
 QUIET = 4.0
 """Seconds without an answer after which even a few of them are worth a training, or the review its networks."""
-WAIT = 0.2
-"""Seconds between two looks at the store."""
 LONGEST_QUEUE = 500
 """Images that are ranked at a time."""
 
@@ -58,8 +46,7 @@ class Trainer:
     def __init__(self, session: Session, photos: Photos, clock: Callable[[], float] = time.time):
         self._session, self._photos, self._clock = session, photos, clock
         self._guesses: dict[int, int] = {}
-        self._features: Float[np.ndarray, "n d"] | None = None
-        self._featured = np.zeros(len(photos.folder), bool)
+        self._learner = Learner(session, photos)
         self._tried = self._reviewed = -1
         self._heard, self._since = -1, 0.0
 
@@ -95,24 +82,26 @@ class Trainer:
         taught = int((state.trained_on & state.annotated).sum())  # now: `state` goes on while people label
         self._decode_labelled(state)
         pool = self._pool(state)
-        model = self._fit(pool, classes, seed_for(settings.seed, number, "fit"))
+        model = self._learner.fit(pool, classes, seed_for(settings.seed, number, "fit"))
         during = state.heard - before[0].heard if before else settings.first
         k = min(2 * settings.batch + during, LONGEST_QUEUE, len(pool.unlabelled))
-        strategy = self._strategy()
+        strategy = self._learner.strategy()
         query = strategy(model, pool, k, generator(settings.seed, number, "select")) if k else Query.nothing()
         self._guesses = _guesses(query)
         watched = self._watched(state)
         seen = (
-            self._logits(model, pool, self._photos.place[watched]).argmax(1).numpy() if len(watched) else np.empty(0, np.int64)
+            self._learner.logits(model, pool.images, self._photos.place[watched]).argmax(1).numpy()
+            if len(watched)
+            else np.empty(0, np.int64)
         )
         now = self._clock()
         found = Model(
             number, now, heard, int(state.annotated.sum()), pool.labelled_data_size, classes, now - began, watched, seen
         )
         held = np.flatnonzero(state.held & (state.labels >= 0) & self._photos.ready())
-        whole = self._whole(model, classes)
+        whole = self._learner.whole(model, classes)
         models.save(whole, self._card(found, taught), home(self._session.path))  # first: who hears of a network finds it
-        self._session.add_model(found, list(self._queue(model, pool, query)), self._looks(model, pool, held, state))
+        self._session.findings.add_model(found, list(self._queue(model, pool, query)), self._looks(model, pool, held, state))
         return whole
 
     def _card(self, found: Model, taught: int) -> models.ModelCard:
@@ -145,9 +134,9 @@ class Trainer:
             kept = without[pool.twinned] >= 0
             part = dataclasses.replace(pool, labels=without, twinned=pool.twinned[kept], twins=pool.twins[kept])
             if len(out) and len(without[without >= 0].unique()) > 1:
-                model = self._fit(part, len(state.classes), seed_for(settings.seed, number, f"fold {fold}"))
+                model = self._learner.fit(part, len(state.classes), seed_for(settings.seed, number, f"fold {fold}"))
                 looks += self._looks(model, pool, out, state)
-        self._session.add_looks(number, looks)
+        self._session.findings.add_looks(number, looks)
 
     # The session's images have two numbers: the session's, and the folder's, which is the pool's.
 
@@ -163,9 +152,9 @@ class Trainer:
         usable = photos.ready() & ~state.held
         labels = torch.full((len(photos.folder),), DECLINED, dtype=torch.int64)
         labels[torch.from_numpy(photos.place[usable])] = torch.from_numpy(state.labels[usable])
-        images = self._images(labels)
+        images = self._learner.images()
         size = int(np.prod(images.shape))
-        stored = {int(photos.place[i]): r for i, r in self._session.twins().items() if usable[i] and r.size == size}
+        stored = {int(photos.place[i]): r for i, r in self._session.findings.twins().items() if usable[i] and r.size == size}
         twins = {at: r for at, r in stored.items() if labels[at] >= 0}  # people go on: an answer may have come in between
         twinned = torch.tensor(sorted(twins), dtype=torch.int64)
         moved = torch.stack([torch.from_numpy(twins[int(i)]) for i in twinned]) if len(twinned) else torch.empty(0, size)
@@ -180,86 +169,17 @@ class Trainer:
             round=len(state.models),
         )
 
-    def _images(self, labels: Int64[Tensor, "n"]) -> Images:
-        """The images, or their features where these are all that a network learns from."""
-        images = self._photos.folder.images
-        body = self._body()
-        if body is None:
-            return images
-        new = np.flatnonzero(self._photos.folder.ready() & ~self._featured)
-        for part in torch.from_numpy(new).split(CHUNK):
-            found = features(body, images.take(part)).cpu().numpy()
-            if self._features is None:
-                self._features = np.zeros((len(images), found.shape[1]), np.float32)
-            self._features[part.numpy()] = found
-            self._featured[part.numpy()] = True
-        if self._features is None:
-            raise DfalError("no image is decoded yet")
-        return Images(self._features)
-
-    def _body(self) -> nn.Module | None:
-        """The network where everything but its last linear layer is frozen; None where more than that is to be trained."""
-        model = self._new(2)
-        layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-        free = {parameter for parameter in model.parameters() if parameter.requires_grad}
-        frozen = any(not parameter.requires_grad for parameter in model.parameters())
-        return model if frozen and layers and free <= set(layers[-1].parameters()) else None
-
-    def _new(self, classes: int) -> nn.Module:
-        """A network of this session: a frozen part is the same each time."""
-        settings, folder = self._session.settings, self._photos.folder
-        h, w, c = folder.shape
-        with seeded(seed_for(settings.seed, 0, "frozen")):
-            return build(settings.model, (c, h, w), classes).to(settings.device)
-
-    def _fit(self, pool: Pool, classes: int, seed: int) -> nn.Module:
-        settings, folder = self._session.settings, self._photos.folder
-        h, w, c = folder.shape
-
-        def make() -> nn.Module:
-            if self._features is not None:
-                return nn.Linear(self._features.shape[1], classes)
-            return build(settings.model, (c, h, w), classes)
-
-        return fit(make, pool.labelled_data(settings.device), settings.training, seed)
-
-    def _whole(self, model: nn.Module, classes: int) -> nn.Module:
-        """The network that takes images, where only its last layer was trained."""
-        if self._features is None:
-            return model
-        whole = self._new(classes)
-        last = [layer for layer in whole.modules() if isinstance(layer, nn.Linear)][-1]
-        last.load_state_dict(model.state_dict(), strict=False)
-        return whole
-
-    def _strategy(self) -> Strategy:
-        settings = self._session.settings
-        strategy = with_candidates(named(settings.strategy), settings.candidates)
-        if self._features is not None and isinstance(strategy, DFAL | WithTwins):
-            return dataclasses.replace(strategy, attack=LinearHead())
-        return strategy
-
-    def _attack(self) -> Attack:
-        return DeepFool() if self._features is None else LinearHead()
-
-    def _logits(self, model: nn.Module, pool: Pool, places: Int64[np.ndarray, "n"]) -> Float[Tensor, "n c"]:
-        parts = torch.from_numpy(places).split(CHUNK)
-        return torch.cat([predict(model, pool.images.take(part)).cpu() for part in parts])
-
     def _watched(self, state: State) -> Int64[np.ndarray, "w"]:
         """Images drawn at random before anything was asked, as far as they are decoded."""
         drawn = state.drawn[:WATCHED]
-        ready = self._photos.ready()
-        if self._features is not None:
-            ready &= np.append(self._featured, False)[self._photos.place]
-        watched: Int64[np.ndarray, w] = drawn[ready[drawn]]
+        watched: Int64[np.ndarray, w] = drawn[self._learner.ready()[drawn]]
         return watched
 
     def _queue(self, model: nn.Module, pool: Pool, query: Query) -> Iterator[Queued]:
         if not len(query.indices):
             return
         image = {int(place): number for number, place in enumerate(self._photos.place)}
-        likely = self._logits(model, pool, query.indices.numpy()).topk(2, dim=1).indices.tolist()
+        likely = self._learner.logits(model, pool.images, query.indices.numpy()).topk(2, dim=1).indices.tolist()
         twins: dict[int, tuple[Tensor, int]] = {}
         if query.twins is not None and query.twinned is not None and len(query.twinned):
             classes = predict(model, query.twins).argmax(1).tolist()
@@ -274,9 +194,13 @@ class Trainer:
         """What a network sees in images; where it contradicts their label, also how far inside its own class they lie."""
         if not len(images):
             return []
-        sure, seen = self._logits(model, pool, self._photos.place[images]).softmax(1).max(1)
+        sure, seen = self._learner.logits(model, pool.images, self._photos.place[images]).softmax(1).max(1)
         against = images[seen.numpy() != state.labels[images]]
-        found = self._attack()(model, pool.images.take(torch.from_numpy(self._photos.place[against]))) if len(against) else None
+        found = (
+            self._learner.attack()(model, pool.images.take(torch.from_numpy(self._photos.place[against])))
+            if len(against)
+            else None
+        )
         far = dict(zip(against.tolist(), found.distance.tolist(), strict=True)) if found else {}
         rows = zip(images.tolist(), seen.tolist(), sure.tolist(), strict=True)
         return [Look(i, k, p, far.get(i) if far.get(i) != torch.inf else None) for i, k, p in rows]
@@ -291,62 +215,3 @@ def _guesses(query: Query) -> dict[int, int]:
     if query.guessed is None or query.guesses is None:
         return {}
     return dict(zip(query.guessed.tolist(), query.guesses.tolist(), strict=True))
-
-
-def work(store: Path, pipe: Connection) -> None:
-    """Train for as long as whoever holds the other end of the pipe lives, and tell it what is done now."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
-    with suppress(OSError, AttributeError):
-        os.nice(5)  # who labels comes first
-    torch.set_num_threads(max(1, torch.get_num_threads() // 2))
-    with Session.open(store, person="trainer") as session:
-        photos = Photos.of(session)
-        threading.Thread(target=_decode, args=(session, photos), daemon=True).start()
-        trainer = Trainer(session, photos)
-        said = ""
-
-        def say(word: str) -> None:
-            nonlocal said
-            if word != said:
-                said = word
-                pipe.send(word)
-
-        while True:
-            try:
-                state = session.refresh()
-                if trainer.due(state):
-                    say("training")
-                    trainer.train()
-                elif trainer.review_due(state):
-                    say("reviewing")
-                    trainer.review()
-                else:
-                    say("waiting")
-                    time.sleep(WAIT)
-            except Exception as error:
-                lines = str(error).strip().splitlines()
-                text = lines[0] if lines else "no reason was given"
-                with suppress(DfalError):
-                    session.add_trouble(text if isinstance(error, DfalError) else f"{type(error).__name__}: {text}")
-                time.sleep(WAIT)
-
-
-def _end_with(pipe: Connection) -> None:
-    """The other end is closed when its process ends, however it ended."""
-    with suppress(EOFError, OSError):
-        while True:
-            pipe.recv()
-    os._exit(0)
-
-
-def _decode(session: Session, photos: Photos) -> None:
-    """Decode all images, those that are looked at first in the beginning, and set aside what cannot be."""
-    state = session.refresh()
-    drawn, order = state.drawn[:WATCHED], state.order[:WATCHED]
-    first = photos.place[np.concatenate([np.stack([drawn[: len(order)], order[: len(drawn)]], 1).ravel(), drawn, order])]
-    try:
-        for _ in photos.folder.decode(first[first >= 0].tolist()):
-            session.set_aside(photos.set_aside())
-    except DfalError as error:
-        session.add_trouble(str(error))
