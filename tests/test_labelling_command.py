@@ -17,6 +17,7 @@ from dfal import cli
 from dfal.cli.label import _begin
 from dfal.datasets import Dataset
 from dfal.labelling.session import Session
+from dfal.labelling.store import Settings
 from labelled import DIGITS, Served, some_pngs
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
@@ -202,6 +203,32 @@ class Clicker(threading.Thread):
                         time.sleep(0.01)
             except httpx.TransportError:
                 time.sleep(0.05)
+
+
+def test_a_folder_on_a_disk_that_cannot_be_written(tmp_path: Path, digits: Dataset) -> None:
+    some_pngs(tmp_path / "disk" / "photos", digits, 3)
+    alone = ["unshare", "--map-root-user", "--mount", "sh", "-c"]  # a mount that nobody else sees
+    mount = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1"'
+    try:
+        subprocess.run([*alone, mount, "sh", str(tmp_path / "disk")], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this machine lets nobody mount a disk")
+    command = f'{mount} && shift && exec "$@"'
+    dfal = [*alone, command, "sh", str(tmp_path / "disk"), sys.executable, "-m", "dfal"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    folder = str(tmp_path / "disk" / "photos")
+
+    def refused(*arguments: str) -> str:
+        done = subprocess.run([*dfal, *arguments], capture_output=True, text=True, env=environment, timeout=60, check=False)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count("\n") == 1
+        return done.stderr
+
+    assert "Read-only file system): name a store in a folder of yours" in refused("label", folder, "--classes", "a", "b")
+    with Session.start(tmp_path / "disk" / "s.db", Settings(folder=folder), ["00000.png"], ["a"]) as session:
+        session.tell(session.ask()[0], "a")
+    assert "Read-only file system" in refused("export", str(tmp_path / "disk" / "s.db"))
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["photos", "s.db"]
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(200, marks=pytest.mark.slow)])

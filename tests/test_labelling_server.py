@@ -14,7 +14,7 @@ from dfal.labelling.findings import Look, Queued
 from dfal.labelling.guard import LARGEST, Guard
 from dfal.labelling.rows import Model
 from dfal.labelling.session import Session
-from labelled import a_session, some_pngs
+from labelled import DIGITS, a_session, some_pngs
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
 
@@ -303,6 +303,27 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(session_and_web: tuple[Se
     session._log._db.execute("PRAGMA max_page_count = 1000000")
     assert web.post("/api/tell", json={"question": asked[1]["id"], "label": 2, "person": "ann"}).status_code == 200
     assert session.state.labels[[one["image"] for one in asked]].tolist() == [1, 2]
+
+
+def test_a_disk_that_can_no_longer_be_written_is_a_sentence_and_nothing_is_lost(
+    session_and_web: tuple[Session, TestClient],
+) -> None:
+    session, web = session_and_web
+    asked = ask(web, 2)
+    session._log._db.execute("PRAGMA query_only = ON")
+    for path, body in [
+        ("tell", {"question": asked[0]["id"], "label": 1, "person": "ann"}),
+        ("ask", {"person": "ann", "holder": "h", "count": 3}),
+        ("classes", {"person": "ann", "name": "new"}),
+    ]:
+        refused = web.post(f"/api/{path}", json=body)
+        assert refused.status_code == 507
+        assert "cannot be written" in refused.json()["detail"]
+    assert web.get("/api/progress").status_code == 200
+    session._log._db.execute("PRAGMA query_only = OFF")
+    assert web.post("/api/tell", json={"question": asked[0]["id"], "label": 1, "person": "ann"}).status_code == 200
+    assert session.classes == list(DIGITS)
+    assert (session.state.labels >= 0).sum() == 1
 
 
 def test_the_labels_come_home_as_a_table(web: TestClient) -> None:

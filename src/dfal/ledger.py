@@ -131,7 +131,7 @@ class Ledger:
                 "SQLITE_CORRUPT": "is damaged: restore a copy, or start a new one",
             }
             what = getattr(error, "strerror", None) or error
-            otherwise = f"cannot be written or read ({what}): name a file in a folder of yours"
+            otherwise = f"cannot be written or read ({what}): name a store in a folder of yours"
             reason = reasons.get(getattr(error, "sqlite_errorname", ""), otherwise)
             raise DfalError(f"the store {self.path} {reason}") from error
 
