@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
+from dfal.ledger import transaction
 from dfal.listing import GONE, Entry
 from dfal.types import DfalError
 
@@ -157,16 +158,9 @@ class Cache:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[int]:
         """A transaction, and the number of its part."""
-        with self._lock, self._explained():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                (part,) = self._database.execute("SELECT coalesce(max(part), 0) + 1 FROM files").fetchone()
-                yield part
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:  # a full disk may have ended it already
-                    self._database.execute("ROLLBACK")
-                raise
+        with self._lock, self._explained(), transaction(self._database):
+            (part,) = self._database.execute("SELECT coalesce(max(part), 0) + 1 FROM files").fetchone()
+            yield part
 
     def _bring_up_to_date(self, entries: list[Entry], part: int) -> int:
         """Number the new files, forget what was decoded of changed ones, set aside those that are gone; how many there are."""

@@ -144,6 +144,6 @@ def transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[sql
         yield db
         db.execute("COMMIT")
     except BaseException:
-        if db.in_transaction:
+        if db.in_transaction:  # a full disk may have ended it already
             db.execute("ROLLBACK")
         raise

@@ -1,0 +1,23 @@
+"""A transaction leaves everything or nothing, and the way free for the next."""
+
+import contextlib
+import sqlite3
+
+import pytest
+
+from dfal.ledger import transaction
+
+
+@pytest.mark.parametrize("why", [sqlite3.IntegrityError, KeyboardInterrupt, None])
+def test_after_a_transaction_that_failed_nothing_is_left_and_the_next_begins(why: type[BaseException] | None) -> None:
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        db.execute("CREATE TABLE numbers (number INTEGER UNIQUE)")
+        with contextlib.suppress(sqlite3.IntegrityError, KeyboardInterrupt), transaction(db):
+            db.execute("INSERT INTO numbers VALUES (1)")
+            if why is KeyboardInterrupt:
+                raise KeyboardInterrupt
+            db.execute("INSERT INTO numbers VALUES (?)", (1 if why else 2,))
+        with transaction(db):
+            db.execute("INSERT INTO numbers VALUES (3)")
+        assert [number for (number,) in db.execute("SELECT number FROM numbers")] == ([3] if why else [1, 2, 3])
+        assert not db.in_transaction
