@@ -17,8 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import dfal
-from dfal import models
-from dfal.models import ModelCard, Prediction, SavedModel, label, load, save, save_onnx
+from dfal.models import ModelCard, Prediction, SavedModel, label, load, predictions, save, save_onnx, weights
 from dfal.types import DfalError
 
 DIGITS = ModelCard(
@@ -160,7 +159,7 @@ def forged(path: Path, tensors: dict[str, Tensor], **card: Any) -> Path:
     """A file whose checksum is right, and whose card is anything."""
     fields = json.loads(json.dumps(DIGITS.__dict__)) | card
     text = json.dumps({name: value for name, value in fields.items() if value is not ...})
-    save_file(tensors, path, {"dfal": text, "sha256": models._digest(text, tensors)})
+    save_file(tensors, path, {"dfal": text, "sha256": weights._digest(text, tensors)})
     return path
 
 
@@ -257,7 +256,7 @@ def photos(tmp_path: Path, some_digits: Tensor) -> list[Path]:
 def test_files_are_labelled_as_the_network_sees_them(
     photos: list[Path], trained: nn.Sequential, some_digits: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "PART", 5)
+    monkeypatch.setattr(predictions, "PART", 5)
     found = list(label(SavedModel(trained, DIGITS), photos, distances=True))
     assert found[5] == (photos[5], "it is no JPEG, PNG, WebP, GIF or TIFF, whatever its name says")
     kept = [row for row in range(12) if row != 5]

@@ -1,0 +1,116 @@
+"""The card of a model: what somebody who gets the file must know."""
+
+import json
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dfal.inside import device_of, logits, looking
+from dfal.types import DfalError
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("dfal", "torch", "numpy", "pillow")} | {"python": platform.python_version()}
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What somebody who gets the file must know to use the model, and to trust it.
+
+    Attributes:
+        classes: the name of each logit.
+        image: channels, height and width that it wants, in [0, 1]; images are fitted into them whole (`dfal.pictures.fitted`).
+        network: `lenet5`, `vgg8`, or the `package.module:function` that makes it.
+        annotations: answers that people gave, which it was trained on.
+        accuracy: fraction right on a hold-out that was drawn at random, if there was one.
+        interval: the 95 % interval of the accuracy.
+        held_out: images in that hold-out.
+        licence: of the weights.
+        about: anything else, in words.
+        versions: of what made it.
+    """
+
+    classes: tuple[str, ...]
+    image: tuple[int, int, int]
+    network: str = "lenet5"
+    annotations: int = 0
+    accuracy: float | None = None
+    interval: tuple[float, float] | None = None
+    held_out: int = 0
+    licence: str = "not given"
+    about: str = ""
+    versions: dict[str, str] = field(default_factory=_versions)
+
+    def lines(self) -> dict[str, str]:
+        """The card for people: heading → text."""
+        c, h, w = self.image
+        measured = "not measured"
+        if self.accuracy is not None:
+            low, high = self.interval or (float("nan"), float("nan"))
+            measured = (
+                f"{self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {self.held_out:,} images held out at random"
+            )
+        found = {
+            "classes": ", ".join(self.classes),
+            "network": self.network,
+            "images": f"{h}×{w} pixels, {'colour' if c == 3 else 'grey'}, fitted in whole, values from 0 to 1",
+            "trained on": f"{self.annotations:,} annotations",
+            "accuracy": measured,
+            "licence": self.licence,
+            "made with": ", ".join(f"{name} {number}" for name, number in self.versions.items()),
+        }
+        return found | ({"about": self.about} if self.about else {})
+
+
+def check(model: nn.Module, card: ModelCard, name: str) -> None:
+    """Raise unless the network takes such images and gives a logit for each class."""
+    try:
+        with looking(model), torch.no_grad():
+            found = logits(model, torch.zeros(1, *card.image, device=device_of(model))).shape[1]
+    except DfalError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DfalError(f"the network {card.network} of {name} cannot take images of shape {card.image} ({reason})") from None
+    if found != len(card.classes):
+        raise DfalError(
+            f"the network {card.network} of {name} gives {found} logits, but its card names {len(card.classes)} classes"
+        )
+
+
+def read(text: str, path: Path) -> ModelCard:
+    """The card in a file: every field of its type, and nothing else."""
+    try:
+        given: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()}
+        card = ModelCard(**given)
+        good = _is_good(card)
+    except (TypeError, ValueError, AttributeError):
+        good = False
+    if not good:
+        raise DfalError(f"the card in {path} is of another version of dfal, or damaged: save the model again")
+    return card
+
+
+def _is_good(card: Any) -> bool:
+    return (
+        len(card.classes) > 1
+        and _all(card.classes, str)
+        and len(card.image) == 3
+        and _all(card.image, int)
+        and card.image[0] in {1, 3}
+        and min(card.image) > 0
+        and _all((card.network, card.licence, card.about), str)
+        and _all((card.annotations, card.held_out), int)
+        and (card.accuracy is None or _all((card.accuracy,), float, int))
+        and (card.interval is None or (len(card.interval) == 2 and _all(card.interval, float, int)))
+        and _all((*card.versions, *card.versions.values()), str)
+    )
+
+
+def _all(values: Any, *kinds: type) -> bool:
+    return isinstance(values, tuple) and all(type(value) in kinds for value in values)

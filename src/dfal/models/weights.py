@@ -1,0 +1,104 @@
+"""A network as one safetensors file with its card inside."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as packed
+from torch import Tensor, nn
+
+from dfal.models.card import ModelCard, check, read
+from dfal.networks import NETWORKS, build
+from dfal.types import DfalError
+
+KEY = "dfal"
+"""Under this name the card lies in the file's metadata."""
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A network with its card, ready to be asked."""
+
+    network: nn.Module
+    card: ModelCard
+
+
+def save(model: nn.Module, card: ModelCard, path: Path) -> None:
+    """Write weights and card as one file, which replaces an older one only when it is whole.
+
+    Raises:
+        DfalError: where the card does not fit the network, or the file cannot be written.
+    """
+    check(model, card, str(path))
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    text = json.dumps(dataclasses.asdict(card), sort_keys=True)
+    content = packed(tensors, {KEY: text, "sha256": _digest(text, tensors)})
+    with written(path) as half:
+        half.write_bytes(content)
+
+
+def load(path: Path, network: str | None = None) -> SavedModel:
+    """Read a model. Nothing in the file is executed.
+
+    Args:
+        path: what `save` wrote.
+        network: the `package.module:function` that may be imported, where the model is not one of dfal's own.
+
+    Raises:
+        DfalError: for a file that is none, is damaged or was changed, and for a network whose code may not be run.
+    """
+    if not path.is_file():
+        raise DfalError(f"there is no model {path}: name a .safetensors file that is there")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise DfalError(f"{path} is damaged or no model ({str(error).splitlines()[0]}): get it again") from None
+    if KEY not in metadata:
+        raise DfalError(f"{path} has no card of dfal: only models that dfal saved can be read")
+    if _digest(metadata[KEY], tensors) != metadata.get("sha256"):
+        raise DfalError(f"{path} was changed since it was saved: its checksum does not fit; get it again")
+    card = read(metadata[KEY], path)
+    own = card.network in NETWORKS
+    if not own and network != card.network:
+        raise DfalError(f"{path} was made with the network {card.network}: say --model {card.network} if its code may be run")
+    # Without memory of its own: a card that asks for a giant network is found out before it is made.
+    with torch.device("meta") if own else contextlib.nullcontext():
+        model = build(card.network, card.image, len(card.classes))
+    try:
+        model.load_state_dict(tensors, assign=own)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise DfalError(f"the weights in {path} do not fit the network {card.network} ({reason[:200]}): get it again") from None
+    model.eval()
+    check(model, card, str(path))
+    return SavedModel(model, card)
+
+
+def _digest(card: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over the card and all weights."""
+    digest = hashlib.sha256(card.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A file beside `path`, which becomes it when it is whole."""
+    half = path.with_name(f"{path.name}.part")
+    try:
+        yield half
+        half.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            half.unlink()
+        raise DfalError(f"the model {path} cannot be written ({error.strerror}): name another file") from None
