@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from dfal import cli
-from dfal.cli.label import _begin
+from dfal.cli.label import _begin, _found
 from dfal.datasets import Dataset
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
+from dfal.types import DfalError
 from labelled import DIGITS, Served, some_pngs
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
@@ -64,6 +65,12 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         (["photos", "--store", "photos/0.png"], "no dfal store"),
         (["photos", "--store", "photos"], "is a folder"),
         (["photos/0.png"], "is a file"),
+        (["photos", "--device", "tpu"], "there is no device 'tpu'"),
+        (["photos", "--epochs", "0"], "epochs = 0 must be 1 or more"),
+        (["photos", "--classes", "_declined", "a"], "'_declined' is no name that a folder may have"),
+        (["photos", "--labels", "latin.csv"], "is not written in UTF-8"),
+        (["photos", "--labels", "semicolons.csv"], "has no columns path and label, separated by commas, but 'path;label'"),
+        (["--classes", "a", "b", "photos"], "put it before --classes"),
         (["empty"], "holds no image"),
         ([], "Missing argument 'PHOTOS'"),
     ],
@@ -74,6 +81,8 @@ def test_bad_input_is_a_sentence_and_nothing_is_written(
     monkeypatch.chdir(photos.parent)
     monkeypatch.setenv("XDG_CACHE_HOME", str(photos.parent / "cache"))
     (photos.parent / "empty").mkdir()
+    (photos.parent / "latin.csv").write_bytes("path,label\n0.png,Hündin\n".encode("latin-1"))
+    (photos.parent / "semicolons.csv").write_text("path;label\n0.png;cat\n")
     said = refused(capsys, monkeypatch, "label", "--no-browser", *arguments)
     assert sentence in said
     assert said.startswith("Usage: ") or said.count("\n") == 1
@@ -172,6 +181,50 @@ def test_sub_folders_are_known_labels_unless_classes_say_otherwise(tmp_path: Pat
     assert begun("a.db", ["fish"]) == (["Dog", "cat", "bird", "fish"], ["Dog", "cat"], 1)
     assert begun("b.db", []) == (["2021", "cat", "dog"], ["2021", "cat", "dog"], 0)
     assert begun("c.db", ["one", "two"]) == (["one", "two"], [], 3)
+
+
+def test_what_the_folder_holds_is_said_before_the_page_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "new.heic", "old.bmp", "a.bmp"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (20, 20)).save(path, "PNG")
+
+    def said(classes: list[str], labels: Path | None = None) -> str:
+        with contextlib.ExitStack() as opened:
+            session, folder = _begin(opened, Path("photos"), Path("s.db"), classes, labels, {})
+            return "; ".join(_found(session, folder, Path("photos"), Path("s.db")))
+
+    first = said(["cat"])
+    assert "3 images in photos, 2 of them came with a label" in first
+    assert "labels that are none of the classes are left out: 1 dog" in first
+    assert "files of other kinds are left out: 2 .bmp, 1 .heic" in first
+    (tmp_path / "photos" / "train" / "cat" / "1.png").unlink()
+    (tmp_path / "l.csv").write_text("Path,Label\ntrain/dog/2.png,dog\n")
+    second = said([], tmp_path / "l.csv")
+    assert "2 images in photos, 3 of them" in second
+    assert "1 image of the store is no longer there" in second
+    with Session.open("s.db") as session:
+        assert session.classes == ["cat", "dog"]
+        assert session.state.labels.tolist() == [0, 0, 1]
+
+
+def test_a_store_is_not_given_to_another_folder_by_mistake(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(photos.parent / "cache"))
+    (photos.parent / "other").mkdir()
+    Image.new("L", (20, 20)).save(photos.parent / "other" / "strange.png")
+    store = photos.parent / "s.db"
+
+    def paths(folder: Path) -> list[str]:
+        with contextlib.ExitStack() as opened:
+            return _begin(opened, folder, store, ["a", "b"], None, {})[0].state.paths
+
+    before = paths(photos)
+    with pytest.raises(DfalError, match=r"belongs to .*photos, and of its 6 images 0 are in .*other"):
+        paths(photos.parent / "other")
+    photos.rename(photos.parent / "moved")
+    assert paths(photos.parent / "moved") == before
 
 
 class Clicker(threading.Thread):

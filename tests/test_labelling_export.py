@@ -66,6 +66,49 @@ def test_known_labels_come_home_as_known(tmp_path: Path) -> None:
         assert (row.path, row.label, row.how, row.by) == ("b.png", "cat", "known", "")
 
 
+def test_flags_come_home_also_of_images_without_a_label(tmp_path: Path, digits: Dataset) -> None:
+    some_pngs(tmp_path / "photos", digits, 3)
+    with a_session(tmp_path / "photos", holdout=0.0) as (session, _):
+        session.tell(next(one for one in session.ask(3) if one.image == 0), "7")
+        session.flag(0, "blurred")
+        session.flag(2, "whose is it?")
+        session.flag(1, "no")
+        session.flag(1, raised=False)
+        found = export.labels(session)
+    assert [(row.path, row.label, row.how, row.flagged, row.note) for row in found] == [
+        ("00000.png", "7", "given", True, "blurred"),
+        ("00002.png", "", "flagged", True, "whose is it?"),
+    ]
+    export.write_folders(found, tmp_path / "photos", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").rglob("*.png")] == ["00000.png"]
+
+
+def test_an_export_replaces_an_export_and_nothing_else(rows: list[export.Label], tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet is an extra: pip install 'dfal[parquet]'")
+    for write, name in ((export.write_csv, "l.csv"), (export.write_parquet, "l.parquet")):
+        write(rows[:1], tmp_path / name)
+        one = (tmp_path / name).read_bytes()
+        write(rows, tmp_path / name)
+        assert (tmp_path / name).read_bytes() != one
+        for precious in (tmp_path / "labels.db", tmp_path / "photos" / "00000.png"):
+            before = precious.read_bytes()
+            with pytest.raises(DfalError, match="is there already and no such export"):
+                write(rows, precious)
+            assert precious.read_bytes() == before
+        (tmp_path / "own.csv").write_text("path,label\n00000.png,7\n")
+        with pytest.raises(DfalError, match="is there already"):
+            write(rows, tmp_path / "own.csv")
+        for nowhere in (Path(), Path("/")):
+            with pytest.raises(DfalError, match="is a folder"):
+                write(rows, nowhere)
+
+
+def test_a_data_set_of_no_label_is_not_written(rows: list[export.Label], tmp_path: Path) -> None:
+    with pytest.raises(DfalError, match="no image has a label yet"):
+        export.write_hugging_face([row for row in rows if row.how == "declined"], tmp_path / "photos", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_csv_and_parquet_hold_the_same(rows: list[export.Label], tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="Parquet is an extra: pip install 'dfal[parquet]'")
     import pyarrow.parquet

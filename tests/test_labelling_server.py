@@ -326,13 +326,41 @@ def test_a_disk_that_can_no_longer_be_written_is_a_sentence_and_nothing_is_lost(
     assert (session.state.labels >= 0).sum() == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("tell", '{"question": 1, "label": 0, "person": "ann", "seconds": NaN}'),
+        ("tell", '{"question": 1, "label": 0, "person": "ann", "seconds": 1e999}'),
+        ("tell", '{"question": 1, "label": true, "person": "ann"}'),
+        ("tell", '{"question": "1", "label": 0, "person": "ann"}'),
+        ("classes", '{"name": "x", "person": "\\ud800"}'),
+        ("classes", '{"name": "' + "x" * 5000 + '", "person": "ann"}'),
+        ("rename", '{"class": -1, "name": "x", "person": "ann"}'),
+        ("leave", '{"person": "ann"}'),
+    ],
+)
+def test_what_is_not_described_is_one_short_sentence(web: TestClient, path: str, body: str) -> None:
+    refused = web.post(f"/api/{path}", content=body, headers={"content-type": "application/json"})
+    assert refused.status_code == 422
+    assert 10 < len(refused.json()["detail"]) <= 300
+    assert "xxx" not in refused.text
+
+
+def test_a_page_that_is_closed_gives_its_questions_back_and_a_class_gets_another_name(web: TestClient) -> None:
+    asked = {question["image"] for question in ask(web, 3)}
+    assert web.post("/api/leave", json=ME).status_code == 200
+    assert {question["image"] for question in ask(web, 3, holder="h2")} == asked
+    assert web.post("/api/rename", json={"class": 3, "name": "three", "person": "ann"}).json()["classes"][3] == "three"
+    assert web.post("/api/rename", json={"class": 30, "name": "thirty", "person": "ann"}).status_code == 404
+
+
 def test_the_labels_come_home_as_a_table(web: TestClient) -> None:
     (question,) = ask(web)
     web.post("/api/tell", json={"question": question["id"], "label": 7, "person": "ann"})
     lines = web.get("/api/export").text.splitlines()
-    assert lines[0] == "path,label,by,at,how,confidence"
+    assert lines[0] == "path,label,by,at,how,confidence,flagged,note"
     assert lines[1].startswith(f"{question['image']:05}.png,7,ann,20")
-    assert lines[1].endswith(",given,1.0")
+    assert lines[1].endswith(",given,1.0,False,")
 
 
 def test_every_request_that_the_description_allows_is_answered(folder: Path) -> None:

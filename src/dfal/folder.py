@@ -36,11 +36,12 @@ class Folder:
         paths: of each image, relative to it, with "/"; sorted, but for files that came later.
         shape: height, width and channels of what `image` gives.
         known: index → class, of the images whose class a CSV or the first sub-folder names.
+        others: how many files of other kinds there are, by ending.
     """
 
     def __init__(self, path: Path, cache: Path, shape: tuple[int, int, int], listing: Listing, labels: Path | None):
         self.path, self.shape = path, shape
-        self._unreadable = listing.unreadable
+        self._unreadable, self.others = listing.unreadable, listing.others
         self._cache = Cache(cache, shape, listing.entries)
         self.paths = tuple(entry.path for entry in self._cache.entries)
         try:

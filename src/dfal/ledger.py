@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, TypeVar
@@ -34,6 +34,8 @@ class Ledger:
     when_full: ClassVar[str]
     """What to do once there is space on the disk again."""
     shared: ClassVar[bool] = False
+    migrations: ClassVar[Mapping[int, Sequence[str]]] = {}
+    """By version, the statements that make a store of it one of the next: a writer brings it up to date when it opens it."""
 
     def __init__(self, path: Path | str, *, write: bool = False):
         self.path = Path(path)
@@ -67,6 +69,8 @@ class Ledger:
             raise DfalError(f"{self.path} is a database, but no store of {self.maker}: name another file")
         if (version := int.from_bytes(header[60:64], "big")) > self.version:
             raise DfalError(f"{self.path} is a store of version {version}, but this dfal knows {self.version}: update dfal")
+        if version < self.version and not write:
+            raise DfalError(f"{self.path} is a store of version {version}: let `{self.maker}` go on with it, which renews it")
 
     def _acquire(self) -> None:
         try:
@@ -84,6 +88,7 @@ class Ledger:
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA recursive_triggers = ON")  # REPLACE is a change, too
+            self._migrate(db)
         else:
             db.execute("PRAGMA query_only = ON")
         return db
@@ -95,16 +100,31 @@ class Ledger:
         part.unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as db:
             db.executescript(f"BEGIN; {self.schema}")  # one transaction: to wait for the disk once
-            for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-                for change in ("UPDATE", "DELETE"):
-                    stop = "SELECT RAISE(ABORT, 'rows are added, never changed')"
-                    db.execute(f"CREATE TRIGGER {table}_{change} BEFORE {change} ON {table} BEGIN {stop}; END")
+            self._guard(db)
             db.execute(f"PRAGMA application_id = {self.application}")
             db.execute(f"PRAGMA user_version = {self.version}")
             db.execute("COMMIT")
         for left in ("-wal", "-shm"):  # of a file of this name that somebody has deleted: it would be read into the new one
             self.path.with_name(self.path.name + left).unlink(missing_ok=True)
         part.replace(self.path)
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        if db.execute("PRAGMA user_version").fetchone() == (self.version,):
+            return
+        with transaction(db):  # where several open an old store at once, one of them renews it
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            for statement in (one for number in range(version, self.version) for one in self.migrations[number]):
+                db.execute(statement)
+            self._guard(db)
+            db.execute(f"PRAGMA user_version = {self.version}")
+
+    @staticmethod
+    def _guard(db: sqlite3.Connection) -> None:
+        """Rows of no table can be changed from now on."""
+        for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for change in ("UPDATE", "DELETE"):
+                stop = "SELECT RAISE(ABORT, 'rows are added, never changed')"
+                db.execute(f"CREATE TRIGGER IF NOT EXISTS {table}_{change} BEFORE {change} ON {table} BEGIN {stop}; END")
 
     def close(self) -> None:
         """Close the file; what was added is on disk already."""

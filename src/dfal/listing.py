@@ -4,7 +4,7 @@ import csv
 import os
 import stat
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ SIZE = 64
 """Side of the network's images, where the folder's own differ."""
 OWN = 128
 """Up to this side, images that are all alike keep their size."""
+PARTS = frozenset({"train", "training", "test", "val", "valid", "validation"})
+"""Sub-folders that are parts of a data set, and no classes."""
 SAMPLE = 64
 """Headers read to learn the size and the channels of a folder."""
 
@@ -34,10 +36,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder holds: its images, sorted by path, and the sub-folders that could not be read."""
+    """What a folder holds: its images, sorted by path, what could not be read, and how many files of other kinds there are."""
 
     entries: list[Entry]
     unreadable: dict[str, str]
+    others: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, folder: Path) -> "Listing":
@@ -76,10 +79,15 @@ class Listing:
                     if stat.S_ISREG(status.st_mode):  # reading from anything else might wait for ever
                         entries.append(Entry(path, status.st_size, status.st_mtime_ns))
         if not entries:
-            held = ", ".join(f"{count} {ending}" for ending, count in others.most_common(5))
+            held = counted(others)
             held = f"it holds {held}" if held else f"{len(unreadable)} could not be read" if unreadable else "it is empty"
             raise DfalError(f"{folder} holds no image that is JPEG, PNG, WebP, GIF or TIFF: {held}")
-        return cls(sorted(entries, key=lambda entry: entry.path), unreadable)
+        return cls(sorted(entries, key=lambda entry: entry.path), unreadable, others)
+
+
+def counted(others: Counter[str]) -> str:
+    """The commonest of some names, each with how often it is there."""
+    return ", ".join(f"{count} {name}" for name, count in others.most_common(5)) + (" …" if len(others) > 5 else "")
 
 
 def natural(folder: Path, entries: list[Entry]) -> tuple[int, int]:
@@ -94,8 +102,10 @@ def natural(folder: Path, entries: list[Entry]) -> tuple[int, int]:
 
 
 def from_folders(paths: tuple[str, ...]) -> dict[int, str]:
-    """index → the name of the first sub-folder."""
-    return {index: path.split("/", 1)[0] for index, path in enumerate(paths) if "/" in path}
+    """index → the name of the first sub-folder; of the second, where the first are the parts of a data set."""
+    parts = {index: path.split("/") for index, path in enumerate(paths)}
+    level = 1 if {names[0].casefold() for names in parts.values()} <= PARTS else 0
+    return {index: names[level] for index, names in parts.items() if len(names) > level + 1}
 
 
 def from_csv(file: Path, folder: Path, paths: tuple[str, ...]) -> dict[int, str]:
@@ -103,9 +113,15 @@ def from_csv(file: Path, folder: Path, paths: tuple[str, ...]) -> dict[int, str]
     try:
         with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
             rows = csv.DictReader(text)
-            if not {"path", "label"} <= set(rows.fieldnames or ()):
-                raise DfalError(f"{file} has no columns path and label: write them in its first line")
+            rows.fieldnames = [name.strip().casefold() for name in rows.fieldnames or ()]
+            if not {"path", "label"} <= set(rows.fieldnames):
+                said = ",".join(rows.fieldnames)[:80]
+                raise DfalError(
+                    f"{file} has no columns path and label, separated by commas, but {said!r}: write them in its first line"
+                )
             given = [(row["path"] or "", (row["label"] or "").strip()) for row in rows]
+            if any("\udc80" <= letter <= "\udcff" for _, label in given for letter in label):
+                raise DfalError(f"{file} is not written in UTF-8: save it as that")
     except OSError as error:
         raise DfalError(f"the labels {file} cannot be read ({error.strerror}): name a CSV that is there") from None
     except csv.Error as error:

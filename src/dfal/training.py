@@ -31,10 +31,23 @@ class Training:
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
             raise DfalError(f"learning_rate = {self.learning_rate} would not train: give more than 0")
-        if min(self.training_batch, self.epochs, self.patience, self.restarts) < 1:
-            raise DfalError(f"training_batch, epochs, patience and restarts must be 1 or more, but they are {self}")
+        for name in ("training_batch", "epochs", "patience", "restarts"):
+            if getattr(self, name) < 1:
+                raise DfalError(f"{name} = {getattr(self, name)} must be 1 or more")
         if not 0 <= self.holdout < 1:
             raise DfalError(f"holdout = {self.holdout} is no fraction: give 0 ≤ holdout < 1")
+
+
+def check_device(device: str) -> None:
+    """Raise unless networks can be trained there."""
+    try:
+        torch.device(device)
+    except RuntimeError:
+        raise DfalError(f"there is no device {device!r}: use cpu, cuda, or cuda:1 for the second GPU") from None
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DfalError(f"the device {device!r} cannot be used ({str(error).splitlines()[0]}): use cpu") from None
 
 
 Network = TypeVar("Network", bound=nn.Module)

@@ -22,7 +22,7 @@ from dfal.networks import build
 from dfal.pool import Pool
 from dfal.store import Record
 from dfal.strategies import DFAL
-from dfal.training import Training, fit
+from dfal.training import Training, check_device, fit
 from dfal.types import DfalError, Strategy, setting
 
 
@@ -100,11 +100,7 @@ class Trial:
             raise DfalError(
                 f"annotations = {self.annotations} is more than the {pool} images of the pool: ask for at most {pool}"
             )
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise DfalError(f"the device {self.device!r} cannot be used ({reason}): use cpu") from None
+        check_device(self.device)
         with seeded(0):  # a network draws its weights from the global generator, which is not ours to move
             model = self._network(data)
         try:

@@ -2,15 +2,19 @@
 
 import contextlib
 import os
+import shlex
 import sys
 import threading
 import webbrowser
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from dfal import models
 from dfal.cli.options import settings
@@ -21,9 +25,10 @@ from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
 from dfal.labelling.trainer import home as latest_network
+from dfal.listing import counted
 from dfal.networks import NETWORKS, build
 from dfal.strategies import named
-from dfal.training import Training
+from dfal.training import Training, check_device
 from dfal.types import DfalError, Stopped
 
 TAUGHT = ("learning_rate", "training_batch", "epochs")
@@ -45,7 +50,14 @@ class WithClasses(click.Command):
                 spread.append(argument)
             else:
                 spread += ["--classes", argument] if inside else [argument]
-        return super().parse_args(ctx, spread)
+        try:
+            return super().parse_args(ctx, spread)
+        except click.MissingParameter as error:
+            if "--classes" in args and error.param is not None and error.param.name == "photos":
+                raise click.UsageError(
+                    "the folder is missing: put it before --classes, which takes all words behind it"
+                ) from None
+            raise
 
 
 @click.command(cls=WithClasses)
@@ -93,8 +105,8 @@ def label(  # noqa: PLR0917
         session, folder = _begin(opened, photos, path, wanted, labels, given)
         serving = Serving(session, Photos(session, folder), path, host, listening)
         console = Console(highlight=False, soft_wrap=True)
-        known = f", {len(folder.known):,} of them labelled" if folder.known else ""
-        console.print(f"{len(folder):,} images in {photos}{known}; every answer goes to {path}")
+        for line in _found(session, folder, photos, path):
+            console.print(escape(line))
         console.print(f"[bold]{serving.url}[/bold]")
         console.print("Ctrl-C stops it; the same command goes on.")
         if browser and _has_a_screen():
@@ -102,22 +114,42 @@ def label(  # noqa: PLR0917
         with contextlib.suppress(KeyboardInterrupt):
             serving.run()
         raise Stopped(
-            f"{_answers(session)} stored in {path}: go on with the same command, take them home with dfal export {path}"
+            f"{_answers(session)} stored in {path}: go on with the same command, "
+            f"take them home with dfal export {shlex.quote(str(path))}"
         )
+
+
+def _found(session: Session, folder: Folder, photos: Path, path: Path) -> Iterator[str]:
+    """What lies in the folder, and what of it is left out and why."""
+    state = session.state
+    there = set(folder.paths)
+    gone = sum(image not in there for image in state.paths) + len(folder.set_aside().keys() & there)
+    known = int((state.known >= 0).sum())
+    labelled = f", {known:,} of them came with a label" if known else ""
+    yield f"{_number(len(state.paths) - gone, 'image')} in {photos}{labelled}; every answer goes to {path}"
+    if gone:
+        yield f"{_number(gone, 'image')} of the store {'is' if gone == 1 else 'are'} no longer there or cannot be read"
+    classes = {name.casefold() for name in state.classes}
+    ignored = Counter(name for name in folder.known.values() if _plain(name) not in classes)
+    if ignored:
+        yield f"labels that are none of the classes are left out: {counted(ignored)}; --classes NAME takes them in"
+    if folder.others:
+        yield f"files of other kinds are left out: {counted(folder.others)}"
 
 
 def _begin(  # noqa: PLR0917
     opened: contextlib.ExitStack, photos: Path, path: Path, classes: list[str], labels: Path | None, given: dict[str, Any]
 ) -> tuple[Session, Folder]:
     """The session and the folder; everything that could be wrong is found before anything is written."""
-    before = Settings()
+    before, paths = Settings(), frozenset[str]()
     if path.exists():
         with Session.open(path) as past:
-            before = past.settings
+            before, paths = past.settings, frozenset(past.state.paths)
             classes = [*(name for name in past.classes), *(name for name in classes if name not in past.classes)]
     taught = {name: given.pop(name) for name in TAUGHT if name in given}
     wanted = replace(before, **given, training=replace(before.training, **taught))
     named(wanted.strategy)
+    check_device(wanted.device)
     if ":" in wanted.model or wanted.model not in NETWORKS:
         if path.exists() and "model" not in given:
             raise DfalError(
@@ -128,19 +160,29 @@ def _begin(  # noqa: PLR0917
     folder = opened.enter_context(
         Folder.open(photos, wanted.cache or None, wanted.size or None, wanted.channels or None, labels)
     )
+    there = len(paths & set(folder.paths))
+    if paths and str(photos.resolve()) != before.folder and 2 * there < len(paths):
+        raise DfalError(
+            f"{path} belongs to {before.folder}, and of its {len(paths):,} images {there:,} are in {photos}: "
+            "name the folder that it belongs to, or another --store"
+        )
     h, _, c = folder.shape
     wanted = replace(wanted, folder=str(photos.resolve()), size=h, channels=c)
     build(wanted.model, (c, h, h), 2)
     alike = {name.casefold(): name for name in classes}
-    found = {name.casefold() for name in folder.known.values()}
+    found = {_plain(name) for name in folder.known.values()}
     if labels or not classes or found & alike.keys():
-        known = {index: name for index, name in folder.known.items() if labels or not classes or name.casefold() in alike}
-        new = sorted({name for name in known.values() if name.casefold() not in alike})
-        classes = class_names([*classes, *new])
+        known = {index: name for index, name in folder.known.items() if labels or not classes or _plain(name) in alike}
+        new = sorted({name for name in known.values() if _plain(name) not in alike})
+        try:
+            classes = class_names([*classes, *new])
+        except DfalError as error:
+            source = f"the labels in {labels}" if labels else f"the sub-folders of {photos} (name the classes with --classes)"
+            raise DfalError(f"{source}: {error}") from None
         alike |= {name.casefold(): name for name in classes}
     else:
         known = {}
-    tidy = {index: alike[" ".join(name.casefold().split())] for index, name in known.items()}
+    tidy = {index: alike[_plain(name)] for index, name in known.items()}
     return (
         opened.enter_context(
             Session.start(path, wanted, folder.paths, classes, {folder.paths[index]: name for index, name in tidy.items()})
@@ -149,9 +191,19 @@ def _begin(  # noqa: PLR0917
     )
 
 
+def _plain(name: str) -> str:
+    """A class by which others are known to be the same one."""
+    return " ".join(name.casefold().split())
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _answers(session: Session) -> str:
-    count = len(session.refresh().votes)
-    return f"{count:,} answer{'' if count == 1 else 's'} {'is' if count == 1 else 'are'}"
+    state = session.refresh()
+    count = sum(map(len, state.votes.values())) + len(state.corrected.keys() - state.votes.keys())
+    return f"{_number(count, 'answer')} {'is' if count == 1 else 'are'}"
 
 
 def _has_a_screen() -> bool:
@@ -190,6 +242,7 @@ def export(store: Path, form: str, guess: bool, out: Path | None, model: str | N
     console = Console(highlight=False, soft_wrap=True)
     with Session.open(store) as session:
         if form == "onnx":
+            home.check_target(path, b"\x08")  # how ONNX begins
             saved = _network(store, model)
             models.save_onnx(saved.network, saved.card, path)
             console.print(f"the network in {path}")
@@ -205,12 +258,14 @@ def export(store: Path, form: str, guess: bool, out: Path | None, model: str | N
             home.write_parquet(rows, path)
         else:
             missing = (home.write_folders if form == "folders" else home.write_hugging_face)(rows, source, path)
-    console.print(f"{len(rows) - len(missing):,} labels in {path}")
+    gone = set(missing)
+    how = Counter(row.how for row in rows if row.path not in gone and (row.label or form != "hugging-face"))
+    console.print(escape(f"{', '.join(f'{count:,} {name}' for name, count in how.most_common())}: {path}"))
     if missing:
         listed = ", ".join(missing[:5]) + (" …" if missing[5:] else "")
-        console.print(f"{len(missing):,} images are no longer there and are left out: {listed}")
+        console.print(escape(f"{_number(len(missing), 'image')} no longer there and left out: {listed}"))
     if (network := latest_network(store)).exists():
-        console.print(f"the network in {network}: dfal predict {network} FOLDER")
+        console.print(escape(f"the network in {network}: dfal predict {shlex.quote(str(network))} FOLDER"))
 
 
 def _network(store: Path, model: str | None) -> models.SavedModel:

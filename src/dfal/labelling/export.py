@@ -6,15 +6,13 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dfal.labelling.names import NO_LABEL
 from dfal.labelling.session import Session
 from dfal.types import DfalError
-
-NO_LABEL = "_declined"
-"""The folder of images that nobody wanted to label."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,10 @@ class Label:
         label: the name of its class; empty where people declined.
         by: who gave it, with semicolons where there were several; the network where it guessed.
         at: when, in UTC; empty where the image came with its label.
-        how: "given" by people, "known" from the folder, "declined", or "guessed" by the network.
+        how: "given" by people, "known" from the folder, "declined", "guessed" by the network, or "flagged" only.
         confidence: of a guess, the network's probability; of what several people gave, the fraction that gave it; else 1.
+        flagged: whether somebody put a flag on it.
+        note: what was written on the flag.
     """
 
     path: str
@@ -36,10 +36,12 @@ class Label:
     at: str
     how: str
     confidence: float
+    flagged: bool = False
+    note: str = ""
 
 
 def labels(session: Session, guesses: Mapping[int, tuple[int, float]] | None = None) -> list[Label]:
-    """Every image with a label, by index; with those that a network guesses where nobody gave one.
+    """Every image with a label or a flag, by index; with those that a network guesses where nobody gave one.
 
     Args:
         session: whose labels.
@@ -72,6 +74,12 @@ def labels(session: Session, guesses: Mapping[int, tuple[int, float]] | None = N
         elif guesses and image in guesses:
             guess, sure = guesses[image]
             found.append(Label(path, state.classes[guess], "network", "", "guessed", round(sure, 4)))
+        elif image in state.flags:
+            found.append(Label(path, "", "", "", "flagged", 0.0))
+        else:
+            continue
+        if image in state.flags:
+            found[-1] = replace(found[-1], flagged=True, note=state.flags[image])
     return found
 
 
@@ -90,6 +98,7 @@ def as_csv(rows: Sequence[Label]) -> str:
 
 def write_csv(rows: Sequence[Label], path: Path) -> None:
     """The table as CSV."""
+    check_target(path, as_csv([]).encode())
     _whole(path, lambda part: part.write_text(as_csv(rows), encoding="utf-8", errors="surrogateescape"))
 
 
@@ -104,18 +113,34 @@ def write_parquet(rows: Sequence[Label], path: Path) -> None:
         import pyarrow.parquet  # noqa: PLC0415
     except ImportError:
         raise DfalError("writing Parquet needs pyarrow: pip install 'dfal[parquet]', or export as CSV") from None
+    check_target(path, b"PAR1")
     columns = {field.name: [getattr(row, field.name) for row in rows] for field in fields(Label)}
     columns["path"] = [path.encode("utf-8", "replace").decode() for path in columns["path"]]
     _whole(path, lambda part: pyarrow.parquet.write_table(pyarrow.table(columns), part))
 
 
+def check_target(path: Path, begin: bytes) -> None:
+    """Raise unless nothing is lost when this file is written: there is none, or one that begins as this export does."""
+    if not path.name:
+        raise DfalError(f"{path} is a folder: name a file with --out")
+    try:
+        with path.open("rb") as file:
+            if file.read(len(begin)) != begin:
+                raise DfalError(f"{path} is there already and no such export: name another file with --out")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DfalError(f"{path} cannot be written ({error.strerror}): name another with --out") from None
+
+
 def write_folders(rows: Sequence[Label], source: Path, path: Path) -> list[str]:
-    """A folder for each class with copies of its images.
+    """A folder for each class with copies of its images, and one for those that people declined.
 
     Returns:
         The paths of images that have vanished and are left out.
     """
-    return _copies(rows, source, path, lambda row: row.label or NO_LABEL, [])
+    kept = [row for row in rows if row.label or row.how == "declined"]
+    return _copies(kept, source, path, lambda row: row.label or NO_LABEL, [])
 
 
 def write_hugging_face(rows: Sequence[Label], source: Path, path: Path) -> list[str]:
@@ -125,6 +150,8 @@ def write_hugging_face(rows: Sequence[Label], source: Path, path: Path) -> list[
         The paths of images that have vanished and are left out.
     """
     kept = [row for row in rows if row.label]
+    if not kept:
+        raise DfalError("no image has a label yet, and a data set of none cannot be loaded: answer some questions first")
     lines: list[tuple[str, Label]] = []
     return _copies(kept, source, path, lambda row: "train", lines)
 
@@ -133,7 +160,7 @@ def _copies(
     rows: Sequence[Label], source: Path, path: Path, where: Callable[[Label], str], lines: list[tuple[str, Label]]
 ) -> list[str]:
     """Copies in a new folder, which is there whole or not at all."""
-    if path.exists():
+    if path.exists() or not path.name:
         raise DfalError(f"{path} is there already: name a folder that is not")
     missing = []
     part = path.with_name(f".{path.name}.part")

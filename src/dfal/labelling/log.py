@@ -92,6 +92,13 @@ class Log(LabelStore):
     def _give_classes(self, rows: list[Any]) -> None:
         self.state.classes += [name for _, name in rows]
 
+    def _give_renamed(self, rows: list[Any]) -> None:
+        for _, number, name in rows:
+            self.state.classes[number] = name
+
+    def _give_known(self, rows: list[Any]) -> None:
+        self.state.add_known((image, label) for _, image, label in rows)
+
     def _give_images(self, rows: list[Any]) -> None:
         self.state.add_images((image, os.fsdecode(path), known) for image, path, known in rows)
 
@@ -134,7 +141,9 @@ class Log(LabelStore):
 _READ: dict[str, tuple[str, str, Callable[[Log, list[Any]], None]]] = {
     "settings": ("number", "json", Log._give_settings),
     "classes": ("class", "name", Log._give_classes),
+    "renamed": ("number", "class, name", Log._give_renamed),
     "images": ("image", "path, known", Log._give_images),
+    "known": ("number", "image, class", Log._give_known),
     "unreadable": ("number", "image, reason", Log._give_unreadable),
     "models": (
         "model",

@@ -11,6 +11,12 @@ LONGEST_NOTE = 1000
 """Characters of a note."""
 FORBIDDEN = '<>:"/\\|?*'
 """A class becomes a folder when labels are exported, and these no folder may hold everywhere."""
+NO_LABEL = "_declined"
+"""The folder of images that nobody wanted to label."""
+RESERVED = frozenset(
+    {NO_LABEL, "con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+)
+"""Names that no class may have: Windows keeps most of them for itself."""
 
 
 def class_name(name: str, others: Sequence[str] = ()) -> str:
@@ -21,12 +27,14 @@ def class_name(name: str, others: Sequence[str] = ()) -> str:
     """
     tidy = _tidy(name, "the class name")
     if "," in tidy:
-        raise DfalError(f"the class name {shown(tidy)} has a comma: give each class by itself, with blanks between them")
+        raise DfalError(f"the class name {shown(tidy)} has a comma: give each class by itself")
     strange = next((letter for letter in tidy if letter in FORBIDDEN), None)
     if strange:
         raise DfalError(f"the class name {shown(tidy)} has {strange!r}, which no folder may have in its name: leave it out")
     if tidy.startswith((".", "-", "=", "+", "@")) or tidy.endswith("."):
         raise DfalError(f"the class name {shown(tidy)} must neither begin with one of . - = + @ nor end with a dot")
+    if tidy.casefold() in RESERVED:
+        raise DfalError(f"the class name {shown(tidy)} is no name that a folder may have everywhere: change it a little")
     for other in others:
         if other.casefold() == tidy.casefold():
             raise DfalError(
@@ -66,6 +74,8 @@ def shown(name: str) -> str:
 
 
 def _tidy(name: str, what: str) -> str:
+    if not isinstance(name, str):
+        raise DfalError(f"{what} {name!r} is no text")
     tidy = " ".join(unicodedata.normalize("NFC", name).split())
     if not tidy:
         raise DfalError(f"{what} is empty: give it a letter at least")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,12 +28,13 @@ from dfal.types import DECLINED, DfalError
 Person = Annotated[str, Field(min_length=1, max_length=LONGEST, description="who answers")]
 Holder = Annotated[str, Field(min_length=1, max_length=64, pattern="^[0-9A-Za-z-]+$", description="which of their pages")]
 Number = Annotated[int, Field(ge=0, lt=2**53)]
+Seconds = Annotated[float | None, Field(ge=0, le=ACTIVE, allow_inf_nan=False, description="how long somebody looked")]
 
 
 class Body(BaseModel):
     """What a request may say: nothing that is not named here."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Ask(Body):
@@ -52,7 +54,7 @@ class Answer(Body):
     question: Number
     label: Annotated[int, Field(ge=0, lt=2**31, description="the number of a class")]
     person: Person
-    seconds: Annotated[float | None, Field(ge=0, le=ACTIVE, description="how long somebody looked")] = None
+    seconds: Seconds = None
 
 
 class Declined(Body):
@@ -60,7 +62,7 @@ class Declined(Body):
 
     question: Number
     person: Person
-    seconds: Annotated[float | None, Field(ge=0, le=ACTIVE)] = None
+    seconds: Seconds = None
 
 
 class Undo(Body):
@@ -85,6 +87,21 @@ class Flag(Body):
     person: Person
     raised: bool = True
     note: Annotated[str, Field(max_length=LONGEST_NOTE)] = ""
+
+
+class Leave(Body):
+    """A page is closed."""
+
+    person: Person
+    holder: Holder
+
+
+class Rename(Body):
+    """Another name for a class."""
+
+    number: Annotated[int, Field(ge=0, lt=2**31, alias="class")]
+    name: Annotated[str, Field(max_length=300)]
+    person: Person
 
 
 class NewClass(Body):
@@ -137,6 +154,13 @@ def application(session: Session, photos: Photos, training: Callable[[], str] = 
             code = 507
         return JSONResponse({"detail": _plain(str(error))}, code)
 
+    @app.exception_handler(RequestValidationError)
+    def refuse(_: Request, error: RequestValidationError) -> JSONResponse:
+        """One sentence that does not repeat what was sent: it may be long, and no text that JSON can hold."""
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return JSONResponse({"detail": _plain(f"{where}: {first['msg']}"[:300])}, 422)
+
     _answering(app, session)
     _looking(app, session, photos, training, here)
     app.mount("/", StaticFiles(directory=str(files("dfal.labelling") / "page"), html=True))
@@ -164,6 +188,13 @@ def _answering(app: FastAPI, session: Session) -> None:
     def decline(body: Declined) -> dict[str, Any]:
         """No answer; the image is not asked again."""
         session.tell(body.question, DECLINED, person=body.person, seconds=body.seconds)
+        with session.still() as state:
+            return _now(state)
+
+    @app.post("/api/leave")
+    def leave(body: Leave) -> dict[str, Any]:
+        """Give back the questions of a page that is closed."""
+        session.leave(holder=body.holder)
         with session.still() as state:
             return _now(state)
 
@@ -195,6 +226,12 @@ def _answering(app: FastAPI, session: Session) -> None:
         """Add a class."""
         number = session.add_class(body.name, person=body.person)
         return {"class": number, "classes": session.classes}
+
+    @app.post("/api/rename")
+    def rename(body: Rename) -> dict[str, Any]:
+        """Call a class otherwise."""
+        session.rename_class(body.number, body.name, person=body.person)
+        return {"classes": session.classes}
 
 
 def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[[], str], here: bool) -> None:

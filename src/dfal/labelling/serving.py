@@ -1,5 +1,6 @@
 """The page for as long as somebody wants it: one server, and the trainer that it keeps alive."""
 
+import os
 import secrets
 import signal
 import socket
@@ -42,6 +43,8 @@ class Training(threading.Thread):
         resource_tracker.ensure_running()
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        with suppress(DfalError):
+            self._session.findings.add_trouble("")  # what went wrong before may go well now
         pause = 1.0
         while not self._stopped.is_set():
             began, code = time.monotonic(), self._once()
@@ -68,7 +71,7 @@ class Training(threading.Thread):
         self.doing = ""
         ours.close()
         if self._stopped.is_set():
-            worker.terminate()
+            worker.kill()  # nothing of it can be half done: the store has transactions, the network's file is moved into place
         worker.join()
         return worker.exitcode or 0
 
@@ -95,9 +98,9 @@ class Serving:
     def __init__(self, session: Session, photos: Photos, store: Path, host: str, listening: socket.socket):
         session.alone()
         self._socket = listening
-        self.token = None if host in HERE else secrets.token_urlsafe(24)
+        self.token = None if host in HERE else _token(store)
         name = f"[{host}]" if ":" in host else host
-        shown = {"0.0.0.0": socket.gethostname(), "[::]": socket.gethostname()}.get(name, name)  # noqa: S104
+        shown = _address() if name in {"0.0.0.0", "[::]"} else name  # noqa: S104
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}/" + (f"?token={self.token}" if self.token else "")
         self._training = Training(store, session)
         app = Guard(application(session, photos, lambda: self._training.doing, here=self.token is None), self.token)
@@ -118,6 +121,28 @@ class Serving:
             signal.signal(signal.SIGTERM, before)
             self._training.stop()
             self._socket.close()
+
+
+def _token(store: Path) -> str:
+    """The secret of a page, which lies beside its store: links that were handed out hold as long as that file does."""
+    path = store.with_name(f".{store.name}.token")
+    try:
+        with suppress(FileExistsError), os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(24))
+        token = path.read_text().strip()
+    except OSError as error:
+        raise DfalError(f"the token {path} cannot be written or read ({error.strerror}): see to it that it can") from None
+    if len(token) < 32:
+        raise DfalError(f"the token {path} is too short to be a secret: delete it, and a new one is made")
+    return token
+
+
+def _address() -> str:
+    """The machine's own in its network, which telephones understand; its name where that is not to be had."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        return str(probe.getsockname()[0])
+    return socket.gethostname()
 
 
 def bound(host: str, port: int | None) -> socket.socket:

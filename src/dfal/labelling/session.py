@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from dfal.labelling.findings import Findings
 from dfal.labelling.log import Log
 from dfal.labelling.names import class_name, class_names, note, person_name, shown
@@ -121,12 +123,18 @@ class Session:
                 if name not in self.state.classes:
                     self._add_class(db, name, self.person)
             place = {name: number for number, name in enumerate(self.state.classes)}
-            there, first = set(self.state.paths), len(self.state.paths)
+            there, first = {path: image for image, path in enumerate(self.state.paths)}, len(self.state.paths)
+            late = [(there[path], place[name], now) for path, name in known.items() if self._is_open(there.get(path))]
+            db.executemany("INSERT INTO known (image, class, at) VALUES (?, ?, ?)", late)
             added = [path for path in paths if path not in there]
             rows = (
                 (first + i, os.fsencode(path), place[known[path]] if path in known else None) for i, path in enumerate(added)
             )
             db.executemany("INSERT INTO images VALUES (?, ?, ?)", rows)
+
+    def _is_open(self, image: int | None) -> bool:
+        """Whether nobody has said anything about the image yet, and it came without a label."""
+        return image is not None and bool(self.state.labels[image] == UNKNOWN) and image not in self.state.votes
 
     def alone(self) -> None:
         """Be the only page over this store; other processes may still label."""
@@ -154,8 +162,8 @@ class Session:
             person, holder: who is asked, and through which of their pages; by default the session's own.
             keep: open questions of this holder that stay. Its others are given back.
         """
-        if not 1 <= k <= MOST:
-            raise DfalError(f"k = {k} questions cannot be open at a time: ask for 1 to {MOST}")
+        if not _is_number(k) or not 1 <= k <= MOST:
+            raise DfalError(f"k = {k!r} questions cannot be open at a time: ask for 1 to {MOST}")
         person, holder = person_name(person or self.person), holder or self.holder
         now = self._clock()
         with self._log.adding(durable=False) as db:
@@ -166,11 +174,20 @@ class Session:
                     db.execute("INSERT INTO returned (question, at) VALUES (?, ?)", (question.id, now))
             self._log.catch_up()
             while len(kept) < k:
-                choice = self.state.next_for(person)
+                choice = self.state.next_for(person) or self._from_elsewhere(db, person, holder)
                 if choice is None:
                     break
                 kept.append(self._add_question(db, choice, person, holder))
         return kept
+
+    def _from_elsewhere(self, db: Any, person: str, holder: str) -> Choice | None:
+        """Where nothing else is left: a question of this person's in another page, which may have been closed."""
+        for question in self.state.open.values():
+            if question.person == person and question.holder != holder:
+                db.execute("INSERT INTO returned (question, at) VALUES (?, ?)", (question.id, self._clock()))
+                self._log.catch_up()
+                return Choice(question.image, question.kind, question.model, question.position)
+        return None
 
     def _add_question(self, db: Any, choice: Choice, person: str, holder: str) -> Question:
         now = self._clock()
@@ -181,6 +198,13 @@ class Session:
         )
         self._log.catch_up()
         return self.state.open[done.lastrowid]
+
+    def leave(self, *, holder: str | None = None) -> None:
+        """Give back all questions of a holder, by default the session's own: a page was closed."""
+        holder = holder or self.holder
+        with self._log.adding(durable=False) as db:
+            for question in [question for question in self.state.open.values() if question.holder == holder]:
+                db.execute("INSERT INTO returned (question, at) VALUES (?, ?)", (question.id, self._clock()))
 
     def tell(
         self, question: Question | int, label: int | str, *, person: str | None = None, seconds: float | None = None
@@ -198,8 +222,11 @@ class Session:
         """
         person = person_name(person or self.person)
         id = question.id if isinstance(question, Question) else question
+        if not _is_number(id) or not 0 <= id < 2**63:
+            raise Missing(f"there is no question {id!r}: ask first")
         with self._log.adding() as db:
-            row = db.execute("SELECT image, person FROM questions WHERE question = ?", (id,)).fetchone() if id < 2**63 else None
+            id = int(id)
+            row = db.execute("SELECT image, person FROM questions WHERE question = ?", (id,)).fetchone()
             if row is None:
                 raise Missing(f"there is no question {id}: ask first")
             image, asked = row
@@ -250,12 +277,12 @@ class Session:
         """Settle the label of an image, whatever was answered before: a class, by name or number, or `DECLINED`."""
         with self._log.adding() as db:
             self.check_image(image)
-            self._add_answer(db, Answer("correction", image, self._label(label), person_name(person or self.person)))
+            self._add_answer(db, Answer("correction", int(image), self._label(label), person_name(person or self.person)))
 
     def flag(self, image: int, text: str = "", *, raised: bool = True, person: str | None = None) -> None:
         """Put a flag with a note on an image, or take it off."""
         self.check_image(image)
-        row = (image, int(raised), note(text), person_name(person or self.person), self._clock())
+        row = (int(image), int(raised), note(text), person_name(person or self.person), self._clock())
         with self._log.adding() as db:
             db.execute("INSERT INTO flags (image, raised, note, person, at) VALUES (?, ?, ?, ?, ?)", row)
 
@@ -265,8 +292,22 @@ class Session:
             self._add_class(db, name, person_name(person or self.person))
             return len(self.state.classes) - 1
 
+    def rename_class(self, label: int | str, name: str, *, person: str | None = None) -> None:
+        """Call a class otherwise from now on. Answers keep their class."""
+        with self._log.adding() as db:
+            number = self._label(label)
+            if number == DECLINED:
+                raise Missing("DECLINED is no class that could be renamed")
+            tidy = class_name(name, [other for place, other in enumerate(self.state.classes) if place != number])
+            row = (number, tidy, person_name(person or self.person), self._clock())
+            db.execute("INSERT INTO renamed (class, name, person, at) VALUES (?, ?, ?, ?)", row)
+
     def _add_class(self, db: Any, name: str, person: str) -> None:
         tidy = class_name(name, self.state.classes)
+        for (number,) in db.execute("SELECT class FROM classes WHERE name = ?", (tidy,)):
+            raise Refused(
+                f"{tidy!r} was renamed to {self.state.classes[number]!r}: give that class its name back, or take another"
+            )
         db.execute("INSERT INTO classes VALUES (?, ?, ?, ?)", (len(self.state.classes), tidy, person, self._clock()))
         self._log.catch_up()
 
@@ -285,14 +326,14 @@ class Session:
                     f"there is no class {shown(label)}: add it first" + (f", or give one of {', '.join(classes[:20])}")
                 )
             return classes.index(label)
-        if label != DECLINED and not 0 <= label < len(classes):
-            raise Missing(f"there is no class {label}: there are {len(classes)}, numbered from 0; DECLINED is {DECLINED}")
+        if not _is_number(label) or (label != DECLINED and not 0 <= label < len(classes)):
+            raise Missing(f"there is no class {label!r}: there are {len(classes)}, numbered from 0; DECLINED is {DECLINED}")
         return int(label)
 
     def check_image(self, image: int) -> None:
         """Raise unless there is an image of this index."""
-        if not 0 <= image < len(self.state.paths):
-            raise Missing(f"there is no image {image}: there are {len(self.state.paths)}, numbered from 0")
+        if not _is_number(image) or not 0 <= image < len(self.state.paths):
+            raise Missing(f"there is no image {image!r}: there are {len(self.state.paths)}, numbered from 0")
 
     # Looking.
 
@@ -325,6 +366,11 @@ class Session:
         """The state, while nobody else changes it in this process."""
         with self._log.reading():
             yield self.state
+
+
+def _is_number(value: object) -> bool:
+    """Whether this is a whole number, NumPy's too; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _user() -> str:

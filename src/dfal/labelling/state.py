@@ -105,6 +105,17 @@ class State:
         self.labels = np.concatenate([self.labels, known])
         self._draw()
 
+    def add_known(self, rows: Iterable[tuple[int, int]]) -> None:
+        """Labels that images came with, as it turned out later."""
+        for image, label in rows:
+            self._count(image, -1)
+            self.known[image] = label
+            self.held[image] = False
+            self._count(image, +1)
+            self.labels[image] = self._label(image)
+            self._pending.pop(image, None)
+        self._draw()
+
     def _draw(self) -> None:
         """The hold-out and the order of chance: an image's place does not depend on which images come after it."""
         seed, n = self.settings.seed, len(self.paths)

@@ -6,6 +6,7 @@ that are new before it adds its own, in one transaction.
 """
 
 from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import filelock
@@ -49,13 +50,24 @@ CREATE TABLE flags (
   person TEXT NOT NULL, at REAL NOT NULL) STRICT;
 CREATE TABLE troubles (trouble INTEGER PRIMARY KEY, text TEXT NOT NULL, at REAL NOT NULL) STRICT;
 """
+SINCE_2 = (
+    """CREATE TABLE renamed (
+  number INTEGER PRIMARY KEY, class INTEGER NOT NULL REFERENCES classes, name TEXT NOT NULL, person TEXT NOT NULL,
+  at REAL NOT NULL) STRICT""",
+    """CREATE TABLE known (
+  number INTEGER PRIMARY KEY, image INTEGER NOT NULL REFERENCES images, class INTEGER NOT NULL REFERENCES classes,
+  at REAL NOT NULL) STRICT""",
+)
+"""Classes that are called otherwise now, and labels that came from the folder or a CSV after their images."""
 
 
 class LabelStore(Ledger):
     """An open store of `dfal label`."""
 
     application = 0x4446414D
-    schema = SCHEMA
+    version = 2
+    schema = SCHEMA + ";".join((*SINCE_2, ""))
+    migrations = MappingProxyType({1: SINCE_2})
     maker = "dfal label"
     when_full = "answer again; every answer that was accepted is safe"
     shared = True

@@ -22,7 +22,8 @@ WAIT = 0.2
 
 def work(store: Path, pipe: Connection) -> None:
     """Train for as long as whoever holds the other end of the pipe lives, and tell it what is done now."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for one in (signal.SIGINT, signal.SIGTERM):  # whoever ends the page ends this with it
+        signal.signal(one, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     with suppress(OSError, AttributeError):
         os.nice(5)  # who labels comes first
