@@ -118,6 +118,9 @@ def test_a_session_from_the_first_command_to_the_labels_at_home(tmp_path: Path, 
 
     label(20)
     served.wait_for_model(1)
+    trainer = served.trainer()
+    assert trainer
+    os.kill(trainer, signal.SIGTERM)  # as who stops the whole group does: that is no trouble in training
     # A second page over the same store is refused, a notebook is not.
     second = subprocess.run(
         [sys.executable, "-m", "dfal", "label", str(tmp_path / "photos"), "--no-browser"],
@@ -130,7 +133,8 @@ def test_a_session_from_the_first_command_to_the_labels_at_home(tmp_path: Path, 
     with Session.open(store, person="notebook") as notebook:
         (question,) = notebook.ask()
         notebook.tell(question, str(truth[notebook.state.paths[question.image]]))
-    assert served.http.get("/api/progress").json()["annotations"] == 21
+    now = served.http.get("/api/progress").json()
+    assert (now["annotations"], now["trouble"], served.trainer()) == (21, "", trainer)
     # Ctrl-C says where everything is; the same command goes on without saying anything again.
     served.http.close()
     os.killpg(served.process.pid, signal.SIGINT)  # as a terminal does: the trainer hears it, too
@@ -208,6 +212,19 @@ def test_what_the_folder_holds_is_said_before_the_page_opens(tmp_path: Path, mon
     with Session.open("s.db") as session:
         assert session.classes == ["cat", "dog"]
         assert session.state.labels.tolist() == [0, 0, 1]
+
+
+def test_links_hold_over_restarts(tmp_path: Path) -> None:
+    from dfal.labelling.serving import _token
+
+    store = tmp_path / "s.db"
+    token = _token(store)
+    assert len(token) == 32
+    assert _token(store) == token != _token(tmp_path / "other.db")
+    assert (tmp_path / ".s.db.token").stat().st_mode & 0o777 == 0o600
+    (tmp_path / ".s.db.token").write_text("abc")
+    with pytest.raises(DfalError, match="too short to be a secret"):
+        _token(store)
 
 
 def test_a_store_is_not_given_to_another_folder_by_mistake(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
