@@ -69,9 +69,19 @@ class Served:
 
     def trainer(self) -> int | None:
         """The process id of its trainer."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")  # a thread of its own starts it
+        children = [child for task in tasks for child in task.read_text().split()]
         spawned = [int(one) for one in children if "spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes().decode()]
         return spawned[0] if spawned else None
+
+    def wait_for_trainer(self, seconds: float = 60) -> int:
+        """Its process id, as soon as there is one."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if trainer := self.trainer():
+                return trainer
+            time.sleep(0.05)
+        raise RuntimeError(f"no trainer within {seconds} s")
 
     def wait_for_model(self, number: int, seconds: float = 60) -> dict[str, object]:
         """Wait until so many networks are trained."""

@@ -118,8 +118,7 @@ def test_a_session_from_the_first_command_to_the_labels_at_home(tmp_path: Path, 
 
     label(20)
     served.wait_for_model(1)
-    trainer = served.trainer()
-    assert trainer
+    trainer = served.wait_for_trainer()
     os.kill(trainer, signal.SIGTERM)  # as who stops the whole group does: that is no trouble in training
     # A second page over the same store is refused, a notebook is not.
     second = subprocess.run(
@@ -310,8 +309,8 @@ def test_after_every_kill_each_acknowledged_answer_is_there_once(tmp_path: Path,
     clicker.start()
     for kill in range(kills):
         time.sleep(0.1 + 0.4 * (kill % 3))
-        if kill % 2 and (trainer := served.trainer()):
-            os.kill(trainer, signal.SIGKILL)
+        if kill % 2:
+            os.kill(served.wait_for_trainer(), signal.SIGKILL)
         else:
             served.stop(kill=True)
             with Session.open(tmp_path / "photos.labels.db") as session:

@@ -54,9 +54,7 @@ class WithClasses(click.Command):
             return super().parse_args(ctx, spread)
         except click.MissingParameter as error:
             if "--classes" in args and error.param is not None and error.param.name == "photos":
-                raise click.UsageError(
-                    "the folder is missing: put it before --classes, which takes all words behind it"
-                ) from None
+                raise DfalError("the folder is missing: put it before --classes, which takes all words behind it") from None
             raise
 
 
