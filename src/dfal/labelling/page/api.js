@@ -4,6 +4,7 @@ export const state = {
   person: "",
   holder: holder(),
   classes: [],
+  keys: new Map(JSON.parse(sessionStorage.getItem("keys") ?? "[]")), // of each class, by its name; they survive a reload
   progress: null,
   model: 0,
 };
@@ -16,6 +17,12 @@ function holder() {
   addEventListener("pagehide", () => sessionStorage.setItem("holder", own));
   addEventListener("pageshow", () => sessionStorage.removeItem("holder"));
   return own;
+}
+
+/** Give back what this page was asked: somebody else may be waiting for it. It is sent even while the page is closing. */
+export function leave() {
+  const body = JSON.stringify({ person: state.person, holder: state.holder });
+  if (state.person) navigator.sendBeacon("/api/leave", new Blob([body], { type: "application/json" }));
 }
 
 /** The server's refusal: a sentence. */
@@ -51,6 +58,9 @@ export async function post(path, body) {
   return found;
 }
 
+/** What the server says of this very answer. Whatever else goes wrong can come right: a link that was not right, a full disk. */
+const FINAL = new Set([404, 409, 422]);
+
 /** Send until it is acknowledged. To send an answer again changes nothing, so that none is lost and none counts twice. */
 export async function surely(path, body, waiting) {
   for (let pause = 300; ; pause = Math.min(2 * pause, 5000)) {
@@ -59,15 +69,26 @@ export async function surely(path, body, waiting) {
       waiting("");
       return found;
     } catch (error) {
-      if (error instanceof Refusal && error.status !== 507 && error.status !== 429) {
+      if (FINAL.has(error.status)) {
         waiting("");
         throw error;
       }
-      waiting(`Not saved yet. ${error.message} Trying again …`);
+      waiting(`Not saved yet. ${sentence(error.message)} Trying again …`);
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
 }
 
+/** The server's words begin small and have no stop. */
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!…]$/.test(text) ? "" : ".");
+
 export const image = (index) => `/api/images/${index}`;
 export const small = (index) => `/api/images/${index}?small=true`;
+
+/** Why a picture does not come: where that can change it is tried again, else `gone` hears whether the server has set it aside. */
+export async function failed(element, index, gone) {
+  const error = await get(image(index)).then(() => null, (reason) => reason);
+  const aside = error?.status === 400 || error?.status === 404;
+  if (error && !aside) setTimeout(() => (element.src = element.getAttribute("src")), 2000);
+  else gone(aside, sentence(error?.message ?? "this browser cannot show the image"));
+}

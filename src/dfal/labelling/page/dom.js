@@ -61,20 +61,42 @@ export function ask(title, fields, { button = "Save", read, check = async (value
 }
 
 /** A dialog to look at. */
-export function show(title, content, className = "") {
+export function show(title, content, className = "", ...buttons) {
   const dialog = h("dialog", { className, "aria-labelledby": "dialog-title", onclose: () => dialog.remove() },
     h("div", { className: "stack" }, h("h1", { id: "dialog-title" }, title), content,
-      h("div", { className: "row" }, h("button", { type: "button", className: "main", onclick: () => dialog.close() }, "Close"))));
+      h("div", { className: "row" }, ...buttons, h("button", { type: "button", className: "main", onclick: () => dialog.close() }, "Close"))));
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
 }
 
-/** An image that is sharp in its own way: few pixels stay pixels. */
+/** An image as large as possible: all of it, or every pixel of it, to be scrolled. One that is very long begins so. */
+export function enlarge(title, source, alt) {
+  const image = picture(source, alt);
+  const sheet = h("div", { className: "sheet", tabIndex: 0, autofocus: true, role: "region", "aria-label": "The image; arrows scroll" }, image);
+  const pixels = h("button", { type: "button", hidden: true, "aria-pressed": "false", onclick: () => turn() }, "Natural size");
+  const turn = () => pixels.setAttribute("aria-pressed", String(sheet.classList.toggle("natural")));
+  image.addEventListener("load", () => {
+    const { naturalWidth: wide, naturalHeight: high } = image;
+    pixels.hidden = image.clientWidth >= wide;
+    if (!pixels.hidden && Math.max(wide / high, high / wide) > 3) turn();
+  });
+  const dialog = show(title, sheet, "large", pixels);
+  dialog.addEventListener("keydown", (event) => event.key.toLowerCase() === "e" && !event.ctrlKey && !event.metaKey && dialog.close());
+  return dialog;
+}
+
+/** An image that is sharp in its own way: few pixels stay pixels. The style fits it into its frame by its own ratio. */
 export function picture(source, alt, properties = {}) {
   const image = h("img", { alt, draggable: false, decoding: "async", ...properties });
-  image.addEventListener("load", () => image.classList.toggle("tiny", Math.max(image.naturalWidth, image.naturalHeight) <= 128));
+  image.addEventListener("load", () => {
+    const { naturalWidth: wide, naturalHeight: high } = image;
+    image.style.setProperty("--wide", `${wide}px`);
+    image.style.setProperty("--ratio", wide / high);
+    image.classList.add("here");
+    image.classList.toggle("tiny", Math.max(wide, high) <= 128);
+  });
   image.src = source;
   return image;
 }

@@ -1,8 +1,8 @@
 // One image, large. The next ones are here before they are needed; the page moves on when an answer is on the server's disk.
 
-import { image, post, state, surely, get } from "./api.js";
-import { ask, h, picture, say, toast } from "./dom.js";
-import { keysOf } from "./keys.js";
+import { failed, image, post, state, surely } from "./api.js";
+import { enlarge, h, picture, say, toast } from "./dom.js";
+import { Nothing, act, classOf, drawClasses, flag, reasons } from "./question.js";
 
 const AHEAD = 4;
 
@@ -16,12 +16,15 @@ export class LabelView {
     this.notes = new Map(); // of flags put on in this view, which such a reply may not know
     this.why = localStorage.getItem("why") === "open";
     this.glance = h("p", { className: "glance" });
-    this.stage = h("div", { className: "stage" });
+    this.large = h("button", { type: "button", className: "frame", "aria-keyshortcuts": "e", onclick: () => this.enlarge() });
+    this.stage = h("div", { className: "stage" }, this.large);
     this.about = h("p", { className: "about" });
     this.reason = h("div", { className: "why", id: "why", hidden: true });
     this.buttons = h("div", { className: "classes", role: "group", "aria-label": "Classes" });
     this.acts = h("div", { className: "acts" });
-    this.one = h("section", { className: "one", "aria-label": "The image to label" }, this.glance, this.stage, this.about, this.reason, this.buttons, this.acts);
+    this.one = h("section", { className: "one", "aria-label": "The image to label" }, this.glance, this.stage, this.about, this.reason,
+      h("div", { className: "fixed" }, this.buttons, this.acts));
+    this.nothing = new Nothing(() => this.undo());
     root.replaceChildren(this.one);
     this.root = root;
   }
@@ -47,6 +50,7 @@ export class LabelView {
     try {
       const found = await post("/api/ask", { person: state.person, holder: state.holder, count: AHEAD + 1, keep });
       if (this.stopped) return;
+      this.failed = "";
       const current = this.question;
       this.questions = found.questions.filter((one) => !this.done.has(one.id));
       for (const one of this.questions) if (this.notes.has(one.image)) one.note = this.notes.get(one.image);
@@ -60,6 +64,7 @@ export class LabelView {
       for (const index of this.pictures.keys()) if (!wanted.has(index)) this.pictures.delete(index);
       for (const question of this.questions) this.prefetch(question);
     } catch (error) {
+      this.failed = error.message;
       toast(error.message);
     }
   }
@@ -67,16 +72,20 @@ export class LabelView {
   prefetch(question) {
     if (this.pictures.has(question.image)) return;
     const element = picture(image(question.image), `Image ${question.image}, ${question.path}`);
-    element.addEventListener("error", () => this.vanished(question));
+    element.addEventListener("error", () => failed(element, question.image, (aside, why) => this.vanished(question, aside, why)));
     this.pictures.set(question.image, element);
     element.decode?.().catch(() => {});
   }
 
-  /** An image that cannot be read is set aside by the server; the next one comes. */
-  async vanished(question) {
+  /** After an image that the server has set aside comes the next one. What only this browser cannot show can be skipped. */
+  async vanished(question, aside, why) {
     if (!this.questions.some((one) => one.id === question.id) || this.stopped) return;
-    const reason = await get(image(question.image)).catch((error) => error.message);
-    if (typeof reason === "string") toast(reason);
+    if (!aside) {
+      this.pictures.set(question.image, h("p", { className: "soft" }, why, " Skip it, or look at the file."));
+      if (question === this.question) this.show();
+      return;
+    }
+    toast(why);
     this.questions = this.questions.filter((one) => one.id !== question.id);
     this.pictures.delete(question.image);
     await this.fill();
@@ -91,37 +100,27 @@ export class LabelView {
     this.prefetch(question);
     const element = this.pictures.get(question.image);
     element.classList.remove("waits");
-    this.stage.replaceChildren(element);
+    this.large.replaceChildren(element);
+    this.large.setAttribute("aria-label", `Image ${question.image}, ${question.path}, larger`);
     this.about.replaceChildren(
       h("span", { className: "path", title: question.path }, question.path),
       question.note === null ? "" : h("span", { className: "tag flagged" }, question.note ? `Flagged: ${question.note}` : "Flagged"));
     this.shown = performance.now();
     this.explain();
-    if (!state.classes.length) this.app.addClass("What is there to tell apart?");
+    this.app.firstClasses();
   }
 
   showNothing() {
-    const left = state.progress?.left ?? 0;
-    const all = left === 0;
-    this.root.replaceChildren(h("section", { className: "empty" },
-      h("h1", {}, all ? "Every image has its answer" : "Nothing to ask just now"),
-      h("p", { className: "soft" }, all
-        ? "Look over the most suspicious labels in the review, or take them home."
-        : `Others are looking at the last ${left}. What they leave comes back here.`),
-      h("div", { className: "row" },
-        h("button", { type: "button", onclick: () => this.undo() }, "Undo"),
-        h("a", { href: "#review" }, "Review"), h("a", { href: "/api/export", download: "labels.csv" }, "Download the labels"))));
-    this.waiting = setTimeout(async () => { await this.fill(); if (!this.stopped) this.show(); }, all ? 8000 : 2500);
+    this.nothing.update(this.failed);
+    if (this.nothing.element.parentNode !== this.root) {
+      this.root.replaceChildren(this.nothing.element);
+      say(this.nothing.title.textContent);
+    }
+    this.waiting = setTimeout(async () => { await this.fill(); if (!this.stopped) this.show(); }, state.progress?.left ? 2500 : 8000);
   }
 
   drawButtons() {
-    const keys = keysOf(state.classes);
-    this.buttons.classList.toggle("many", state.classes.length > 8);
-    this.buttons.replaceChildren(
-      ...state.classes.map((name, index) => h("button", { type: "button", title: name, "aria-keyshortcuts": keys[index], onclick: () => this.answer(index) },
-        keys[index] && keys[index] !== name ? h("kbd", { "aria-hidden": "true" }, keys[index].toUpperCase()) : null, h("span", {}, name))),
-      h("button", { type: "button", className: "add", "aria-keyshortcuts": "n", "aria-label": "Add a class", onclick: () => this.app.addClass() }, "+ class"));
-    const act = (name, key, does, properties = {}) => h("button", { type: "button", className: "quiet", onclick: does, "aria-keyshortcuts": key, ...properties }, name, h("kbd", { "aria-hidden": "true" }, key.toUpperCase()));
+    drawClasses(this.buttons, this.app, (index) => this.answer(index));
     this.whyButton = act("Why this one?", "w", () => this.toggleWhy(), { "aria-controls": "why", "aria-expanded": String(this.why) });
     this.acts.replaceChildren(act("Undo", "z", () => this.undo()), act("Skip", "s", () => this.skip()), act("Flag", "f", () => this.flag()), this.whyButton);
   }
@@ -190,19 +189,15 @@ export class LabelView {
 
   async flag() {
     const question = this.question;
-    if (!question) return;
-    const note = h("textarea", { maxLength: 1000, value: question.note ?? "", name: "note" });
-    const raised = question.note !== null;
-    const off = raised ? h("label", {}, h("input", { type: "checkbox", name: "off" }), " Take the flag off") : null;
-    const found = await ask("Flag this image", [h("label", { className: "field" }, "A note for whoever looks at it later", note), off], {
-      button: "Flag", read: () => ({ note: note.value, raised: !off?.querySelector("input").checked }),
-      check: async (read) => { await post("/api/flag", { image: question.image, person: state.person, ...read }); return read; },
-    });
-    if (!found) return;
-    const kept = found.raised ? found.note : null;
-    this.notes.set(question.image, kept);
-    for (const one of this.questions) if (one.image === question.image) one.note = kept;
+    const note = question && await flag(question);
+    if (note === undefined) return;
+    this.notes.set(question.image, note);
+    for (const one of this.questions) if (one.image === question.image) one.note = note;
     this.show();
+  }
+
+  enlarge() {
+    if (this.question) enlarge(this.question.path, image(this.question.image), `Image ${this.question.image}`);
   }
 
   toggleWhy() {
@@ -212,20 +207,18 @@ export class LabelView {
     this.explain();
   }
 
-  /** Distance to the boundary, the two classes it lies between, and the twin beside the image. */
   async explain() {
     const question = this.question;
     this.reason.hidden = !this.why;
     if (!this.why || !question) return;
-    const found = await get(`/api/questions/${question.id}`).catch(() => null);
-    if (question !== this.question || !found) return;
-    this.reason.replaceChildren(...reasons(question, found));
+    const found = await reasons(question);
+    if (question === this.question && found) this.reason.replaceChildren(...found);
   }
 
   key(event) {
     const key = event.key.toLowerCase();
-    const index = keysOf(state.classes).indexOf(key);
-    const acts = { z: () => this.undo(), backspace: () => this.undo(), s: () => this.skip(), f: () => this.flag(), w: () => this.toggleWhy(), n: () => this.app.addClass() };
+    const index = classOf(key);
+    const acts = { z: () => this.undo(), backspace: () => this.undo(), s: () => this.skip(), f: () => this.flag(), w: () => this.toggleWhy(), e: () => this.enlarge(), n: () => this.app.addClass() };
     const does = index >= 0 ? () => this.answer(index) : acts[key];
     if (!does || event.repeat) return;
     event.preventDefault();
@@ -234,30 +227,11 @@ export class LabelView {
 
   update() {
     this.glance.replaceChildren(...this.app.glance());
+    if (!this.question) this.nothing.update(this.failed);
   }
 
   changed() {
     this.drawButtons();
+    this.explain();
   }
-}
-
-const KINDS = {
-  random: "Drawn at random. As long as no network has learnt, every image is as good as any other.",
-  "hold-out": "Drawn at random, to measure how accurate the network is. It never learns from this one.",
-  vote: "Others have answered already. Several people are asked about each image.",
-};
-
-function reasons(question, found) {
-  if (found.seen === null) return [h("p", {}, KINDS[question.kind] ?? KINDS.random)];
-  const name = (index) => h("b", {}, state.classes[index] ?? String(index));
-  const nearest = found.strategy.startsWith("dfal");
-  const words = nearest
-    ? [h("p", {}, "The network sees ", name(found.seen), " here, but ", name(found.other), " is near: the boundary is ",
-        found.score === null ? "out of reach." : h("b", {}, found.score.toPrecision(2)), found.score === null ? "" : " away, nearer than in the others it looked at.")]
-    : [h("p", {}, "The network sees ", name(found.seen), " here, and next to it ", name(found.other), ". The strategy ", h("b", {}, found.strategy),
-        found.score === null ? " chose it." : ` gives it ${found.score.toPrecision(3)}.`)];
-  if (!found.twin) return words;
-  const part = (which, text) => h("figure", {}, h("img", { src: `/api/questions/${question.id}/${which}`, alt: "" }), h("figcaption", {}, text));
-  return [h("div", { className: "trio" }, part("image", ["as it is:", h("br"), name(found.seen)]), part("change", ["a change too", h("br"), "small to see"]),
-    part("twin", ["its twin:", h("br"), name(found.twin_seen)])), ...words];
 }

@@ -1,6 +1,6 @@
 // The page: which view, who labels, how far it is.
 
-import { get, post, state } from "./api.js";
+import { get, leave, post, sentence, state } from "./api.js";
 import { ask, byId, h, say, show, toast } from "./dom.js";
 import { GridView } from "./grid.js";
 import { isOurs, keysOf } from "./keys.js";
@@ -13,7 +13,8 @@ const EVERY = 1500;
 
 let view = null;
 let trouble = "";
-let waiting = "";
+let silence = ""; // of the server, when it was asked how far it is
+let unsaved = ""; // why an answer is not saved yet
 
 const app = {
   /** A reply says how far it is, in short: what is new is fetched. */
@@ -24,16 +25,17 @@ const app = {
     state.model = now.model ?? state.model;
     if (fresh || now.answers !== state.progress.answers) soon();
   },
-  /** A sentence that stays as long as something does not work. */
+  /** Why an answer is not saved yet; nothing when it is. */
   waiting(text) {
-    waiting = text;
+    unsaved = text;
     notices();
   },
   glance: () => (state.progress ? glance(state.progress) : []),
   async addClass(title = "Add a class") {
     if (document.querySelector("dialog[open]")) return;
     const name = h("input", { name: "name", autocomplete: "off", maxLength: 300, required: true });
-    const found = await ask(title, [h("label", { className: "field" }, state.classes.length ? "Its name" : "The name of the first class, for example cat", name)], {
+    const first = "The name of the first class, for example cat";
+    const found = await ask(title, [h("label", { className: "field" }, state.classes.length ? "Its name" : first, name), renaming()], {
       button: "Add", read: () => name.value, check: (text) => post("/api/classes", { name: text, person: state.person }),
     });
     if (!found) return;
@@ -41,16 +43,44 @@ const app = {
     say(`Class ${found.classes[found.class]} added.`);
     if (found.classes.length < 2) app.addClass("And the second one?");
   },
+  /** Nothing can be labelled without classes: they are asked for once, without being asked. */
+  firstClasses() {
+    if (!state.classes.length && !asked) app.addClass("What is there to tell apart?");
+    asked = true;
+  },
 };
+
+let asked = false;
+
+/** Every class with a button that gives it another name. */
+function renaming() {
+  if (!state.classes.length) return null;
+  const row = (name, index) => h("li", {}, h("span", {}, name),
+    h("button", { type: "button", className: "quiet small", "aria-label": `Rename ${name}`, onclick: (event) => { event.target.closest("dialog").close(); rename(index); } }, "Rename"));
+  return h("ul", { className: "names", "aria-label": "Classes" }, state.classes.map(row));
+}
+
+async function rename(index) {
+  const before = state.classes[index];
+  const name = h("input", { name: "name", autocomplete: "off", maxLength: 300, required: true, value: before });
+  const found = await ask(`Rename ${before}`, [h("label", { className: "field" }, "Its name from now on; its labels stay", name)], {
+    button: "Rename", read: () => name.value, check: (text) => post("/api/rename", { class: index, name: text, person: state.person }),
+  });
+  if (!found) return;
+  setClasses(found.classes);
+  say(`${before} is called ${found.classes[index]} now.`);
+}
 
 function setClasses(classes) {
   if (classes.join("\n") === state.classes.join("\n")) return;
   state.classes = classes;
+  state.keys = keysOf(classes, state.keys);
+  sessionStorage.setItem("keys", JSON.stringify([...state.keys]));
   view?.changed();
 }
 
 function notices() {
-  const text = waiting || trouble;
+  const text = unsaved || silence || trouble;
   byId("trouble").textContent = text;
   byId("trouble").hidden = !text;
 }
@@ -78,9 +108,9 @@ async function refresh() {
     byId("folder").textContent = now.folder;
     draw();
     view?.update();
-    if (waiting.startsWith("The server")) waiting = "";
+    silence = "";
   } catch (error) {
-    waiting = error.message;
+    silence = sentence(error.message);
   }
   notices();
   running = false;
@@ -114,7 +144,7 @@ async function choosePerson(first = false) {
     button: "Go on", read: () => name.value.trim(), check: async (text) => { if (!text) throw new Error("Write a name."); return text; },
   });
   if (found) setPerson(found);
-  else if (!state.person) setPerson("somebody");
+  else if (!state.person) setPerson(`somebody-${state.holder.slice(0, 4)}`); // two people are not one
   if (found && !first) open();
 }
 
@@ -127,10 +157,9 @@ function setPerson(name) {
 
 function help() {
   const row = (keys, what) => [h("dt", {}, keys.map((key) => h("kbd", {}, key))), h("dd", {}, what)];
-  const keys = keysOf(state.classes);
-  const classes = state.classes.slice(0, 31).flatMap((name, at) => (keys[at] ? row([keys[at].toUpperCase()], name) : []));
+  const classes = state.classes.flatMap((name) => (state.keys.has(name) ? row([state.keys.get(name).toUpperCase()], name) : []));
   show("Every key", h("dl", { className: "keys" }, classes, row(["Z"], "undo your last answer, and the one before"), row(["S"], "skip: this image is not asked again"),
-    row(["F"], "flag, with a note"), row(["W"], "why this one?"), row(["N"], "a new class"), row(["←", "→"], "in the grid: move"), row(["?"], "this list")));
+    row(["F"], "flag, with a note"), row(["W"], "why this one?"), row(["E"], "enlarge the image"), row(["N"], "a new class, or another name for one"), row(["←", "→"], "in the grid: move"), row(["?"], "this list")));
 }
 
 function setTheme(theme) {
@@ -147,6 +176,9 @@ byId("theme").addEventListener("click", () => {
 byId("person").addEventListener("click", () => choosePerson());
 byId("help").addEventListener("click", help);
 addEventListener("hashchange", open);
+addEventListener("pagehide", leave);
+addEventListener("pageshow", (event) => event.persisted && open()); // what was given back is asked anew
+addEventListener("beforeunload", (event) => unsaved && event.preventDefault());
 addEventListener("visibilitychange", () => !document.hidden && soon());
 addEventListener("keydown", (event) => {
   if (!isOurs(event)) return;
@@ -158,7 +190,7 @@ try {
   const now = await get("/api/progress");
   state.progress = now;
   state.model = now.model;
-  state.classes = now.names;
+  setClasses(now.names);
   const known = localStorage.getItem("person") || now.person;
   if (known) setPerson(known);
   else await choosePerson(true);

@@ -25,7 +25,7 @@ export function panel(now) {
         h("p", { className: "small soft" }, `of ${count(now.images - now.unreadable)} images`),
         latest ? h("p", { className: "small soft" }, `${percent(latest.low)} – ${percent(latest.high)}`) : null)),
     h("section", { className: "stack" }, h("h2", {}, "Accuracy on the hold-out"), chart(now), h("p", { className: "small soft" }, held(now, latest))),
-    hint(now),
+    ...hints(now),
     figures(now),
     now.names.length ? h("section", { className: "stack" }, h("h2", {}, "Classes"), bars(now.names.map((name) => [name, now.classes[name]]))) : null,
     Object.keys(now.people).length > 1 ? h("section", { className: "stack" }, h("h2", {}, "People"), bars(Object.entries(now.people))) : null,
@@ -41,7 +41,7 @@ export function glance(now) {
   return [
     h("span", {}, h("b", {}, count(now.annotations)), now.annotations === 1 ? " label" : " labels"),
     latest ? h("span", {}, h("b", {}, percent(latest.value)), ` (${Math.round(100 * latest.low)}–${Math.round(100 * latest.high)})`) : h("span", {}, doing(now)),
-    now.labels_left && now.labels_left.labels !== null && now.labels_left.labels <= now.left ? h("span", {}, h("b", {}, `≈ ${count(now.labels_left.labels)}`), " left") : h("span", {}, `${count(now.left)} images`),
+    reached(now) ? h("span", { className: "done" }, `${percent(now.target)} reached`) : now.stop ? h("span", { className: "done" }, "time to stop") : now.labels_left && now.labels_left.labels !== null && now.labels_left.labels <= now.left ? h("span", {}, h("b", {}, `≈ ${count(now.labels_left.labels)}`), " left") : h("span", {}, `${count(now.left)} images`),
   ];
 }
 
@@ -56,12 +56,11 @@ function figures(now) {
   const rows = [];
   rows.push(row("a label", now.seconds === null ? "–" : now.seconds < 10 ? `${now.seconds.toFixed(1)} s` : duration(now.seconds)));
   const target = percent(now.target);
-  const reached = now.curve.length && now.curve.at(-1).value >= now.target;
-  if (reached) rows.push(row(`${target} is reached`, "0 left"));
+  if (reached(now)) rows.push(row(`${target} is reached`, "0 left"));
   else if (!left) rows.push(row(`labels left to ${target}`, "too early"));
   else if (left.labels === null || left.labels > now.left) rows.push(row(`labels left to ${target}`, "more than all"));
   else rows.push(row(`labels left to ${target}`, `≈ ${count(left.labels)}`));
-  if (left && left.low !== null && left.low <= now.left && !reached) {
+  if (left && left.low !== null && left.low <= now.left && !reached(now)) {
     const range = left.high === null || left.high > now.left ? `${count(left.low)} or more` : `${count(left.low)} to ${count(left.high)}`;
     const time = now.seconds === null || left.labels === null || left.labels > now.left ? "" : `, at your pace ${duration(left.labels * now.seconds)}`;
     rows.push(h("div", { className: "wide small soft" }, h("dt", { className: "unseen" }, "Likely"), h("dd", { className: "plain" }, `Likely ${range}${time}.`)));
@@ -79,9 +78,16 @@ async function listAside() {
   show("Set aside", h("ul", { className: "listed" }, found.map((one) => h("li", {}, h("b", {}, one.path), ` ${one.reason}`))));
 }
 
-function hint(now) {
-  if (!now.stop) return null;
-  return h("p", { className: "hint" }, h("b", {}, "It looks time to stop. "), "The latest networks say the same of nearly every image: more labels change little.");
+const reached = (now) => now.curve.length > 0 && now.curve.at(-1).value >= now.target;
+
+/** What may be a reason to stop. */
+function hints(now) {
+  const hint = (title, text) => h("p", { className: "hint" }, h("b", {}, `${title} `), text);
+  const latest = now.curve.at(-1);
+  return [
+    reached(now) && hint(`The target of ${percent(now.target)} is reached.`, `The latest network is right ${latest.right} times of ${latest.of}: ${percent(latest.low)} to ${percent(latest.high)} is likely.`),
+    now.stop && hint("It looks time to stop.", "The latest networks say the same of nearly every image: more labels change little."),
+  ];
 }
 
 function doing(now) {

@@ -1,8 +1,8 @@
 // Find, filter and correct. The most suspicious first: labels that a network contradicts from far inside another class.
 
 import { get, image, post, small, state } from "./api.js";
-import { h, picture, say, show, toast } from "./dom.js";
-import { keysOf } from "./keys.js";
+import { enlarge, h, picture, say, toast } from "./dom.js";
+import { classOf } from "./question.js";
 
 const SHOWN = { labelled: "All labels", suspicious: "Suspicious", flagged: "Flagged", declined: "Skipped or disputed", disputed: "People disagree", "hold-out": "Hold-out", all: "Everything" };
 const ORDERS = { suspicious: "Most suspicious first", latest: "Latest first", path: "By name" };
@@ -27,9 +27,8 @@ export class ReviewView {
     this.found = [];
   }
 
-  async start() {
-    this.changed();
-    await this.load();
+  start() {
+    return this.changed();
   }
 
   stop() {
@@ -69,25 +68,33 @@ export class ReviewView {
     const doubt = one.seen === null ? null : against
       ? `A network sees ${name(one.seen)}, ${percent(one.sure)} sure${one.distance === null ? "" : `, ${one.distance.toPrecision(2)} inside`}`
       : "A network agrees";
-    const card = h("li", { className: "card" },
-      h("button", { type: "button", className: "picture", "aria-label": `Image ${one.image}, ${one.path}, larger`, onclick: () => this.enlarge(one) }, picture(small(one.image), "", { loading: "lazy" })),
+    const element = picture(small(one.image), "", { loading: "lazy" });
+    element.addEventListener("error", () => element.replaceWith(h("span", { className: "soft" }, "cannot be read")));
+    const larger = h("button", { type: "button", className: "picture frame", "aria-label": `Image ${one.image}, ${one.path}, larger`, onclick: () => this.enlarge(one) }, element);
+    const card = h("li", { className: "card" }, larger,
       h("div", { className: "text" }, chosen, h("span", { className: against ? "against" : "" }, doubt ?? "No network has judged it yet"),
         h("span", {}, one.source === "correction" ? "corrected" : by, one.hold_out ? " · hold-out" : ""),
         one.note === null ? null : h("button", { type: "button", className: "quiet small", onclick: () => this.unflag(one, card) }, `⚑ ${one.note || "flagged"} (take off)`),
         h("span", { className: "path", title: one.path }, one.path)));
+    // Whoever points at a card means it: its keys work from there.
+    card.addEventListener("click", (event) => event.target.closest("button, select") ?? larger.focus());
     card.addEventListener("keydown", (event) => {
-      const index = keysOf(state.classes).indexOf(event.key.toLowerCase());
-      if (index < 0 || event.target.tagName !== "BUTTON" || event.ctrlKey || event.metaKey || event.altKey) return;
+      const key = event.key.toLowerCase();
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      // In the list a letter looks for a name that begins with it: there a key is a class's only where no name has it.
+      if (event.target === chosen && [...chosen.options].some((option) => option.text.toLowerCase().includes(key))) return;
+      const index = classOf(key);
+      if (index >= 0) this.correct(one, chosen, index);
+      else if (key === "e" && event.target !== chosen) this.enlarge(one);
+      else return;
       event.preventDefault();
-      chosen.value = index;
-      this.correct(one, chosen);
     });
     return card;
   }
 
-  async correct(one, chosen) {
-    const label = chosen.value === "none" ? null : Number(chosen.value);
-    if (chosen.value === "") return;
+  async correct(one, chosen, value = chosen.value) {
+    const label = value === "none" ? null : Number(value);
+    if (value === "") return;
     try {
       this.app.heard(await post("/api/correct", { image: one.image, label, person: state.person }));
       say(`Image ${one.image} is ${label === null ? "without a label" : state.classes[label]} now.`);
@@ -96,7 +103,7 @@ export class ReviewView {
       const card = chosen.closest(".card");
       const focused = card.contains(document.activeElement);
       card.replaceWith(fresh);
-      if (focused) fresh.querySelector("select").focus();
+      if (focused) fresh.querySelector("button.picture").focus();
     } catch (error) {
       toast(error.message);
       chosen.value = one.label ?? "";
@@ -114,7 +121,7 @@ export class ReviewView {
   }
 
   enlarge(one) {
-    show(one.path, picture(image(one.image), `Image ${one.image}`), "large");
+    enlarge(one.path, image(one.image), `Image ${one.image}`);
   }
 
   async undo() {
@@ -140,6 +147,7 @@ export class ReviewView {
     const before = this.label.value;
     this.label.replaceChildren(h("option", { value: "" }, "Any"), ...state.classes.map((name, index) => h("option", { value: index }, name)));
     this.label.value = before;
+    return this.load();
   }
 }
 
