@@ -12,6 +12,7 @@ from dfal.datasets import Dataset
 from dfal.labelling.session import Session
 from dfal.types import DECLINED
 from labelled import DIGITS, Served, index_in, some_pngs
+from stubbed import Stubbed
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
 pytest.importorskip("playwright", reason="the browser is driven by playwright")
@@ -60,14 +61,15 @@ class Person:
         self.press(str(label))
         return image, label
 
-    def has_no_serious_fault(self) -> None:
-        """What axe-core finds; the animation of a new image must be over."""
-        from axe_playwright_python.sync_playwright import Axe
 
-        self.page.wait_for_timeout(250)
-        found = Axe().run(self.page).response["violations"]
-        serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in {"serious", "critical"}]
-        assert serious == []
+def has_no_serious_fault(page: Any) -> None:
+    """What axe-core finds; the animation of a new image must be over."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.wait_for_timeout(250)
+    found = Axe().run(page).response["violations"]
+    serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in {"serious", "critical"}]
+    assert serious == []
 
 
 @pytest.mark.parametrize(("images", "labels"), [(80, 24), pytest.param(2000, 60, marks=pytest.mark.slow)])
@@ -106,10 +108,10 @@ def test_a_folder_is_labelled_by_keyboard(browser: Any, tmp_path: Path, digits: 
         assert page.evaluate(
             "[...document.querySelectorAll('.trio img')].every((one) => one.complete && one.naturalWidth === 28)"
         )
-        person.has_no_serious_fault()
+        has_no_serious_fault(page)
         page.screenshot(path=tmp_path / "light.png")
         page.emulate_media(color_scheme="dark")
-        person.has_no_serious_fault()
+        has_no_serious_fault(page)
         page.screenshot(path=tmp_path / "dark.png")
         page.emulate_media(color_scheme="light")
 
@@ -121,7 +123,7 @@ def test_a_folder_is_labelled_by_keyboard(browser: Any, tmp_path: Path, digits: 
         page.select_option(".card select", str((wrong - 1) % 10))
         page.wait_for_selector(".card >> text=corrected")
         given[mistaken] = (wrong - 1) % 10
-        person.has_no_serious_fault()
+        has_no_serious_fault(page)
 
         # The whole query as a grid: arrows and keys.
         page.click("nav >> text=Grid")
@@ -135,7 +137,7 @@ def test_a_folder_is_labelled_by_keyboard(browser: Any, tmp_path: Path, digits: 
                 arg=image,
             )
             given[image] = truth[path]
-        person.has_no_serious_fault()
+        has_no_serious_fault(page)
 
         # A phone: nothing is wider than it, the classes can be tapped.
         page.set_viewport_size({"width": 390, "height": 844})
@@ -147,7 +149,7 @@ def test_a_folder_is_labelled_by_keyboard(browser: Any, tmp_path: Path, digits: 
         given[image] = truth[path]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.evaluate("document.querySelector('.acts').getBoundingClientRect().bottom <= innerHeight")
-        person.has_no_serious_fault()
+        has_no_serious_fault(page)
         page.screenshot(path=tmp_path / "phone.png", full_page=True)
 
         assert person.errors == []
@@ -180,7 +182,7 @@ def test_a_page_without_classes_asks_for_them_and_says_when_the_server_is_gone(
         page.fill("dialog input", "Odd")
         page.keyboard.press("Enter")
         page.wait_for_selector("dialog >> text=alike but for case")
-        person.has_no_serious_fault()
+        has_no_serious_fault(page)
         page.keyboard.press("Escape")
         image, _ = person.sees()
         person.press("2")
@@ -195,3 +197,231 @@ def test_a_page_without_classes_asks_for_them_and_says_when_the_server_is_gone(
     with Session.open(tmp_path / "photos.labels.db") as session:
         assert {index: int(label) for index, label in enumerate(session.state.labels) if label >= 0} == {image: 1}
         assert list(session.state.flags.values()) == ["<b>odd</b>"]
+
+
+@pytest.fixture
+def stub(browser: Any) -> Iterator[Any]:
+    """Makes stubbed pages, of which the browser must have nothing to complain."""
+    made = []
+
+    def make(*classes: str, **properties: Any) -> Stubbed:
+        made.append(Stubbed(browser, list(classes), **properties))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.page.unroute_all(behavior="ignoreErrors")
+        one.page.close()
+        assert one.errors == []
+
+
+def test_every_class_keeps_its_key(stub: Any) -> None:
+    cases = {
+        "12": [["cat", "dog"]],
+        "0123456789": [[*DIGITS]],
+        "0123456789q": [[*DIGITS], [*DIGITS, "none"]],
+        "q0123456789": [["none", *DIGITS]],
+        "01q2": [["0", "1"], ["0", "1", "none"], ["0", "1", "none", "2"]],
+        "12qr": [["cat", "dog"], ["cat", "dog", "1"], ["cat", "dog", "1", "bird"]],
+        "123": [["cat", "dog", "hen"], ["cat", "wolf", "hen"]],
+        "1234567890qrtyuiopadghjklxcvbm": [[f"class {number}" for number in range(40)]],
+    }
+    script = """async (steps) => {
+        const { keysOf } = await import("/keys.js");
+        let held = new Map();
+        for (const classes of steps) held = keysOf(classes, held);
+        return steps.at(-1).map((name) => held.get(name) ?? "").join("");
+    }"""
+    page = stub("cat").open()
+    assert [page.evaluate(script, steps) for steps in cases.values()] == [*cases]
+
+
+def test_an_answer_is_never_another_one_and_never_dropped(stub: Any) -> None:
+    stubbed = stub(*DIGITS)
+    page = stubbed.open()
+
+    def sees(image: int) -> None:
+        page.wait_for_selector(f".stage img[alt^='Image {image},']")
+
+    sees(0)
+    stubbed.classes.append("none")  # by somebody else
+    page.wait_for_selector(".classes >> text=none")
+    page.keyboard.press("5")
+    sees(1)
+    assert stubbed.answered == {0: 5}
+    page.keyboard.press("q")
+    sees(2)
+    assert stubbed.answered == {0: 5, 1: 10}
+
+    # Not saved yet, whatever else the page hears meanwhile.
+    for status, sentence in ((401, "this page needs its link"), (500, "Something broke.")):
+        stubbed.replies["/api/tell"] = status, {"detail": sentence}
+        page.keyboard.press("3")
+        page.wait_for_selector(f"#trouble >> text=Not saved yet. {sentence[0].upper()}{sentence[1:].rstrip('.')}. Trying again")
+        page.wait_for_timeout(2000)
+        assert "Not saved yet" in page.text_content("#trouble")
+        sees(2)
+    page.click("nav >> text=Grid")
+    page.wait_for_selector(".tile")
+    del stubbed.replies["/api/tell"]
+    page.wait_for_selector("#trouble", state="hidden")
+    assert stubbed.answered == {0: 5, 1: 10, 2: 3}
+    assert page.locator(".tile").count() == 3, "the answer brings the other view back"
+    page.click("nav >> text=Label")
+    sees(3)
+    stubbed.replies["/api/tell"] = 409, {"detail": "image 3 was answered meanwhile"}
+    stubbed.answered[3] = 1
+    page.keyboard.press("3")
+    sees(4)
+    page.wait_for_selector("#toast >> text=answered meanwhile")
+
+
+def test_the_page_says_why_nothing_is_asked_and_gives_its_questions_back(stub: Any) -> None:
+    stubbed = stub("cat", "dog", images=3)
+    page = stubbed.open()
+    page.wait_for_selector(".stage img")
+    for _ in range(3):
+        page.keyboard.press("s")
+        page.wait_for_timeout(200)
+    page.wait_for_selector("h1 >> text=Every image was skipped")
+    has_no_serious_fault(page)
+    page.click("nav >> text=Grid")
+    page.wait_for_selector("h1 >> text=Every image was skipped")
+    stubbed.answered = dict.fromkeys(range(3), 0)
+    page.wait_for_selector("h1 >> text=Every image has its label")
+    stubbed.progress["declined"] = 1
+    page.wait_for_selector("p >> text=1 skipped or disputed, every other image has its label")
+    stubbed.replies["/api/ask"] = 200, {"questions": [], "answers": 3, "model": 0, "left": 2}
+    stubbed.progress["left"] = 2
+    page.wait_for_selector("p >> text=Others look at the last 2 images")
+    page.evaluate("dispatchEvent(new Event('pagehide'))")  # what is sent while a page closes, no test sees
+    page.wait_for_timeout(200)
+    (left,) = stubbed.told("/api/leave")
+    assert left["person"] == "Ada" and len(left["holder"]) == 32
+
+
+def test_images_are_enlarged_on_white_and_classes_renamed(stub: Any) -> None:
+    stubbed = stub("cat", "dog", color_scheme="dark")
+    stubbed.pictures = {0: (4000, 300), 1: (300, 300)}
+    page = stubbed.open()
+    page.click(".stage img.here")
+    page.wait_for_selector("dialog .sheet.natural img.here")
+    assert page.evaluate("document.querySelector('.sheet img').clientHeight") == 300
+    assert page.evaluate("document.querySelector('.sheet').scrollWidth") == 4000
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => document.querySelector('.sheet').scrollLeft > 0")
+    has_no_serious_fault(page)
+    page.click("dialog >> text=Natural size")
+    assert page.evaluate("document.querySelector('.sheet').scrollWidth < 1280")
+    ground = "(of) => getComputedStyle(document.querySelector(of)).backgroundColor"
+    assert page.evaluate(ground, ".sheet img") == page.evaluate(ground, ".stage img") == "rgb(255, 255, 255)"
+    page.keyboard.press("Escape")
+    page.keyboard.press("1")
+    page.wait_for_selector(".stage img[alt^='Image 1,']")
+    page.keyboard.press("e")
+    page.wait_for_selector("dialog img.here")
+    page.keyboard.press("e")
+    page.wait_for_selector("dialog", state="detached")
+
+    page.keyboard.press("n")
+    has_no_serious_fault(page)
+    page.get_by_role("button", name="Rename dog").press("Enter")
+    assert page.input_value("dialog input") == "dog"
+    page.fill("dialog input", "wolf")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".classes >> text=wolf")
+    assert stubbed.told("/api/rename") == [{"class": 1, "name": "wolf", "person": "Ada"}]
+    page.keyboard.press("2")
+    page.wait_for_selector(".stage img[alt^='Image 2,']")
+    assert stubbed.answered == {0: 0, 1: 1}
+
+
+def test_the_grid_fits_and_stays_where_somebody_is(stub: Any) -> None:
+    stubbed = stub("cat", "dog", images=4, viewport={"width": 1920, "height": 1080})
+    stubbed.pictures = {1: None, 3: b"no picture"}
+    page = stubbed.open("grid")
+    page.wait_for_selector(".tile >> text=cannot be shown")
+    assert page.evaluate("document.querySelector('.tile img').clientWidth") > 350
+    chosen = "document.querySelector('.tile[aria-current]').ariaLabel"
+    stubbed.images, stubbed.pictures = 44, {5: None}
+    stubbed.progress["batch"] = 40
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.wait_for_timeout(1800)
+    page.click("text=Other images")
+    page.wait_for_selector(".tile >> text=cannot be read")
+    assert page.evaluate(chosen).startswith("Image 0,")
+    assert page.evaluate("document.elementFromPoint(100, 795).closest('.tile')") is None
+    page.keyboard.press("f")
+    page.fill("dialog textarea", "odd")
+    page.click("dialog button[type=submit]")
+    page.wait_for_selector(".tile[aria-current] .flagged")
+    page.keyboard.press("w")
+    page.wait_for_selector("dialog >> text=Drawn at random")
+    has_no_serious_fault(page)
+    page.keyboard.press("Escape")
+    has_no_serious_fault(page)
+    for action in ("press", "click"):
+        page.press(".tile[aria-current]", "Enter") if action == "press" else page.click(".tile[aria-current]")
+        page.wait_for_selector("dialog.large")
+        page.keyboard.press("Escape")
+    page.click(".tile:nth-of-type(3)")
+    assert page.evaluate(chosen).startswith("Image 3,")  # image 1 is set aside
+
+
+def test_a_correction_by_key_wherever_in_the_card_somebody_is(stub: Any) -> None:
+    stubbed = stub("cat", "dog")
+    stubbed.answered = {0: 0}
+    page = stubbed.open("review")
+    page.focus(".card select")
+    page.keyboard.press("d")  # looks for a name in the list, as ever
+    page.wait_for_selector(".card >> text=corrected")
+    assert page.evaluate("document.activeElement.className") == "picture frame"
+    page.keyboard.press("1")
+    page.wait_for_function("() => document.querySelector('.card select').value === '0'")
+    page.click(".card .path")
+    page.keyboard.press("2")
+    page.wait_for_function("() => document.querySelector('.card select').value === '1'")
+    page.focus(".card select")
+    page.keyboard.press("1")
+    page.wait_for_function("() => document.querySelector('.card select').value === '0'")
+    assert [one["label"] for one in stubbed.told("/api/correct")] == [1, 0, 1, 0]
+
+
+def test_a_phone_and_a_small_window_show_what_matters(stub: Any) -> None:
+    names = ["unknown", "umbrella stand", *(f"kind {number}" for number in range(8))]
+    stubbed = stub(*names, viewport={"width": 390, "height": 844})
+    point = {"model": 3, "annotations": 80, "right": 24, "of": 25, "value": 0.96, "low": 0.8, "high": 0.99}
+    stubbed.progress = {"curve": [point], "model": 3, "stop": True}
+    page = stubbed.open()
+    page.wait_for_selector(".glance >> text=95 % reached")
+    assert page.locator(".hint").all_text_contents() == [
+        "The target of 95 % is reached. The latest network is right 24 times of 25: 80 % to 99 % is likely.",
+        "It looks time to stop. The latest networks say the same of nearly every image: more labels change little.",
+    ]
+    whole = "(one) => one.scrollWidth <= one.clientWidth && one.scrollHeight <= one.clientHeight + 1"
+    assert page.evaluate(f"[...document.querySelectorAll('.classes span')].every({whole})")
+    has_no_serious_fault(page)
+    stubbed.progress["curve"] = [point | {"value": 0.9}]
+    page.wait_for_selector(".glance >> text=time to stop")
+    page.set_viewport_size({"width": 800, "height": 600})
+    page.keyboard.press("w")
+    page.wait_for_selector("#why >> text=Drawn at random")
+    bars = [page.locator(of).bounding_box() for of in (".classes", ".acts")]
+    assert all(bar["y"] >= 0 and bar["y"] + bar["height"] <= 600 for bar in bars)
+
+
+def test_without_a_name_and_without_classes(stub: Any) -> None:
+    names = set()
+    for _ in range(2):
+        stubbed = stub(person=None)
+        page = stubbed.open()
+        page.wait_for_selector("dialog >> text=Who are you?")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("dialog >> text=What is there to tell apart?")
+        names.add(page.text_content("#person"))
+        page.keyboard.press("Escape")
+        page.wait_for_selector(".classes >> text=There are no classes yet")
+        has_no_serious_fault(page)
+        page.click(".classes >> text=Add a class")
+        page.wait_for_selector("dialog input")
+    assert len(names) == 2

@@ -83,7 +83,11 @@ export function enlarge(title, source, alt) {
     if (!pixels.hidden && Math.max(wide / high, high / wide) > 3) turn();
   });
   const dialog = show(title, sheet, "large", pixels);
-  dialog.addEventListener("keydown", (event) => event.key.toLowerCase() === "e" && !event.ctrlKey && !event.metaKey && dialog.close());
+  dialog.addEventListener("keydown", (event) => {
+    if (event.key.toLowerCase() !== "e" || event.ctrlKey || event.metaKey) return;
+    event.stopPropagation(); // else the page opens it again
+    dialog.close();
+  });
   return dialog;
 }
 

@@ -151,6 +151,7 @@ export class GridView {
 
   /** To the next one without an answer, or to the next query. */
   async go() {
+    if (this.stopped) return;
     const open = this.questions.map((_, place) => place).filter((place) => !this.answers.has(place));
     if (!open.length) return this.ask();
     this.choose(open.find((place) => place > this.at) ?? open[0]);

@@ -94,6 +94,7 @@ export class LabelView {
 
   show() {
     clearTimeout(this.waiting);
+    if (this.stopped) return; // an answer may be saved only after somebody has gone to another view
     const question = this.question;
     if (!question) return this.showNothing();
     if (this.one.parentNode !== this.root) this.root.replaceChildren(this.one);
@@ -157,6 +158,7 @@ export class LabelView {
       clearTimeout(slow);
       this.busy = false;
     }
+    if (this.stopped) return;
     await this.fill(state.model === seen);
     if (!this.question || !this.stage.contains(this.pictures.get(this.question.image) ?? null)) this.show();
   }
