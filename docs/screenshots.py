@@ -33,9 +33,9 @@ def post(path: str, body: dict[str, Any]) -> Any:
         return json.load(answer)
 
 
-def progress() -> Any:
+def get(path: str) -> Any:
     """What the page shows."""
-    with urllib.request.urlopen(f"{URL}/api/progress") as answer:  # noqa: S310
+    with urllib.request.urlopen(URL + path) as answer:  # noqa: S310
         return json.load(answer)
 
 
@@ -63,7 +63,7 @@ def main() -> None:
 def _label(truth: dict[str, int]) -> None:
     for _ in range(100):
         try:
-            progress()
+            get("/api/progress")
             break
         except OSError:
             time.sleep(0.2)
@@ -73,11 +73,13 @@ def _label(truth: dict[str, int]) -> None:
         label = (truth[question["path"]] + 3 * (turn in {40, 77})) % 10
         post("/api/tell", {"question": question["id"], "label": label, "person": "Ada", "seconds": 1.2 + 0.1 * (turn % 7)})
         if turn % 10 == 9:  # as if somebody were looking: the network keeps up
-            before = progress()["model"]
+            before = get("/api/progress")["model"]
             until = time.monotonic() + 20
-            while turn >= 19 and progress()["model"] == before and time.monotonic() < until:
+            while turn >= 19 and get("/api/progress")["model"] == before and time.monotonic() < until:
                 time.sleep(0.1)
-    time.sleep(15)  # the review's networks come when nobody answers
+    until = time.monotonic() + 180
+    while time.monotonic() < until and any(one["seen"] is None for one in get("/api/review?most=200")["images"]):
+        time.sleep(1)  # the review's networks come when nobody answers
 
 
 def _picture() -> None:
