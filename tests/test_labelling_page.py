@@ -190,6 +190,18 @@ def test_a_page_without_classes_asks_for_them_and_says_when_the_server_is_gone(
         page.fill("dialog textarea", "<b>odd</b>")
         page.click("dialog button[type=submit]")
         page.wait_for_selector('.tag.flagged:has-text("<b>odd</b>")')
+        page.keyboard.press("n")
+        page.get_by_role("button", name="Rename odd").click()
+        page.fill("dialog input", "uneven")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".classes >> text=uneven")
+
+        # A page that is closed gives back what it was asked.
+        other = Person(browser, served.url, truth)
+        other.page.close()
+        page.wait_for_timeout(1000)
+        rest = served.http.post("/api/ask", json={"person": "Eve", "holder": "h", "count": 12}).json()["questions"]
+        assert len(rest) == 12 - 1 - 5, "all but the labelled image and those of the first page"
     finally:
         served.stop(kill=True)
     page.keyboard.press("1")
