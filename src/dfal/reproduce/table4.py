@@ -11,11 +11,10 @@ from jaxtyping import Float64
 
 from dfal.engine import Job
 from dfal.reproduce import paper
-from dfal.reproduce.beside import Cell, Table, Verdict, accuracy, points, positive, table
+from dfal.reproduce.beside import Table, Verdict, accuracy, number, percent, points, positive, table
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.shelf import Shelf, name_in
 from dfal.reproduce.transfer import Transfer
-from dfal.statistics import half_width
 from dfal.store import Record
 from dfal.trial import Trial
 
@@ -100,14 +99,19 @@ def _accuracies(shelf: Shelf, dataset: str) -> Table:
         cells = []
         for source, target in directions:
             rounds = values.get((name, source, target, _last(values, source, target)))
-            cells.append(accuracy(_of(rounds) if rounds else None, published.get((name, source, target))))
+            ours = _of(rounds) if rounds else None
+            cells.append(accuracy(ours, published.get((name, source, target)), tested=not paper.is_part(dataset)))
         rows.append((name, cells))
     return table(
         "table4",
         f"Table 4: {dataset}",
         "Test accuracy in % of one network trained on what was chosen (and the twins that were made) for the other, at the "
-        "last budget, mean over seeds ± half of its 95 % t interval, and the paper's number at 1000. Coloured where ours "
-        "differs from it, p < 0.05 after Holm's correction.",
+        "last budget, mean over seeds ± half of its 95 % t interval, and the paper's number at 1000."
+        + (
+            paper.caution(dataset)
+            or " Coloured where ours differs from it: t-test against the paper's number as if it were exact, p < 0.05 after "
+            "Holm's correction."
+        ),
         [f"{source} → {target}" for source, target in directions],
         rows,
     )
@@ -119,7 +123,7 @@ def _twins(shelf: Shelf, dataset: str) -> Table:
         fooled, noise = _of(rounds, "fooled"), _of(rounds, "noise")
         if len(fooled):
             title = f"{name}: {source} → {target}" + (" (another initialisation)" if source == target else "")
-            rows.append((title, [Cell(f"{budget}"), _percent(fooled), _percent(noise)]))
+            rows.append((title, [number(budget), percent(fooled, 1), percent(noise, 1)]))
     return table(
         "twins",
         f"Twins made for one network, shown to the other: {dataset}",
@@ -131,10 +135,6 @@ def _twins(shelf: Shelf, dataset: str) -> Table:
     )
 
 
-def _percent(values: Float64[np.ndarray, "s"]) -> Cell:
-    return Cell(f"{100 * values.mean():.1f}", "" if len(values) < 2 else f"± {100 * half_width(values):.1f}")
-
-
 def verdicts(shelf: Shelf) -> list[Verdict]:
     """The transfer, for each direction."""
     made = []
@@ -143,16 +143,17 @@ def verdicts(shelf: Shelf) -> list[Verdict]:
         for source, target in _directions(values):
             last = _last(values, source, target)
             ours, random = (values.get((name, source, target, last), {}) for name in ("dfal", "random"))
-            made.append(transfer(f"{dataset}, {source} → {target}", ours, random))
+            made.append(transfer(f"{source} → {target}", ours, random, dataset))
     return made
 
 
-def transfer(setting: str, ours: Mapping[int, Record], random: Mapping[int, Record]) -> Verdict:
+def transfer(networks: str, ours: Mapping[int, Record], random: Mapping[int, Record], setting: str) -> Verdict:
     """What DFAL chose for one network trains the other better than random choice, over paired seeds."""
     seeds = sorted(set(ours) & set(random))
     differences = np.array([ours[seed].measurements["accuracy"] - random[seed].measurements["accuracy"] for seed in seeds])
     return Verdict(
-        f"DFAL's choice trains another network better than random choice ({setting})",
+        f"DFAL's choice trains another network better than random choice ({networks})",
         positive([differences]) if seeds else "undecided",
         f"difference {points(differences)}" if seeds else "no pair of seeds was run",
+        setting,
     )
