@@ -407,6 +407,13 @@ def test_table_4_is_by_hand(store: Store) -> None:
     assert ("dfal: lenet5 → lenet5 (another initialisation)", "twins that fool") in cells(twins)
     assert cells(twins)["dfal: lenet5 → vgg8", "noise that fools"].ours == "5.0"
     assert [one.answer for one in table4.verdicts(found)] == ["holds", "holds"]
+    stray = transfers[0]
+    assert isinstance(stray, Transfer)
+    stray = dataclasses.replace(stray, source=dataclasses.replace(stray.source, strategy=dfal.DFAL(candidates=20)))
+    write(store, stray, [at(0, 30, 0.1, 0)])
+    again = table4.tables(reproduce.shelf(store))[0]
+    assert again.rows == accuracies.rows, "with another K they are not mixed in"
+    assert "left out for their other settings: 1." in again.caption
 
 
 def test_a_ranking_is_over_seeds_of_one_setting_or_over_settings(store: Store) -> None:

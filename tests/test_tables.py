@@ -68,6 +68,12 @@ def test_each_column_says_what_its_interval_is() -> None:
     assert alone.head == ("50", "labelled data", "area", "to match random")
 
 
+def test_words_stand_left_and_numbers_right() -> None:
+    lines = printed(study("dfal", "random"), 80)
+    assert any(line.startswith("│              10 │") for line in lines)
+    assert any(line.startswith("│ dfal     │ random   │") for line in lines)
+
+
 def test_zero_has_no_sign_and_minus_is_a_minus() -> None:
     found = [signed(value) for value in (-0.001, 0.0, -1.5, 2.0)]
     assert found == ["0.00", "0.00", "−1.50", "+2.00"]

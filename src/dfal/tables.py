@@ -91,9 +91,9 @@ class _Grid:
 
     def table(self, line_before: int = 0) -> Table:
         """For the terminal, with a line before that row."""
-        table = Table(title=self.title, caption=self.caption)
-        for place, (heading, room) in enumerate(self._columns):
-            words = place == 0 or heading == "compared with"
+        table = Table(title=escape(self.title), caption=escape(self.caption))
+        for heading, room in self._columns:
+            words = heading in {"strategy", "compared with", "compared\nwith"}
             table.add_column(escape(heading), justify="left" if words else "right", no_wrap=True, min_width=room)
         for place, (name, cells) in enumerate(self.rows, 1):
             table.add_row(escape(name), *map(escape, cells), end_section=place == line_before)

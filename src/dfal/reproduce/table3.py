@@ -32,7 +32,7 @@ def _seconds(shelf: Shelf) -> dict[str, Seconds]:
     """Setting → strategy → seconds of each repetition."""
     found: dict[str, Seconds] = {}
     for question, records in shelf.questions:
-        setting = f"{question.dataset}, {question.model}"
+        setting = f"{question.dataset}, {question.model}" + ("" if question.device == "cpu" else f", {question.device}")
         if records:
             seconds = np.array([record.costs["select"] for record in records])
             found.setdefault(setting, {})[name_of(question.strategy)] = seconds

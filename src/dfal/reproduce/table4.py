@@ -4,6 +4,8 @@ The claim: images chosen by DFAL for one network train another better than rando
 open: do the twins made for one network still fool the other?
 """
 
+import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,7 +17,9 @@ from dfal.reproduce.beside import Table, Verdict, accuracy, number, percent, poi
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.shelf import Shelf, name_in
 from dfal.reproduce.transfer import Transfer
+from dfal.results import looks_at
 from dfal.store import Record
+from dfal.strategies import Random
 from dfal.trial import Trial
 
 ROWS = ("dfal", "core-set", "random")
@@ -58,9 +62,7 @@ def found(shelf: Shelf, dataset: str) -> Values:
     """The transfers on these data. What random choice took counts for every network but the one that is trained."""
     values: Values = {}
     models = {one.model for one, _ in shelf.transfers} | {one.source.model for one, _ in shelf.transfers}
-    for transfer, records in shelf.transfers:
-        if transfer.dataset != dataset:
-            continue
+    for transfer, records in alike(shelf, dataset):
         name = name_in(transfer.source, transfer.source.strategy)
         by = sorted(models - {transfer.model}) if name == "random" else [transfer.source.model]
         for record in records:
@@ -68,6 +70,23 @@ def found(shelf: Shelf, dataset: str) -> Values:
                 key = (name, source, transfer.model, int(record.measurements["annotations"]))
                 values.setdefault(key, {})[transfer.source.seed] = record
     return values
+
+
+def alike(shelf: Shelf, dataset: str) -> list[tuple[Transfer, tuple[Record, ...]]]:
+    """The transfers on these data with the settings that most of them have: no seed counts twice."""
+    here = [(one, records) for one, records in shelf.transfers if one.dataset == dataset]
+    settings = Counter(_settings(one) for one, _ in here)
+    if not settings:
+        return []
+    usual = max(settings, key=lambda one: settings[one] if one[1] else 0)
+    kept = {usual, (usual[0], "")}  # random choice has no K
+    return [(one, records) for one, records in here if _settings(one) in kept]
+
+
+def _settings(one: Transfer) -> tuple[Transfer, str]:
+    """All but strategy, seed, networks and budgets, in which the transfers of a table differ; and K."""
+    source = dataclasses.replace(one.source, strategy=Random(), seed=0, model="", annotations=one.source.first)
+    return dataclasses.replace(one, source=source, model="", at=(source.first,)), looks_at(one.source.strategy)
 
 
 def _of(rounds: Mapping[int, Record], what: str = "accuracy") -> Float64[np.ndarray, "s"]:
@@ -94,6 +113,7 @@ def _last(values: Values, source: str, target: str) -> int:
 def _accuracies(shelf: Shelf, dataset: str) -> Table:
     values, published = found(shelf, dataset), paper.table4(dataset)
     directions = _directions(values)
+    others = sum(one.dataset == dataset for one, _ in shelf.transfers) - len(alike(shelf, dataset))
     rows = []
     for name in ROWS:
         cells = []
@@ -111,7 +131,8 @@ def _accuracies(shelf: Shelf, dataset: str) -> Table:
             paper.caution(dataset)
             or " Coloured where ours differs from it: t-test against the paper's number as if it were exact, p < 0.05 after "
             "Holm's correction."
-        ),
+        )
+        + (f" Transfers left out for their other settings: {others}." if others else ""),
         [f"{source} → {target}" for source, target in directions],
         rows,
     )
