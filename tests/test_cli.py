@@ -83,11 +83,11 @@ def test_many_strategies_stand_one_below_the_other_and_are_compared(dfal: Shell)
     tiny = ["--annotations", "20", "--batch", "10", "--epochs", "2", "--candidates", "20", "--processes", "1"]
     ran = dfal("run", *tiny, "--seeds", "2", "--strategy", ",".join(names), "--store", "s.db")
     assert ran.code == 0, ran.err
-    table, comparisons = ran.out[ran.out.index("test accuracy") :].split("Difference of areas")
+    table, comparisons = ran.out[ran.out.index("Test accuracy") :].split("Difference of areas")
     for name in names:
         assert re.search(rf"^│ {re.escape(name)} +│", table, re.MULTILINE), name
-    assert re.search(r"margin\+twins +│ margin +│ +[+-]\d", comparisons)
-    page = Path("report.html").read_text(encoding="utf-8")
+    assert re.search(r"margin\+twins +│ margin +│ +[+−]\d", comparisons)
+    page = Path("s.html").read_text(encoding="utf-8")
     assert "Which differences are real?" in page
     assert page.count("<td>margin</td>") == 1
 
@@ -170,11 +170,20 @@ def test_a_finished_run_is_shown_again_and_not_run_again(dfal: Shell, monkeypatc
 
 def test_report_names_its_page(dfal: Shell) -> None:
     assert dfal("run", *SMALL, "--store", "deep/er/s.db").code == 0
-    assert Path("deep/er/report.html").is_file()
+    assert Path("deep/er/s.html").is_file(), "stores of one folder have a page each"
+    assert "is the store itself" in dfal.refused("report", "deep/er/s.db", "--out", "deep/er/../er/s.db")
+    assert "is the store itself" in dfal.refused("report", "deep/er/s.db", "--csv", "deep/er/s.db")
     assert dfal("report", "deep/er/s.db", "--out", "other.html").code == 0
     assert Path("other.html").read_text().startswith("<!doctype html>")
     assert "cannot be written" in dfal.refused("report", "deep/er/s.db", "--out", "no/such/folder/r.html")
-    chosen = dfal("report", "deep/er/s.db", "--at", "10,30", "--csv", "all.csv")
+    chosen = dfal("report", "deep/er/s.db", "--at", "10,30", "--csv", "all.csv", "--tables", "tables")
+    assert sorted(file.name for file in Path("tables").iterdir()) == [
+        "accuracies-mnist-5k-lenet5.csv",
+        "accuracies-mnist-5k-lenet5.tex",
+    ], "what was printed, and nothing of the paper"
+    rows = list(csv.DictReader(Path("tables/accuracies-mnist-5k-lenet5.csv").read_text(encoding="utf-8").splitlines()))
+    assert {row["column"] for row in rows} >= {"10", "30"}
+    assert "20" not in {row["column"] for row in rows}
     assert re.search(r"│ +10 │", chosen.out)
     assert not re.search(r"│ +20 │", chosen.out)
     assert len(Path("all.csv").read_text().splitlines()) == 1 + 3 * 3
@@ -510,6 +519,8 @@ def test_reproduce_times_questions_one_at_a_time(dfal: Shell) -> None:
 def test_what_reproduce_cannot_run_is_refused_before_anything_is_written(dfal: Shell) -> None:
     assert "did you mean 'quick'" in dfal.refused("reproduce", "table1", "--preset", "quik")
     assert "did you mean 'dfal'" in dfal.refused(*REPRODUCE, "--strategy", "dfall")
+    for what in ("table3", "table4", "figure3"):
+        assert "leave out --strategy" in dfal.refused("reproduce", what, "--preset", "quick", "--strategy", "random")
     assert "neither a number of images nor 'all'" in dfal.refused(*REPRODUCE, "--candidates", "some")
     assert "annotations = 5000 is more" in dfal.refused(*REPRODUCE, "--annotations", "5000")
     assert dfal("reproduce", "table9").code == 2

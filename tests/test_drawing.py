@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import dfal
 from dfal import drawing
@@ -45,7 +46,9 @@ def test_colours_are_the_pages(study: Study) -> None:
         assert not re.search("#1c1f23|#5b636e|#e3e6ea|#ffffff|#000000", svg), "these would not follow a dark page"
         assert "<metadata" not in svg or "date" not in svg
     assert drawing.css(drawing.INK) == "var(--ink)"
-    assert drawing.css("#0072b2") == "#0072b2"
+    assert drawing.css("#0072b2") == "var(--colour-1)"
+    assert "fill-opacity: var(--band)" in drawing.curves(study), "a dark page shows more of a band"
+    assert not re.search("#0072b2|#7f7f7f|fill-opacity: 0", drawing.curves(study))
 
 
 def test_the_same_study_is_the_same_picture(study: Study) -> None:
@@ -57,6 +60,18 @@ def test_figure_3_names_its_lines() -> None:
     lines = [Series("lenet5 dfal", at, values), Series("dfal", at, values), Series("random", at, values - 0.1)]
     svg = drawing.transfers(lines, {"dfal": ([200.0], [0.96])})
     assert {"lenet5 dfal", "dfal", "random"} <= set(texts(svg))
+
+
+def test_axes_name_budgets_that_were_measured(study: Study) -> None:
+    shown = texts(drawing.curves(study))
+    assert shown[: shown.index("annotations (answers bought)")] == ["10", "20", "30"]
+    many = np.arange(10, 1010, 10)
+    drawing._at_budgets(axes := Figure().add_subplot(), [many])
+    assert axes.get_xticks().tolist() == list(range(100, 1100, 100)), "counted from the last"
+
+
+def test_figure_2_ends_where_ours_does(study: Study) -> None:
+    assert "1000" not in texts(drawing.beside_paper(study, paper.curves("mnist", "lenet5"), None))
 
 
 def test_cliques_by_hand() -> None:

@@ -3,6 +3,7 @@
 import csv
 import shutil
 import subprocess
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -14,22 +15,34 @@ from dfal.types import DfalError
 MADE = Table(
     "table1",
     "Table 1: mnist-5k, lenet5",
-    "",
+    "Mean ± half of its 95 % t interval.",
     ("100", "p & q"),
     (
-        ("dfal_no", (Cell("98.02", "± 0.10", "97.00", 0.01, True), Cell("> 30", "[> 30, > 30]", "≥ 6000"))),
-        ("random", (Cell("50.00", "", "51.00", 0.001, False), Cell())),
+        (
+            "dfal_no",
+            (
+                Cell("98.02", "± 0.10", "97.00", 0.01, True, 98.02, 97.92, 98.12, "95 % t"),
+                Cell("> 30", "[20, > 30]", "≥ 6000", value=inf, low=20, high=inf, interval="95 % bootstrap"),
+            ),
+        ),
+        ("random", (Cell("50.00", "", "51.00", 0.001, False, 50.0), Cell())),
     ),
 )
 
 
 def test_latex_is_escaped_coloured_and_whole() -> None:
     text = export.latex(MADE)
-    assert r"dfal\_no & \textcolor{dfalabove}{98.02 $\pm$ 0.10} (97.00) & $>$ 30 [$>$ 30, $>$ 30] ($\geq$ 6000) \\" in text
+    assert r"dfal\_no & \textcolor{dfalabove}{98.02 $\pm$ 0.10} (97.00) & $>$ 30 [20, $>$ 30] ($\geq$ 6000) \\" in text
     assert r"random & \textcolor{dfalbelow}{50.00} (51.00) &  \\" in text
     assert r" & 100 & p \& q \\" in text
     assert text.count("{") == text.count("}")
     assert "\\begin{tabular}{lrr}" in text
+    assert (
+        r"\caption{Table 1: mnist-5k, lenet5. Mean $\pm$ half of its 95 \% t interval. In round brackets the paper's number.}"
+        in text
+    ), "what ± and brackets are"
+    assert r"\label{tab:table1-mnist-5k-lenet5}" in text
+    assert text.count("\\begin{table}") == text.count("\\end{table}") == 1
     assert "±" not in text
 
 
@@ -45,15 +58,23 @@ def test_latex_compiles(tmp_path: Path) -> None:
 def test_csv_has_a_row_a_cell() -> None:
     rows = list(csv.DictReader(export.as_csv(MADE).splitlines()))
     assert len(rows) == 3, "the empty cell is none"
-    assert rows[0] == {"row": "dfal_no", "column": "100", "ours": "98.02", "interval": "± 0.10", "paper": "97.00", "p": "0.01"}
+    assert rows[0] == dict(zip(export.COLUMNS, rows[0].values(), strict=True))
+    assert list(rows[0].values()) == [
+        *("dfal_no", "100", "98.02", "97.92", "98.12", "95 % t", "97.00", "0.01", "98.02 ± 0.10", "97.00")
+    ]
     assert rows[1]["p"] == "", "no test was made"
+    words = {"row", "column", "interval", "ours_text", "paper_text"}
+    numbers = [[row[name] for name in export.COLUMNS if name not in words] for row in rows]
+    assert all(float(text) for row in numbers for text in row if text), "they can be computed with"
+    assert [rows[1][name] for name in ("ours", "low", "high", "paper")] == ["inf", "20", "inf", "inf"]
+    assert (rows[1]["ours_text"], rows[1]["paper_text"]) == ("> 30 [20, > 30]", "≥ 6000")
 
 
 def test_every_table_is_two_files_with_names_for_every_system(tmp_path: Path) -> None:
-    verdict = Verdict("twins help", "holds", "difference +1.00")
+    verdict = Verdict("twins help", "holds", "difference +1.00", "mnist")
     files = export.write(tmp_path / "new" / "tables", [MADE], [verdict])
     assert [file.name for file in files] == ["table1-mnist-5k-lenet5.tex", "table1-mnist-5k-lenet5.csv", "verdicts.csv"]
-    assert files[2].read_text(encoding="utf-8").splitlines()[1] == "twins help,holds,difference +1.00"
+    assert files[2].read_text(encoding="utf-8").splitlines()[1] == "mnist,twins help,holds,difference +1.00"
 
 
 def test_a_folder_that_cannot_be_written_is_refused_with_a_sentence(tmp_path: Path) -> None:

@@ -135,6 +135,35 @@ def test_without_the_data_the_numbers_are_still_shown(store: Path, tmp_path: Pat
     assert "<svg" in text
 
 
+@pytest.mark.parametrize("size", [4000, 50])
+def test_pictures_of_other_data_are_not_shown(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Dataset, size: int
+) -> None:
+    """Its images stand at other places, or are fewer: they are not what was asked about."""
+    images = dfal.Images(255 - digits.images.array[:size])
+    other = dataclasses.replace(digits, images=images, labels=digits.labels[:size])
+    monkeypatch.setattr("dfal.datasets.load", lambda _: other)
+    with Store(store) as opened:
+        text = report.write(opened, shelf(opened), tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "The pictures are missing: the data set mnist-5k is not the one that this store was made with." in text
+    assert "<img" not in text
+    assert "<svg" in text
+
+
+def test_a_page_says_what_is_left_out(store: Path, tmp_path: Path) -> None:
+    with Store(store) as opened:
+        found = shelf(opened)
+        (study,) = found.studies
+        whole, other = study.curves
+        other = dataclasses.replace(other, trials=other.trials[:1], records=other.records[:1], accuracy=other.accuracy[:1])
+        fewer = dataclasses.replace(study, curves=(whole, other))
+        page = report.write(opened, dataclasses.replace(found, studies=(fewer,)), tmp_path / "r.html")
+    text = page.read_text(encoding="utf-8")
+    assert "The strategies have different seeds: dfal 0, 1, random 0. A difference is over those that both have." in text
+    assert "1 to 2 seeds" in text
+    assert "over 2 seeds" not in text
+
+
 def test_names_are_escaped(store: Path, tmp_path: Path) -> None:
     with Store(store) as opened:
         (study,) = studies(opened)

@@ -1,5 +1,6 @@
 """From records to curves: the numbers by hand."""
 
+import csv
 import dataclasses
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import dfal
 from dfal.results import studies, titles, write_csv
 from dfal.statistics import paired_p
 from dfal.store import Record, Store
+from dfal.strategies import name_of
 from dfal.trial import Trial
 from dfal.types import DfalError
 
@@ -61,9 +63,7 @@ def test_curves(store: Store) -> None:
     assert study.budgets(2) == [10, 30]
     assert study.budgets(10) == [10, 20, 30]
     assert study.budgets(1, at=[30, 20]) == [30, 20]
-    with pytest.raises(
-        dfal.DfalError, match="no accuracy was measured at 25 annotations for every strategy: there are 10, 20, 30"
-    ):
+    with pytest.raises(dfal.DfalError, match="no accuracy was measured at 25 annotations: there are 10, 20, 30"):
         study.budgets(1, at=[25])
 
 
@@ -77,16 +77,89 @@ def test_every_measurement_is_a_row(store: Store, tmp_path: Path) -> None:
         write_csv(studies(store), tmp_path / "no" / "folder.csv")
 
 
-def test_an_unfinished_seed_shortens_its_curve_and_says_so(store: Store) -> None:
-    trial = Trial(annotations=30, strategy=dfal.DFAL(), seed=2)
+def put(store: Store, strategy: dfal.Strategy, seed: int, accuracies: list[float], *, last: bool = True) -> None:
+    trial = Trial(annotations=30, strategy=strategy, seed=seed)
     store.add_run({trial.id: trial.to_json()}, {"data": {}})
-    store.add(trial.id, record(0, 0.6, True, last=False))
+    for place, accuracy in enumerate(accuracies):
+        store.add(trial.id, record(place, accuracy, False, last and place == len(accuracies) - 1))
+
+
+def test_an_unfinished_seed_is_left_out_and_said(store: Store) -> None:
+    """It does not shorten the others."""
+    put(store, dfal.DFAL(), 2, [0.6], last=False)
+    put(store, dfal.Margin(), 0, [0.2, 0.5], last=False)
     (study,) = studies(store)
-    ours, random = study.curves
-    assert not ours.finished
-    assert random.finished
-    np.testing.assert_allclose(ours.accuracy, [[0.2], [0.4], [0.6]])
-    assert study.budgets(10) == [10]
+    ours, random, margin = study.curves
+    assert ours.finished
+    assert ours.accuracy.shape == random.accuracy.shape == (2, 3)
+    assert not margin.finished, "where nothing is finished, what there is"
+    assert study.budgets(10) == [10, 20, 30]
+    assert study.area(margin) is None
+    assert study.area(ours) is not None
+    left_out, seeds, short = study.notes
+    assert left_out == "dfal: seed 2 left out, not finished yet."
+    assert seeds.startswith("The strategies have different seeds: dfal 0, 1, random 0, 1, margin 0.")
+    assert short.startswith("Not all have come to 30 annotations: margin 20.")
+
+
+def test_curves_with_different_k_are_not_one_curve(store: Store, tmp_path: Path) -> None:
+    """They would count as more seeds."""
+    put(store, dfal.DFAL(candidates=20), 0, [0.1, 0.2, 0.3])
+    (study,) = studies(store)
+    assert [(curve.name, curve.seeds) for curve in study.curves] == [
+        ("dfal (K = 20)", [0]),
+        ("dfal (K = 300)", [0, 1]),
+        ("random", [0, 1]),
+    ]
+    first, second = studies(store, apart=True)
+    assert {curve.name for study in (first, second) for curve in study.curves} == {"dfal", "random"}
+    assert sorted(titles([first, second])) == ["mnist-5k, lenet5, candidates 20", "mnist-5k, lenet5, candidates 300"]
+    write_csv([first, second], tmp_path / "all.csv")
+    rows = list(csv.DictReader((tmp_path / "all.csv").read_text().splitlines()))
+    assert len(rows) == 15, "random choice belongs to both studies, and is written once"
+    assert {(row["strategy"], row["candidates"]) for row in rows} == {("dfal", "20"), ("dfal", "300"), ("random", "")}
+
+
+def test_names_that_mean_two_strategies_say_what_differs(store: Store) -> None:
+    put(store, dfal.Stochastic(dfal.BALD(candidates=7)), 0, [0.1, 0.2, 0.3])
+    put(store, dfal.CEAL(), 0, [0.1, 0.2, 0.3])
+    put(store, dfal.CEAL(threshold=0.19), 0, [0.1, 0.2, 0.3])
+    (study,) = studies(store, named=lambda _, strategy: "ceal" if isinstance(strategy, dfal.CEAL) else name_of(strategy))
+    names = [curve.name for curve in study.curves]
+    assert {"dfal", "random", "power-bald"} < set(names), "these are clear as they are"
+    assert len({name for name in names if name.startswith("CEAL(")}) == 2
+
+
+def test_two_texts_of_one_trial_are_one_seed(store: Store) -> None:
+    """As where a setting that is not stored at its default was stored by an older dfal."""
+    trial = Trial(annotations=30, strategy=dfal.DFAL(), seed=0)
+    store.add_run({"another id": trial.to_json() + " "}, {"data": {}})
+    store.add("another id", record(0, 0.9, True, last=False))
+    (study,) = studies(store)
+    assert study.curves[0].seeds == [0, 1]
+    assert study.curves[0].accuracy.shape == (2, 3)
+
+
+def test_differences_are_over_the_seeds_that_both_have(store: Store) -> None:
+    put(store, dfal.Random(), 2, [0.9, 0.9, 0.9])
+    put(store, dfal.Entropy(), 7, [0.5, 0.5, 0.5])
+    (study,) = studies(store)
+    (one,) = study.comparisons
+    assert (one.curve.name, one.reference.name, one.seeds) == ("dfal", "random", 2)
+    assert one.gain == pytest.approx(np.mean([0.575 - 0.425, 0.75 - 0.575]))
+    assert study.seeds == "1 to 3 seeds"
+    assert study.notes[-1] == "uncertainty and random have no seed in common and are not compared."
+
+
+def test_a_full_training_set_is_no_random_choice(store: Store, tmp_path: Path) -> None:
+    full = Trial(annotations=4000, first=4000, strategy=dfal.Random())
+    store.add_run({full.id: full.to_json()}, {"data": {}})
+    store.add(full.id, record(0, 0.97, False, last=True))
+    write_csv(studies(store), tmp_path / "all.csv")
+    rows = list(csv.DictReader((tmp_path / "all.csv").read_text().splitlines()))
+    assert [row["strategy"] for row in rows].count("full training set") == 1
+    assert sum(row["strategy"] == "random" for row in rows) == 6
+    assert [study.against for study in studies(store, against="dfal")].count("dfal") == 1, "and nothing to compare with"
 
 
 def test_other_settings_are_another_study(store: Store) -> None:

@@ -4,9 +4,10 @@ import contextlib
 import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,7 +29,16 @@ GREY = "#7f7f7f"
 """Random choice, which the others are compared with."""
 MANY = 8
 """With more curves than this bands would hide each other."""
-VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", GRID: "var(--line)", PAPER: "var(--paper)"}
+LONG = 24
+"""Letters of a name for four of which there is room above a chart."""
+FAR = 500
+"""With fewer annotations than this the paper's axis to 1000 would leave most of a chart empty."""
+VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", GRID: "var(--line)", PAPER: "var(--paper)", GREY: "var(--grey)"}
+VARIABLES |= {colour: f"var(--colour-{place})" for place, colour in enumerate(COLOURS[:-1], 1)}
+BAND = 0.17
+"""How much of a band's colour is seen; the page makes it more where it is dark."""
+TICKS = 10
+"""Budgets named below an axis, at most."""
 
 
 def css(colour: str) -> str:
@@ -50,17 +60,28 @@ def curves(study: Study) -> str:
         for place, (curve, colour) in enumerate(zip(study.curves, colours(study), strict=True)):
             x, mean, spread = curve.annotations, 100 * curve.mean, 100 * curve.spread
             if not many:
-                axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+                axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=BAND, linewidth=0)
             style = LINES[place // len(COLOURS) % len(LINES)]
             marker = "o" if len(x) <= 30 and not many else None
             axes.plot(x, mean, style, color=colour, linewidth=2, marker=marker, markersize=3.5, label=curve.name)
         axes.set_xlabel("annotations (answers bought)")
         axes.set_ylabel("test accuracy, %")
-        if many:
-            figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
-        else:
-            axes.legend(loc="lower right", frameon=False)
+        _at_budgets(axes, [curve.annotations for curve in study.curves])
+        side = many or any(len(curve.name) > LONG for curve in study.curves)
+        _legend(figure, axes, "outside right upper" if side else "outside upper left", columns=1 if side else 4)
         return svg()
+
+
+def _legend(figure: Figure, axes: Axes, place: Literal["outside upper left", "outside right upper"], *, columns: int) -> None:
+    """Beside the axes, where it covers no band."""
+    lines, names = axes.get_legend_handles_labels()
+    figure.legend(lines, names, loc=place, ncols=columns, frameon=False, fontsize=9)
+
+
+def _at_budgets(axes: Axes, measured: Sequence[Int64[np.ndarray, "b"]], most: int = TICKS) -> None:
+    """Ticks at budgets that were measured: all, or every second, third, … counted from the last."""
+    budgets = np.unique(np.concatenate(measured))[::-1]
+    axes.set_xticks(budgets[:: -(-len(budgets) // most)][::-1])
 
 
 def differences(comparisons: Sequence[Comparison]) -> str:
@@ -86,6 +107,8 @@ def beside_paper(study: Study, published: dict[str, Points], full: Float64[np.nd
     rows = -(-len(study.curves) // width)
     ours = [(curve, colour) for curve, colour in zip(study.curves, colours(study), strict=True)]
     floor = _floor(study)
+    measured = [curve.annotations for curve in study.curves]
+    last = max(int(one[-1]) for one in measured)
     with _drawing(0.6 + 2.5 * rows) as (figure, svg):
         panels = figure.subplots(rows, width, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, (curve, colour) in zip(panels, ours, strict=False):
@@ -101,6 +124,9 @@ def beside_paper(study: Study, published: dict[str, Points], full: Float64[np.nd
                 axes.axhline(100 * float(full.mean()), color=SOFT, linewidth=0.7, linestyle=":")
             axes.set_title(curve.name, fontsize=9, color=colour, fontweight="bold", loc="left", pad=3)
             axes.set_ylim(floor, 100.5)
+            _at_budgets(axes, measured, most=4)
+            if last < FAR:
+                axes.set_xlim(right=1.03 * last)  # the paper's curve goes on where there is nothing of ours
         for axes in panels[len(ours) :]:
             axes.set_visible(False)
         figure.supxlabel("annotations (answers bought)", fontsize=9, color=INK)
@@ -125,7 +151,7 @@ def _floor(study: Study) -> float:
 
 def _with_band(axes: Axes, curve: Curve, colour: str) -> None:
     low, high = curve.interval
-    axes.fill_between(curve.annotations, 100 * low, 100 * high, color=colour, alpha=0.2, linewidth=0)
+    axes.fill_between(curve.annotations, 100 * low, 100 * high, color=colour, alpha=BAND, linewidth=0)
     axes.plot(curve.annotations, 100 * curve.mean, color=colour, linewidth=1.6)
 
 
@@ -138,7 +164,7 @@ def transfers(lines: Sequence[Series], published: dict[str, Points]) -> str:
             colour = GREY if line.name == "random" else COLOURS[names.index(line.name.split()[-1]) % len(COLOURS)]
             style = "--" if " " in line.name else "-"
             low, high = bootstrap(line.accuracy)
-            axes.fill_between(line.annotations, 100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(line.annotations, 100 * low, 100 * high, color=colour, alpha=BAND, linewidth=0)
             axes.plot(line.annotations, 100 * line.accuracy.mean(0), style, color=colour, linewidth=2, label=line.name)
             if line.name in published:
                 x, y = published[line.name]
@@ -150,7 +176,8 @@ def transfers(lines: Sequence[Series], published: dict[str, Points]) -> str:
         axes.set_ylim(bottom=min(shown) - 1)
         axes.set_xlabel("annotations (answers bought)")
         axes.set_ylabel("test accuracy, %")
-        axes.legend(loc="lower right", frameon=False)
+        _at_budgets(axes, [line.annotations[line.annotations >= least] for line in lines])
+        _legend(figure, axes, "outside upper left", columns=5)
         return svg()
 
 
@@ -213,6 +240,7 @@ def _drawing(height: float) -> Iterator[tuple[Figure, Callable[[], str]]]:
             text = file.getvalue()
             for colour, variable in VARIABLES.items():
                 text = text.replace(colour, variable)
+            text = text.replace(f"fill-opacity: {BAND}", "fill-opacity: var(--band)")
             return text[text.index("<svg") :]
 
         yield figure, svg

@@ -1,10 +1,12 @@
-"""Tables of ours beside the paper's as LaTeX and CSV."""
+"""Tables as LaTeX and CSV: those of the strategies compared, and those of ours beside the paper's."""
 
 import csv
 import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from dfal.reproduce import Cell, Table, Verdict
 from dfal.types import DfalError
@@ -21,7 +23,8 @@ def write(folder: Path, tables: Sequence[Table], verdicts: Sequence[Verdict]) ->
         name = _file(table)
         contents |= {f"{name}.tex": latex(table), f"{name}.csv": as_csv(table)}
     if verdicts:
-        contents["verdicts.csv"] = _csv([["claim", "answer", "numbers"], *([v.claim, v.answer, v.numbers] for v in verdicts)])
+        rows = [[one.setting, one.claim, one.answer, one.numbers] for one in verdicts]
+        contents["verdicts.csv"] = _csv([["setting", "claim", "answer", "numbers"], *rows])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in contents.items():
@@ -38,13 +41,18 @@ def _file(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A `tabular` of plain LaTeX with the packages booktabs and xcolor: ours, its interval, and the paper's in brackets.
+    r"""A `table` of plain LaTeX with the packages booktabs and xcolor; its caption says what ± and brackets are.
 
     What is above the paper's number with p < 0.05 is in \textcolor{dfalabove}, what is below it in {dfalbelow}.
     """
+    caption = f"{table.title}. {table.caption}" + (" In round brackets the paper's number." if table.compared else "")
     lines = [
-        f"% {table.title}. Needs booktabs and xcolor, and: \\definecolor{{dfalabove}}{{HTML}}{{0072B2}}",
+        "% Needs \\usepackage{booktabs,xcolor} and these colours: \\definecolor{dfalabove}{HTML}{0072B2}",
         "% \\definecolor{dfalbelow}{HTML}{B3261E}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{_escaped(caption)}}}",
+        f"\\label{{tab:{_file(table)}}}",
         f"\\begin{{tabular}}{{l{'r' * len(table.head)}}}",
         "\\toprule",
         " & ".join(["", *map(_escaped, table.head)]) + r" \\",
@@ -52,6 +60,7 @@ def latex(table: Table) -> str:
         *(" & ".join([_escaped(name), *map(_latex_cell, cells)]) + r" \\" for name, cells in table.rows),
         "\\bottomrule",
         "\\end{tabular}",
+        "\\end{table}",
         "",
     ]
     return "\n".join(lines)
@@ -73,14 +82,28 @@ def _escaped(text: str) -> str:
     return "".join(ESCAPES.get(character, character) for character in text)
 
 
+COLUMNS = ["row", "column", "ours", "low", "high", "interval", "paper", "p", "ours_text", "paper_text"]
+
+
 def as_csv(table: Table) -> str:
-    """One row a cell: ours, its interval, the paper's number, and p of the test that ours is the paper's number."""
-    rows = [["row", "column", "ours", "interval", "paper", "p"]]
+    """One row a cell, in numbers and in words: docs/reproduce.md says what the columns are."""
+    rows = [COLUMNS]
     for name, cells in table.rows:
         for head, cell in zip(table.head, cells, strict=True):
             if cell.ours or cell.paper:
-                rows.append([name, head, cell.ours, cell.spread, cell.paper, f"{cell.p:.4g}" if cell.p == cell.p else ""])
+                numbers = [*map(_number, (cell.value, cell.low, cell.high)), cell.interval, _read(cell.paper), _number(cell.p)]
+                rows.append([name, head, *numbers, f"{cell.ours} {cell.spread}".strip(), cell.paper])
     return _csv(rows)
+
+
+def _number(value: float) -> str:
+    """Empty where there is none."""
+    return "" if np.isnan(value) else f"{value:.6g}"
+
+
+def _read(paper: str) -> str:
+    """A number of the paper's as one; inf where it was not reached."""
+    return "inf" if paper.startswith("≥") else paper.replace(",", "")
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from dfal import datasets, drawing, reproduce
 from dfal.datasets import Dataset
-from dfal.reproduce import Shelf
+from dfal.reproduce import Shelf, compared
+from dfal.reproduce.beside import signed
+from dfal.reproduce.table1 import seconds
 from dfal.results import Curve, Study, titles
-from dfal.statistics import half_width
 from dfal.store import Record, Store
 from dfal.types import DfalError
 
@@ -63,7 +64,7 @@ def write(store: Store, found: Shelf, path: Path, at: Sequence[int] = ()) -> Pat
         DfalError: where the page cannot be written.
     """
     environment = jinja2.Environment(loader=jinja2.PackageLoader("dfal"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}"}
+    environment.filters |= {"percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}", "signed": signed}
     page = environment.get_template("report.html").render(
         sections=[_section(store, title, study, at) for title, study in zip(titles(found.studies), found.studies, strict=True)],
         paper=_paper(found) if found.reproduced else None,
@@ -100,7 +101,8 @@ def _paper(found: Shelf) -> dict[str, object]:
         "ranking": ranking,
         "ranks": _svg(drawing.ranking(ranking.names, ranking.ranks)) if ranking else "",
         "oddities": reproduce.paper.ODDITIES,
-        "parts": sorted({study.settings.dataset for study in found.main} - set(reproduce.paper.DATASETS)),
+        "undecided": reproduce.UNDECIDED,
+        "parts": sorted({study.settings.dataset for study in found.main if reproduce.paper.is_part(study.settings.dataset)}),
     }
 
 
@@ -110,27 +112,16 @@ def _svg(text: str) -> Markup:
 
 def _section(store: Store, title: str, study: Study, at: Sequence[int]) -> dict[str, object]:
     """What the template says of one study."""
-    data: Dataset | None
-    try:
-        data, missing = datasets.load(study.settings.dataset), ""
-    except DfalError as error:
-        data, missing = None, str(error)
+    data, missing = _data(store, study.settings.dataset)
     budgets = study.budgets(8, at)
-    baseline = study.baseline
+    accuracies, *differences = compared.tables(title, study, budgets)
     rows = []
     for curve, colour in zip(study.curves, map(drawing.css, drawing.colours(study)), strict=True):
-        places = {budget: place for place, budget in enumerate(curve.annotations.tolist())}
-        costs = [
-            sum(record.costs.get(name, 0) for name in ("fit", "select")) for records in curve.records for record in records
-        ]
         rows.append(
             {
                 "curve": curve,
                 "colour": colour,
-                "cells": [(float(curve.mean[places[budget]]), float(curve.spread[places[budget]])) for budget in budgets],
-                "needed": curve.needed(float(baseline.mean[-1])) if baseline and baseline is not curve else None,
-                "half_width": half_width(curve.area),
-                "seconds": sum(costs) / len(curve.trials),
+                "seconds": seconds(float(curve.seconds.mean())),
                 "asked": _asked(curve, data, SHOWN // len(study.curves)) if data else [],
                 "questions": sum(len(record.answers) for record in curve.records[0]),
                 "twins": _twins(store.records(curve.trials[0].id), data) if data else [],
@@ -140,14 +131,27 @@ def _section(store: Store, title: str, study: Study, at: Sequence[int]) -> dict[
     return {
         "title": title,
         "study": study,
-        "budgets": budgets,
+        "accuracies": accuracies,
         "rows": rows,
         "figure": Markup(drawing.curves(study)),  # noqa: S704
         "bands": len(study.curves) <= drawing.MANY,
         "comparisons": comparisons,
-        "differences": Markup(drawing.differences(comparisons)) if comparisons else "",  # noqa: S704
+        "apart": differences[0] if differences else None,
+        "differences": Markup(drawing.differences(comparisons)) if differences else "",  # noqa: S704
         "missing": missing,
     }
+
+
+def _data(store: Store, name: str) -> tuple[Dataset | None, str]:
+    """The images that a store's trials asked about; or why there are none: other data have other pictures at its indices."""
+    try:
+        data = datasets.load(name)
+    except DfalError as error:
+        return None, str(error)
+    for run in store.environments():
+        if run["data"].get(name, data.fingerprint) != data.fingerprint:
+            return None, f"the data set {name} is not the one that this store was made with"
+    return data, ""
 
 
 def _asked(curve: Curve, data: Dataset, shown: int) -> list[Asked]:

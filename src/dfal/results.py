@@ -2,7 +2,8 @@
 
 import csv
 import dataclasses
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ from dfal.statistics import bootstrap, half_width, holm, paired_p
 from dfal.store import Record, Store
 from dfal.strategies import DFAL, NAMED, BatchDFAL, Random, WithTwins, name_of
 from dfal.trial import Trial, is_kind
-from dfal.types import DfalError
+from dfal.types import DfalError, Strategy
+
+FULL = "full training set"
+"""What trials are called that begin with all labels, whatever their strategy."""
+FEW = 1000
+"""First labels that are no training set yet."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +28,14 @@ class Curve:
     """The accuracy of one strategy at each budget, for each seed.
 
     Attributes:
-        name: of the strategy.
+        name: of the strategy, and of its K where a study has several.
         trials: one a seed, in the order of the seeds.
         records: the stored rounds of each trial, without the twins.
         annotations: b budgets that all seeds have reached.
         labelled_data: images trained on at each budget, the mean over the seeds.
         accuracy: raw test accuracy as a fraction, s seeds × b budgets.
         finished: whether every trial has reached its last round.
+        waiting: seeds that are left out because they are not finished, while others are.
     """
 
     name: str
@@ -38,6 +45,12 @@ class Curve:
     labelled_data: Float64[np.ndarray, "b"]
     accuracy: Float64[np.ndarray, "s b"]
     finished: bool
+    waiting: tuple[int, ...] = ()
+
+    @property
+    def seeds(self) -> list[int]:
+        """Ascending."""
+        return [trial.seed for trial in self.trials]
 
     @property
     def mean(self) -> Float64[np.ndarray, "b"]:
@@ -102,25 +115,58 @@ class Study:
         return next((curve for curve in self.curves if isinstance(curve.trials[0].strategy, Random)), None)
 
     @property
+    def seeds(self) -> str:
+        """How many there are: of each strategy, where that differs."""
+        counts = sorted({len(curve.trials) for curve in self.curves})
+        return " to ".join(map(str, counts[:1] + counts[1:][-1:])) + (" seed" if counts[-1] == 1 else " seeds")
+
+    @property
+    def uneven(self) -> bool:
+        """Whether some strategies have other seeds than others."""
+        return len({tuple(curve.seeds) for curve in self.curves}) > 1
+
+    @property
     def comparisons(self) -> list["Comparison"]:
-        """Each strategy beside its reference, by the area under its curve: beside `against`; or with twins beside without,
-        others beside random choice. All of them are one family, for which the p-values are corrected."""
+        """Each strategy beside its reference, by the area under its curve, over the seeds and budgets that both have: beside
+        `against`; or with twins beside without, others beside random choice. All of them are one family, for which the
+        p-values are corrected."""
         pairs = [(curve, reference) for curve in self.curves if (reference := self._reference(curve))]
-        gains = [curve.area - reference.area for curve, reference in pairs]
-        p = holm([paired_p(gain) for gain in gains])
+        gains = [(gain, *pair) for pair in pairs if (gain := area_pairs(*pair)) is not None]
+        p = holm([paired_p(gain) for gain, _, _ in gains])
         return [
-            Comparison(curve, reference, float(gain.mean()), half_width(gain), value)
-            for (curve, reference), gain, value in zip(pairs, gains, p, strict=True)
+            Comparison(curve, reference, float(gain.mean()), half_width(gain), value, len(gain))
+            for (gain, curve, reference), value in zip(gains, p, strict=True)
         ]
+
+    @property
+    def notes(self) -> list[str]:
+        """What is left out, and what is over fewer seeds or budgets than the rest: a sentence each."""
+        found = [
+            f"{curve.name}: seed{'s' * (len(curve.waiting) > 1)} {_few(curve.waiting)} left out, not finished yet."
+            for curve in self.curves
+            if curve.waiting
+        ]
+        if self.uneven:
+            each = ", ".join(f"{curve.name} {_few(curve.seeds)}" for curve in self.curves)
+            found.append(f"The strategies have different seeds: {each}. A difference is over those that both have.")
+        last = max(curve.annotations[-1] for curve in self.curves)
+        short = [f"{curve.name} {curve.annotations[-1]}" for curve in self.curves if curve.annotations[-1] < last]
+        if short:
+            found.append(
+                f"Not all have come to {last} annotations: {', '.join(short)}. They have no area here, and a difference is "
+                "over the budgets that both have."
+            )
+        lonely = [(one, other) for one in self.curves if (other := self._reference(one)) and area_pairs(one, other) is None]
+        return found + [f"{one.name} and {other.name} have no seed in common and are not compared." for one, other in lonely]
 
     def _reference(self, curve: Curve) -> Curve | None:
         named = next((other for other in self.curves if other.name == self.against), None)
         reference = named or self._without_twins(curve) or self.baseline
-        if reference is None or reference is curve:
-            return None
-        seeds = [[trial.seed for trial in one.trials] for one in (curve, reference)]
-        paired = seeds[0] == seeds[1] and np.array_equal(curve.annotations, reference.annotations)
-        return reference if paired else None
+        return None if reference is curve else reference
+
+    def area(self, curve: Curve) -> Float64[np.ndarray, "s"] | None:
+        """The areas under this curve; None where others went farther, so that it is not over the same budgets."""
+        return curve.area if curve.annotations[-1] == max(one.annotations[-1] for one in self.curves) else None
 
     def _without_twins(self, curve: Curve) -> Curve | None:
         strategy = curve.trials[0].strategy
@@ -133,16 +179,14 @@ class Study:
         """The budgets `at`, or where none is given at most so many, evenly spread with the last among them.
 
         Raises:
-            DfalError: for one that some strategy has not reached.
+            DfalError: for one that no strategy has reached.
         """
-        shared = sorted(set.intersection(*(set(curve.annotations.tolist()) for curve in self.curves)))
+        measured = sorted({budget for curve in self.curves for budget in curve.annotations.tolist()})
         for budget in at:
-            if budget not in shared:
-                raise DfalError(
-                    f"no accuracy was measured at {budget} annotations for every strategy: there are {_few(shared)}"
-                )
-        picked = np.linspace(len(shared) - 1, 0, min(most, len(shared))).round().astype(int)
-        return list(at) or [shared[i] for i in sorted(set(picked.tolist()))]
+            if budget not in measured:
+                raise DfalError(f"no accuracy was measured at {budget} annotations: there are {_few(measured)}")
+        picked = np.linspace(len(measured) - 1, 0, min(most, len(measured))).round().astype(int)
+        return list(at) or [measured[i] for i in sorted(set(picked.tolist()))]
 
 
 @dataclass(frozen=True)
@@ -155,6 +199,7 @@ class Comparison:
         gain: the mean of the difference of areas.
         half_width: of its 95 % t interval; NaN for one seed.
         p: of a paired t-test, after Holm's correction for all comparisons of the study; NaN for one seed.
+        seeds: how many pairs there are.
     """
 
     curve: Curve
@@ -162,6 +207,34 @@ class Comparison:
     gain: float
     half_width: float
     p: float
+    seeds: int
+
+
+def common(curves: Sequence[Curve]) -> list[Curve]:
+    """These curves with the seeds and budgets that all of them have."""
+    seeds = set.intersection(*(set(one.seeds) for one in curves)) if curves else set()
+    shared: list[int] = sorted(set.intersection(*(set(one.annotations.tolist()) for one in curves))) if curves else []
+    found = []
+    for one in curves:
+        rows = [place for place, seed in enumerate(one.seeds) if seed in seeds]
+        columns = np.isin(one.annotations, shared)
+        found.append(
+            dataclasses.replace(
+                one,
+                trials=tuple(one.trials[row] for row in rows),
+                records=tuple(one.records[row] for row in rows),
+                annotations=one.annotations[columns],
+                labelled_data=one.labelled_data[columns],
+                accuracy=one.accuracy[rows][:, columns],
+            )
+        )
+    return found
+
+
+def area_pairs(one: Curve, other: Curve) -> Float64[np.ndarray, "s"] | None:
+    """Differences of areas over the seeds and budgets that both have; None where there are none."""
+    left, right = common([one, other])
+    return left.area - right.area if len(left.trials) and len(left.annotations) else None
 
 
 def _few(numbers: Sequence[int]) -> str:
@@ -170,30 +243,47 @@ def _few(numbers: Sequence[int]) -> str:
 
 def titles(studies: Sequence[Study]) -> list[str]:
     """What tells each study from the others: data set and network, and every setting in which they differ."""
-    settings = [_settings(study.settings) for study in studies]
+    settings = [_settings(study) for study in studies]
     differ = [name for name in settings[0] if len({str(one[name]) for one in settings}) > 1] if settings else []
     return [
         ", ".join(
-            [one["dataset"], one["model"], *(f"{name} {one[name]}" for name in differ if name not in {"dataset", "model"})]
+            [one["dataset"], one["model"]]
+            + [f"{name} {one[name]}" for name in differ if name not in {"dataset", "model"} and one[name] != ""]
         )
         for one in settings
     ]
 
 
-def _settings(trial: Trial) -> dict[str, Any]:
-    """The fields of a trial and of its training by name, but for strategy and seed, in which a study's trials differ."""
+def _settings(study: Study) -> dict[str, Any]:
+    """The fields of a study's trials and of their training by name, but for strategy and seed, in which they differ; of the
+    strategies their K."""
+    trial = study.settings
     own = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
-    return {name: own[name] for name in own if name not in {"strategy", "seed", "training"}} | dataclasses.asdict(
-        trial.training
-    )
+    kept = {name: own[name] for name in own if name not in {"strategy", "seed", "training"}}
+    looked_at = dict.fromkeys(looks_at(curve.trials[0].strategy) for curve in study.curves)
+    return kept | dataclasses.asdict(trial.training) | {"candidates": " and ".join(one for one in looked_at if one)}
+
+
+def looks_at(strategy: Strategy) -> str:
+    """K, the candidates of a strategy: a number, "all", or nothing where it looks at no image."""
+    inner = getattr(strategy, "strategy", strategy)
+    if inner is not strategy:
+        return looks_at(inner)
+    candidates = getattr(strategy, "candidates", 0)
+    return "all" if candidates is None else str(candidates or "")
+
+
+def is_full(trial: Trial) -> bool:
+    """Whether a trial is that of a full training set: it begins with all of its labels, and they are many."""
+    return trial.first == trial.annotations > FEW
 
 
 COLUMNS = ["dataset", "model", "strategy", "seed", "annotations", "labelled_data", "accuracy"]
-COLUMNS += ["seconds_fit", "seconds_select", "trial", "study"]
+COLUMNS += ["seconds_fit", "seconds_select", "trial", "study", "candidates"]
 
 
 def write_csv(studies: Sequence[Study], path: Path) -> None:
-    """Every measurement as a row: accuracy as a fraction of the test set, seconds of one thread.
+    """Every measurement as a row: docs/reproduce.md says what the columns are. A trial of several studies is written once.
 
     Raises:
         DfalError: where the file cannot be written.
@@ -202,64 +292,117 @@ def write_csv(studies: Sequence[Study], path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(COLUMNS)
+            written: set[str] = set()
             for title, study in zip(titles(studies), studies, strict=True):
                 for curve in study.curves:
                     for trial, records in zip(curve.trials, curve.records, strict=True):
-                        for record in records:
-                            measured, costs = record.measurements, record.costs
-                            counts = [int(measured["annotations"]), int(measured["labelled_data"]), measured["accuracy"]]
-                            seconds = [f"{costs.get(name, 0):.3f}" for name in ("fit", "select")]
-                            rows.writerow(
-                                [trial.dataset, trial.model, curve.name, trial.seed, *counts, *seconds, trial.id, title]
-                            )
+                        if trial.id not in written:
+                            rows.writerows(_rows(FULL if is_full(trial) else curve.name, title, trial, records))
+                        written.add(trial.id)
     except OSError as error:
         raise DfalError(f"{path} cannot be written ({error.strerror}): name another file") from None
 
 
-def studies(store: Store, against: str | None = None) -> list[Study]:
+def _rows(name: str, title: str, trial: Trial, records: Sequence[Record]) -> list[list[object]]:
+    rows: list[list[object]] = []
+    for record in records:
+        measured, costs = record.measurements, record.costs
+        counts = [int(measured["annotations"]), int(measured["labelled_data"]), measured["accuracy"]]
+        seconds = [f"{costs.get(part, 0):.3f}" for part in ("fit", "select")]
+        rows.append(
+            [trial.dataset, trial.model, name, trial.seed, *counts, *seconds, trial.id, title, looks_at(trial.strategy)]
+        )
+    return rows
+
+
+Group = dict[Strategy, dict[int, tuple[Trial, tuple[Record, ...]]]]
+"""Strategy → seed → its trial with its rounds."""
+
+
+def studies(
+    store: Store,
+    against: str | None = None,
+    *,
+    named: Callable[[Trial, Strategy], str] = lambda _, strategy: name_of(strategy),
+    apart: bool = False,
+) -> list[Study]:
     """The studies that a store holds; trials without a finished round are left out.
 
+    Args:
+        store: an open one.
+        against: the strategy that all others are compared with.
+        named: what a strategy is called among trials with these settings.
+        apart: whether strategies with different K are studies of their own, and not curves of one study whose names say K.
+
     Raises:
-        DfalError: where one of them has no strategy `against`.
+        DfalError: where none of them has a strategy `against`.
     """
-    groups: dict[Trial, dict[str, list[tuple[Trial, tuple[Record, ...]]]]] = {}
+    groups: dict[Trial, Group] = {}
     for stored, text in store.trials().items():
         if not is_kind(Trial, text):
             continue
         trial = Trial.from_json(text)
         if records := tuple(store.records(stored, twins=False)):
-            group = groups.setdefault(dataclasses.replace(trial, strategy=Random(), seed=0), {})
-            group.setdefault(name_of(trial.strategy), []).append((trial, records))
-    order = {name: place for place, name in enumerate(NAMED)}
+            seeds = groups.setdefault(dataclasses.replace(trial, strategy=Random(), seed=0), {}).setdefault(trial.strategy, {})
+            if len(records) > len(seeds.get(trial.seed, (trial, ()))[1]):  # two texts of one trial are no two seeds
+                seeds[trial.seed] = (trial, records)
     found = [
-        Study(
-            settings,
-            tuple(curve_of(name, group[name]) for name in sorted(group, key=lambda name: order.get(name, len(order)))),
-            against,
-        )
+        _study(settings, part, named)
         for settings, group in groups.items()
+        for part in (_by_candidates(group) if apart else [group])
     ]
-    for study in found:
-        names = [curve.name for curve in study.curves]
-        if against and against not in names:
-            raise DfalError(f"there is no strategy {against} to compare with: there are {', '.join(names)}")
-    return found
+    names = [{curve.name for curve in study.curves} for study in found]
+    if against and found and not any(against in one for one in names):
+        everyone = ", ".join(dict.fromkeys(curve.name for study in found for curve in study.curves))
+        raise DfalError(f"there is no strategy {against} to compare with: there are {everyone}")
+    return [
+        dataclasses.replace(study, against=against if against in one else None) for study, one in zip(found, names, strict=True)
+    ]
 
 
-def curve_of(name: str, trials: Sequence[tuple[Trial, tuple[Record, ...]]]) -> Curve:
-    """The curve of one strategy's trials with their rounds, as far as all of them have come."""
+def _by_candidates(group: Group) -> list[Group]:
+    """A group for each K; what looks at no candidates belongs to all of them."""
+    numbers = dict.fromkeys(looks_at(strategy) for strategy in group if looks_at(strategy)) or {"": None}
+    return [{one: seeds for one, seeds in group.items() if looks_at(one) in {number, ""}} for number in numbers]
+
+
+def _study(settings: Trial, group: Group, named: Callable[[Trial, Strategy], str]) -> Study:
+    plain = {strategy: named(settings, strategy) for strategy in group}
+    names = _distinct(plain)
+    order = {name: place for place, name in enumerate(NAMED)}
+    strategies = sorted(group, key=lambda one: (order.get(plain[one], len(order)), len(looks_at(one)), looks_at(one)))
+    return Study(settings, tuple(curve_of(names[one], list(group[one].values())) for one in strategies))
+
+
+def _distinct(plain: dict[Strategy, str]) -> dict[Strategy, str]:
+    """Names of which each means one strategy: those given; where two are alike with K behind all of them; and where they are
+    alike for another reason, the strategy in full."""
+    with_number = {one: f"{name} (K = {looks_at(one)})" if looks_at(one) else name for one, name in plain.items()}
+    for names in (plain, with_number):
+        if len(set(names.values())) == len(names):
+            return names
+    count = Counter(plain.values())
+    return {one: name if count[name] == 1 else repr(one) for one, name in plain.items()}
+
+
+def curve_of(name: str, trials: Collection[tuple[Trial, tuple[Record, ...]]]) -> Curve:
+    """The curve of one strategy's trials with their rounds: of those that are finished, or where none is, of all as far as all
+    have come. So a study that goes on seed by seed is as long as the seeds that are done."""
     trials = sorted(trials, key=lambda pair: pair[0].seed)
-    rounds = min(len(records) for _, records in trials)
+    finished = [pair for pair in trials if pair[1][-1].last]
+    used = finished or trials
+    rounds = min(len(records) for _, records in used)
 
     def table(what: str) -> Float64[np.ndarray, "s b"]:
-        return np.array([[record.measurements[what] for record in records[:rounds]] for _, records in trials])
+        return np.array([[record.measurements[what] for record in records[:rounds]] for _, records in used])
 
     return Curve(
         name,
-        tuple(trial for trial, _ in trials),
-        tuple(records for _, records in trials),
+        tuple(trial for trial, _ in used),
+        tuple(records for _, records in used),
         table("annotations")[0].astype(np.int64),
         table("labelled_data").mean(0),
         table("accuracy"),
-        all(records[-1].last for _, records in trials),
+        bool(finished),
+        tuple(trial.seed for trial, records in trials if finished and not records[-1].last),
     )

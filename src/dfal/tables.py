@@ -1,81 +1,103 @@
 """A study as tables for the terminal."""
 
-from collections.abc import Sequence
+import dataclasses
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from dfal import reproduce
 from dfal.datasets import Card, Dataset
 from dfal.datasets.download import recorded
-from dfal.reproduce import Cell, Verdict
+from dfal.reproduce import Cell, Verdict, compared
 from dfal.reproduce import Table as Beside
-from dfal.results import Comparison, Curve, Study
-from dfal.statistics import half_width
+from dfal.results import Study
 
 WIDE = 5
 """Strategies that have room side by side."""
+MOST = 12
+"""Budgets one below the other."""
 
 
 def of(title: str, study: Study, at: Sequence[int], width: int) -> list[Table]:
-    """The accuracies at the budgets `at`, or at as many as `width` characters have room for; with several seeds, which
-    differences between strategies are real."""
-    room = 12 if len(study.curves) <= WIDE else max(2, (width - 63) // 14)
-    comparisons = study.comparisons if len(study.curves[0].trials) > 1 else []
-    return [_accuracies(title, study, study.budgets(room, at)), *([_differences(comparisons)] if comparisons else [])]
+    """The tables of a study in lines of `width` characters: strategies side by side where they are few and have room, otherwise
+    one below the other, at the budgets `at` or at as many as have room."""
+    accuracies, *differences = compared.tables(title, study, study.budgets(MOST, at))
+    beside = _Grid.of(accuracies).turned("annotations")
+    if len(study.curves) <= WIDE and beside.width <= width:
+        after = len(accuracies.head) - len(study.budgets(MOST, at))
+        return [beside.table(line_before=len(beside.rows) - after), *(_Grid.of(one).table() for one in differences)]
+    for most in range(MOST, 1, -1):
+        below = _Grid.of(compared.accuracies(title, study, study.budgets(most, at)))
+        if below.width <= width:
+            break
+    return [*(part.table() for part in below.parts(width)), *(_Grid.of(one).table() for one in differences)]
 
 
-def _accuracies(title: str, study: Study, budgets: Sequence[int]) -> Table:
-    """Accuracies at each budget, and what sums them up: strategies side by side, or one below the other where they are many."""
-    seeds = max(len(curve.trials) for curve in study.curves)
-    several = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    area = "mean accuracy over the budgets" + (" ± half of its 95 % t interval" if seeds > 1 else "")
-    table = Table(
-        title=f"{title}: test accuracy in %, {several}",
-        caption="annotations: answers bought, the first ones included; labelled data: images trained on at the end, twins too; "
-        f"area: {area}; to match random: annotations for the last accuracy of random choice",
-    )
-    header = [curve.name + ("" if curve.finished else "\n(unfinished)") for curve in study.curves]
-    rows = [(str(budget), [_accuracy(curve, budget) for curve in study.curves]) for budget in budgets]
-    rows.append(("labelled data", [f"{curve.labelled_data[-1]:.0f}" for curve in study.curves]))
-    rows.append(("area", [_area(curve) for curve in study.curves]))
-    if (baseline := study.baseline) is not None:
-        needed = [None if curve is baseline else curve.needed(float(baseline.mean[-1])) for curve in study.curves]
-        rows.append(("to match random", ["–" if one is None else str(one) for one in needed]))
-    wide = len(study.curves) > WIDE
-    if wide:
-        lines = [list(line) for line in zip(header, *(cells for _, cells in rows), strict=True)]
-        header, rows = [name for name, _ in rows], [(line[0], line[1:]) for line in lines]
-    table.add_column("strategy" if wide else "annotations", justify="left" if wide else "right", no_wrap=wide)
-    for name in header:
-        table.add_column(name.replace(" ", "\n"), justify="right")
-    for place, (name, cells) in enumerate(rows):
-        table.add_row(name, *cells, end_section=not wide and place == len(budgets) - 1)
-    return table
+@dataclass(frozen=True)
+class _Grid:
+    """A table as text whose width is known: no cell is broken, no heading cut."""
 
+    title: str
+    caption: str
+    corner: str
+    head: list[str]
+    rows: list[tuple[str, list[str]]]
 
-def _accuracy(curve: Curve, budget: int) -> str:
-    place = curve.annotations.tolist().index(budget)
-    mean, spread = 100 * curve.mean[place], 100 * curve.spread[place]
-    return f"{mean:.1f} ± {spread:4.1f}" if len(curve.trials) > 1 else f"{mean:.1f}"
+    @classmethod
+    def of(cls, made: Beside) -> "_Grid":
+        rows = [(name, [f"{cell.ours} {cell.spread}".strip() or "–" for cell in cells]) for name, cells in made.rows]
+        return cls(made.title, made.caption, "strategy", list(made.head), rows)
 
+    def turned(self, corner: str) -> "_Grid":
+        columns = zip(*(cells for _, cells in self.rows), strict=True)
+        rows = [(name, list(cells)) for name, cells in zip(self.head, columns, strict=True)]
+        return dataclasses.replace(self, corner=corner, head=[name for name, _ in self.rows], rows=rows)
 
-def _area(curve: Curve) -> str:
-    mean = f"{100 * curve.area.mean():.2f}"
-    return f"{mean} ± {100 * half_width(curve.area):.2f}" if len(curve.trials) > 1 else mean
+    @property
+    def _columns(self) -> list[tuple[str, int]]:
+        """The headings in lines, and the width of each column: that of its cells, where no word of its heading is longer."""
+        columns = [
+            [name for name, _ in self.rows],
+            *([cells[place] for _, cells in self.rows] for place in range(len(self.head))),
+        ]
+        found = []
+        for heading, cells in zip([self.corner, *self.head], columns, strict=True):
+            room = max(map(len, [*cells, *heading.split()]))
+            found.append(("\n".join(textwrap.wrap(heading, room, break_on_hyphens=False)), room))
+        return found
 
+    @property
+    def width(self) -> int:
+        return 1 + sum(room + 3 for _, room in self._columns)
 
-def _differences(comparisons: Sequence[Comparison]) -> Table:
-    table = Table(
-        title="Difference of areas in points of accuracy, over paired seeds",
-        caption="± half of the 95 % t interval; p: paired t-test, Holm's correction for all rows",
-    )
-    for heading in ("strategy", "compared with", "difference", "p"):
-        table.add_column(heading, justify="left" if heading in {"strategy", "compared with"} else "right")
-    for one in comparisons:
-        difference = f"{100 * one.gain:+.2f} ± {100 * one.half_width:.2f}"
-        table.add_row(one.curve.name, one.reference.name, difference, f"{one.p:.3f}" if one.p >= 0.001 else "< 0.001")
-    return table
+    def parts(self, width: int) -> Iterator["_Grid"]:
+        """The table in parts that have room, each with the first column; the caption below the last."""
+        first = 1 + self._columns[0][1] + 3
+        start = 0
+        while start < len(self.head):
+            stop, used = start, first
+            for _, room in self._columns[start + 1 :]:
+                if stop > start and used + room + 3 > width:
+                    break
+                stop, used = stop + 1, used + room + 3
+            rows = [(name, cells[start:stop]) for name, cells in self.rows]
+            last = stop == len(self.head)
+            yield dataclasses.replace(self, caption=self.caption if last else "", head=self.head[start:stop], rows=rows)
+            start = stop
+
+    def table(self, line_before: int = 0) -> Table:
+        """For the terminal, with a line before that row."""
+        table = Table(title=escape(self.title), caption=escape(self.caption))
+        for heading, room in self._columns:
+            words = heading in {"strategy", "compared with", "compared\nwith"}
+            table.add_column(escape(heading), justify="left" if words else "right", no_wrap=True, min_width=room)
+        for place, (name, cells) in enumerate(self.rows, 1):
+            table.add_row(escape(name), *map(escape, cells), end_section=place == line_before)
+        return table
 
 
 def of_card(card: Card, whole: bool = False) -> Table:
@@ -137,12 +159,16 @@ def _cell(cell: Cell) -> Text:
     return Text("\n").join(line for line in lines if line.plain)
 
 
-def verdicts(found: Sequence[Verdict]) -> Table:
-    """The paper's claims, and whether they hold here."""
-    table = Table(title="The paper's claims", caption="holds or does not at 5 %; undecided: too few seeds, or not run")
+def verdicts(found: Sequence[Verdict]) -> list[Table]:
+    """The paper's claims, and whether they hold here: a table for each setting."""
     colours = {"holds": "green", "does not hold": "red", "undecided": "yellow"}
-    for heading in ("claim", "", "numbers"):
-        table.add_column(heading)
-    for one in found:
-        table.add_row(Text(one.claim), Text(one.answer, colours[one.answer]), Text(one.numbers))
-    return table
+    made = []
+    for setting in dict.fromkeys(one.setting for one in found):
+        table = Table(title=f"The paper's claims: {escape(setting)}", caption=reproduce.UNDECIDED)
+        for heading in ("claim", "", "numbers"):
+            table.add_column(heading)
+        for one in found:
+            if one.setting == setting:
+                table.add_row(Text(one.claim), Text(one.answer, colours[one.answer]), Text(one.numbers))
+        made.append(table)
+    return made

@@ -8,6 +8,7 @@ import click
 from dfal import export, reproduce, tables
 from dfal import report as page
 from dfal.cli import terminal
+from dfal.reproduce import Shelf, compared
 from dfal.results import titles, write_csv
 from dfal.store import Store
 from dfal.types import DfalError
@@ -15,7 +16,11 @@ from dfal.types import DfalError
 
 @click.command()
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The page to write.  [default: report.html beside the store]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The page to write.  [default: beside the store, with its name; report.html for study.db]",
+)
 @click.option("--csv", type=click.Path(path_type=Path), help="Also write every measurement as a row of this file.")
 @click.option(
     "--tables", "tables_", type=click.Path(path_type=Path), help="Also write all tables as LaTeX and CSV to this folder."
@@ -40,6 +45,24 @@ def report(  # noqa: PLR0917
     show(store, out=out, csv=csv, exported=tables_, at=at_budgets, against=against)
 
 
+def page_of(store: Path) -> Path:
+    """Where the page of a store is written: stores of one folder have a page each."""
+    return store.with_name("report.html" if store.name == "study.db" else f"{store.stem}.html")
+
+
+def write_tables(folder: Path, found: Shelf, at: Sequence[int] = ()) -> None:
+    """Write every table that a store has something for."""
+    named = zip(titles(found.studies), found.studies, strict=True)
+    own = [made for title, study in named for made in compared.tables(title, study, study.budgets(tables.MOST, at))]
+    export.write(folder, [*own, *reproduce.tables(found)], reproduce.verdicts(found))
+
+
+def _spare_store(store: Path, *written: Path | None) -> None:
+    for path in written:
+        if path and path.resolve() == store.resolve():
+            raise DfalError(f"{path} is the store itself: name another file to write")
+
+
 def show(
     path: Path,
     *,
@@ -50,6 +73,7 @@ def show(
     against: str | None = None,
 ) -> None:
     """Print the tables of a store and write its page."""
+    _spare_store(path, out or page_of(path), csv)
     with Store(path) as store:
         found = reproduce.shelf(store, against)
         if found.empty:
@@ -60,6 +84,6 @@ def show(
         if csv:
             write_csv([*found.studies, *found.full], csv)
         if exported:
-            export.write(exported, reproduce.tables(found), reproduce.verdicts(found))
-        written = page.write(store, found, out or path.parent / "report.html", at)
+            write_tables(exported, found, at)
+        written = page.write(store, found, out or page_of(path), at)
     terminal.console.print(f"[bold]Report[/bold] {written}\n[bold]Store [/bold] {path}", soft_wrap=True)

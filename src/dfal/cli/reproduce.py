@@ -6,17 +6,18 @@ from typing import Any
 
 import click
 
-from dfal import engine, export, tables
+from dfal import engine, tables
 from dfal import report as page
 from dfal import reproduce as paper
 from dfal.cli import terminal
 from dfal.cli.options import candidates as number_of
 from dfal.cli.options import settings
 from dfal.cli.progress import follow, side_by_side
+from dfal.cli.report import page_of, write_tables
 from dfal.store import Store
 from dfal.training import Training
 from dfal.trial import Trial
-from dfal.types import Stopped
+from dfal.types import DfalError, Stopped
 
 
 @click.command()
@@ -62,6 +63,8 @@ def reproduce(  # noqa: PLR0917
     What the store does not hold yet is run, seed by seed; a run that was stopped goes on when the same command is given again.
     Tables and figures that need the same trials share them.
     """
+    if strategy and what in paper.FIXED:
+        raise DfalError(f"{what} is about the strategies that the paper names there: leave out --strategy")
     chosen = paper.preset(preset).changed(
         (paper.usual_data(what) if preset == "paper" else {})
         | {name: value for name, value in given.items() if value is not None}
@@ -87,9 +90,9 @@ def _compare(path: Path, what: str, exported: Path | None) -> None:
         found = paper.shelf(store)
         for made in chosen.tables(found):
             terminal.console.print(tables.beside(made))
-        if verdicts := chosen.verdicts(found):
-            terminal.console.print(tables.verdicts(verdicts))
+        for table in tables.verdicts(chosen.verdicts(found)):
+            terminal.console.print(table)
         if exported:
-            export.write(exported, paper.tables(found), paper.verdicts(found))
-        written = page.write(store, found, path.parent / "report.html")
+            write_tables(exported, found)
+        written = page.write(store, found, page_of(path))
     terminal.console.print(f"[bold]Report[/bold] {written}\n[bold]Store [/bold] {path}", soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from dfal.reproduce import figure2, figure3, paper, table1, table2, table3, table4
+from dfal.reproduce import compared, figure2, figure3, paper, table1, table2, table3, table4
 from dfal.reproduce.beside import Cell, Table, Verdict
 from dfal.reproduce.presets import PRESETS, Preset, preset
 from dfal.reproduce.ranking import ranking
@@ -11,11 +11,13 @@ from dfal.reproduce.shelf import Shelf, shelf
 __all__ = [
     "ALL",
     "PRESETS",
+    "UNDECIDED",
     "Cell",
     "Preset",
     "Shelf",
     "Table",
     "Verdict",
+    "compared",
     "figure3",
     "paper",
     "preset",
@@ -37,6 +39,16 @@ ALL: dict[str, ModuleType] = {
 """By the paper's names. Each has `stages`: what to run, one after the other; and `tables` and `verdicts` of what was found."""
 
 
+UNDECIDED = (
+    "At 5 %, paired over seeds; differences in points of accuracy with their 95 % intervals. Undecided: too few seeds, or not "
+    "run."
+)
+"""To be said below verdicts."""
+
+FIXED = ("table3", "table4", "figure3")
+"""What is about the strategies that the paper names, and no others."""
+
+
 def usual_data(what: str) -> dict[str, str]:
     """The data set, where a table or figure of the paper has another than its preset."""
     return {"dataset": figure3.DATASET} if ALL[what] is figure3 else {}
@@ -44,11 +56,15 @@ def usual_data(what: str) -> dict[str, str]:
 
 def tables(found: Shelf) -> list[Table]:
     """Every table that a store has something for."""
+    if not found.reproduced:
+        return []
     modules = (table1, table2, table3, table4, figure3)
     return [table for module in modules for table in module.tables(found) if table.rows]
 
 
 def verdicts(found: Shelf) -> list[Verdict]:
     """What the store says of each claim that it has something for."""
+    if not found.reproduced:
+        return []
     modules = (figure2, table2, table3, table4)
     return [verdict for module in modules for verdict in module.verdicts(found)]

@@ -16,9 +16,12 @@ from dfal.reproduce.paper import Points
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.shelf import Shelf, curve
 from dfal.reproduce.transfer import Transfer
+from dfal.types import DfalError
 
 DATASET = "shoe-bag"
 """What the paper drew it for."""
+FEWEST = 3
+"""Budgets that make a line; with two it is Table 4."""
 POINTS = 9
 """Networks on the way, from a fifth of the annotations on: at 200, 300, … 1000."""
 
@@ -28,6 +31,11 @@ def stages(preset: Preset) -> list[Sequence[Job]]:
     one, other = preset.trial.model, preset.other
     own, foreign = preset.trials(table4.ROWS, model=other), preset.trials(table4.ROWS[:2], model=one)
     at = budgets(preset)
+    if len(at) < FEWEST:
+        raise DfalError(
+            f"figure 3 is drawn from {FEWEST} budgets or more, and from {preset.trial.first} to {preset.trial.annotations} "
+            f"annotations with {preset.trial.batch} a round there are {len(at)}: give more annotations or a smaller batch"
+        )
     transfers = [Transfer(trial, other, at, training=preset.trial.training, device=preset.trial.device) for trial in foreign]
     return [[*foreign, *own], transfers]
 
@@ -61,7 +69,7 @@ def series(shelf: Shelf) -> dict[str, list[Series]]:
                     for (one, by, on, budget), rounds in values.items()
                     if (one, by, on) == (name, source, target)
                 }
-                whole = set.intersection(*map(set, at.values())) if len(at) > 2 else set()
+                whole = set.intersection(*map(set, at.values())) if len(at) >= FEWEST else set()
                 if not whole:
                     continue
                 accuracies = [[at[budget][seed].measurements["accuracy"] for budget in sorted(at)] for seed in sorted(whole)]

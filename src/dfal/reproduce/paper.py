@@ -20,6 +20,19 @@ def dataset_of(name: str) -> str | None:
     return next((one for one in DATASETS if name == one or name.startswith(f"{one}-")), None)
 
 
+def is_part(name: str) -> bool:
+    """Whether these data are a part or a stand-in of the paper's, so that its numbers are of other data."""
+    return dataset_of(name) not in {None, name}
+
+
+def caution(dataset: str) -> str:
+    """What has to be said beside the paper's numbers where they are of other data; they are not tested against, then."""
+    if not is_part(dataset):
+        return ""
+    theirs = dataset_of(dataset)
+    return f" {dataset} is not the paper's {theirs}: its numbers are for orientation, and nothing is tested against them."
+
+
 @cache
 def _rows(file: str) -> tuple[dict[str, str], ...]:
     with (files("dfal.reproduce") / "numbers" / f"{file}.csv").open(encoding="utf-8") as lines:

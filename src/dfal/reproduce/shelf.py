@@ -1,7 +1,6 @@
 """What a store holds that the paper has, too: curves, full training sets, transfers, questions."""
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +10,11 @@ from dfal.reproduce import paper
 from dfal.reproduce.presets import usual
 from dfal.reproduce.question import Question
 from dfal.reproduce.transfer import Transfer
-from dfal.results import Curve, Study, curve_of, studies
+from dfal.results import Curve, Study, is_full, looks_at, studies
 from dfal.store import Record, Store
 from dfal.strategies import name_of
 from dfal.trial import Trial, from_json, is_kind
 from dfal.types import Strategy
-
-FEW = 1000
-"""First labels that are no training set yet."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +62,13 @@ def shelf(store: Store, against: str | None = None) -> Shelf:
     Raises:
         DfalError: where a study has no strategy `against`.
     """
-    found = studies(store, against)
     stored = store.trials()
     transfers = [from_json(Transfer, text) for text in stored.values() if is_kind(Transfer, text)]
     questions = [from_json(Question, text) for text in stored.values() if is_kind(Question, text)]
     trials = [Trial.from_json(text) for text in stored.values() if is_kind(Trial, text)]
     reproduced = bool(transfers or questions or any(map(is_full, trials)))
-    if reproduced:
-        found = [_complete(study) for study in found]
+    # The paper's tables look strategies up by their names, so that trials with another K stand in tables of their own.
+    found = studies(store, against, named=name_in, apart=True) if reproduced else studies(store, against)
     full = [study for study in found if is_full(study.settings)]
     compared = [study for study in found if not is_full(study.settings)]
     return Shelf(
@@ -83,11 +78,6 @@ def shelf(store: Store, against: str | None = None) -> Shelf:
         tuple((one, tuple(store.records(one.id))) for one in questions),
         reproduced,
     )
-
-
-def is_full(trial: Trial) -> bool:
-    """Whether a trial is that of a full training set: it begins with all of its labels, and they are many."""
-    return trial.first == trial.annotations > FEW
 
 
 def order(trial: Trial) -> tuple[int, int, str, str]:
@@ -101,20 +91,10 @@ def order(trial: Trial) -> tuple[int, int, str, str]:
     )
 
 
-def _place(study: Study) -> tuple[tuple[int, int, str, str], int, int]:
-    """By setting, and of one setting the study with the most strategies first."""
-    return order(study.settings), -len(study.curves), -study.settings.annotations
-
-
-def _complete(study: Study) -> Study:
-    """The study with the paper's names, and of every strategy that has finished trials only those: a study that goes on seed by
-    seed is then as long as the seeds that are done."""
-    curves = []
-    for one in study.curves:
-        pairs = list(zip(one.trials, one.records, strict=True))
-        finished = [pair for pair in pairs if pair[1][-1].last]
-        curves.append(curve_of(name_in(study.settings, one.trials[0].strategy), finished or pairs))
-    return dataclasses.replace(study, curves=tuple(curves))
+def _place(study: Study) -> tuple[tuple[int, int, str, str], int, int, bool]:
+    """By setting, and of one setting the study with the most strategies first, and then the one with the paper's K."""
+    usual_number = any(looks_at(one.trials[0].strategy) == "300" for one in study.curves)
+    return order(study.settings), -len(study.curves), -study.settings.annotations, not usual_number
 
 
 def name_in(settings: Trial, strategy: Strategy) -> str:
@@ -145,36 +125,9 @@ def pairs(one: Curve, other: Curve, budget: int) -> Float64[np.ndarray, "s"] | N
     return _paired(one, left, other, right)
 
 
-def area_pairs(one: Curve, other: Curve) -> Float64[np.ndarray, "s"] | None:
-    """Differences of areas over the seeds that both have and the budgets that both have reached."""
-    left, right = common([one, other])
-    return left.area - right.area if len(left.trials) and len(left.annotations) else None
-
-
 def _paired(
     one: Curve, left: Float64[np.ndarray, "s"], other: Curve, right: Float64[np.ndarray, "t"]
 ) -> Float64[np.ndarray, "n"] | None:
     there = {trial.seed: value for trial, value in zip(other.trials, right, strict=True)}
     found = [value - there[trial.seed] for trial, value in zip(one.trials, left, strict=True) if trial.seed in there]
     return np.array(found) if found else None
-
-
-def common(curves: Sequence[Curve]) -> list[Curve]:
-    """These curves with the seeds and budgets that all of them have."""
-    seeds = set.intersection(*({trial.seed for trial in one.trials} for one in curves)) if curves else set()
-    shared: list[int] = sorted(set.intersection(*(set(one.annotations.tolist()) for one in curves))) if curves else []
-    found = []
-    for one in curves:
-        rows = [place for place, trial in enumerate(one.trials) if trial.seed in seeds]
-        columns = np.isin(one.annotations, shared)
-        found.append(
-            dataclasses.replace(
-                one,
-                trials=tuple(one.trials[row] for row in rows),
-                records=tuple(one.records[row] for row in rows),
-                annotations=one.annotations[columns],
-                labelled_data=one.labelled_data[columns],
-                accuracy=one.accuracy[rows][:, columns],
-            )
-        )
-    return found

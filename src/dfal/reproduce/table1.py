@@ -10,11 +10,11 @@ import numpy as np
 
 from dfal.engine import Job
 from dfal.reproduce import paper
-from dfal.reproduce.beside import Cell, Table, Verdict, accuracy, points, positive, signed, table
+from dfal.reproduce.beside import BOOTSTRAP, Cell, Table, Verdict, accuracy, number, p_value, percent, points, positive, table
 from dfal.reproduce.presets import ROWS, Preset
-from dfal.reproduce.shelf import Shelf, area_pairs, curve, pairs
-from dfal.results import Curve, Study
-from dfal.statistics import half_width, holm, needed, paired_p, seeds_needed
+from dfal.reproduce.shelf import Shelf, curve, pairs
+from dfal.results import FULL, Curve, Study, area_pairs
+from dfal.statistics import holm, needed, paired_p, seeds_needed
 
 BUDGETS = (100, 500, 800, 1000)
 RIVALS = tuple(name for name in ROWS if not name.startswith("dfal"))
@@ -43,21 +43,31 @@ def _name(study: Study) -> str:
 
 
 def _accuracies(shelf: Shelf, study: Study) -> Table:
-    published = paper.table1(study.settings.dataset, study.settings.model)
+    dataset = study.settings.dataset
+    published, tested = paper.table1(dataset, study.settings.model), not paper.is_part(dataset)
     shown = budgets(study)
+
+    def beside(name: str, budget: int) -> float | None:
+        return published.get(name, {}).get(str(budget))
+
     rows: list[tuple[str, list[Cell]]] = [
-        (one.name, [accuracy(one.at(budget), published.get(one.name, {}).get(str(budget))) for budget in shown] + [Cell()])
+        (one.name, [accuracy(one.at(budget), beside(one.name, budget), tested=tested) for budget in shown] + [Cell()])
         for one in study.curves
     ]
     everything = published.get(paper.FULL, {}).get("all")
-    full = accuracy(shelf.full_accuracy(study), everything)
-    rows.append(("full training set", [Cell()] * len(shown) + [full if full.ours else Cell()]))
+    full = accuracy(shelf.full_accuracy(study), everything, tested=tested)
+    coloured = (
+        "Coloured where ours differs from it: t-test against the paper's number as if it were exact, p < 0.05 after Holm's "
+        "correction for the table. "
+    )
+    rows.append((FULL, [Cell()] * len(shown) + [full if full.ours else Cell()]))
     return table(
         "table1",
         f"Table 1: {_name(study)}",
-        "Test accuracy in %, mean over seeds ± half of its 95 % t interval, and the paper's number. Coloured where ours "
-        "differs from it: t-test against the paper's number as if it were exact, p < 0.05 after Holm's correction for the "
-        "table. " + paper.ODDITIES,
+        f"Test accuracy in %, mean over {study.seeds} ± half of its 95 % t interval, and the paper's number. "
+        + (coloured if tested and published else "")
+        + " ".join([*study.notes, paper.ODDITIES])
+        + paper.caution(dataset),
         [*(str(budget) for budget in shown), "all"],
         rows,
     )
@@ -73,18 +83,18 @@ def _statistics(shelf: Shelf, study: Study) -> Table:
     p = dict(zip(differences, holm([paired_p(one) for one in differences.values()]), strict=True))
     rows = []
     for one in study.curves:
-        area, found = one.area, differences.get(one.name)
-        spread = "" if len(area) < 2 else f"± {100 * half_width(area):.2f}"
+        area, found = study.area(one), differences.get(one.name)
+        highest = 100 * float(one.running_maximum[-1])
         rows.append(
             (
                 one.name,
                 [
-                    Cell(f"{100 * area.mean():.2f}", spread),
-                    Cell() if found is None else Cell(signed(100 * float(found.mean())), _half(found)),
-                    Cell() if found is None or np.isnan(p[one.name]) else Cell(_p(p[one.name])),
-                    Cell() if found is None or len(found) < 2 else Cell(_count(seeds_needed(found))),
+                    Cell() if area is None else percent(area),
+                    Cell() if found is None else percent(found, sign=True),
+                    p_value(p[one.name]) if one.name in p else Cell(),
+                    Cell() if found is None or len(found) < 2 else _count(seeds_needed(found)),
                     Cell() if target is None else needed_cell(one, target),
-                    Cell(f"{one.running_maximum[-1]:.2%}".removesuffix("%")),
+                    number(highest, f"{highest:.2f}"),
                 ],
             )
         )
@@ -93,10 +103,10 @@ def _statistics(shelf: Shelf, study: Study) -> Table:
         "statistics",
         f"What the paper does not say: {_name(study)}",
         "area: mean accuracy over the budgets in %, ± half of its 95 % t interval. DFAL − this: the difference of areas "
-        "over paired seeds; p: paired t-test with Holm's correction. seeds: how many would be needed to see that "
-        "difference at 5 % with a chance of 80 %. to the target: annotations for the accuracy of the full training set − "
-        f"0.5{to}, with a 95 % bootstrap interval over seeds; > where it was not reached. running maximum: at the last "
-        "budget, as the paper plots it.",
+        "over paired seeds, ± half of its 95 % t interval; p: paired t-test with Holm's correction. seeds: how many would be "
+        "needed to see that difference at 5 % with a chance of 80 %. to the target: annotations for the accuracy of the full "
+        f"training set − 0.5{to}, with a 95 % bootstrap interval over seeds; > where it was not reached. running maximum: at "
+        "the last budget, as the paper plots it. " + " ".join(study.notes),
         ["area", "DFAL − this", "p", "seeds", "to the target", "running maximum"],
         rows,
     )
@@ -104,22 +114,30 @@ def _statistics(shelf: Shelf, study: Study) -> Table:
 
 def _costs(study: Study) -> Table:
     seeds = sorted({trial.seed for one in study.curves for trial in one.trials})
+    longest = max(float(one.seconds.sum()) for one in study.curves)
+    unit, length = next((unit, length) for unit, length in UNITS.items() if longest >= 2 * length or length == 1)
     rows = []
     for one in study.curves:
-        by_seed = dict(zip((trial.seed for trial in one.trials), one.seconds, strict=True))
-        cells = [Cell(_seconds(by_seed[seed])) if seed in by_seed else Cell() for seed in seeds]
-        rows.append((one.name, [*cells, Cell(f"{one.seconds.sum() / 3600:.2f}")]))
+        by_seed = dict(zip(one.seeds, one.seconds.tolist(), strict=True))
+        cells = [number(by_seed[seed], seconds(by_seed[seed])) if seed in by_seed else Cell() for seed in seeds]
+        total = float(one.seconds.sum()) / length
+        rows.append((one.name, [*cells, number(total, seconds(total))]))
     return table(
         "costs",
         f"What each trial cost: {_name(study)}",
-        "Seconds of one thread for training and choosing, without the measurement on the test set; hours in all.",
-        [*(f"seed {seed}" for seed in seeds), "hours"],
+        f"Seconds of one thread for training and choosing, without the measurement on the test set; {unit} in all.",
+        [*(f"seed {seed}" for seed in seeds), f"{unit} in all"],
         rows,
     )
 
 
-def _seconds(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+UNITS = {"hours": 3600, "minutes": 60, "seconds": 1}
+"""From the longest; taken is the first of which there are two."""
+
+
+def seconds(value: float) -> str:
+    """Three digits where it is small: nothing that took time took 0."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def needed_cell(one: Curve, target: float, published: str = "") -> Cell:
@@ -131,19 +149,12 @@ def needed_cell(one: Curve, target: float, published: str = "") -> Cell:
 
     known = np.isfinite(found.low)  # where even the best draw of seeds does not reach it, there is nothing to add
     spread = f"[{text(found.low)}, {text(found.high)}]" if known else ""
-    return Cell(text(found.annotations), spread, published)
+    cell = Cell(text(found.annotations), spread, published, value=found.annotations)
+    return dataclasses.replace(cell, low=found.low, high=found.high, interval=BOOTSTRAP) if known else cell
 
 
-def _half(values: np.ndarray) -> str:
-    return "" if len(values) < 2 else f"± {100 * half_width(values):.2f}"
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _count(value: float) -> str:
-    return "> 100,000" if np.isinf(value) else f"{value:.0f}"
+def _count(value: float) -> Cell:
+    return number(value, "> 100,000" if np.isinf(value) else "")
 
 
 def verdicts(shelf: Shelf) -> list[Verdict]:
@@ -156,11 +167,12 @@ def lead(study: Study, dfal: Curve) -> Verdict:
     budget = int(dfal.annotations[-1])
     rivals = {one.name: found for one in study.curves if one.name in RIVALS and (found := pairs(dfal, one, budget)) is not None}
     return Verdict(
-        f"DFAL leads at {budget} annotations ({_name(study)})",
+        f"DFAL leads at {budget} annotations",
         positive(list(rivals.values())) if rivals else "undecided",
         "DFAL − " + "; − ".join(f"{name} {points(one)}" for name, one in rivals.items())
         if rivals
         else "no other strategy was run",
+        _name(study),
     )
 
 
@@ -174,7 +186,8 @@ def larger_area(study: Study, dfal: Curve, rival: str, claim: str) -> Verdict:
     other = curve(study, rival)
     found = area_pairs(dfal, other) if other else None
     return Verdict(
-        f"{claim} ({_name(study)})",
+        claim,
         "undecided" if found is None else positive([found]),
         f"{rival} was not run" if found is None else f"difference of areas {points(found)}",
+        _name(study),
     )

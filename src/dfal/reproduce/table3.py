@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from dfal.engine import Job
 from dfal.reproduce import paper
-from dfal.reproduce.beside import Answer, Cell, Table, Verdict, table
+from dfal.reproduce.beside import RANGE, Answer, Cell, Table, Verdict, table
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.question import Question
 from dfal.reproduce.shelf import Shelf
@@ -32,7 +32,7 @@ def _seconds(shelf: Shelf) -> dict[str, Seconds]:
     """Setting → strategy → seconds of each repetition."""
     found: dict[str, Seconds] = {}
     for question, records in shelf.questions:
-        setting = f"{question.dataset}, {question.model}"
+        setting = f"{question.dataset}, {question.model}" + ("" if question.device == "cpu" else f", {question.device}")
         if records:
             seconds = np.array([record.costs["select"] for record in records])
             found.setdefault(setting, {})[name_of(question.strategy)] = seconds
@@ -47,24 +47,20 @@ def tables(shelf: Shelf) -> list[Table]:
         rows = []
         for name, values in seconds.items():
             middle, theirs = float(np.median(values)), published.get(name)
-            times = (
-                Cell()
-                if "dfal" not in seconds
-                else Cell(
-                    f"{middle / float(np.median(seconds['dfal'])):.2f}",
-                    "",
-                    f"{theirs / published['dfal']:.2f}" if theirs else "",
-                )
+            took = Cell(
+                f"{middle:.3f}",
+                f"{values.min():.3f} to {values.max():.3f}",
+                f"{theirs:.2f}" if theirs else "",
+                value=middle,
+                low=float(values.min()),
+                high=float(values.max()),
+                interval=RANGE,
             )
-            rows.append(
-                (
-                    name,
-                    [
-                        Cell(f"{middle:.3f}", f"{values.min():.3f} to {values.max():.3f}", f"{theirs:.2f}" if theirs else ""),
-                        times,
-                    ],
-                )
-            )
+            times = Cell()
+            if "dfal" in seconds:
+                ratio = middle / float(np.median(seconds["dfal"]))
+                times = Cell(f"{ratio:.2f}", "", f"{theirs / published['dfal']:.2f}" if theirs else "", value=ratio)
+            rows.append((name, [took, times]))
         made.append(
             table(
                 "table3",
@@ -96,8 +92,9 @@ def faster(setting: str, name: str, dfal: Float64[np.ndarray, "r"], rival: Float
         answer = "holds" if dfal.max() < rival.min() else "does not hold" if rival.max() < dfal.min() else "undecided"
     published = paper.table3()
     return Verdict(
-        f"DFAL asks faster than {name} ({setting})",
+        f"DFAL asks faster than {name}",
         answer,
         f"{name} takes {np.median(rival) / np.median(dfal):.2f} times DFAL's {np.median(dfal):.3f} s; the paper: "
         f"{published[name] / published['dfal']:.2f} times {published['dfal']:.2f} s",
+        setting,
     )

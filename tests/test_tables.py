@@ -1,0 +1,90 @@
+"""Tables in a terminal of any width: no number is broken, no heading cut."""
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from dfal import tables
+from dfal.reproduce import Verdict, compared
+from dfal.reproduce.beside import signed
+from dfal.results import Curve, Study
+from dfal.strategies import named
+from dfal.trial import Trial
+
+
+def study(*names: str, seeds: int = 2, rounds: int = 10) -> Study:
+    budgets = np.arange(1, rounds + 1) * 10
+    curves = []
+    for place, name in enumerate(names):
+        trials = tuple(Trial(strategy=named(name), seed=seed, annotations=10 * rounds) for seed in range(seeds))
+        values = 0.5 + np.linspace(0, 0.4, rounds) + 0.01 * np.arange(seeds)[:, None] + 0.001 * place
+        curves.append(Curve(name, trials, ((),) * seeds, budgets, budgets.astype(float), values, True))
+    return Study(curves[0].trials[0], tuple(curves))
+
+
+def printed(found: Study, width: int, *at: int) -> list[str]:
+    file = io.StringIO()
+    console = Console(width=width, file=file)
+    for one in tables.of("mnist-5k, lenet5", found, at, width):
+        console.print(one)
+    return file.getvalue().splitlines()
+
+
+FIVE = ("dfal", "uncertainty", "random", "least-confidence", "core-set")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("names", [FIVE[:2], FIVE, (*FIVE, "egl", "bald", "ceal", "dfal-no-twins")])
+def test_every_width_has_room(width: int, names: tuple[str, ...]) -> None:
+    lines = printed(study(*names), width)
+    assert max(map(len, lines)) <= width
+    rows = [line for line in lines if line.startswith("│")]
+    assert not any(cell.strip().endswith("±") or "…" in cell for line in rows for cell in line.split("│")), "in one line"
+    text = "\n".join(lines)
+    for name in names:
+        assert f" {name} " in text, "in one piece"
+
+
+def test_budgets_that_are_named_are_all_there_in_parts() -> None:
+    budgets = tuple(range(10, 110, 10))
+    lines = printed(study(*FIVE), 60, *budgets)
+    assert max(map(len, lines)) <= 60
+    heads = " ".join(line for line in lines if line.startswith("┃")).split()
+    assert set(map(str, budgets)) < set(heads)
+
+
+def test_each_column_says_what_its_interval_is() -> None:
+    made, differences = compared.tables("mnist-5k, lenet5", study("dfal", "random"), [50, 100])
+    assert "mean ± standard deviation over 2 seeds" in made.title
+    assert made.head == ("50", "100", "labelled data", "area ± 95 % t", "to match random")
+    assert [cell.interval for cell in made.rows[0][1]] == ["standard deviation"] * 2 + ["", "95 % t", ""]
+    accuracy = made.rows[0][1][1]
+    assert accuracy.low + accuracy.high == pytest.approx(2 * accuracy.value)
+    assert differences.head == ("compared with", "difference ± 95 % t", "p")
+    assert differences.rows[0][1][1].ours == "−0.10"
+    (alone,) = compared.tables("", study("dfal", "random", seeds=1), [50])
+    assert alone.head == ("50", "labelled data", "area", "to match random")
+
+
+def test_words_stand_left_and_numbers_right() -> None:
+    lines = printed(study("dfal", "random"), 80)
+    assert any(line.startswith("│              10 │") for line in lines)
+    assert any(line.startswith("│ dfal     │ random   │") for line in lines)
+
+
+def test_zero_has_no_sign_and_minus_is_a_minus() -> None:
+    found = [signed(value) for value in (-0.001, 0.0, -1.5, 2.0)]
+    assert found == ["0.00", "0.00", "−1.50", "+2.00"]
+    level = study("dfal", "random")
+    curves = tuple(Curve(**vars(one) | {"accuracy": level.curves[0].accuracy}) for one in level.curves)
+    _, differences = compared.tables("", Study(level.settings, curves), [50])
+    assert differences.rows[0][1][1].ours == "0.00"
+
+
+def test_a_setting_of_claims_is_said_once() -> None:
+    claims = [Verdict(claim, "undecided", "", "mnist, vgg8") for claim in ("one", "two")]
+    made = tables.verdicts([*claims, Verdict("three", "holds", "", "mnist, lenet5")])
+    assert [table.title for table in made] == ["The paper's claims: mnist, vgg8", "The paper's claims: mnist, lenet5"]
+    assert [table.row_count for table in made] == [2, 1]
