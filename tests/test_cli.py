@@ -353,6 +353,33 @@ def test_resume_runs_foreign_code_only_when_told(dfal: Shell) -> None:
     assert dfal("run", "--resume", "--store", "s.db", *network).code == 0
 
 
+OWN = """
+import torch
+from dataclasses import dataclass
+from torch import nn
+from dfal import Margin, Query, Random
+
+def network(image, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(image[0] * image[1] * image[2], classes))
+"""
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_the_command_finds_files_of_the_folder_that_it_is_given_in(tmp_path: Path, processes: str) -> None:
+    """As installed: Python puts the folder of the script on its path, not the one that people work in."""
+    (tmp_path / "own_code.py").write_text(OWN)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "dfal").write_text("from dfal.cli import main\nif __name__ == '__main__':\n    main()\n")
+    options = ["--model", "own_code:network", "--strategy", "random", "--seeds", "2", "--processes", processes]
+    command = [sys.executable, "bin/dfal", "run", *SMALL[:2], "--epochs", "1", *options, "--store", "s.db"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=_with_source())
+    assert ran.returncode == 0, ran.stderr
+
+
+def _with_source() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+
+
 def test_a_store_in_use_is_refused(dfal: Shell) -> None:
     with Store("s.db", write=True):
         assert "another process writes to s.db" in dfal.refused("run", *SMALL, "--store", "s.db")

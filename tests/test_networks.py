@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -164,6 +165,41 @@ def test_build_finds_networks_by_name() -> None:
 def test_what_is_no_network_is_refused(name: str, sentence: str) -> None:
     with pytest.raises(dfal.DfalError, match=sentence):
         build(name, (1, 28, 28), 10)
+
+
+def wrong_names(image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return nn.Flatten()
+
+
+def no_such_key(image: tuple[int, int, int], classes: int) -> nn.Module:
+    return nn.Linear(*{}["sizes"])
+
+
+def lazy(image: tuple[int, int, int], classes: int) -> nn.Module:
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(classes))
+
+
+def test_whatever_a_function_raises_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = r"fails when it is called as \w+\(image=\(1, 28, 28\), classes=10\)"
+    with pytest.raises(dfal.DfalError, match=rf"wrong_names {called} \(TypeError: .*unexpected keyword argument 'image'\)$"):
+        build(f"{__name__}:wrong_names", (1, 28, 28), 10)
+    with pytest.raises(dfal.DfalError, match=rf"{called} \(KeyError: 'sizes', in test_networks.py, line \d+\)$"):
+        build(f"{__name__}:no_such_key", (1, 28, 28), 10)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "needs_more.py").write_text("import no_such_library\n")
+    (tmp_path / "half_written.py").write_text("def network(\n")
+    with pytest.raises(dfal.DfalError, match=r"cannot be imported \(.*'no_such_library', in needs_more.py, line 1\)"):
+        build("needs_more:net", (1, 28, 28), 10)
+    with pytest.raises(dfal.DfalError, match=r"cannot be imported \(SyntaxError: .*half_written.py, line 1"):
+        build("half_written:net", (1, 28, 28), 10)
+
+
+def test_lazy_layers_have_their_weights_and_the_mode_is_kept() -> None:
+    model = build(f"{__name__}:lazy", (1, 28, 28), 10)
+    assert model.training
+    assert dfal.predict(model, torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    assert isinstance(model[1], nn.BatchNorm2d)  # type: ignore[index]
+    assert model[1].num_batches_tracked == 0  # type: ignore[index]
 
 
 def test_one_mask_is_the_same_for_all_images_and_for_the_same_seed() -> None:

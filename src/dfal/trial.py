@@ -37,7 +37,11 @@ class Trial:
     dataset: str = setting(
         "mnist-5k", "data set: a name that `dfal data` lists, a FILE.npz with images and labels, or a FOLDER of images"
     )
-    model: str = setting("lenet5", "network: lenet5, vgg8, or package.module:function that returns an nn.Module of logits")
+    model: str = setting(
+        "lenet5",
+        "network: lenet5, vgg8, or your own package.module:function, which is called as function(image=(c, h, w), classes=n) "
+        "and returns an nn.Module of logits",
+    )
     strategy: Strategy = DFAL()
     annotations: int = setting(100, "N: images labelled in all, the first ones included")
     batch: int = setting(10, "n_query: images asked about in a round")
