@@ -193,6 +193,13 @@ def test_another_network_of_the_same_name_is_refused(
     first_round()
 
 
+def test_a_check_is_made_once_for_all_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[Trial] = []
+    monkeypatch.setattr(Trial, "check", lambda self, data: checked.append(self))
+    engine.check(TRIALS)
+    assert sorted(type(trial.strategy).__name__ for trial in checked) == ["DFAL", "Random"]
+
+
 def test_a_store_that_does_not_know_its_networks_goes_on(tmp_path: Path) -> None:
     trial = dataclasses.replace(SMALL, model="test_trial:plain_network")
     with Store(tmp_path / "s.db", write=True) as store:
