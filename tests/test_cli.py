@@ -274,7 +274,7 @@ def test_help_says_units_and_defaults() -> None:
         (["--batch", "0"], "batch = 0"),
         (["--epochs", "0"], "must be 1 or more"),
         (["--holdout", "1.5"], "holdout = 1.5 is no fraction"),
-        (["--device", "abacus"], "device 'abacus' cannot be used"),
+        (["--device", "abacus"], "there is no device 'abacus'"),
         (["--resume"], "no run to go on with"),
         (["--resume", "--store", "none.db"], "there is no store none.db to go on with"),
     ],
@@ -337,7 +337,7 @@ def test_unfinished_trials_are_not_mixed_with_others(dfal: Shell) -> None:
     with Store("s.db", write=True) as store:
         trial = Trial(annotations=30)
         store.add_run({trial.id: trial.to_json()}, {"data": {}})
-    assert "holds unfinished trials: go on with --resume" in dfal.refused("run", *SMALL, "--store", "s.db")
+    assert "holds other unfinished trials: go on with --resume" in dfal.refused("run", *SMALL, "--store", "s.db")
 
 
 def test_resume_takes_its_settings_from_the_store(dfal: Shell) -> None:
@@ -360,6 +360,73 @@ def test_resume_runs_foreign_code_only_when_told(dfal: Shell) -> None:
     assert dfal("run", *SMALL, "--strategy", "random", "--store", "s.db", *network).code == 0
     assert "say --model test_trial:plain_network" in dfal.refused("run", "--resume", "--store", "s.db")
     assert dfal("run", "--resume", "--store", "s.db", *network).code == 0
+
+
+OWN = """
+import torch
+from dataclasses import dataclass
+from torch import nn
+from dfal import Margin, Query, Random
+
+def network(image, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(image[0] * image[1] * image[2], classes))
+
+@dataclass(frozen=True)
+class Mine:
+    candidates: int | None = None
+
+    def __call__(self, model, pool, k, rng):
+        return Random()(model, pool, k, rng)
+
+def plain(model, pool, k, rng):
+    return Random()(model, pool, k, rng)
+"""
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_the_command_finds_files_of_the_folder_that_it_is_given_in(tmp_path: Path, processes: str) -> None:
+    """As installed: Python puts the folder of the script on its path, not the one that people work in."""
+    (tmp_path / "own_code.py").write_text(OWN)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "dfal").write_text("from dfal.cli import main\nif __name__ == '__main__':\n    main()\n")
+    options = ["--model", "own_code:network", "--strategy", "own_code:Mine, own_code:plain", "--processes", processes]
+    command = [sys.executable, "bin/dfal", "run", *SMALL[:4], "--epochs", "1", *options, "--store", "s.db"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=_with_source())
+    assert ran.returncode == 0, ran.stderr
+    assert "own_code:Mine" in ran.stdout
+    assert "own_code:plain" in ran.stdout
+
+
+def test_a_strategy_of_ones_own_is_compared_reported_and_gone_on_with(dfal: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("my_strategies.py").write_text(OWN)
+    monkeypatch.syspath_prepend(Path.cwd())
+    tiny = ["--annotations", "20", "--seeds", "1", "--epochs", "1", "--candidates", "20", "--processes", "1", "--store", "s.db"]
+    ran = dfal("run", *tiny, "--strategy", "my_strategies:Mine,my_strategies:plain+twins, Random")
+    assert ran.code == 0, ran.err
+    sys.modules.pop("my_strategies")
+    out = dfal("report", "s.db", "--against", "my_strategies:Mine").out
+    assert all(name in out for name in ("my_strategies:Mine", "my_strategies:plain+twins", "random"))
+    assert "my_strategies" not in sys.modules, "reading runs nobody's code"
+    sentence = dfal.refused("run", "--resume", "--store", "s.db", "--strategy", "my_strategies:Mine")
+    assert "my_strategies:plain is none of dfal's own and a store may name no code: say --strategy" in sentence
+    assert "leave out --strategy" in dfal.refused("run", "--resume", "--store", "s.db", "--strategy", "random")
+    theirs = "my_strategies:Mine,my_strategies:plain"
+    assert dfal("run", "--resume", "--store", "s.db", "--strategy", theirs, "--processes", "1").code == 0
+
+
+def test_the_same_command_goes_on_with_its_store(dfal: Shell) -> None:
+    assert dfal("run", *SMALL, "--strategy", "random", "--store", "whole.db").code == 0
+    with Store("whole.db") as whole, Store("s.db", write=True) as store:
+        ((trial, text),) = whole.trials().items()
+        store.add_run({trial: text}, *whole.environments())
+        store.add(trial, whole.records(trial)[0])
+    assert dfal("run", *SMALL, "--strategy", "random", "--store", "s.db").code == 0
+    with Store("whole.db") as whole, Store("s.db") as store:
+        assert store.contents() == whole.contents()
+
+
+def _with_source() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
 
 
 def test_a_store_in_use_is_refused(dfal: Shell) -> None:

@@ -77,6 +77,23 @@ def test_an_unknown_name_offers_the_nearest(name: str, near: str) -> None:
         datasets.load(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("no/where", "there is no file or folder no/where: name one that is there, or a data set: mnist-5k"),
+        ("images.npy", "there is no file or folder images.npy"),
+        ("there.npy", "there.npy is neither FILE.npz nor a folder of images"),
+    ],
+)
+def test_a_path_is_not_taken_for_a_misspelt_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("there.npy", pixels(20))
+    with pytest.raises(DfalError, match=sentence):
+        datasets.load(name)
+
+
 def test_the_card_of_mnist_5k_says_what_its_loader_returns() -> None:
     card, data = datasets.CARDS["mnist-5k"], datasets.load("mnist-5k")
     assert (card.pool, card.test, card.image) == (len(data.images), len(data.test_images), data.images.shape)
@@ -154,9 +171,7 @@ def test_a_file_of_grey_images_gets_a_channel_and_a_fifth_held_out(tmp_path: Pat
 @pytest.mark.parametrize("channels", [1, 3])
 def test_channels_that_come_last_are_put_first(tmp_path: Path, channels: int) -> None:
     images = pixels(20, 4, 5, channels)
-    data = npz.load(
-        Path(a_file(tmp_path, images=images, labels=np.zeros(20, int), test_images=images, test_labels=np.zeros(20, int)))
-    )
+    data = npz.load(Path(a_file(tmp_path, images=images, labels=LABELS, test_images=images, test_labels=LABELS)))
     assert data.images.shape == data.test_images.shape == (channels, 4, 5)
     assert np.array_equal(data.images.array[7, -1], images[7, :, :, -1])
 
@@ -200,7 +215,15 @@ TEST = {"test_images": pixels(6), "test_labels": np.arange(6) % 2}
         pytest.param({"images": pixels(20), "labels": LABELS + 10**15}, "10{14}", id="a label too large to be a class"),
         pytest.param({"images": np.uint8(3), "labels": LABELS}, r"mine\.npz", id="a number for images"),
         pytest.param({"images": pixels(20, 9), "labels": LABELS}, r"\(20, 9\)", id="images without a height"),
-        pytest.param({"images": pixels(20, 3, 4, 5), "labels": LABELS}, r"\(20, 3, 4, 5\)", id="channels first"),
+        pytest.param(
+            {"images": pixels(20, 3, 4, 5), "labels": LABELS},
+            r"\(20, 3, 4, 5\).* write images.transpose\(0, 2, 3, 1\)",
+            id="channels first",
+        ),
+        pytest.param({"images": pixels(20), "labels": LABELS * 0}, "images of one class only", id="one class"),
+        pytest.param(
+            {"images": pixels(20) * np.float32(1), "labels": LABELS}, "values from 0 to 25.: divide them", id="no bytes"
+        ),
         pytest.param({"images": pixels(20).astype(int), "labels": LABELS}, "int64: convert", id="images of int64"),
         pytest.param({"images": NAN, "labels": LABELS}, "image 13 holds NaN", id="a NaN"),
         pytest.param({"images": np.full(20, None), "labels": LABELS}, "allow_pickle", id="objects for images"),

@@ -1,9 +1,12 @@
 """Trials side by side, one writer, stopped anywhere, and what a result depends on."""
 
 import dataclasses
+import importlib
 import itertools
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +134,77 @@ def test_other_data_than_the_store_began_with_are_refused(tmp_path: Path, digits
         with pytest.raises(dfal.DfalError, match=r"is not the one that .* began with"):
             next(engine.run([trial], store, 1))
     load.cache_clear()
+
+
+NETWORK = """
+from torch import nn
+
+def network(image, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 5), {between}, nn.Linear(5, classes))
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.last = nn.Linear(784, classes)
+        {initialise}
+
+    def forward(self, x):
+        return self.last(x.flatten(1){forward})
+
+def other(image, classes):
+    return Net(classes)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [
+        ("network", {"between": "nn.Tanh()"}),
+        ("other", {"initialise": "nn.init.ones_(self.last.bias)"}),
+        ("other", {"forward": " ** 2"}),
+    ],
+)
+def test_another_network_of_the_same_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, edit: dict[str, str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    file, plain = tmp_path / "edited.py", {"between": "nn.ReLU()", "initialise": "pass", "forward": ""}
+    trial = dataclasses.replace(SMALL, model=f"edited:{name}")
+
+    def first_round(**changes: str) -> None:
+        file.write_text(NETWORK.format(**plain | changes))
+        sys.modules.pop("edited", None)
+        importlib.invalidate_caches()
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        with Store(tmp_path / "s.db", write=True) as store:
+            next(engine.run([trial], store, 1))
+
+    first_round()
+    with Store(tmp_path / "s.db") as store:
+        before = store.environments()
+    code = f"import sys, json; sys.path.insert(0, {str(tmp_path)!r}); from dfal.environment import environment as e\n"
+    code += f"from dfal.trial import Trial; print(json.dumps(e([Trial(model={trial.model!r})])['networks']))"
+    elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(elsewhere.stdout) == before[0]["networks"], "another process comes to the same"
+    with pytest.raises(dfal.DfalError, match=rf"the network edited:{name} is not the one that .* began with"):
+        first_round(**edit)
+    with Store(tmp_path / "s.db") as store:
+        assert store.environments() == before, "nothing was written"
+    first_round()
+
+
+def test_a_check_is_made_once_for_all_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[Trial] = []
+    monkeypatch.setattr(Trial, "check", lambda self, data: checked.append(self))
+    engine.check(TRIALS)
+    assert sorted(type(trial.strategy).__name__ for trial in checked) == ["DFAL", "Random"]
+
+
+def test_a_store_that_does_not_know_its_networks_goes_on(tmp_path: Path) -> None:
+    trial = dataclasses.replace(SMALL, model="test_trial:plain_network")
+    with Store(tmp_path / "s.db", write=True) as store:
+        store.add_run({}, {"data": {}})
+        next(engine.run([trial], store, 1))
 
 
 def test_the_environment_is_written_down(tmp_path: Path, digits: Dataset) -> None:

@@ -225,7 +225,7 @@ def test_training_that_fails_says_so_and_is_tried_again_with_new_answers(tmp_pat
     with a_session(tmp_path / "photos", model="own_networks:broken", batch=5) as (session, photos):
         trainer = Trainer(session, decoded(photos))
         answered(session, truth, 20)
-        with pytest.raises(RuntimeError, match="no weights here"):
+        with pytest.raises(dfal.DfalError, match=r"own_networks:broken fails .* no weights here"):
             trainer.train()
         assert not trainer.due(session.refresh())
         session.findings.add_trouble("RuntimeError: no weights here")

@@ -2,10 +2,19 @@
 
 import contextlib
 import sqlite3
+from pathlib import Path
 
 import pytest
 
+import dfal
 from dfal.ledger import transaction
+from dfal.store import Store
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can write")
+def test_a_folder_that_cannot_be_written_is_not_taken_for_another_writer() -> None:
+    with pytest.raises(dfal.DfalError, match=r"/proc/s.db cannot be written or read \(.*\): name a store in a folder of yours"):
+        Store("/proc/s.db", write=True)
 
 
 @pytest.mark.parametrize("why", [sqlite3.IntegrityError, KeyboardInterrupt, None])

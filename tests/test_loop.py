@@ -1,5 +1,8 @@
 """The loop of the paper: who is asked when, and what it costs."""
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -98,6 +101,40 @@ def test_declined_images_are_not_asked_about_again_and_are_not_bought() -> None:
     assert last.pool.annotations == 12
     assert len(declined) == 2
     assert not torch.isin(last.pool.labelled, torch.tensor(sorted(declined))).any()
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence"),
+    [
+        (lambda pool, k: dfal.Query(pool.unlabelled[: k + 2], torch.zeros(k + 2)), "asks about 7 images, .* at most k = 5"),
+        (lambda pool, k: dfal.Query.nothing(), "asks about 0 images"),
+        (lambda pool, k: pool.unlabelled[:k], "the strategy returned Tensor, but a Query is needed"),
+        (lambda pool, k: dfal.Query(pool.labelled[:k], torch.zeros(3)), "image 0 was asked about, but it is not unlabelled"),
+        (lambda pool, k: dfal.Query(pool.unlabelled[[0, 0]], torch.zeros(2)), "asks about image 3 twice"),
+    ],
+)
+def test_a_question_that_is_none_is_refused_before_anybody_answers(
+    question: Callable[[dfal.Pool, int], dfal.Query], sentence: str
+) -> None:
+    def strategy(model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+        return question(pool, k)
+
+    oracle = Oracle()
+    with pytest.raises(dfal.DfalError, match=sentence):
+        next(dfal.active_learning(pool(), Fits(), strategy, oracle, annotations=23, batch=5))
+    assert not oracle.asked
+
+
+def test_a_score_is_needed_for_each_index() -> None:
+    query = dfal.Query(torch.tensor([5, 6]), torch.zeros(2))
+    object.__setattr__(query, "scores", torch.zeros(1))  # the tests check shapes when it is made, people do not
+    with pytest.raises(dfal.DfalError, match="gives 2 indices but 1 scores"):
+        pool().asked(query, 2)
+
+
+def test_a_batch_of_none_is_refused() -> None:
+    with pytest.raises(dfal.DfalError, match="batch = 0 would ask about nothing"):
+        next(dfal.active_learning(pool(), Fits(), dfal.Random(), Oracle(), batch=0))
 
 
 def test_every_question_has_its_own_generator() -> None:

@@ -2,13 +2,16 @@
 
 import itertools
 import math
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import dfal
-from dfal.inside import ending, logits, looking, one_mask, only_dropout_on, passes
+from dfal.inside import as_logits, ending, logits, looking, one_mask, only_dropout_on, passes, ready
 from dfal.networks import build
 
 
@@ -152,6 +155,41 @@ def test_build_finds_networks_by_name() -> None:
 
 
 @pytest.mark.parametrize(
+    ("wrapped", "way_out"), [(lambda f: {"logits": f}, r"out\['logits'\]"), (lambda f: (f, f), r"out\[0\]")]
+)
+def test_other_outputs_than_a_tensor_are_refused_with_the_way_out(wrapped: Callable[[Tensor], object], way_out: str) -> None:
+    with pytest.raises(dfal.DfalError, match=rf"but it returned \w+: wrap it in a module that returns {way_out}"):
+        as_logits(wrapped(torch.rand(2, 3)), 2)
+
+
+class Wrapped(nn.Module):
+    """No chain of known layers: it goes through autograd, with PyTorch's own errors."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inner(x)
+        return out
+
+
+@pytest.mark.parametrize("look", [dfal.predict, dfal.features, dfal.DeepFool(), dfal.FGSM(), dfal.LinearHead()], ids=str)
+def test_images_that_the_network_cannot_take_are_one_sentence(look: Callable[..., object]) -> None:
+    for model in (dfal.lenet5(), Wrapped(dfal.lenet5())):
+        with pytest.raises(dfal.DfalError, match=r"cannot take images of shape \(28, 28, 1\) .* images.permute\(0, 3, 1, 2\)"):
+            look(model, torch.rand(2, 28, 28, 1))
+        assert look(model.double(), torch.rand(2, 1, 28, 28)) is not None
+
+
+def test_images_that_are_no_floating_point_tensor_are_refused() -> None:
+    with pytest.raises(dfal.DfalError, match=r"they are torch.uint8: try images.float\(\) / 255"):
+        ready(dfal.lenet5(), torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
+    with pytest.raises(dfal.DfalError, match=r"they are ndarray: try torch.as_tensor"):
+        ready(dfal.lenet5(), np.zeros((2, 1, 28, 28)))
+
+
+@pytest.mark.parametrize(
     ("name", "sentence"),
     [
         ("lenet", "there is no network 'lenet': did you mean 'lenet5'?"),
@@ -164,6 +202,42 @@ def test_build_finds_networks_by_name() -> None:
 def test_what_is_no_network_is_refused(name: str, sentence: str) -> None:
     with pytest.raises(dfal.DfalError, match=sentence):
         build(name, (1, 28, 28), 10)
+
+
+def wrong_names(image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return nn.Flatten()
+
+
+def no_such_key(image: tuple[int, int, int], classes: int) -> nn.Module:
+    sizes: dict[str, int] = {}
+    return nn.Linear(sizes["sizes"], classes)
+
+
+def lazy(image: tuple[int, int, int], classes: int) -> nn.Module:
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(classes))
+
+
+def test_whatever_a_function_raises_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = r"fails when it is called as \w+\(image=\(1, 28, 28\), classes=10\)"
+    with pytest.raises(dfal.DfalError, match=rf"wrong_names {called} \(TypeError: .*unexpected keyword argument 'image'\)$"):
+        build(f"{__name__}:wrong_names", (1, 28, 28), 10)
+    with pytest.raises(dfal.DfalError, match=rf"{called} \(KeyError: 'sizes', in test_networks.py, line \d+\)$"):
+        build(f"{__name__}:no_such_key", (1, 28, 28), 10)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "needs_more.py").write_text("import no_such_library\n")
+    (tmp_path / "half_written.py").write_text("def network(\n")
+    with pytest.raises(dfal.DfalError, match=r"cannot be imported \(.*'no_such_library', in needs_more.py, line 1\)"):
+        build("needs_more:net", (1, 28, 28), 10)
+    with pytest.raises(dfal.DfalError, match=r"cannot be imported \(SyntaxError: .*half_written.py, line 1"):
+        build("half_written:net", (1, 28, 28), 10)
+
+
+def test_lazy_layers_have_their_weights_and_the_mode_is_kept() -> None:
+    model = build(f"{__name__}:lazy", (1, 28, 28), 10)
+    assert model.training
+    assert dfal.predict(model, torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    assert isinstance(model[1], nn.BatchNorm2d)  # type: ignore[index]
+    assert model[1].num_batches_tracked == 0  # type: ignore[index]
 
 
 def test_one_mask_is_the_same_for_all_images_and_for_the_same_seed() -> None:

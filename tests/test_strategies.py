@@ -293,6 +293,22 @@ def test_dfal_without_twins_asks_the_same(trained: nn.Sequential, pool: dfal.Poo
     assert without.twins is None
 
 
+def test_an_image_that_is_not_fooled_is_far_whatever_the_attack_says_of_it(trained: nn.Sequential, pool: dfal.Pool) -> None:
+    """An attack may give the length of the way that it went in vain."""
+
+    @dataclass(frozen=True)
+    class Partial:
+        def __call__(self, model: nn.Module, images: Tensor) -> dfal.Perturbation:
+            fooled = torch.arange(len(images)) % 2 == 1
+            return dfal.Perturbation(images + 1, torch.arange(len(images)).float(), fooled)
+
+    for strategy in (dfal.DFAL(Partial(), candidates=8), dfal.BatchDFAL(Partial(), candidates=8, factor=1)):
+        query = strategy(trained, pool, 6, rng())
+        assert query.scores.tolist() == [1, 3, 5, 7, torch.inf, torch.inf]
+        assert query.twinned is not None
+        assert torch.equal(query.twinned, query.indices[:4])
+
+
 def test_one_logit_networks_work(pool: dfal.Pool) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 1), nn.Flatten(0))
     for strategy in EVERY:
@@ -310,7 +326,7 @@ def test_names() -> None:
 
 def test_every_strategy_of_the_package_is_in_the_contract() -> None:
     kinds = {type(strategy).__name__ for strategy in EVERY}
-    assert kinds == set(strategies.__all__) - {"ABOUT", "NAMED", "name_of", "named", "with_candidates"}
+    assert kinds == set(strategies.__all__) - {"ABOUT", "NAMED", "Own", "name_of", "named", "with_candidates"}
 
 
 @pytest.mark.parametrize("strategy", [one for one in NAMED.values() if hasattr(one, "candidates")], ids=repr)

@@ -69,6 +69,37 @@ def test_every_image_is_trained_on_once_an_epoch_in_batches() -> None:
     assert model.trained == [32, 32, 6] * 3
 
 
+def test_a_last_image_alone_joins_the_batch_before_it_only_where_there_is_batch_norm() -> None:
+    settings = dfal.Training(epochs=2, training_batch=32)
+    alone = dfal.fit(Watched, data(65), settings, seed=0)
+    assert isinstance(alone, Watched)
+    assert alone.trained == [32, 32, 1] * 2
+
+    class Normed(Watched):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.norm(super().forward(x))
+            return out
+
+    joined = dfal.fit(Normed, data(65), settings, seed=0)
+    assert joined.trained == [32, 33] * 2
+    with pytest.raises(dfal.DfalError, match="batch norm cannot learn from one image"):
+        dfal.fit(Normed, data(1), settings, seed=0)
+
+
+def test_a_network_of_float64_and_lazy_layers_is_trained() -> None:
+    model = dfal.fit(lambda: nn.Sequential(nn.LazyLinear(2)).double(), data(), dfal.Training(epochs=2), seed=0)
+    assert dfal.predict(model, data().images).dtype == torch.float64
+
+
+def test_a_hold_out_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(dfal.DfalError, match=r"holdout = 0.99 leaves none of 20 annotated images"):
+        dfal.fit(linear, data(20), dfal.Training(holdout=0.99), seed=0)
+
+
 def test_dropout_is_on_while_training() -> None:
     modes: list[bool] = []
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import dfal
 from dfal.datasets import Dataset
 from dfal.store import Record
-from dfal.strategies import NAMED
+from dfal.strategies import NAMED, name_of, named
 from dfal.trial import Trial
 
 QUICK = Trial(annotations=40, batch=10, training=dfal.Training(epochs=3), strategy=dfal.DFAL(candidates=30))
@@ -83,15 +83,81 @@ def test_a_setting_that_was_added_is_stored_unless_it_is_at_its_default() -> Non
     assert plain.id != exact.id
 
 
-def test_a_store_cannot_name_classes_that_are_not_ours() -> None:
-    @dataclasses.dataclass(frozen=True)
-    class Mine:
-        def __call__(self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
-            return dfal.Random()(model, pool, k, rng)
+@dataclasses.dataclass(frozen=True)
+class Mine:
+    """A strategy of the user's."""
 
-    text = dataclasses.replace(QUICK, strategy=Mine()).to_json()
-    with pytest.raises(dfal.DfalError, match=r"Mine, which is none of dfal's own classes"):
-        Trial.from_json(text)
+    power: float = 2
+    candidates: int | None = None
+
+    def __call__(self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+        return dfal.Random()(model, pool, k, rng)
+
+
+def plain(model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+    return dfal.Random()(model, pool, k, rng)
+
+
+class Stateful:
+    def __call__(self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+        return dfal.Random()(model, pool, k, rng)
+
+
+an_object, a_setting = Stateful(), Mine(3)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "name"),
+    [
+        (Mine(), "test_trial:Mine(power=2)"),
+        (plain, "test_trial:plain"),
+        (dfal.WithTwins(Mine(3, 20)), "test_trial:Mine(power=3)+twins"),
+        (named("test_trial:Mine", imports=True), "test_trial:Mine(power=2)"),
+        (named("test_trial:a_setting", imports=True), "test_trial:Mine(power=3)"),
+        (named("test_trial:plain+twins", imports=True), "test_trial:plain+twins"),
+        (named("test_trial:an_object", imports=True), "test_trial:an_object"),
+        (named("test_trial:Stateful", imports=True), "test_trial:Stateful"),
+    ],
+)
+def test_a_strategy_of_ones_own_is_read_without_its_code_and_run_with_it(
+    digits: Dataset, strategy: dfal.Strategy, name: str
+) -> None:
+    trial = dataclasses.replace(QUICK, strategy=strategy, annotations=20)
+    read = Trial.from_json(trial.to_json())
+    assert (read.id, name_of(read.strategy), name_of(strategy)) == (trial.id, name, name)
+    assert hash(read) == hash(Trial.from_json(read.to_json()))
+    assert read == Trial.from_json(read.to_json())
+    with pytest.raises(dfal.DfalError, match=r"is none of dfal's own and a store may name no code: say --strategy test_trial:"):
+        read.check(digits)
+    again = Trial.from_json(trial.to_json(), [strategy])
+    again.check(digits)
+    assert lines(list(again.run(digits))) == lines(list(trial.run(digits)))
+
+
+def test_a_strategy_that_no_name_finds_is_refused_with_the_way_out() -> None:
+    def local(model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+        return plain(model, pool, k, rng)
+
+    for strategy in (local, Stateful()):
+        with pytest.raises(dfal.DfalError, match="make it a frozen dataclass, or a function at the top of its module"):
+            dataclasses.replace(QUICK, strategy=strategy).to_json()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("nowhere:Mine", "the strategy 'nowhere:Mine' cannot be found"),
+        ("test_trial:nothing", "there is no 'nothing' in"),
+        ("test_trial:QUICK", "is Trial: a function .* is needed"),
+        ("test_trial:QUICK.seed", "is int: a function"),
+        ("dfal.strategies:WithTwins", "cannot be made without arguments"),
+    ],
+)
+def test_a_name_that_is_no_strategy_is_refused(name: str, sentence: str) -> None:
+    with pytest.raises(dfal.DfalError, match=sentence):
+        named(name, imports=True)
+    with pytest.raises(dfal.DfalError, match="there is no strategy"):
+        named(name)
 
 
 def test_rounds_are_as_the_configuration_says(digits: Dataset) -> None:
@@ -154,7 +220,8 @@ def test_any_module_works_unchanged(digits: Dataset) -> None:
         ({"annotations": 5}, "annotations = 5 must not be fewer than the first 10"),
         ({"batch": 0}, "batch = 0"),
         ({"seed": -1}, "seed = -1"),
-        ({"device": "tpu"}, "device 'tpu' cannot be used"),
+        ({"device": "tpu"}, r"^there is no device 'tpu': use cpu, cuda, or cuda:1 for the second GPU$"),
+        ({"training": dfal.Training(holdout=0.99)}, "holdout = 0.99 leaves none of 10 annotated images to train on"),
         ({"model": "lenet"}, "did you mean 'lenet5'"),
         ({"model": f"{__name__}:softmax_network"}, "returns probabilities"),
         ({"model": f"{__name__}:three_class_network"}, "returns 3 logits an image, but mnist-5k has 10 classes"),
@@ -164,6 +231,51 @@ def test_any_module_works_unchanged(digits: Dataset) -> None:
 def test_what_cannot_run_is_refused_at_once(digits: Dataset, change: dict[str, object], sentence: str) -> None:
     with pytest.raises(dfal.DfalError, match=sentence):
         next(dataclasses.replace(QUICK, **change).run(digits))  # type: ignore[arg-type]
+
+
+def log_softmax_network(image: tuple[int, int, int], classes: int) -> nn.Module:
+    last = nn.Linear(784, classes)
+    nn.init.zeros_(last.weight)
+    return nn.Sequential(nn.Flatten(), last, nn.LogSoftmax(1))
+
+
+def too_many(model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+    return dfal.Random()(model, pool, k + 1, rng)
+
+
+def failing(model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+    raise KeyError("scores")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sentence"),
+    [
+        (dfal.BADGE(), "badge cannot choose images: the network does not end in its last linear layer"),
+        (dfal.BALD(), "bald cannot choose images: the network has no dropout layer"),
+        (too_many, "test_trial:too_many cannot choose images: the strategy asks about 2 images, but"),
+        (failing, r"the strategy test_trial:failing fails \(KeyError: 'scores', in test_trial.py, line \d+\)"),
+    ],
+)
+def test_a_strategy_that_cannot_use_the_network_is_refused_before_anything_runs(
+    digits: Dataset, strategy: dfal.Strategy, sentence: str
+) -> None:
+    trial = dataclasses.replace(QUICK, model=f"{__name__}:log_softmax_network", strategy=strategy)
+    with pytest.raises(dfal.DfalError, match=sentence):
+        trial.check(digits)
+    dataclasses.replace(trial, strategy=dfal.DFAL()).check(digits)
+
+
+@pytest.mark.parametrize("strategy", NAMED.values(), ids=NAMED.keys())
+def test_every_strategy_passes_the_check(digits: Dataset, strategy: dfal.Strategy) -> None:
+    dataclasses.replace(QUICK, strategy=strategy).check(digits)
+
+
+def test_an_error_in_a_round_names_trial_and_round(digits: Dataset) -> None:
+    def late(model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+        return dfal.Random()(model, pool, k, rng) if pool.round == 0 else dfal.Query.nothing()
+
+    with pytest.raises(dfal.DfalError, match=r"late.* seed 2, round 1: the strategy asks about 0 images"):
+        list(dataclasses.replace(QUICK, strategy=late, seed=2).run(digits))
 
 
 def test_a_device_that_is_not_there_is_refused(digits: Dataset) -> None:

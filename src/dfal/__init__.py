@@ -9,6 +9,9 @@
 (7, 12)
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from dfal.attacks import FGSM, DeepFool, LinearHead
 from dfal.chance import generator, seed_for
 from dfal.images import Images
@@ -40,6 +43,10 @@ from dfal.strategies import (
 )
 from dfal.training import Training, fit
 from dfal.types import DECLINED, UNKNOWN, Attack, DfalError, Oracle, Perturbation, Query, Strategy
+
+if TYPE_CHECKING:
+    from dfal.store import Store
+    from dfal.trial import Trial
 
 __all__ = [
     "BADGE",
@@ -73,8 +80,10 @@ __all__ = [
     "RobustCoreSet",
     "Round",
     "Stochastic",
+    "Store",
     "Strategy",
     "Training",
+    "Trial",
     "TypiClust",
     "UHerding",
     "WithTwins",
@@ -89,3 +98,12 @@ __all__ = [
     "seed_for",
     "vgg8",
 ]
+
+_LATER = {"Store": "dfal.store", "Trial": "dfal.trial"}
+"""What brings SQLite or the data sets along is imported when it is first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)

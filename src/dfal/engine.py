@@ -8,23 +8,22 @@ import itertools
 import json
 import os
 import pickle
-import platform
+import re
 import signal
-import subprocess
 import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from dfal import datasets
 from dfal.datasets import Dataset
+from dfal.environment import environment, refuse_changed
+from dfal.imported import reason
 from dfal.store import Record, Store
 from dfal.trial import Trial
 from dfal.types import DfalError
@@ -38,6 +37,8 @@ class Job(Protocol):
     def id(self) -> str: ...
     @property
     def dataset(self) -> str: ...
+    @property
+    def model(self) -> str: ...
     @property
     def device(self) -> str: ...
     @property
@@ -61,12 +62,12 @@ def run(trials: Sequence[J], store: Store, processes: int) -> Iterator[tuple[J, 
     A trial that differs from a stored one in N alone begins with that one's rounds: they are the same to the bit.
 
     Raises:
-        DfalError: for a trial that cannot run, data that are not those the store began with, a process that died.
+        DfalError: for a trial that cannot run, data or a network that are not those the store began with, a process that died.
     """
-    for name in {trial.dataset for trial in trials}:
-        _check_data(store, name)
+    configurations, now = {trial.id: trial.to_json() for trial in trials}, environment(trials)
+    refuse_changed(store, now)
     stored = store.trials()
-    store.add_run({trial.id: trial.to_json() for trial in trials}, environment(trials))
+    store.add_run(configurations, now)
     work: Work = []
     for trial in trials:
         past = store.records(trial.id)
@@ -112,32 +113,9 @@ def cores() -> int:
 
 
 def check(trials: Sequence[Job]) -> None:
-    """Raise unless all of these trials can run: before anything is written."""
-    for trial in trials:
+    """Raise unless all of these trials can run: before anything is written. One stands for those of other seeds."""
+    for trial in {re.sub(r'"seed": \d+', "", trial.to_json()): trial for trial in trials}.values():
         trial.check(datasets.load(trial.dataset))
-
-
-def environment(trials: Sequence[Job]) -> dict[str, Any]:
-    """What a result depends on beside its configuration."""
-    cuda = any(trial.device.startswith("cuda") for trial in trials)
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "versions": {name: version(name) for name in ("dfal", "torch", "numpy")} | {"python": platform.python_version()},
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
-        "gpu": torch.cuda.get_device_name() if cuda else None,
-        "threads": 1,
-        "data": {name: datasets.load(name).fingerprint for name in {trial.dataset for trial in trials}},
-    }
-
-
-def _check_data(store: Store, name: str) -> None:
-    now = datasets.load(name).fingerprint
-    for past in store.environments():
-        if past["data"].get(name, now) != now:
-            raise DfalError(
-                f"the data set {name} is not the one that {store.path} began with: bring it back, or name a new store"
-            )
 
 
 Work = list[tuple[Any, list[Record], list[list[Record]]]]
@@ -222,9 +200,12 @@ def _beside(work: Work, processes: int) -> Iterator[tuple[Any, Record]]:
 
 def _hand_out(pipe: Connection, waiting: Work) -> Job:
     trial, past, sources = waiting.pop()
-    # Plain pickle sends tensors by value; multiprocessing's own would pass a file handle for each.
-    pipe.send_bytes(pickle.dumps((trial, past, sources)))
     job: Job = trial
+    try:  # Plain pickle sends tensors by value; multiprocessing's own would pass a file handle for each.
+        sent = pickle.dumps((trial, past, sources))
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        raise DfalError(f"{job.label} cannot be sent to another process ({reason(error)}): run it in one process") from error
+    pipe.send_bytes(sent)
     return job
 
 
@@ -245,34 +226,16 @@ def _worker(pipe: Connection) -> None:
     _keep_memory()
     try:
         while True:
-            trial, past, sources = pickle.loads(pipe.recv_bytes())
+            sent = pipe.recv_bytes()
             try:
+                trial, past, sources = pickle.loads(sent)
                 for record in trial.run(datasets.load(trial.dataset), past, sources):
                     pipe.send_bytes(pickle.dumps(record))
                 pipe.send_bytes(pickle.dumps(None))
             except DfalError as error:
                 pipe.send_bytes(pickle.dumps(error))
+            except Exception as error:  # of the user's code, or a mistake in ours
+                traceback.print_exc()
+                pipe.send_bytes(pickle.dumps(DfalError(f"a worker process failed ({reason(error)}): its traceback is above")))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # The parent is gone, and with it the only writer.
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that this package runs from, with a + where files differ from it."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", __file__)  # fails where the package lies in somebody else's repository
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

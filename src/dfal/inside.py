@@ -25,6 +25,36 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if parameter is None else parameter.device
 
 
+def ready(model: nn.Module, images: Any) -> Float[Tensor, "n *image"]:
+    """The images on the network's device and in its floating-point type.
+
+    Raises:
+        DfalError: for anything but a floating-point tensor of images.
+    """
+    if not isinstance(images, Tensor):
+        raise DfalError(f"images must be a tensor, but they are {type(images).__name__}: try torch.as_tensor(images)")
+    if not images.is_floating_point():
+        raise DfalError(
+            f"images must be floating point as the network wants them, but they are {images.dtype}: try images.float() / 255"
+        )
+    floating = next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), images.dtype)
+    return images.to(device_of(model), floating)
+
+
+@contextlib.contextmanager
+def explained(images: Tensor) -> Iterator[None]:
+    """PyTorch's errors for images that do not fit a network as one sentence, which names their shape."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        shape = tuple(images.shape[1:])
+        last = len(shape) == 3 and shape[2] in {1, 3} and shape[0] not in {1, 3}
+        cure = ": channels come first, try images.permute(0, 3, 1, 2)" if last else ""
+        raise DfalError(f"the network cannot take images of shape {shape} ({str(error).splitlines()[0]}){cure}") from error
+
+
 @contextlib.contextmanager
 def looking(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients for the parameters; every module's mode and every flag is put back."""
@@ -111,7 +141,9 @@ def as_logits(out: Any, n: int) -> Float[Tensor, "n c"]:
         out = out.unsqueeze(1)
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != n:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise DfalError(f"the network must return logits of shape (N, C) for N = {n} images, but it returned {got}")
+        part = "out['logits']" if isinstance(out, dict) else "out[0]" if isinstance(out, tuple | list) else None
+        way_out = f": wrap it in a module that returns {part}" if part else ""
+        raise DfalError(f"the network must return logits of shape (N, C) for N = {n} images, but it returned {got}{way_out}")
     if out.shape[1] == 1:
         return F.pad(out, (1, 0))
     seen = out.detach()
@@ -125,10 +157,11 @@ def as_logits(out: Any, n: int) -> Float[Tensor, "n c"]:
 @torch.no_grad()
 def predict(model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1024) -> Float[Tensor, "n c"]:
     """Logits in evaluation mode, without gradients, `chunk` images at a time, on the network's device."""
-    with looking(model):
-        layers = chain(model, images[:1] if len(images) >= FOLDED else None)
+    one = ready(model, images[:1])
+    with looking(model), explained(images):
+        layers = chain(model, one if len(images) >= FOLDED else None)
         parts = images.split(chunk if layers is None else min(chunk, PART))
-        return finite(torch.cat([logits(layers or model, part.to(device_of(model))) for part in parts]))
+        return finite(torch.cat([logits(layers or model, ready(model, part)) for part in parts]))
 
 
 @torch.no_grad()
@@ -215,8 +248,8 @@ def ending(model: nn.Module, images: Float[Tensor, "n *image"]) -> Ending:
 
     hooks = [layer.register_forward_pre_hook(remember) for layer in model.modules() if isinstance(layer, nn.Linear)]
     try:
-        with looking(model):
-            f = finite(logits(model, images.to(device_of(model))))
+        with looking(model), explained(images):
+            f = finite(logits(model, ready(model, images)))
     finally:
         for hook in hooks:
             hook.remove()

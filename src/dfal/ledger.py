@@ -75,6 +75,7 @@ class Ledger:
     def _acquire(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            Path(self._lock.lock_file).open("ab").close()  # where it cannot be written, filelock says only that it waited
             self._lock.acquire()
         except filelock.Timeout:
             raise DfalError(f"another process writes to {self.path}: wait for it, or name another store") from None

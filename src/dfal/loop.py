@@ -7,7 +7,7 @@ from torch import nn
 
 from dfal.chance import generator, seed_for
 from dfal.pool import Pool
-from dfal.types import Oracle, Query, Strategy
+from dfal.types import DfalError, Oracle, Query, Strategy
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,18 @@ def active_learning(
         annotations: N, the first labels included; None for all of the pool.
         batch: n_query, how many to ask about in a round.
         seed: with the round it fixes everything random.
+
+    Raises:
+        DfalError: for a batch below 1, and where a question or its answers do not fit the pool.
     """
+    if batch < 1:
+        raise DfalError(f"batch = {batch} would ask about nothing: give 1 or more")
     while True:
         model = fit(pool, seed_for(seed, pool.round, "fit"))  # A_k ← train(H, L_k)
         missing = len(pool.unlabelled) if annotations is None else annotations - pool.annotations
         k = min(batch, missing, len(pool.unlabelled))
-        query = strategy(model, pool, k, generator(seed, pool.round, "select")) if k > 0 else Query.nothing()  # Q_k
+        rng = generator(seed, pool.round, "select")
+        query = pool.asked(strategy(model, pool, k, rng), k) if k > 0 else Query.nothing()  # Q_k
         yield Round(pool, model, query)
         if k <= 0:
             return

@@ -1,10 +1,12 @@
 """The paper's networks, and any other by its name."""
 
-import importlib
 from collections.abc import Callable
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
+from dfal.imported import imported, reason
 from dfal.types import DfalError, unknown
 
 
@@ -52,19 +54,43 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {"lenet5": lenet5, "vgg8": vgg8}
 
 
 def build(name: str, image: tuple[int, ...], classes: int) -> nn.Module:
-    """A new network: `lenet5`, `vgg8`, or `package.module:function`, called with `image=` and `classes=`."""
+    """A new network on the CPU; lazy layers have their weights already.
+
+    Args:
+        name: `lenet5`, `vgg8`, or `package.module:function`, called as function(image=(c, h, w), classes=n).
+        image: the shape of one image, channels first.
+        classes: how many logits.
+
+    Raises:
+        DfalError: for a name that is not there, a function that fails, and where it returns no `nn.Module`.
+    """
     if name in NETWORKS:
         return NETWORKS[name](image=image, classes=classes)
-    module, colon, function = name.partition(":")
-    if not colon:
+    if ":" not in name:
         raise unknown("network", name, [*NETWORKS, "package.module:function"])
+    make = imported("network", name)
+    called = f"{name.partition(':')[2]}(image={image}, classes={classes})"
     try:
-        make = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DfalError(f"the network {name!r} cannot be found ({error}): give package.module:function") from None
-    model = make(image=image, classes=classes)
+        model = make(image=image, classes=classes)
+    except DfalError:
+        raise
+    except Exception as error:  # it is the user's code, which may raise anything
+        raise DfalError(f"the network {name} fails when it is called as {called} ({reason(error)})") from error
     if not isinstance(model, nn.Module):
         raise DfalError(f"{name} returned {type(model).__name__}, but a torch.nn.Module is needed")
+    return materialised(model, torch.zeros(1, *image))
+
+
+def materialised(model: nn.Module, images: torch.Tensor) -> nn.Module:
+    """The network itself, whose lazy layers have seen images (n, *image) and so have weights; any other is left alone."""
+    if any(map(is_lazy, [*model.parameters(), *model.buffers()])):
+        training = model.training
+        try:
+            with torch.no_grad():
+                model.eval()(images)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise DfalError(f"the network cannot take images of shape {tuple(images.shape[1:])} ({reason(error)})") from error
+        model.train(training)
     return model
 
 

@@ -112,9 +112,6 @@ class Pool:
         given = torch.as_tensor(answers)
         if given.shape != asked.shape:
             raise DfalError(f"{len(asked)} images were asked about but {given.numel()} answers came: give one for each index")
-        values, counts = asked.unique(return_counts=True)
-        if len(values) != len(asked):
-            raise DfalError(f"the question asks about image {int(values[counts > 1][0])} twice: its indices must be distinct")
         bad = (given != given.long()) | ((given < 0) & (given != DECLINED))
         if bad.any():
             at = int(bad.nonzero()[0])
@@ -129,7 +126,7 @@ class Pool:
         if query.twins is not None and query.twinned is not None:
             answered = labels[query.twinned] >= 0
             twinned = torch.cat([twinned, query.twinned[answered]])
-            twins = torch.cat([twins, query.twins[answered].cpu()])
+            twins = torch.cat([twins, query.twins[answered].cpu().to(twins.dtype)])  # a network may compute in float64
         return replace(
             self,
             labels=labels,
@@ -140,8 +137,33 @@ class Pool:
             round=self.round + 1,
         )
 
+    def asked(self, query: Any, k: int) -> Query:
+        """What a strategy returned when it was to choose k ≥ 1 images, which is a question of this pool.
+
+        Raises:
+            DfalError: for anything but a `Query`, for one about no image or more than k, and as `learn` does.
+        """
+        if not isinstance(query, Query):
+            raise DfalError(
+                f"the strategy returned {type(query).__name__}, but a Query is needed: give dfal.Query(indices, scores), a "
+                "score for each index"
+            )
+        indices: Any = query.indices
+        scores: Any = query.scores
+        if not all(torch.is_tensor(one) and one.ndim == 1 for one in (indices, scores)) or indices.dtype != torch.int64:
+            raise DfalError("the strategy's indices must be a tensor of shape (k,) of int64, and its scores one of shape (k,)")
+        if len(indices) != len(scores):
+            raise DfalError(f"the strategy gives {len(indices)} indices but {len(scores)} scores: give one for each")
+        if not 1 <= len(indices) <= k:
+            raise DfalError(f"the strategy asks about {len(indices)} images, but it must choose 1 or more and at most k = {k}")
+        self._check(query)
+        return query
+
     def _check(self, query: Query) -> None:
         """Raise unless this pool could have asked the question."""
+        values, counts = query.indices.unique(return_counts=True)
+        if len(values) != len(query.indices):
+            raise DfalError(f"the question asks about image {int(values[counts > 1][0])} twice: its indices must be distinct")
         asked, guessed, guesses = query.indices, _or_none(query.guessed), _or_none(query.guesses)
         if len(guessed) != len(guesses):
             raise DfalError(f"the question has {len(guessed)} guessed images but {len(guesses)} guesses: give one for each")

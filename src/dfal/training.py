@@ -1,16 +1,19 @@
 """Training one network on labelled data, as the paper does: from scratch, with early stopping and restarts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfal.chain import Chain, chain
 from dfal.chance import generator, seed_for, seeded
-from dfal.inside import as_logits, logits, predict
+from dfal.inside import as_logits, logits, predict, ready
+from dfal.networks import materialised
 from dfal.pool import LabelledData
 from dfal.types import DfalError, setting
 
@@ -65,7 +68,9 @@ def fit(make: Callable[[], Network], data: LabelledData, settings: Training, see
     trained = []
     for restart in range(settings.restarts):
         with seeded(seed_for(seed, restart, "restart"), data.images.device):
-            trained.append(_train(make().to(data.images.device), training, validation, settings))
+            model = make().to(data.images.device)
+            materialised(model, ready(model, data.images[:1]))
+            trained.append(_train(model, training, validation, settings))
     return min(trained, key=lambda pair: pair[1])[0]
 
 
@@ -73,9 +78,22 @@ def split(data: LabelledData, holdout: float, rng: torch.Generator) -> tuple[Lab
     """Labelled data for training and for validation. An image and its twins stay on one side, so that no network is
     validated on the twin of what it was trained on."""
     sources = data.source.unique()
-    held = sources[torch.randperm(len(sources), generator=rng)[: round(holdout * len(sources))]]
-    out = torch.isin(data.source, held)
+    out = torch.isin(data.source, sources[torch.randperm(len(sources), generator=rng)[: held(holdout, len(sources))]])
     return _rows(data, ~out), _rows(data, out)
+
+
+def held(holdout: float, images: int) -> int:
+    """How many of so many annotated images are held out.
+
+    Raises:
+        DfalError: where none would be left to train on.
+    """
+    count = round(holdout * images)
+    if count >= images > 0:
+        raise DfalError(
+            f"holdout = {holdout} leaves none of {images} annotated images to train on: give less, or label more first"
+        )
+    return count
 
 
 def _rows(data: LabelledData, which: Tensor) -> LabelledData:
@@ -85,14 +103,15 @@ def _rows(data: LabelledData, which: Tensor) -> LabelledData:
 
 def _train(model: Network, data: LabelledData, validation: LabelledData, settings: Training) -> tuple[Network, float]:
     """The trained network and the loss by which restarts are compared: on the hold-out, or on the data where there is none."""
+    images = ready(model, data.images)
     optimiser = torch.optim.Adam(_in_one_piece(model), lr=settings.learning_rate, fused=True)
     best_loss, best_weights, waited = torch.inf, None, 0
     step = _by_chain(layers) if (layers := chain(model.train())) else _by_autograd(model)
     for _ in range(settings.epochs):
         model.train()
-        for rows in torch.randperm(len(data.labels), device=data.labels.device).split(settings.training_batch):
+        for rows in _batches(torch.randperm(len(data.labels), device=data.labels.device), settings.training_batch, model):
             optimiser.zero_grad(set_to_none=False)
-            step(data.images[rows], data.labels[rows])
+            step(images[rows], data.labels[rows])
             optimiser.step()
         if not len(validation.labels):
             continue
@@ -109,6 +128,16 @@ def _train(model: Network, data: LabelledData, validation: LabelledData, setting
         return model, _loss(model, data)
     model.load_state_dict(best_weights)
     return model, best_loss
+
+
+def _batches(order: Int64[Tensor, "n"], size: int, model: nn.Module) -> Sequence[Int64[Tensor, "b"]]:
+    """The order in batches. A last one of a single image, of which batch norm could not learn, joins the one before it, where
+    the network has batch norm; those of other networks stay as they were."""
+    batches: list[Tensor] = list(order.split(size))
+    normed = any(isinstance(layer, _BatchNorm) and layer.training for layer in model.modules())
+    if not normed or len(batches) < 2 or len(batches[-1]) > 1:
+        return batches
+    return [*batches[:-2], torch.cat(batches[-2:])]
 
 
 def _in_one_piece(model: nn.Module) -> list[nn.Parameter]:
@@ -133,7 +162,14 @@ Step = Callable[[Tensor, Tensor], None]
 
 def _by_autograd(model: nn.Module) -> Step:
     def step(images: Tensor, labels: Tensor) -> None:
-        F.cross_entropy(logits(model, images), labels).backward()
+        try:
+            F.cross_entropy(logits(model, images), labels).backward()
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise DfalError(
+                "batch norm cannot learn from one image: let first and training_batch be 2 or more, or take it out"
+            ) from error
 
     return step
 

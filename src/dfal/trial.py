@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,14 +17,16 @@ from dfal import attacks, strategies
 from dfal.chance import generator, seeded
 from dfal.datasets import Dataset
 from dfal.images import CHUNK, Images
-from dfal.inside import logits, looking, predict
+from dfal.imported import reason
+from dfal.inside import logits, looking, predict, ready
 from dfal.loop import Round, active_learning
 from dfal.networks import build
 from dfal.pool import Pool
 from dfal.store import Record
-from dfal.strategies import DFAL
-from dfal.training import Training, check_device, fit
-from dfal.types import DfalError, Strategy, setting
+from dfal.strategies import DFAL, Own
+from dfal.strategies.own import own
+from dfal.training import Training, check_device, fit, held
+from dfal.types import DECLINED, DfalError, Strategy, setting
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,11 @@ class Trial:
     dataset: str = setting(
         "mnist-5k", "data set: a name that `dfal data` lists, a FILE.npz with images and labels, or a FOLDER of images"
     )
-    model: str = setting("lenet5", "network: lenet5, vgg8, or package.module:function that returns an nn.Module of logits")
+    model: str = setting(
+        "lenet5",
+        "network: lenet5, vgg8, or your own package.module:function, which is called as function(image=(c, h, w), classes=n) "
+        "and returns an nn.Module of logits",
+    )
     strategy: Strategy = DFAL()
     annotations: int = setting(100, "N: images labelled in all, the first ones included")
     batch: int = setting(10, "n_query: images asked about in a round")
@@ -64,13 +71,9 @@ class Trial:
         return to_json(self)
 
     @classmethod
-    def from_json(cls, text: str) -> "Trial":
-        """The trial with that configuration.
-
-        Raises:
-            DfalError: for a strategy or attack that is not one of dfal's: nothing but dfal's own classes is made.
-        """
-        return from_json(cls, text)
+    def from_json(cls, text: str, code: Sequence[Any] = ()) -> "Trial":
+        """The trial with that configuration, as the function `from_json` makes it."""
+        return from_json(cls, text, code)
 
     @property
     def sources(self) -> tuple["Trial", ...]:
@@ -94,7 +97,27 @@ class Trial:
         return bool(past) and past[-1].last
 
     def check(self, data: Dataset) -> None:
-        """Raise unless the trial can run on these data: budget, device, and what the network returns."""
+        """Raise unless the trial can run on these data: budget, device, what the network returns, and whether the strategy can
+        choose between two images with it."""
+        model = self.fits(data)
+        if self.first == self.annotations:
+            return
+        pool = Pool.new(data.images, {0: int(data.labels[0])})
+        labels = pool.labels.clone()
+        labels[3:] = DECLINED  # few to look at, while a file with a row for each image still fits
+        pool = dataclasses.replace(pool, labels=labels)
+        with seeded(0):
+            for parameter in model.eval().parameters():  # a layer that begins with zeros would hide the others
+                parameter.data += 0.01 * torch.randn_like(parameter)
+            try:
+                pool.asked(self.strategy(model, pool, 1, generator(0, 0, "check")), 1)
+            except DfalError as error:
+                raise DfalError(f"{strategies.name_of(self.strategy)} cannot choose images: {error}") from error
+            except Exception as error:  # it may be the user's code, which may raise anything
+                raise DfalError(f"the strategy {strategies.name_of(self.strategy)} fails ({reason(error)})") from error
+
+    def fits(self, data: Dataset) -> nn.Module:
+        """A new network that fits these data; raises unless budget, device and network do."""
         pool = len(data.images)
         if self.annotations > pool:
             raise DfalError(
@@ -105,17 +128,20 @@ class Trial:
             model = self._network(data)
         try:
             with looking(model), torch.no_grad():
-                out = logits(model, data.images.take(torch.arange(min(2, pool))))
+                out = logits(model, ready(model, data.images.take(torch.arange(min(2, pool)))))
         except DfalError:
             raise
-        except (RuntimeError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise DfalError(f"the network {self.model} cannot take images of shape {data.images.shape} ({reason})") from None
+        except Exception as error:  # it may be the user's code, which may raise anything
+            raise DfalError(
+                f"the network {self.model} cannot take images of shape {data.images.shape} ({reason(error)})"
+            ) from error
         if out.shape[1] != len(data.classes):
             raise DfalError(
                 f"the network {self.model} returns {out.shape[1]} logits an image, but {self.dataset} has "
                 f"{len(data.classes)} classes: give it one logit for each"
             )
+        held(self.training.holdout, self.first)
+        return model
 
     def run(self, data: Dataset, past: Sequence[Record] = (), sources: Sequence[Sequence[Record]] = ()) -> Iterator[Record]:
         """The trial's rounds, from the one after `past` to the last.
@@ -127,7 +153,7 @@ class Trial:
         """
         if self.finished(past):
             return
-        self.check(data)
+        self.fits(data)
         pool = self.first_pool(data)
         for record in past:
             pool = pool.learn(record.query, record.answers)
@@ -142,8 +168,13 @@ class Trial:
             seed=self.seed,
         )
         look = clock.timed("measure", lambda now: self._look(data, now))
-        for now in rounds:
-            seen: Record = look(now)
+        for round in itertools.count(pool.round):
+            try:
+                if (now := next(rounds, None)) is None:
+                    return
+                seen: Record = look(now)
+            except DfalError as error:
+                raise DfalError(f"{self.label}, round {round}: {error}") from error
             yield dataclasses.replace(seen, costs=clock.lap())
 
     def _network(self, data: Dataset) -> nn.Module:
@@ -223,13 +254,24 @@ def to_json(value: Any) -> str:
 Kind = TypeVar("Kind")
 
 
-def from_json(kind: type[Kind], text: str) -> Kind:
+def from_json(kind: type[Kind], text: str, code: Sequence[Any] = ()) -> Kind:
     """The configuration of that kind.
 
+    Nothing is imported for it, and nothing but dfal's own classes is made: a strategy or attack of the user's becomes an
+    `Own` that can be read and compared, but not called, unless it is in `code`.
+
+    Args:
+        kind: `Trial`, or what else was stored.
+        text: the configuration.
+        code: strategies and attacks of the user's whose classes may be made.
+
     Raises:
-        DfalError: for another kind, and for classes in it that are not dfal's own.
+        DfalError: for another kind.
     """
-    value = _decode(json.loads(text), _KINDS | {_name(kind): kind})
+    kinds: dict[str, Callable[..., Any]] = {**_KINDS, _name(kind): kind}
+    for value in code:
+        kinds |= _theirs(value)
+    value = _decode(json.loads(text), kinds)
     if not isinstance(value, kind):
         raise DfalError(f"{text[:60]} is no {kind.__name__.lower()}")
     return value
@@ -243,12 +285,25 @@ def is_kind(kind: type, text: str) -> bool:
 _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (Trial, Training, *(getattr(module, name) for module in (attacks, strategies) for name in module.__all__))
-    if isinstance(kind, type)
+    if isinstance(kind, type) and kind is not Own
 }
+
+
+def _theirs(value: Any) -> dict[str, Callable[..., Any]]:
+    """What makes the parts of this strategy that are not dfal's own, by the names under which they are stored."""
+    known = own(value)
+    if isinstance(value, Own) or not dataclasses.is_dataclass(value):
+        return {} if known is None else {known.name: lambda: known}
+    kinds: dict[str, Callable[..., Any]] = {_name(type(value)): type(value)}
+    for field in dataclasses.fields(value):
+        kinds |= _theirs(getattr(value, field.name))
+    return kinds
 
 
 def _encode(value: Any) -> Any:
     """A configuration as JSON: a dataclass is {its name: {field: value}}; infinity is the text "inf"."""
+    if isinstance(value, Own):
+        return {value.name: {name: _encode(held) for name, held in value.settings}}
     if dataclasses.is_dataclass(value):
         name = _name(type(value))
         fields = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
@@ -265,6 +320,13 @@ def _encode(value: Any) -> Any:
         return "inf" if value == float("inf") else int(value) if value.is_integer() else value
     if value is None or isinstance(value, str | int):
         return value
+    if (known := own(value)) is not None:
+        return {known.name: {}}
+    if callable(value):
+        raise DfalError(
+            f"{value!r} cannot be stored, as no name finds it again: make it a frozen dataclass, or a function at the top of "
+            "its module"
+        )
     raise DfalError(f"{value!r} in a strategy cannot be stored: its settings must be numbers, texts, tuples or dataclasses")
 
 
@@ -272,12 +334,11 @@ def _name(kind: type) -> str:
     return kind.__name__ if _KINDS.get(kind.__name__) is kind else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _decode(value: Any, kinds: Mapping[str, type]) -> Any:
+def _decode(value: Any, kinds: Mapping[str, Callable[..., Any]]) -> Any:
     if isinstance(value, dict):
         ((name, fields),) = value.items()
-        if name not in kinds:
-            raise DfalError(f"the store names {name}, which is none of dfal's own classes: run its trials from Python")
-        return kinds[name](**{key: _decode(part, kinds) for key, part in fields.items()})
+        settings = {key: _decode(part, kinds) for key, part in fields.items()}
+        return kinds[name](**settings) if name in kinds else Own(name, tuple(sorted(settings.items())))
     if isinstance(value, list):
         return tuple(_decode(part, kinds) for part in value)
     return float("inf") if value == "inf" else value

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dfal.attacks.linear import check_norm, dual, norm, step
 from dfal.attacks.slopes import Slopes, slopes
-from dfal.inside import device_of, finite, looking
+from dfal.inside import explained, finite, looking, ready
 from dfal.types import DfalError, Perturbation
 
 T = TypeVar("T")
@@ -91,9 +91,10 @@ class DeepFool:
             images: N images as the network takes them.
 
         Raises:
-            DfalError: for probabilities in place of logits, and for NaN or infinite logits.
+            DfalError: for images that the network cannot take, for probabilities in place of logits, and for NaN or infinite
+                logits.
         """
-        return self._attack(model, images.detach(), None)
+        return self._attack(model, images, None)
 
     def nearest(self, model: nn.Module, images: Float[Tensor, "n *image"], race: Race) -> Perturbation:
         """Attack a batch of which only those that are among the nearest of a race matter.
@@ -103,13 +104,13 @@ class DeepFool:
         own has become longer than that on its way. The latter could be wrong: r̂ is a sum, and a later step may make it
         shorter again.
         """
-        return self._attack(model, images.detach(), race)
+        return self._attack(model, images, race)
 
     def _attack(self, model: nn.Module, images: Tensor, race: Race | None) -> Perturbation:
-        x = images.to(device_of(model), copy=True)
+        x = ready(model, images).detach().clone()
         distance = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
         if len(x):
-            with looking(model):
+            with looking(model), explained(images):
                 view = slopes(model, x[:1])
                 # A race is run by one thread, so that who is given up does not depend on who is faster.
                 some = -(-len(x) // (view.threads if race is None else 1))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dfal.inside import device_of, finite, logits, looking
+from dfal.inside import explained, finite, logits, looking, ready
 from dfal.types import DfalError, Perturbation
 
 
@@ -32,9 +32,10 @@ class FGSM:
     def __call__(self, model: nn.Module, images: Float[Tensor, "n *image"]) -> Perturbation:
         """Attack a batch: `distance` is ‖r‖_∞, and inf where the class stays."""
         moved, same = [], []
-        with looking(model):
-            for part in images.detach().split(self.chunk):
-                x = part.to(device_of(model), copy=True).requires_grad_()
+        images = ready(model, images).detach()
+        with looking(model), explained(images):
+            for part in images.split(self.chunk):
+                x = part.clone().requires_grad_()
                 with torch.enable_grad():
                     f = finite(logits(model, x))
                     k = f.argmax(1)
@@ -44,5 +45,5 @@ class FGSM:
                 with torch.no_grad():
                     same.append(logits(model, moved[-1]).argmax(1) == k)
         found, kept = torch.cat(moved), torch.cat(same)
-        length = (found - images.to(found.device)).flatten(1).abs().amax(1)
+        length = (found - images).flatten(1).abs().amax(1)
         return Perturbation(found, length.where(~kept, torch.inf), ~kept)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfal.inside import device_of, linear_ending
+from dfal.inside import linear_ending, ready
 from dfal.types import DfalError, Perturbation
 
 
@@ -79,7 +79,7 @@ class LinearHead:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, images: Float[Tensor, "n *image"]) -> Perturbation:
-        images = images.to(device_of(model))
+        images = ready(model, images)
         end = linear_ending(model, images)
         x, f, weight, bias = end.features, end.logits, end.weight, end.bias
         k = f.argmax(1)

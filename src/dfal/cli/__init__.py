@@ -1,6 +1,7 @@
 """The command line: dfal label | export | predict | model | run | reproduce | report | strategies | data. One file a topic."""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -25,6 +26,10 @@ for command in (label, export, predict, model, run, reproduce, report, strategie
 
 def main() -> None:
     """Run the command line; wrong use and bad input end in one sentence and exit code 2, Ctrl-C in 130."""
+    # So that package.module:name finds files of this folder, in worker processes too, which are given this path. It comes
+    # last: a file of the user's that is called as a library's module is does not stand in for it.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         cli.main(standalone_mode=False)
     except DfalError as error:

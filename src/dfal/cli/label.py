@@ -153,7 +153,6 @@ def _begin(  # noqa: PLR0917
             raise DfalError(
                 f"{path} was made with the network {wanted.model}: say --model {wanted.model} if its code may be run"
             )
-        sys.path.insert(0, str(Path.cwd()))
         build(wanted.model, (3, 64, 64), 2)
     folder = opened.enter_context(
         Folder.open(photos, wanted.cache or None, wanted.size or None, wanted.channels or None, labels)

@@ -20,6 +20,9 @@ def strategies() -> None:
     for name, (_, line) in ABOUT.items():
         table.add_row(f"[bold]{name}[/bold]", line)
     terminal.console.print(table, highlight=False)
+    terminal.console.print(
+        "Your own is package.module:name: a function (model, pool, k, rng) -> Query, or a class of such objects."
+    )
     terminal.console.print("Any of them with +twins behind its name also learns the adversarial twins of what it asks about.")
 
 

@@ -1,6 +1,6 @@
 """Options of the command line that are fields of a configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -25,6 +25,12 @@ def settings(kind: type, *names: str, preset: bool = False) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def strategy_names(given: Sequence[str]) -> tuple[str, ...]:
+    """The names of strategies in options that may hold several with commas; those of `dfal strategies` in small letters."""
+    names = (name.strip() for names in given for name in names.split(","))
+    return tuple(name if ":" in name else name.lower() for name in names if name)
 
 
 def candidates(text: str) -> int | None:

@@ -11,7 +11,7 @@ from dfal import report as page
 from dfal import reproduce as paper
 from dfal.cli import terminal
 from dfal.cli.options import candidates as number_of
-from dfal.cli.options import settings
+from dfal.cli.options import settings, strategy_names
 from dfal.cli.progress import follow, side_by_side
 from dfal.cli.report import page_of, write_tables
 from dfal.store import Store
@@ -30,7 +30,9 @@ from dfal.types import DfalError, Stopped
 )
 @settings(Trial, "dataset", "model", preset=True)
 @click.option(
-    "--strategy", multiple=True, help="Rows in place of the paper's: names that `dfal strategies` lists, with commas."
+    "--strategy",
+    multiple=True,
+    help="Rows in place of the paper's: names that `dfal strategies` lists, or your own package.module:name, with commas.",
 )
 @settings(Trial, "annotations", "batch", "first", preset=True)
 @click.option("--candidates", help="K: images of the pool that a strategy looks at in a round, the same for all; or 'all'.")
@@ -69,7 +71,7 @@ def reproduce(  # noqa: PLR0917
         (paper.usual_data(what) if preset == "paper" else {})
         | {name: value for name, value in given.items() if value is not None}
         | ({"candidates": number_of(candidates)} if candidates else {})
-        | ({"strategies": tuple(name for names in strategy for name in names.split(",") if name)} if strategy else {})
+        | ({"strategies": strategy_names(strategy)} if strategy else {})
     )
     path = store or Path("reproduced") / preset / "study.db"
     stages: list[Sequence[engine.Job]] = paper.ALL[what].stages(chosen)

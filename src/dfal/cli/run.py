@@ -1,5 +1,6 @@
 """dfal run: strategies compared where labels are known."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -9,14 +10,14 @@ import click
 
 from dfal import engine
 from dfal.cli.options import candidates as number_of
-from dfal.cli.options import settings
+from dfal.cli.options import settings, strategy_names
 from dfal.cli.progress import follow, side_by_side
 from dfal.cli.report import show
 from dfal.store import Store
 from dfal.strategies import NAMED, name_of, named, with_candidates
 from dfal.training import Training
-from dfal.trial import Trial, is_kind
-from dfal.types import DfalError, Stopped, Strategy
+from dfal.trial import Trial, is_kind, to_json
+from dfal.types import DfalError, Stopped
 
 
 @click.command()
@@ -26,8 +27,9 @@ from dfal.types import DfalError, Stopped, Strategy
     multiple=True,
     default=("dfal", "uncertainty", "random"),
     show_default=True,
-    help="Whom to ask: one that `dfal strategies` lists, with +twins behind it to learn the adversarial twins too; several "
-    "with commas, or the option again.",
+    help="Whom to ask: one that `dfal strategies` lists, or your own package.module:name, which is called as "
+    "(model, pool, k, rng) and returns a Query; +twins behind it learns the adversarial twins too. Several with commas, or the "
+    "option again.",
 )
 @settings(Trial, "annotations", "batch", "first")
 @click.option(
@@ -63,38 +65,34 @@ def run(  # noqa: PLR0917
     """Compare strategies where labels are known.
 
     Every trial starts from the same few labels, trains a network, asks about a batch, learns the answers, and begins anew
-    until it has bought its annotations. It all goes into one file; a stopped run goes on with --resume. At the end stands
-    a table, and report.html beside the store.
+    until it has bought its annotations. It all goes into one file; a stopped run goes on with --resume, or with the same
+    command and --store. At the end stands a table, and report.html beside the store.
     """
     path = store or (_latest() if resume else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S") / "study.db")
     if resume:
-        _nothing_but(context, {"store", "resume", "processes", "model"})
+        theirs = {"strategy"} if all(":" in name for name in strategy_names(strategy)) else set()
+        _nothing_but(context, {"store", "resume", "processes", "model", *theirs})
         if not path.is_file():
             raise DfalError(f"there is no store {path} to go on with: leave out --resume to start it")
         trials = _stored_trials(path, context)
     else:
         training = Training(**{field.name: configuration.pop(field.name) for field in fields(Training)})
-        chosen = [_strategy(name, candidates) for names in strategy for name in names.split(",") if name]
+        chosen = [with_candidates(named(name, imports=True), number_of(candidates)) for name in strategy_names(strategy)]
+        distinct = {to_json(one): one for one in chosen}.values()
         trials = [
-            Trial(strategy=one, seed=seed, training=training, **configuration)
-            for seed in range(seeds)
-            for one in dict.fromkeys(chosen)
+            Trial(strategy=one, seed=seed, training=training, **configuration) for seed in range(seeds) for one in distinct
         ]
         if not trials:
             raise DfalError(f"--strategy names none: give one or several of {', '.join(NAMED)}")
     engine.check(trials)
     with Store(path, write=True) as opened:
         if not resume:
-            _refuse_unfinished(opened)
+            _refuse_unfinished(opened, trials)
         try:
             follow(trials, opened, processes or side_by_side(trials))
         except KeyboardInterrupt:
             raise Stopped(f"every finished round is stored: go on with dfal run --resume --store {path}") from None
     show(path)
-
-
-def _strategy(name: str, candidates: str) -> Strategy:
-    return with_candidates(named(name), number_of(candidates))
 
 
 def _latest() -> Path:
@@ -119,7 +117,8 @@ def _stored_trials(path: Path, context: click.Context) -> list[Trial]:
         stored = store.trials()
     if not all(is_kind(Trial, text) for text in stored.values()):
         raise DfalError(f"{path} holds tables of `dfal reproduce`: give that command again to go on")
-    trials = [Trial.from_json(text) for text in stored.values()]
+    code = [named(name, imports=True) for name in strategy_names(context.params["strategy"])]
+    trials = [Trial.from_json(text, code) for text in stored.values()]
     if {trial.id for trial in trials} != stored.keys():
         raise DfalError(f"{path} was made by a dfal with other settings: `dfal report` reads it, but it cannot go on")
     if not trials:
@@ -130,8 +129,10 @@ def _stored_trials(path: Path, context: click.Context) -> list[Trial]:
     return sorted(trials, key=lambda trial: (trial.seed, name_of(trial.strategy)))
 
 
-def _refuse_unfinished(store: Store) -> None:
-    for trial in store.trials():
+def _refuse_unfinished(store: Store, trials: Sequence[Trial]) -> None:
+    """Raise where trials that are not those of this command would be left unfinished."""
+    wanted = {trial.id for trial in trials}
+    for trial in store.trials().keys() - wanted:
         records = store.records(trial, twins=False)
         if not records or not records[-1].last:
-            raise DfalError(f"{store.path} holds unfinished trials: go on with --resume, or name another --store")
+            raise DfalError(f"{store.path} holds other unfinished trials: go on with --resume, or name another --store")

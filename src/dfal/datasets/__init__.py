@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dfal.datasets import fashion_mnist, folders, mnist, mnist_5k, npz, quick_draw, samples, shoe_bag
 from dfal.datasets.card import Card, Dataset
-from dfal.types import unknown
+from dfal.types import DfalError, unknown
 
 __all__ = ["CARDS", "Card", "Dataset", "load"]
 
@@ -25,6 +25,11 @@ def load(name: str) -> Dataset:
         return CARDS[name].load()
     if name.endswith(".npz"):
         return npz.load(Path(name))
-    if Path(name).is_dir():
-        return folders.load(Path(name))
+    path = Path(name)
+    if path.is_dir():
+        return folders.load(path)
+    if path.is_file():
+        raise DfalError(f"{path} is neither FILE.npz nor a folder of images: write images and labels with numpy.savez")
+    if path.suffix or path.name != name:
+        raise DfalError(f"there is no file or folder {path}: name one that is there, or a data set: {', '.join(CARDS)}")
     raise unknown("data set", name, [*CARDS, "FILE.npz", "FOLDER"])

@@ -16,6 +16,8 @@ from dfal.types import DfalError
 
 SPLIT_SEED = 0
 """Fixes the stratified fifth that is held out where the file has no test set."""
+LARGE = 16
+"""Above this, floating-point images without a negative value are taken for bytes that nobody scaled."""
 
 
 def load(path: Path) -> Dataset:
@@ -52,6 +54,8 @@ def load(path: Path) -> Dataset:
     names = arrays.get("classes", np.arange(min(count, most)))
     if names.ndim != 1 or len(names) < count:
         raise DfalError(f"{path} names {names.size} classes but has the label {count - 1}: name them all, in one row 'classes'")
+    if len(names) < 2:
+        raise DfalError(f"{path} has images of one class only, but two are needed: add images of another")
     return Dataset(images, labels, test_images, test_labels, tuple(map(str, names)))
 
 
@@ -59,7 +63,7 @@ def _part(images: str, labels: str, arrays: "dict[str, NDArray[Any]]", path: Pat
     for name in (images, labels):
         if name not in arrays:
             raise DfalError(f"{path} has no array {name!r}: it needs {images!r} and {labels!r}, and has {sorted(arrays)}")
-    checked = _channels_first(arrays[images], path)
+    checked = _of_usual_size(_channels_first(arrays[images], path), path)
     return checked, _labels(arrays[labels], arrays[images], path)
 
 
@@ -74,4 +78,14 @@ def _channels_first(images: NDArray[Any], path: Path) -> Images:
         return Images(images[:, None])
     if images.ndim == 4 and images.shape[3] in (1, 3):
         return Images(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    raise DfalError(f"{path} has images of shape {images.shape}: (N, height, width) or (N, height, width, 1 or 3) is needed")
+    cure = ": write images.transpose(0, 2, 3, 1)" if images.ndim == 4 and images.shape[1] in (1, 3) else ""
+    raise DfalError(
+        f"{path} has images of shape {images.shape}, but (N, height, width) or (N, height, width, 1 or 3) is needed{cure}"
+    )
+
+
+def _of_usual_size(images: Images, path: Path) -> Images:
+    """The images; raises where they are floats as large as those of bytes, for which no learning rate or ε is meant."""
+    if images.array.dtype != np.uint8 and images.array.min() >= 0 and (most := images.array.max()) > LARGE:
+        raise DfalError(f"{path} has floating-point images with values from 0 to {most:g}: divide them by 255, or write uint8")
+    return images

@@ -20,7 +20,7 @@ THRESHOLDS = {"mnist": 0.05, "shoe-bag": 0.19, "quick-draw": 0.08}
 
 def usual(name: str, dataset: str) -> Strategy:
     """The strategy of that name as the paper set it for these data."""
-    strategy = named(name)
+    strategy = named(name, imports=True)
     near = next((threshold for begin, threshold in THRESHOLDS.items() if dataset.startswith(begin)), None)
     if isinstance(strategy, CEAL) and near is not None:
         return dataclasses.replace(strategy, threshold=near)

@@ -69,7 +69,7 @@ class Question:
                 f"labelled = {self.labelled} and unlabelled = {self.unlabelled} are more than the {len(data.images)} images "
                 f"of {self.dataset}: ask for fewer"
             )
-        Trial(dataset=self.dataset, model=self.model, device=self.device, annotations=self.labelled, first=1).check(data)
+        Trial(self.dataset, self.model, self.strategy, annotations=self.labelled, first=1, device=self.device).check(data)
 
     def finished(self, past: Sequence[Record]) -> bool:
         """Whether it was asked often enough."""

@@ -82,7 +82,7 @@ class Transfer:
     def check(self, data: Dataset) -> None:
         """Raise unless the trial can run on these data, and the network as well."""
         self.source.check(data)
-        dataclasses.replace(self.source, model=self.model, training=self.training, device=self.device).check(data)
+        dataclasses.replace(self.source, model=self.model, training=self.training, device=self.device).fits(data)
 
     def finished(self, past: Sequence[Record]) -> bool:
         """Whether every budget is there."""

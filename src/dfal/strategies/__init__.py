@@ -1,6 +1,6 @@
 """Whom to ask? One strategy, or one family, a file."""
 
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 from dfal.attacks import DeepFool
@@ -14,6 +14,7 @@ from dfal.strategies.core_set import CoreSet, RobustCoreSet
 from dfal.strategies.coverage import MaxHerding, ProbCover, UHerding
 from dfal.strategies.dfal import DFAL
 from dfal.strategies.egl import EGL
+from dfal.strategies.own import Own, by_name, own
 from dfal.strategies.random import Random
 from dfal.strategies.stochastic import Stochastic
 from dfal.strategies.uncertainty import Entropy, LeastConfidence, Margin
@@ -36,6 +37,7 @@ __all__ = [
     "LeastConfidence",
     "Margin",
     "MaxHerding",
+    "Own",
     "ProbCover",
     "Random",
     "RobustCoreSet",
@@ -89,30 +91,44 @@ TWINS = "+twins"
 """What is written behind a name for `WithTwins` around the strategy."""
 
 
-def named(name: str) -> Strategy:
+def named(name: str, *, imports: bool = False) -> Strategy:
     """The strategy of that name; with "+twins" behind it, together with the adversarial twins of what it asks about.
+
+    Args:
+        name: one of `NAMED`, in small letters or large.
+        imports: whether it may be package.module:name, too, whose code is then run.
 
     Raises:
         DfalError: for a name that is not there. It offers the nearest.
     """
-    plain = name.removesuffix(TWINS)
-    if plain not in NAMED:
-        raise unknown("strategy", plain, NAMED)
-    return WithTwins(NAMED[plain]) if name != plain else NAMED[plain]
+    plain = name.strip().removesuffix(TWINS)
+    if imports and ":" in plain:
+        found: Strategy = by_name(plain)
+    elif plain.lower() in NAMED:
+        found = NAMED[plain.lower()]
+    else:
+        raise unknown("strategy", plain, [*NAMED, *(["package.module:name"] if imports else [])])
+    return WithTwins(found) if name.strip() != plain else found
 
 
 def name_of(strategy: Strategy) -> str:
-    """The strategy's name on the command line, whatever its candidates; its repr where it has none."""
+    """The strategy's name on the command line, whatever its candidates; its repr where it has none. That of the user's own
+    has its settings behind it."""
     for name, one in NAMED.items():
         for suffix, known in (("", one), (TWINS, WithTwins(one))):
             if type(known) is type(strategy) and with_candidates(known, None) == with_candidates(strategy, None):
                 return name + suffix
-    return repr(strategy)
+    twins = isinstance(strategy, WithTwins) and strategy.attack == WithTwins.attack
+    inner = strategy.strategy if isinstance(strategy, WithTwins) and twins else strategy
+    theirs = own(inner) if isinstance(inner, Own) or not type(inner).__module__.startswith("dfal.") else None
+    return repr(strategy) if theirs is None else theirs.label + TWINS * twins
 
 
 def with_candidates(strategy: Strategy, candidates: int | None) -> Strategy:
     """The strategy looking at so many candidates; unchanged where it looks at none (random choice)."""
     value: Any = strategy
+    if not is_dataclass(strategy):
+        return strategy
     if hasattr(strategy, "strategy"):
         value = replace(value, strategy=with_candidates(value.strategy, candidates))
     elif hasattr(strategy, "candidates"):

@@ -48,7 +48,8 @@ class DFAL:
                 found = self.attack.nearest(model, images, race)
             else:
                 found = self.attack(model, images)
-            distances = torch.cat([distance, found.distance.cpu()])
+            length = found.distance.where(found.fooled, torch.inf)  # whatever an attack says of how far it went in vain
+            distances = torch.cat([distance, length.cpu()])
             order = distances.sort(stable=True).indices[:k]
             best, distance = torch.cat([best, indices])[order], distances[order]
             if self.twins:

@@ -1,0 +1,113 @@
+"""What results depend on beside their configuration: versions, machine, data, and networks that are not dfal's own."""
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dfal import datasets
+from dfal.chance import seeded
+from dfal.datasets import Dataset
+from dfal.inside import logits, looking, ready
+from dfal.networks import NETWORKS, build
+from dfal.store import Store
+from dfal.types import DfalError
+
+CLOSE = 1e-3
+"""By how much of the largest logit two computers may differ."""
+
+
+def environment(trials: Sequence[Any]) -> dict[str, Any]:
+    """Where these trials (or other jobs) run, and on which data and networks."""
+    cuda = any(trial.device.startswith("cuda") for trial in trials)
+    models: dict[str, set[str]] = {}
+    for job in chain(trials, *(trial.sources for trial in trials)):
+        models.setdefault(job.dataset, set()).add(job.model)
+    loaded = {name: datasets.load(name) for name in models}
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "versions": {name: version(name) for name in ("dfal", "torch", "numpy")} | {"python": platform.python_version()},
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "threads": 1,
+        "data": {name: data.fingerprint for name, data in loaded.items()},
+        "networks": {
+            name: {model: _network(model, data) for model in sorted(models[name] - NETWORKS.keys())}
+            for name, data in loaded.items()
+        },
+    }
+
+
+def refuse_changed(store: Store, now: Mapping[str, Any]) -> None:
+    """Raise where a store began with other data, or with another network of the same name; what it did not write down yet
+    is taken as it is."""
+    for past in store.environments():
+        for name, fingerprint in now["data"].items():
+            if past["data"].get(name, fingerprint) != fingerprint:
+                raise DfalError(
+                    f"the data set {name} is not the one that {store.path} began with: bring it back, or name a new store"
+                )
+            for model, found in now["networks"][name].items():
+                if not _alike(past.get("networks", {}).get(name, {}).get(model, found), found):
+                    raise DfalError(
+                        f"the network {model} is not the one that {store.path} began with: bring it back, or name a new store"
+                    )
+
+
+def _network(name: str, data: Dataset) -> dict[str, Any]:
+    """What tells a network from another of the same name: its layers, and its logits for noise with the weights of one seed.
+
+    The logits are left out where they are not a function of the seed.
+    """
+    noise = torch.rand(2, *data.images.shape, generator=torch.Generator().manual_seed(0))
+    outs = []
+    for _ in range(2):
+        with seeded(0):
+            model = build(name, data.images.shape, len(data.classes))
+        with looking(model), torch.no_grad():
+            outs.append(logits(model, ready(model, noise)).flatten()[:100].double().nan_to_num())
+    weights = [(name, tuple(one.shape), str(one.dtype)) for name, one in chain(model.named_parameters(), model.named_buffers())]
+    layers = f"{weights} {re.sub(' at 0x[0-9a-f]+', '', repr(model))}"
+    return {"layers": hashlib.sha256(layers.encode()).hexdigest()[:16]} | (
+        {"logits": outs[0].tolist()} if torch.equal(*outs) else {}
+    )
+
+
+def _alike(past: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    before, after = (np.array(one.get("logits", [])) for one in (past, now))
+    if past["layers"] != now["layers"] or not before.size or not after.size:
+        return bool(past["layers"] == now["layers"])
+    return before.shape == after.shape and bool(np.allclose(before, after, rtol=0, atol=CLOSE * np.abs(before).max()))
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package runs from, with a + where files differ from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", __file__)  # fails where the package lies in somebody else's repository
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
