@@ -98,7 +98,8 @@ def test_a_folder_is_labelled_by_keyboard(browser: Any, tmp_path: Path, digits: 
         assert page.get_attribute(".chart", "aria-label").startswith("Accuracy from")
         assert float(page.text_content(".sum .big:nth-of-type(2)").split()[0]) > 0
         for _ in range(12):
-            page.keyboard.press("w")
+            with page.expect_response(re.compile("/api/questions/[0-9]+$")):
+                page.keyboard.press("w")
             page.wait_for_timeout(150)
             if page.locator(".trio img").count() == 3:
                 break
