@@ -126,8 +126,27 @@ def test_names_that_mean_two_strategies_say_what_differs(store: Store) -> None:
     put(store, dfal.CEAL(threshold=0.19), 0, [0.1, 0.2, 0.3])
     (study,) = studies(store, named=lambda _, strategy: "ceal" if isinstance(strategy, dfal.CEAL) else name_of(strategy))
     names = [curve.name for curve in study.curves]
-    assert {"dfal", "random", "power-bald"} < set(names), "these are clear as they are"
+    assert {"dfal (K = 300)", "random", "power-bald (K = 7)"} < set(names)
     assert len({name for name in names if name.startswith("CEAL(")}) == 2
+
+
+def test_a_strategy_of_ones_own_says_its_k_too(store: Store) -> None:
+    put(store, dfal.WithTwins(dfal.Margin(candidates=7)), 0, [0.1, 0.2, 0.3])
+    for candidates in (7, 8):
+        put(store, Mine(candidates), 0, [0.1, 0.2, 0.3])
+    names = [curve.name for curve in studies(store)[0].curves]
+    assert len(set(names)) == len(names) == 5
+    assert {name[-8:] for name in names if "Mine" in name} == {" (K = 7)", " (K = 8)"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mine:
+    """Someone's own strategy."""
+
+    candidates: int | None = None
+
+    def __call__(self, model: torch.nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+        return dfal.Query.nothing()
 
 
 def test_two_texts_of_one_trial_are_one_seed(store: Store) -> None:

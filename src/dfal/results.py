@@ -269,7 +269,8 @@ def looks_at(strategy: Strategy) -> str:
     inner = getattr(strategy, "strategy", strategy)
     if inner is not strategy:
         return looks_at(inner)
-    candidates = getattr(strategy, "candidates", 0)
+    settings = dict(getattr(strategy, "settings", ()))  # of a strategy of the user's own, read without its code
+    candidates = getattr(strategy, "candidates", settings.get("candidates", 0))
     return "all" if candidates is None else str(candidates or "")
 
 
@@ -381,8 +382,8 @@ def _distinct(plain: dict[Strategy, str]) -> dict[Strategy, str]:
     for names in (plain, with_number):
         if len(set(names.values())) == len(names):
             return names
-    count = Counter(plain.values())
-    return {one: name if count[name] == 1 else repr(one) for one, name in plain.items()}
+    count = Counter(with_number.values())
+    return {one: name if count[name] == 1 else repr(one) for one, name in with_number.items()}
 
 
 def curve_of(name: str, trials: Collection[tuple[Trial, tuple[Record, ...]]]) -> Curve:
