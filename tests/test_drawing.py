@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 import dfal
 from dfal import drawing
+from dfal.curves import Curve, Study
 from dfal.reproduce import paper
 from dfal.reproduce.figure3 import Series
-from dfal.results import Curve, Study
 from dfal.statistics import ranks
 from dfal.trial import Trial
 

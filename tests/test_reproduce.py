@@ -17,15 +17,16 @@ import torch
 
 import dfal
 from dfal import engine, reproduce
+from dfal.configuration import from_json
+from dfal.curves import area_pairs, common
 from dfal.datasets import Dataset
 from dfal.reproduce import figure2, figure3, paper, presets, table1, table2, table3, table4
 from dfal.reproduce.beside import Cell, accuracy, all_of, positive, table
 from dfal.reproduce.question import Question
 from dfal.reproduce.shelf import Shelf, curve, name_in, pairs
 from dfal.reproduce.transfer import Transfer
-from dfal.results import area_pairs, common
 from dfal.store import Record, Store
-from dfal.trial import Trial, from_json
+from dfal.trial import Trial
 
 NONE = torch.empty(0, dtype=torch.int64)
 TINY = f"{__name__}:tiny"

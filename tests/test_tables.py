@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from dfal import tables
+from dfal.curves import Curve, Study
 from dfal.reproduce import Verdict, compared
 from dfal.reproduce.beside import signed
-from dfal.results import Curve, Study
 from dfal.strategies import named
 from dfal.trial import Trial
 

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from dfal.curves import Comparison, Curve, Study
 from dfal.reproduce.figure3 import Series
 from dfal.reproduce.paper import Points
-from dfal.results import Comparison, Curve, Study
 from dfal.statistics import Ranks, bootstrap
 
 INK, SOFT, GRID, PAPER = "#1c1f23", "#5b636e", "#e3e6ea", "#ffffff"

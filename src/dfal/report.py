@@ -16,11 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from dfal import datasets, drawing, reproduce
+from dfal.curves import Curve, Study
 from dfal.datasets import Dataset
 from dfal.reproduce import Shelf, compared
 from dfal.reproduce.beside import signed
 from dfal.reproduce.table1 import seconds
-from dfal.results import Curve, Study, titles
+from dfal.results import titles
 from dfal.store import Record, Store
 from dfal.types import DfalError
 

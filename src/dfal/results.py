@@ -1,244 +1,26 @@
-"""From a store to learning curves and their summary: what the command line prints and the report draws."""
+"""From a store to its studies, and to a CSV of all that was measured."""
 
 import csv
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
-from dfal.statistics import bootstrap, half_width, holm, paired_p
+from dfal.configuration import is_kind
+from dfal.curves import Curve, Study
 from dfal.store import Record, Store
-from dfal.strategies import DFAL, NAMED, BatchDFAL, Random, WithTwins, name_of
-from dfal.trial import Trial, is_kind
+from dfal.strategies import NAMED, Random, name_of
+from dfal.trial import Trial
 from dfal.types import DfalError, Strategy
 
 FULL = "full training set"
 """What trials are called that begin with all labels, whatever their strategy."""
 FEW = 1000
 """First labels that are no training set yet."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The accuracy of one strategy at each budget, for each seed.
-
-    Attributes:
-        name: of the strategy, and of its K where a study has several.
-        trials: one a seed, in the order of the seeds.
-        records: the stored rounds of each trial, without the twins.
-        annotations: b budgets that all seeds have reached.
-        labelled_data: images trained on at each budget, the mean over the seeds.
-        accuracy: raw test accuracy as a fraction, s seeds × b budgets.
-        finished: whether every trial has reached its last round.
-        waiting: seeds that are left out because they are not finished, while others are.
-    """
-
-    name: str
-    trials: tuple[Trial, ...]
-    records: tuple[tuple[Record, ...], ...]
-    annotations: Int64[np.ndarray, "b"]
-    labelled_data: Float64[np.ndarray, "b"]
-    accuracy: Float64[np.ndarray, "s b"]
-    finished: bool
-    waiting: tuple[int, ...] = ()
-
-    @property
-    def seeds(self) -> list[int]:
-        """Ascending."""
-        return [trial.seed for trial in self.trials]
-
-    @property
-    def mean(self) -> Float64[np.ndarray, "b"]:
-        """Over the seeds."""
-        return np.asarray(self.accuracy.mean(0))
-
-    @property
-    def spread(self) -> Float64[np.ndarray, "b"]:
-        """The standard deviation over the seeds (n − 1 in the denominator); 0 for one seed."""
-        return self.accuracy.std(0, ddof=1) if len(self.accuracy) > 1 else np.zeros(len(self.annotations))
-
-    @property
-    def area(self) -> Float64[np.ndarray, "s"]:
-        """The area under each seed's curve by trapezoids, divided by the width: a mean accuracy over the budgets."""
-        width = self.annotations[-1] - self.annotations[0]
-        return np.trapezoid(self.accuracy, self.annotations, axis=1) / width if width else self.accuracy[:, 0]
-
-    @property
-    def interval(self) -> tuple[Float64[np.ndarray, "b"], Float64[np.ndarray, "b"]]:
-        """The 95 % bootstrap interval of the mean at each budget; NaN for one seed."""
-        return bootstrap(self.accuracy)
-
-    @property
-    def running_maximum(self) -> Float64[np.ndarray, "b"]:
-        """The mean over seeds of the highest accuracy so far: what the paper plots. It only rises, whatever a network does."""
-        return np.asarray(np.maximum.accumulate(self.accuracy, axis=1).mean(0))
-
-    @property
-    def seconds(self) -> Float64[np.ndarray, "s"]:
-        """What each trial cost, training and choosing, of one thread."""
-        costs = ([record.costs.get(name, 0.0) for record in records for name in ("fit", "select")] for records in self.records)
-        return np.array([sum(one) for one in costs])
-
-    def at(self, budget: int) -> Float64[np.ndarray, "s"] | None:
-        """The accuracies of all seeds at a budget; None where it was not measured."""
-        place = np.flatnonzero(self.annotations == budget)
-        return self.accuracy[:, place[0]] if len(place) else None
-
-    def needed(self, target: float) -> int | None:
-        """The fewest annotations at which the mean accuracy is at least `target`."""
-        reached = np.flatnonzero(self.mean >= target)
-        return int(self.annotations[reached[0]]) if len(reached) else None
-
-
-@dataclass(frozen=True)
-class Study:
-    """The curves of trials that differ in strategy and seed only.
-
-    Attributes:
-        settings: what they have in common, as a trial (its strategy and seed mean nothing).
-        curves: one a strategy.
-        against: the strategy that all others are compared with; None for each with its own.
-    """
-
-    settings: Trial
-    curves: tuple[Curve, ...]
-    against: str | None = None
-
-    @property
-    def baseline(self) -> Curve | None:
-        """Random choice, where it is among the strategies."""
-        return next((curve for curve in self.curves if isinstance(curve.trials[0].strategy, Random)), None)
-
-    @property
-    def seeds(self) -> str:
-        """How many there are: of each strategy, where that differs."""
-        counts = sorted({len(curve.trials) for curve in self.curves})
-        return " to ".join(map(str, counts[:1] + counts[1:][-1:])) + (" seed" if counts[-1] == 1 else " seeds")
-
-    @property
-    def uneven(self) -> bool:
-        """Whether some strategies have other seeds than others."""
-        return len({tuple(curve.seeds) for curve in self.curves}) > 1
-
-    @property
-    def comparisons(self) -> list["Comparison"]:
-        """Each strategy beside its reference, by the area under its curve, over the seeds and budgets that both have: beside
-        `against`; or with twins beside without, others beside random choice. All of them are one family, for which the
-        p-values are corrected."""
-        pairs = [(curve, reference) for curve in self.curves if (reference := self._reference(curve))]
-        gains = [(gain, *pair) for pair in pairs if (gain := area_pairs(*pair)) is not None]
-        p = holm([paired_p(gain) for gain, _, _ in gains])
-        return [
-            Comparison(curve, reference, float(gain.mean()), half_width(gain), value, len(gain))
-            for (gain, curve, reference), value in zip(gains, p, strict=True)
-        ]
-
-    @property
-    def notes(self) -> list[str]:
-        """What is left out, and what is over fewer seeds or budgets than the rest: a sentence each."""
-        found = [
-            f"{curve.name}: seed{'s' * (len(curve.waiting) > 1)} {_few(curve.waiting)} left out, not finished yet."
-            for curve in self.curves
-            if curve.waiting
-        ]
-        if self.uneven:
-            each = ", ".join(f"{curve.name} {_few(curve.seeds)}" for curve in self.curves)
-            found.append(f"The strategies have different seeds: {each}. A difference is over those that both have.")
-        last = max(curve.annotations[-1] for curve in self.curves)
-        short = [f"{curve.name} {curve.annotations[-1]}" for curve in self.curves if curve.annotations[-1] < last]
-        if short:
-            found.append(
-                f"Not all have come to {last} annotations: {', '.join(short)}. They have no area here, and a difference is "
-                "over the budgets that both have."
-            )
-        lonely = [(one, other) for one in self.curves if (other := self._reference(one)) and area_pairs(one, other) is None]
-        return found + [f"{one.name} and {other.name} have no seed in common and are not compared." for one, other in lonely]
-
-    def _reference(self, curve: Curve) -> Curve | None:
-        named = next((other for other in self.curves if other.name == self.against), None)
-        reference = named or self._without_twins(curve) or self.baseline
-        return None if reference is curve else reference
-
-    def area(self, curve: Curve) -> Float64[np.ndarray, "s"] | None:
-        """The areas under this curve; None where others went farther, so that it is not over the same budgets."""
-        return curve.area if curve.annotations[-1] == max(one.annotations[-1] for one in self.curves) else None
-
-    def _without_twins(self, curve: Curve) -> Curve | None:
-        strategy = curve.trials[0].strategy
-        plain = strategy.strategy if isinstance(strategy, WithTwins) else strategy
-        if isinstance(strategy, DFAL | BatchDFAL) and strategy.twins:
-            plain = dataclasses.replace(strategy, twins=False)
-        return next((other for other in self.curves if plain != strategy and other.trials[0].strategy == plain), None)
-
-    def budgets(self, most: int, at: Sequence[int] = ()) -> list[int]:
-        """The budgets `at`, or where none is given at most so many, evenly spread with the last among them.
-
-        Raises:
-            DfalError: for one that no strategy has reached.
-        """
-        measured = sorted({budget for curve in self.curves for budget in curve.annotations.tolist()})
-        for budget in at:
-            if budget not in measured:
-                raise DfalError(f"no accuracy was measured at {budget} annotations: there are {_few(measured)}")
-        picked = np.linspace(len(measured) - 1, 0, min(most, len(measured))).round().astype(int)
-        return list(at) or [measured[i] for i in sorted(set(picked.tolist()))]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How far one curve lies above another, as a mean over budgets and paired seeds, in fractions of accuracy.
-
-    Attributes:
-        curve: of the strategy.
-        reference: of what it is compared with.
-        gain: the mean of the difference of areas.
-        half_width: of its 95 % t interval; NaN for one seed.
-        p: of a paired t-test, after Holm's correction for all comparisons of the study; NaN for one seed.
-        seeds: how many pairs there are.
-    """
-
-    curve: Curve
-    reference: Curve
-    gain: float
-    half_width: float
-    p: float
-    seeds: int
-
-
-def common(curves: Sequence[Curve]) -> list[Curve]:
-    """These curves with the seeds and budgets that all of them have."""
-    seeds = set.intersection(*(set(one.seeds) for one in curves)) if curves else set()
-    shared: list[int] = sorted(set.intersection(*(set(one.annotations.tolist()) for one in curves))) if curves else []
-    found = []
-    for one in curves:
-        rows = [place for place, seed in enumerate(one.seeds) if seed in seeds]
-        columns = np.isin(one.annotations, shared)
-        found.append(
-            dataclasses.replace(
-                one,
-                trials=tuple(one.trials[row] for row in rows),
-                records=tuple(one.records[row] for row in rows),
-                annotations=one.annotations[columns],
-                labelled_data=one.labelled_data[columns],
-                accuracy=one.accuracy[rows][:, columns],
-            )
-        )
-    return found
-
-
-def area_pairs(one: Curve, other: Curve) -> Float64[np.ndarray, "s"] | None:
-    """Differences of areas over the seeds and budgets that both have; None where there are none."""
-    left, right = common([one, other])
-    return left.area - right.area if len(left.trials) and len(left.annotations) else None
-
-
-def _few(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers if len(numbers) <= 6 else [*numbers[:3], "…", *numbers[-2:]]))
 
 
 def titles(studies: Sequence[Study]) -> list[str]:

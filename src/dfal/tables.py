@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from dfal import reproduce
+from dfal.curves import Study
 from dfal.datasets import Card, Dataset
 from dfal.datasets.download import recorded
 from dfal.reproduce import Cell, Verdict, compared
 from dfal.reproduce import Table as Beside
-from dfal.results import Study
 
 WIDE = 5
 """Strategies that have room side by side."""

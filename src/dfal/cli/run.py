@@ -13,10 +13,11 @@ from dfal.cli.options import candidates as number_of
 from dfal.cli.options import settings, strategy_names
 from dfal.cli.progress import follow, side_by_side
 from dfal.cli.report import show
+from dfal.configuration import is_kind, to_json
 from dfal.store import Store
 from dfal.strategies import NAMED, name_of, named, with_candidates
 from dfal.training import Training
-from dfal.trial import Trial, is_kind, to_json
+from dfal.trial import Trial
 from dfal.types import DfalError, Stopped
 
 
@@ -66,7 +67,7 @@ def run(  # noqa: PLR0917
 
     Every trial starts from the same few labels, trains a network, asks about a batch, learns the answers, and begins anew
     until it has bought its annotations. It all goes into one file; a stopped run goes on with --resume, or with the same
-    command and --store. At the end stands a table, and report.html beside the store.
+    command and --store. At the end stands a table, and a page beside the store.
     """
     path = store or (_latest() if resume else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S") / "study.db")
     if resume:

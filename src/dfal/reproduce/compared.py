@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from dfal.curves import Comparison, Curve, Study
 from dfal.reproduce.beside import DEVIATION, STUDENT, Cell, Table, number, p_value, percent, signed, table
-from dfal.results import Comparison, Curve, Study
 
 
 def tables(title: str, study: Study, budgets: Sequence[int]) -> list[Table]:

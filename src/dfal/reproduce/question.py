@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import torch
 
 from dfal.chance import generator, seed_for
+from dfal.configuration import id_of, to_json
 from dfal.datasets import Dataset
 from dfal.networks import build
 from dfal.pool import Pool
 from dfal.store import Record
 from dfal.strategies import name_of
 from dfal.training import Training, fit
-from dfal.trial import Clock, Trial, id_of, to_json
+from dfal.trial import Clock, Trial
 from dfal.types import DfalError, Query, Strategy
 
 

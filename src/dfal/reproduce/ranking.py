@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dfal.curves import common
 from dfal.reproduce.shelf import Shelf
-from dfal.results import common
 from dfal.statistics import Ranks, ranks
 
 FEW = 3

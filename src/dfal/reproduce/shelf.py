@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from dfal.configuration import from_json, is_kind
+from dfal.curves import Curve, Study
 from dfal.reproduce import paper
 from dfal.reproduce.presets import usual
 from dfal.reproduce.question import Question
 from dfal.reproduce.transfer import Transfer
-from dfal.results import Curve, Study, is_full, looks_at, studies
+from dfal.results import is_full, looks_at, studies
 from dfal.store import Record, Store
 from dfal.strategies import name_of
-from dfal.trial import Trial, from_json, is_kind
+from dfal.trial import Trial
 from dfal.types import Strategy
 
 

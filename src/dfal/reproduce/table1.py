@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dfal.curves import Curve, Study, area_pairs
 from dfal.engine import Job
 from dfal.reproduce import paper
 from dfal.reproduce.beside import BOOTSTRAP, Cell, Table, Verdict, accuracy, number, p_value, percent, points, positive, table
 from dfal.reproduce.presets import ROWS, Preset
 from dfal.reproduce.shelf import Shelf, curve, pairs
-from dfal.results import FULL, Curve, Study, area_pairs
+from dfal.results import FULL
 from dfal.statistics import holm, needed, paired_p, seeds_needed
 
 BUDGETS = (100, 500, 800, 1000)

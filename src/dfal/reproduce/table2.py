@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from dfal.curves import Curve, Study, common
 from dfal.engine import Job
 from dfal.reproduce import paper
 from dfal.reproduce.beside import Answer, Cell, Table, Verdict, number, table
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.shelf import Shelf, curve, order
 from dfal.reproduce.table1 import needed_cell
-from dfal.results import Curve, Study, common
 from dfal.statistics import saved
 
 ROWS = ("dfal", "core-set")

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.chance import generator, seed_for
+from dfal.configuration import id_of, to_json
 from dfal.datasets import Dataset
 from dfal.images import CHUNK
 from dfal.inside import predict
@@ -17,7 +18,7 @@ from dfal.pool import Pool
 from dfal.store import Record
 from dfal.strategies import name_of
 from dfal.training import Training, fit
-from dfal.trial import Clock, Trial, id_of, to_json
+from dfal.trial import Clock, Trial
 from dfal.types import DfalError, Query
 
 TWINS = 100

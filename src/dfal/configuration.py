@@ -1,0 +1,117 @@
+"""A configuration as text: frozen dataclasses as JSON, whose hash is their id."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from dfal import attacks, strategies
+from dfal.strategies import Own
+from dfal.strategies.own import own
+from dfal.training import Training
+from dfal.types import DfalError
+
+
+def id_of(text: str) -> str:
+    """The id of a configuration: SHA-256 of its text, shortened."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def to_json(value: Any) -> str:
+    """A configuration as text, from which `from_json` makes an equal one."""
+    return json.dumps(_encode(value), sort_keys=True)
+
+
+Kind = TypeVar("Kind")
+
+
+def from_json(kind: type[Kind], text: str, code: Sequence[Any] = ()) -> Kind:
+    """The configuration of that kind.
+
+    Nothing is imported for it, and nothing but dfal's own classes is made: a strategy or attack of the user's becomes an
+    `Own` that can be read and compared, but not called, unless it is in `code`.
+
+    Args:
+        kind: `Trial`, or what else was stored.
+        text: the configuration.
+        code: strategies and attacks of the user's whose classes may be made.
+
+    Raises:
+        DfalError: for another kind.
+    """
+    kinds: dict[str, Callable[..., Any]] = {**BARE, _name(kind): kind}
+    for value in code:
+        kinds |= _theirs(value)
+    value = _decode(json.loads(text), kinds)
+    if not isinstance(value, kind):
+        raise DfalError(f"{text[:60]} is no {kind.__name__.lower()}")
+    return value
+
+
+def is_kind(kind: type, text: str) -> bool:
+    """Whether this text is a configuration of that kind."""
+    return list(json.loads(text)) == [_name(kind)]
+
+
+BARE: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (Training, *(getattr(module, name) for module in (attacks, strategies) for name in module.__all__))
+    if isinstance(kind, type) and kind is not Own
+}
+"""Classes that are stored under their name alone; a trial is one of them."""
+
+
+def _theirs(value: Any) -> dict[str, Callable[..., Any]]:
+    """What makes the parts of this strategy that are not dfal's own, by the names under which they are stored."""
+    known = own(value)
+    if isinstance(value, Own) or not dataclasses.is_dataclass(value):
+        return {} if known is None else {known.name: lambda: known}
+    kinds: dict[str, Callable[..., Any]] = {_name(type(value)): type(value)}
+    for field in dataclasses.fields(value):
+        kinds |= _theirs(getattr(value, field.name))
+    return kinds
+
+
+def _encode(value: Any) -> Any:
+    """A configuration as JSON: a dataclass is {its name: {field: value}}; infinity is the text "inf"."""
+    if isinstance(value, Own):
+        return {value.name: {name: _encode(held) for name, held in value.settings}}
+    if dataclasses.is_dataclass(value):
+        name = _name(type(value))
+        fields = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {
+            name: {
+                field.name: _encode(held)
+                for field, held in fields.items()
+                if not (field.metadata.get("added") and held == field.default)
+            }
+        }
+    if isinstance(value, tuple):
+        return [_encode(part) for part in value]
+    if isinstance(value, float):
+        return "inf" if value == float("inf") else int(value) if value.is_integer() else value
+    if value is None or isinstance(value, str | int):
+        return value
+    if (known := own(value)) is not None:
+        return {known.name: {}}
+    if callable(value):
+        raise DfalError(
+            f"{value!r} cannot be stored, as no name finds it again: make it a frozen dataclass, or a function at the top of "
+            "its module"
+        )
+    raise DfalError(f"{value!r} in a strategy cannot be stored: its settings must be numbers, texts, tuples or dataclasses")
+
+
+def _name(kind: type) -> str:
+    return kind.__name__ if BARE.get(kind.__name__) is kind else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _decode(value: Any, kinds: Mapping[str, Callable[..., Any]]) -> Any:
+    if isinstance(value, dict):
+        ((name, fields),) = value.items()
+        settings = {key: _decode(part, kinds) for key, part in fields.items()}
+        return kinds[name](**settings) if name in kinds else Own(name, tuple(sorted(settings.items())))
+    if isinstance(value, list):
+        return tuple(_decode(part, kinds) for part in value)
+    return float("inf") if value == "inf" else value
