@@ -55,9 +55,11 @@ export class LabelView {
       this.questions = found.questions.filter((one) => !this.done.has(one.id));
       for (const one of this.questions) if (this.notes.has(one.image)) one.note = this.notes.get(one.image);
       if (current) {
-        // What is on the screen stays there.
+        // What is on the screen stays there, also where the server has its answer but the page does not know yet: a key that is
+        // pressed on the next image before that would be lost.
         const at = this.questions.findIndex((one) => one.id === current.id);
         if (at > 0) this.questions.unshift(...this.questions.splice(at, 1));
+        if (at < 0 && this.busy) this.questions.unshift(current);
       }
       this.app.heard(found);
       const wanted = new Set(this.questions.map((one) => one.image));
