@@ -174,7 +174,11 @@ class Wrapped(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("look", [dfal.predict, dfal.features, dfal.DeepFool(), dfal.FGSM(), dfal.LinearHead()], ids=str)
+@pytest.mark.parametrize(
+    "look",
+    [dfal.predict, dfal.features, dfal.DeepFool(), dfal.FGSM(), dfal.LinearHead()],
+    ids=["predict", "features", "DeepFool", "FGSM", "LinearHead"],
+)
 def test_images_that_the_network_cannot_take_are_one_sentence(look: Callable[..., object]) -> None:
     for model in (dfal.lenet5(), Wrapped(dfal.lenet5())):
         with pytest.raises(dfal.DfalError, match=r"cannot take images of shape \(28, 28, 1\) .* images.permute\(0, 3, 1, 2\)"):
