@@ -330,10 +330,11 @@ def test_labels_that_become_known_later_are_taken_where_nobody_has_answered(begi
         session.tell(asked[0], "dog")
         session.decline(asked[1])
         free = next(image for image in held if image not in {one.image for one in asked})
-    late = {PATHS[image]: "cat" for image in (asked[0].image, asked[1].image, asked[2].image, free)}
+    assert any(one.kind == "hold-out" for one in asked[2:]), "an open question about an image that measured until now"
+    late = {PATHS[image]: "cat" for image in (*(one.image for one in asked), free)}
     with begin(paths=PATHS[:20], known=late, holdout=0.5) as session:
         found = labels(session)
-        assert found == {asked[0].image: 1, asked[1].image: DECLINED, asked[2].image: 0, free: 0}
+        assert found == {asked[0].image: 1, asked[1].image: DECLINED, asked[2].image: 0, asked[3].image: 0, free: 0}
         assert not session.state.held[free]
         assert session.state.trained_on[free]
         assert not session.state.annotated[free]
@@ -343,7 +344,16 @@ def test_labels_that_become_known_later_are_taken_where_nobody_has_answered(begi
         )
     with begin(paths=PATHS[:20], known=late, holdout=0.5) as session:
         assert labels(session) == found
-        assert session.rows("SELECT count(*) FROM known") == [(2,)], "once"
+        assert session.rows("SELECT count(*) FROM known") == [(3,)], "once"
+
+
+def test_a_label_that_becomes_known_later_does_not_overrule_a_vote(begin: Callable[..., Session]) -> None:
+    with begin(paths=PATHS[:1], holdout=0.0, votes=2) as session:
+        session.tell(session.ask()[0], "dog")
+    with begin(paths=PATHS[:1], known={PATHS[0]: "cat"}, holdout=0.0, votes=2) as session:
+        assert labels(session) == {}
+        session.tell(session.ask(person="bob")[0], "dog", person="bob")
+        assert labels(session) == {0: 1}
 
 
 @pytest.mark.parametrize("wrong", [True, -3, 2**70])

@@ -48,10 +48,12 @@ def test_networks_come_after_the_first_answers_and_each_batch(tmp_path: Path, di
         assert not trainer.due(session.refresh())
         answered(session, truth, 4)
         assert not trainer.due(session.state)
+        session.findings.add_trouble("it failed")
         answered(session, truth, 1)
         assert trainer.due(session.state)
         session.undo()
         trainer.train()
+        assert session.refresh().trouble == "", "a network was trained again"
         (first, second) = session.state.models
         assert (first.annotations, second.annotations) == (10, 14)
         assert second.heard == session.state.heard == 16

@@ -28,7 +28,7 @@ from dfal.types import DECLINED, DfalError
 Person = Annotated[str, Field(min_length=1, max_length=LONGEST, description="who answers")]
 Holder = Annotated[str, Field(min_length=1, max_length=64, pattern="^[0-9A-Za-z-]+$", description="which of their pages")]
 Number = Annotated[int, Field(ge=0, lt=2**53)]
-Seconds = Annotated[float | None, Field(ge=0, le=ACTIVE, allow_inf_nan=False, description="how long somebody looked")]
+Seconds = Annotated[float | None, Field(ge=0, le=ACTIVE, description="how long somebody looked")]
 
 
 class Body(BaseModel):
