@@ -184,6 +184,9 @@ def test_sub_folders_are_known_labels_unless_classes_say_otherwise(tmp_path: Pat
     assert begun("a.db", ["fish"]) == (["Dog", "cat", "bird", "fish"], ["Dog", "cat"], 1)
     assert begun("b.db", []) == (["2021", "cat", "dog"], ["2021", "cat", "dog"], 0)
     assert begun("c.db", ["one", "two"]) == (["one", "two"], [], 3)
+    with Session.open(tmp_path / "a.db") as session:
+        session.rename_class("Dog", "wolf")
+    assert begun("a.db", ["Dog", "cat", "bird"]) == (["wolf", "cat", "bird", "fish"], ["cat", "wolf"], 1)
 
 
 def test_what_the_folder_holds_is_said_before_the_page_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

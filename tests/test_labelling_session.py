@@ -319,6 +319,9 @@ def test_a_class_is_called_otherwise_and_keeps_its_answers(begin: Callable[..., 
         session.rename_class("wolf", "Wolf")
         with Session.open(session.path) as other:
             assert other.classes == ["cat", "Wolf"]
+    with begin(holdout=0.0, known={PATHS[9]: "dog"}) as session:  # the same call goes on
+        assert session.classes == ["cat", "Wolf"]
+        assert labels(session) == {question.image: 1, 9: 1}
         session.rename_class("Wolf", "dog")
         assert session.classes == ["cat", "dog"]
 

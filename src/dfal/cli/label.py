@@ -127,7 +127,7 @@ def _found(session: Session, folder: Folder, photos: Path, path: Path) -> Iterat
     yield f"{_number(len(state.paths) - gone, 'image')} in {photos}{labelled}; every answer goes to {path}"
     if gone:
         yield f"{_number(gone, 'image')} of the store {'is' if gone == 1 else 'are'} no longer there or cannot be read"
-    classes = {name.casefold() for name in state.classes}
+    classes = {_plain(name) for name in (*state.classes, *state.former)}
     ignored = Counter(name for name in folder.known.values() if _plain(name) not in classes)
     if ignored:
         yield f"labels that are none of the classes are left out: {counted(ignored)}; --classes NAME takes them in"
@@ -139,11 +139,12 @@ def _begin(  # noqa: PLR0917
     opened: contextlib.ExitStack, photos: Path, path: Path, classes: list[str], labels: Path | None, given: dict[str, Any]
 ) -> tuple[Session, Folder]:
     """The session and the folder; everything that could be wrong is found before anything is written."""
-    before, paths = Settings(), frozenset[str]()
+    before, paths, former = Settings(), frozenset[str](), dict[str, str]()
     if path.exists():
         with Session.open(path) as past:
             before, paths = past.settings, frozenset(past.state.paths)
-            classes = [*(name for name in past.classes), *(name for name in classes if name not in past.classes)]
+            former = {_plain(name): past.classes[number] for name, number in past.state.former.items()}
+            classes = [*past.classes, *(name for name in classes if name not in past.classes and _plain(name) not in former)]
     taught = {name: given.pop(name) for name in TAUGHT if name in given}
     wanted = replace(before, **given, training=replace(before.training, **taught))
     named(wanted.strategy)
@@ -166,7 +167,7 @@ def _begin(  # noqa: PLR0917
     h, _, c = folder.shape
     wanted = replace(wanted, folder=str(photos.resolve()), size=h, channels=c)
     build(wanted.model, (c, h, h), 2)
-    alike = {name.casefold(): name for name in classes}
+    alike = former | {name.casefold(): name for name in classes}
     found = {_plain(name) for name in folder.known.values()}
     if labels or not classes or found & alike.keys():
         known = {index: name for index, name in folder.known.items() if labels or not classes or _plain(name) in alike}

@@ -94,7 +94,7 @@ class Log(LabelStore):
 
     def _give_renamed(self, rows: list[Any]) -> None:
         for _, number, name in rows:
-            self.state.classes[number] = name
+            self.state.rename(number, name)
 
     def _give_known(self, rows: list[Any]) -> None:
         self.state.add_known((image, label) for _, image, label in rows)

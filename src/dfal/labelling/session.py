@@ -94,7 +94,7 @@ class Session:
             store: the file; it is made where there is none.
             settings: its seed and its hold-out are drawn from for good, and cannot be changed.
             paths: the images, each by a text that stays. Their places here are their indices in a new store.
-            classes: their names, in order.
+            classes: their names, in order; a name that a class had before it was renamed stands for that class.
             known: path → class, for images that have a label already. It must be one of the classes.
         """
         names = class_names(classes)
@@ -120,9 +120,9 @@ class Session:
                 row = (now, json.dumps(settings.to_dict(), sort_keys=True))
                 db.execute("INSERT INTO settings (at, json) VALUES (?, ?)", row)
             for name in names:
-                if name not in self.state.classes:
+                if name not in self.state.classes and name not in self.state.former:
                     self._add_class(db, name, self.person)
-            place = {name: number for number, name in enumerate(self.state.classes)}
+            place = self.state.former | {name: number for number, name in enumerate(self.state.classes)}
             there, first = {path: image for image, path in enumerate(self.state.paths)}, len(self.state.paths)
             late = [(there[path], place[name], now) for path, name in known.items() if self._is_open(there.get(path))]
             db.executemany("INSERT INTO known (image, class, at) VALUES (?, ?, ?)", late)
@@ -165,14 +165,12 @@ class Session:
         if not _is_number(k) or not 1 <= k <= MOST:
             raise DfalError(f"k = {k!r} questions cannot be open at a time: ask for 1 to {MOST}")
         person, holder = person_name(person or self.person), holder or self.holder
-        now = self._clock()
         with self._log.adding(durable=False) as db:
             mine = [question for question in self.state.open.values() if question.holder == holder]
             kept = [question for question in mine if question.id in keep and question.person == person][:k]
             for question in mine:
                 if question not in kept:
-                    db.execute("INSERT INTO returned (question, at) VALUES (?, ?)", (question.id, now))
-            self._log.catch_up()
+                    self._give_back(db, question)
             while len(kept) < k:
                 choice = self.state.next_for(person) or self._from_elsewhere(db, person, holder)
                 if choice is None:
@@ -184,10 +182,13 @@ class Session:
         """Where nothing else is left: a question of this person's in another page, which may have been closed."""
         for question in self.state.open.values():
             if question.person == person and question.holder != holder:
-                db.execute("INSERT INTO returned (question, at) VALUES (?, ?)", (question.id, self._clock()))
-                self._log.catch_up()
+                self._give_back(db, question)
                 return Choice(question.image, question.kind, question.model, question.position)
         return None
+
+    def _give_back(self, db: Any, question: Question) -> None:
+        db.execute("INSERT INTO returned (question, at) VALUES (?, ?)", (question.id, self._clock()))
+        self._log.catch_up()
 
     def _add_question(self, db: Any, choice: Choice, person: str, holder: str) -> Question:
         now = self._clock()
@@ -204,7 +205,7 @@ class Session:
         holder = holder or self.holder
         with self._log.adding(durable=False) as db:
             for question in [question for question in self.state.open.values() if question.holder == holder]:
-                db.execute("INSERT INTO returned (question, at) VALUES (?, ?)", (question.id, self._clock()))
+                self._give_back(db, question)
 
     def tell(
         self, question: Question | int, label: int | str, *, person: str | None = None, seconds: float | None = None
@@ -304,7 +305,7 @@ class Session:
 
     def _add_class(self, db: Any, name: str, person: str) -> None:
         tidy = class_name(name, self.state.classes)
-        for (number,) in db.execute("SELECT class FROM classes WHERE name = ?", (tidy,)):
+        if (number := self.state.former.get(tidy)) is not None:
             raise Refused(
                 f"{tidy!r} was renamed to {self.state.classes[number]!r}: give that class its name back, or take another"
             )

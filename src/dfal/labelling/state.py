@@ -51,6 +51,7 @@ class State:
     Attributes:
         settings: the latest.
         classes: their names.
+        former: names that classes had before, and their numbers.
         paths: of the images, by index.
         known: labels that the images came with.
         labels: the label of each image: a class, UNKNOWN, or DECLINED.
@@ -67,6 +68,7 @@ class State:
     def __init__(self) -> None:
         self.settings = Settings()
         self.classes: list[str] = []
+        self.former: dict[str, int] = {}
         self.paths: list[str] = []
         self.known: NDArray[Any] = np.empty(0, np.int64)
         self.labels: NDArray[Any] = np.empty(0, np.int64)
@@ -104,6 +106,12 @@ class State:
         self.known = np.concatenate([self.known, known])
         self.labels = np.concatenate([self.labels, known])
         self._draw()
+
+    def rename(self, number: int, name: str) -> None:
+        """A class is called otherwise from now on."""
+        self.former[self.classes[number]] = number
+        self.former.pop(name, None)
+        self.classes[number] = name
 
     def add_known(self, rows: Iterable[tuple[int, int]]) -> None:
         """Labels that images came with, as it turned out later."""
