@@ -59,9 +59,10 @@ def test_train_and_test_are_not_classes(tmp_path: Path) -> None:
     write(tmp_path / "photos" / "train" / "dog", range(10, 16))
     write(tmp_path / "photos" / "test" / "cat", range(20, 23))
     write(tmp_path / "photos" / "test" / "dog", range(30, 32))
+    write(tmp_path / "photos" / "val" / "dog", range(40, 42))
     data = folders.load(tmp_path / "photos")
     assert data.classes == ("cat", "dog")
-    assert numbers(data) == {**dict.fromkeys(range(6), "cat"), **dict.fromkeys(range(10, 16), "dog")}
+    assert numbers(data) == {**dict.fromkeys(range(6), "cat"), **dict.fromkeys([*range(10, 16), 40, 41], "dog")}
     assert numbers(data, test=True) == {20: "cat", 21: "cat", 22: "cat", 30: "dog", 31: "dog"}
 
 

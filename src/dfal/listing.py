@@ -4,6 +4,7 @@ import csv
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,9 +104,14 @@ def natural(folder: Path, entries: list[Entry]) -> tuple[int, int]:
 
 def from_folders(paths: tuple[str, ...]) -> dict[int, str]:
     """index → the name of the first sub-folder; of the second, where the first are the parts of a data set."""
-    parts = {index: path.split("/") for index, path in enumerate(paths)}
-    level = 1 if {names[0].casefold() for names in parts.values()} <= PARTS else 0
-    return {index: names[level] for index, names in parts.items() if len(names) > level + 1}
+    level = 1 if in_parts(paths) else 0
+    names = {index: path.split("/") for index, path in enumerate(paths)}
+    return {index: name[level] for index, name in names.items() if len(name) > level + 1}
+
+
+def in_parts(paths: Iterable[str]) -> bool:
+    """Whether the first sub-folders are the parts of a data set, and no classes."""
+    return {path.split("/", 1)[0].casefold() for path in paths} <= PARTS
 
 
 def from_csv(file: Path, folder: Path, paths: tuple[str, ...]) -> dict[int, str]:

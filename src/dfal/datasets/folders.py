@@ -11,17 +11,19 @@ from rich.progress import Progress
 from dfal.datasets.card import Dataset, stratified_split
 from dfal.folder import Folder
 from dfal.images import Images
+from dfal.listing import in_parts
 from dfal.types import DfalError
 
 SPLIT_SEED = 0
 """Fixes the stratified fifth that is held out where the folder has no train and test."""
-TRAIN, TEST = "train", "test"
+TEST = "test"
 
 
 def load(path: Path) -> Dataset:
     """Every image below a sub-folder, memory-mapped; what is not decoded yet is decoded first.
 
-    Where the sub-folders are `train` and `test`, their sub-folders are the classes. Else a fifth of each class is held out.
+    Where the sub-folders are parts of a data set (`train`, `test`, `val`), their sub-folders are the classes and `test` is the
+    test set. Where there is no such part, a fifth of each class is held out.
 
     Raises:
         DfalError: for a folder without images or with fewer than two classes.
@@ -33,13 +35,12 @@ def load(path: Path) -> Dataset:
             for done in folder.decode():
                 progress.update(task, completed=done)
         ready, aside, paths, images = folder.ready(), folder.set_aside(), folder.paths, folder.images
+        known = folder.known
     if aside and ready.sum() > before:  # once, not by every worker
         first, reason = next(iter(aside.items()))
         sys.stderr.write(f"dfal: {len(aside)} files of {path} are left out, the first {first}: {reason}\n")
     order = [index for index in sorted(range(len(paths)), key=paths.__getitem__) if ready[index]]
-    parts = {index: paths[index].split("/") for index in order}
-    official = {names[0] for names in parts.values()} == {TRAIN, TEST}
-    named = {index: names[1 if official else 0] for index, names in parts.items() if len(names) > (2 if official else 1)}
+    named = {index: known[index] for index in order if index in known}
     classes = tuple(sorted(set(named.values())))
     if len(classes) < 2:
         raise DfalError(
@@ -48,8 +49,8 @@ def load(path: Path) -> Dataset:
         )
     rows = np.array(list(named), np.int64)
     labels = torch.tensor([classes.index(name) for name in named.values()])
-    if official:
-        held = torch.tensor([parts[index][0] == TEST for index in named])
+    held = torch.tensor([paths[index].split("/", 1)[0].casefold() == TEST for index in named])
+    if in_parts(paths) and held.any():
         pool, test = (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
     else:
         pool, test = stratified_split(labels, test=0.2, seed=SPLIT_SEED)
