@@ -21,6 +21,7 @@ class Stubbed:
 
     Attributes:
         replies: path → status and body: what the server says there, instead of what it would.
+        held: path → requests that wait there, for `release`: a slow connection.
         sent: what the page posted, as pairs of a path and a body.
         pictures: image → its size, or bytes that are none, or None where it is set aside; a photograph by default.
         progress: what differs from the beginning of a session.
@@ -30,6 +31,7 @@ class Stubbed:
     def __init__(self, browser: Any, classes: list[str], *, images: int = 5, person: str | None = "Ada", **view: Any):
         self.classes, self.images, self.person = list(classes), images, person
         self.replies: dict[str, tuple[int, Any]] = {}
+        self.held: dict[str, list[Any]] = {}
         self.sent: list[tuple[str, Any]] = []
         self.pictures: dict[int, tuple[int, int] | bytes | None] = {}
         self.progress: dict[str, Any] = {}
@@ -66,8 +68,19 @@ class Stubbed:
         if path.startswith("/api/images/"):
             self._show(route, int(path.rpartition("/")[2]))
             return
+        if path in self.held:
+            self.held[path].append((route, body))
+            return
         status, said = self.replies.get(path) or (200, self._say(path, body))
         route.fulfill(status=status, json=said)
+
+    def release(self, path: str, said: Any = None) -> Any:
+        """Answer the first request that is held there; what it said."""
+        while not self.held[path]:
+            self.page.wait_for_timeout(20)
+        route, body = self.held[path].pop(0)
+        route.fulfill(json=self._say(path, body) if said is None else said)
+        return body
 
     def _show(self, route: Any, image: int) -> None:
         picture = self.pictures.get(image, (640, 480))

@@ -289,6 +289,58 @@ def test_an_answer_is_never_another_one_and_never_dropped(stub: Any) -> None:
     page.wait_for_selector("#toast >> text=answered meanwhile")
 
 
+def test_what_is_on_the_screen_stays_until_it_is_answered(stub: Any) -> None:
+    stubbed = stub(*DIGITS, images=40)
+    page = stubbed.open()
+    page.wait_for_selector(".stage img[alt^='Image 0,']")
+    page.evaluate("""() => {
+        window.seen = [];
+        const look = () => {
+            const alt = document.querySelector(".stage img")?.alt;
+            if (alt && alt !== seen.at(-1)) seen.push(alt);
+        };
+        new MutationObserver(look).observe(document.querySelector(".stage"), { childList: true, subtree: true });
+    }""")
+
+    def asked(*images: int) -> dict[str, Any]:
+        rows = [{"id": image, "image": image, "path": "a.png", "kind": "random", "note": None} for image in images]
+        return {"questions": rows, "answers": 1, "model": 1, "left": 30}
+
+    # A new network ranks anew while somebody goes on: what was given back for it is not shown meanwhile.
+    stubbed.held = {"/api/ask": [], "/api/progress": []}
+    stubbed.replies["/api/tell"] = 200, {"answers": 1, "model": 1, "left": 39}
+    page.keyboard.press("5")
+    page.wait_for_selector(".stage img[alt^='Image 1,']")
+    page.wait_for_timeout(100)
+    page.keyboard.press("6")
+    page.wait_for_timeout(300)
+    assert stubbed.release("/api/ask", asked(1, 20, 21))["keep"] == [1]
+    page.wait_for_selector(".stage img[alt^='Image 20,']")
+    assert stubbed.release("/api/ask", asked(20, 21, 22))["keep"] == [20, 21], "what came with the first reply is kept"
+
+    # Its time was over, and the server has put it to somebody else, or to this page again.
+    page.keyboard.press("7")
+    page.wait_for_selector(".stage img[alt^='Image 21,']")
+    stubbed.release("/api/ask", asked(30, 31))
+    again = asked(32, 21)
+    again["questions"][1]["id"] = 99
+    page.wait_for_timeout(200)
+    page.keyboard.press("s")
+    page.wait_for_selector(".stage img[alt^='Image 30,']")
+    stubbed.release("/api/ask", again)
+    page.wait_for_timeout(200)
+
+    seen = [int(re.sub(r"\D", "", alt)) for alt in page.evaluate("seen")]
+    assert seen == [1, 20, 21, 30], "nothing but a key brings another image"
+    assert [(one["question"], one["label"]) for one in stubbed.told("/api/tell")] == [(0, 5), (1, 6), (20, 7)]
+    assert [one["question"] for one in stubbed.told("/api/decline")] == [21]
+    page.keyboard.press("8")
+    page.wait_for_selector(".stage img[alt^='Image 32,']")
+    page.keyboard.press("9")
+    page.wait_for_timeout(300)
+    assert page.evaluate("seen.at(-1)").startswith("Image 32,"), "an image that is answered comes in no late reply"
+
+
 def test_the_page_says_why_nothing_is_asked_and_gives_its_questions_back(stub: Any) -> None:
     stubbed = stub("cat", "dog", images=3)
     page = stubbed.open()

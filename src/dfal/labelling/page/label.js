@@ -12,7 +12,8 @@ export class LabelView {
     this.questions = [];
     this.pictures = new Map();
     this.busy = false;
-    this.done = new Set(); // questions that are answered, though a reply that is still under way may name them
+    this.filling = Promise.resolve();
+    this.done = new Set(); // images that are answered, though a reply that is still under way may name them
     this.notes = new Map(); // of flags put on in this view, which such a reply may not know
     this.why = localStorage.getItem("why") === "open";
     this.glance = h("p", { className: "glance" });
@@ -45,21 +46,25 @@ export class LabelView {
   }
 
   /** Ask for as many as there should be; keep what is on the screen, and all of them unless a new network ranks anew. */
-  async fill(keepAll = true) {
-    const keep = (keepAll ? this.questions : this.questions.slice(0, 1)).map((one) => one.id);
+  fill(keepAll = true) {
+    this.filling = this.filling.then(() => this.ask(keepAll)); // one after the other: each says what it keeps of the one before
+    return this.filling;
+  }
+
+  async ask(keepAll) {
+    if (!keepAll) this.questions = this.questions.slice(0, 1); // the others are given back: none of them may be shown meanwhile
+    const keep = this.questions.map((one) => one.id);
     try {
       const found = await post("/api/ask", { person: state.person, holder: state.holder, count: AHEAD + 1, keep });
       if (this.stopped) return;
       this.failed = "";
       const current = this.question;
-      this.questions = found.questions.filter((one) => !this.done.has(one.id));
+      this.questions = found.questions.filter((one) => !this.done.has(one.image));
       for (const one of this.questions) if (this.notes.has(one.image)) one.note = this.notes.get(one.image);
       if (current) {
-        // What is on the screen stays there, also where the server has its answer but the page does not know yet: a key that is
-        // pressed on the next image before that would be lost.
-        const at = this.questions.findIndex((one) => one.id === current.id);
-        if (at > 0) this.questions.unshift(...this.questions.splice(at, 1));
-        if (at < 0 && this.busy) this.questions.unshift(current);
+        // What is on the screen stays there, whatever the server says of it by now: a key that is pressed would hit another image.
+        const at = this.questions.findIndex((one) => one.image === current.image);
+        this.questions.unshift(...(at < 0 ? [current] : this.questions.splice(at, 1)));
       }
       this.app.heard(found);
       const wanted = new Set(this.questions.map((one) => one.image));
@@ -166,8 +171,8 @@ export class LabelView {
   }
 
   next(question) {
-    this.done.add(question.id);
-    this.questions = this.questions.filter((one) => one.id !== question.id);
+    this.done.add(question.image);
+    this.questions = this.questions.filter((one) => one.image !== question.image);
     if (this.question) this.show();
   }
 
@@ -178,6 +183,7 @@ export class LabelView {
       const found = await post("/api/undo", { person: state.person, holder: state.holder });
       this.app.heard(found);
       if (found.question) {
+        this.done.delete(found.image);
         this.questions = [found.question, ...this.questions.filter((one) => one.image !== found.image)];
         this.show();
         say(`Taken back. Image ${found.image} again.`);
