@@ -117,14 +117,14 @@ async function refresh() {
   soon(document.hidden ? 10 * EVERY : EVERY);
 }
 
+let drawn = "";
+
 /** The panel is drawn again only where something has changed: a link in it keeps its focus. */
 function draw() {
   const text = JSON.stringify(state.progress);
   if (text !== drawn) byId("progress").replaceChildren(...panel(state.progress));
   drawn = text;
 }
-
-let drawn = "";
 
 function open() {
   const name = location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "label";
@@ -194,6 +194,7 @@ try {
   const known = localStorage.getItem("person") || now.person;
   if (known) setPerson(known);
   else await choosePerson(true);
+  draw();
   open();
 } catch (error) {
   toast(error.message);
