@@ -197,10 +197,17 @@ def test_a_page_without_classes_asks_for_them_and_says_when_the_server_is_gone(
         page.keyboard.press("Enter")
         page.wait_for_selector(".classes >> text=uneven")
 
-        # A page that is closed gives back what it was asked.
+        # A page that is left gives back what it was asked.
         other = Person(browser, served.url, truth)
+        with Session.open(tmp_path / "photos.labels.db") as session:
+            assert len(session.state.open) == 10
+            other.page.goto("about:blank")
+            for _ in range(100):
+                page.wait_for_timeout(100)
+                session.refresh()
+                if len(session.state.open) == 5:
+                    break
         other.page.close()
-        page.wait_for_timeout(1000)
         rest = served.http.post("/api/ask", json={"person": "Eve", "holder": "h", "count": 12}).json()["questions"]
         assert len(rest) == 12 - 1 - 5, "all but the labelled image and those of the first page"
     finally:
