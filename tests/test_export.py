@@ -48,11 +48,12 @@ def test_latex_is_escaped_coloured_and_whole() -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
 def test_latex_compiles(tmp_path: Path) -> None:
-    body = export.latex(MADE)
-    head = r"\documentclass{article}\usepackage{booktabs,xcolor}\definecolor{dfalabove}{HTML}{0072B2}"
-    head += r"\definecolor{dfalbelow}{HTML}{B3261E}\begin{document}"
+    wide = Table("wide", "Wide", "", MADE.head * 9, tuple((name, cells * 9) for name, cells in MADE.rows))
+    body = export.latex(MADE) + export.latex(wide)
+    head = r"\documentclass{article}\usepackage{booktabs,graphicx,xcolor}\begin{document}"
     (tmp_path / "t.tex").write_text(head + body + r"\end{document}", encoding="utf-8")
-    subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True, capture_output=True)
+    done = subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert "Overfull" not in done.stdout, "a table is wider than the line"
 
 
 def test_csv_has_a_row_a_cell() -> None:

@@ -41,25 +41,27 @@ def _file(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A `table` of plain LaTeX with the packages booktabs and xcolor; its caption says what ± and brackets are.
+    r"""A `table` of plain LaTeX with the packages booktabs, graphicx and xcolor; its caption says what ± and brackets are.
 
-    What is above the paper's number with p < 0.05 is in \textcolor{dfalabove}, what is below it in {dfalbelow}.
+    What is above the paper's number with p < 0.05 is in \textcolor{dfalabove}, what is below it in {dfalbelow}: other colours
+    of these names in the preamble stay. A table wider than the line is made smaller.
     """
     caption = f"{table.title}. {table.caption}" + (" In round brackets the paper's number." if table.compared else "")
     lines = [
-        "% Needs \\usepackage{booktabs,xcolor} and these colours: \\definecolor{dfalabove}{HTML}{0072B2}",
-        "% \\definecolor{dfalbelow}{HTML}{B3261E}",
+        "% Needs \\usepackage{booktabs,graphicx,xcolor}",
         "\\begin{table}",
+        "\\providecolor{dfalabove}{HTML}{0072B2}\\providecolor{dfalbelow}{HTML}{B3261E}",
         "\\centering",
         f"\\caption{{{_escaped(caption)}}}",
         f"\\label{{tab:{_file(table)}}}",
+        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
         f"\\begin{{tabular}}{{l{'r' * len(table.head)}}}",
         "\\toprule",
         " & ".join(["", *map(_escaped, table.head)]) + r" \\",
         "\\midrule",
         *(" & ".join([_escaped(name), *map(_latex_cell, cells)]) + r" \\" for name, cells in table.rows),
         "\\bottomrule",
-        "\\end{tabular}",
+        "\\end{tabular}}",
         "\\end{table}",
         "",
     ]
