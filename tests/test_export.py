@@ -38,9 +38,9 @@ def test_latex_is_escaped_coloured_and_whole() -> None:
     assert text.count("{") == text.count("}")
     assert "\\begin{tabular}{lrr}" in text
     assert (
-        r"\caption{Table 1: mnist-5k, lenet5. Mean $\pm$ half of its 95 \% t interval. In round brackets the paper's number.}"
-        in text
-    ), "what ± and brackets are"
+        r"\caption{The paper's Table 1: mnist-5k, lenet5. Mean $\pm$ half of its 95 \% t interval. "
+        r"In round brackets the paper's number.}"
+    ) in text, "what ± and brackets are"
     assert r"\label{tab:table1-mnist-5k-lenet5}" in text
     assert text.count("\\begin{table}") == text.count("\\end{table}") == 1
     assert "±" not in text

@@ -46,7 +46,8 @@ def latex(table: Table) -> str:
     What is above the paper's number with p < 0.05 is in \textcolor{dfalabove}, what is below it in {dfalbelow}: other colours
     of these names in the preamble stay. A table wider than the line is made smaller.
     """
-    caption = f"{table.title}. {table.caption}" + (" In round brackets the paper's number." if table.compared else "")
+    title = re.sub("^(Table|Figure) ", r"The paper's \g<0>", table.title)  # it gets a number of its own
+    caption = f"{title}. {table.caption}" + (" In round brackets the paper's number." if table.compared else "")
     lines = [
         "% Needs \\usepackage{booktabs,graphicx,xcolor}",
         "\\begin{table}",
@@ -54,6 +55,7 @@ def latex(table: Table) -> str:
         "\\centering",
         f"\\caption{{{_escaped(caption)}}}",
         f"\\label{{tab:{_file(table)}}}",
+        "\\smallskip",
         "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
         f"\\begin{{tabular}}{{l{'r' * len(table.head)}}}",
         "\\toprule",
