@@ -417,6 +417,22 @@ def test_table_4_is_by_hand(store: Store) -> None:
     assert "left out for their other settings: 1." in again.caption
 
 
+def test_half_of_table_4_asks_nothing_of_the_other_network(store: Store) -> None:
+    preset = reproduce.preset("paper").changed({"annotations": 30, "seeds": 2, "one_way": True})
+    choosing, transfers = table4.stages(preset)
+    assert {trial.model for trial in choosing} == {"lenet5"}
+    ways = {(name_in(one.source, one.source.strategy), one.source.model, one.model) for one in transfers}  # type: ignore[attr-defined]
+    trained = {(name, "lenet5", "vgg8") for name in ("dfal", "core-set", "random")}
+    assert ways == trained | {("dfal", "lenet5", "lenet5")}
+    assert {one.id for one in transfers} < {one.id for one in table4.stages(preset.changed({"one_way": False}))[1]}
+    for transfer in transfers:
+        assert isinstance(transfer, Transfer)
+        write(store, transfer, [at(place, budget, 0.9, 0) for place, budget in enumerate(transfer.at)])
+    accuracies, *_ = table4.tables(reproduce.shelf(store))
+    assert accuracies.head == ("lenet5 → vgg8",)
+    assert len(accuracies.rows) == 3
+
+
 def test_a_ranking_is_over_seeds_of_one_setting_or_over_settings(store: Store) -> None:
     alone = reproduce.ranking(reproduce.shelf(store))
     assert alone is not None

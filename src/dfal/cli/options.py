@@ -19,9 +19,14 @@ def settings(kind: type, *names: str, preset: bool = False) -> Callable[[F], F]:
         for field in reversed(fields(kind)):
             if field.name in names or (not names and "help" in field.metadata):
                 flag, kind_of = "--" + field.name.replace("_", "-"), type(field.default)
-                default = None if preset else field.default
-                help = field.metadata["help"] + "."
-                function = click.option(flag, type=kind_of, default=default, show_default=not preset, help=help)(function)
+                function = click.option(
+                    flag,
+                    type=kind_of,
+                    is_flag=kind_of is bool,
+                    default=None if preset else field.default,
+                    show_default=not preset,
+                    help=field.metadata["help"] + ".",
+                )(function)
         return function
 
     return decorate

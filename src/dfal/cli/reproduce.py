@@ -36,7 +36,7 @@ from dfal.types import DfalError, Stopped
 )
 @settings(Trial, "annotations", "batch", "first", preset=True)
 @click.option("--candidates", help="K: images of the pool that a strategy looks at in a round, the same for all; or 'all'.")
-@settings(paper.Preset, "seeds", "full_epochs", "until", "other", preset=True)
+@settings(paper.Preset, "seeds", "full_epochs", "until", "other", "one_way", preset=True)
 @settings(Training, preset=True)
 @settings(Trial, "device", preset=True)
 @click.option(

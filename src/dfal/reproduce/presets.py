@@ -42,6 +42,7 @@ class Preset:
     full_epochs: int = setting(20, "passes over the data of the network that is trained on the full training set")
     until: int = setting(2000, "annotations to which Table 2 goes on")
     other: str = setting("vgg8", "the other network of Table 4 and Figure 3")
+    one_way: bool = setting(False, "only --model chooses, and --other learns from it: half of Table 4")
     strategies: tuple[str, ...] = ROWS
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ open: do the twins made for one network still fool the other?
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Float64
@@ -32,16 +33,17 @@ def stages(preset: Preset) -> list[Sequence[Job]]:
     initialisation of the network that they were made for.
     """
     one, other = preset.trial.model, preset.other
-    chosen = {model: preset.trials(ROWS[:2], model=model) for model in (one, other)}
+    ways = ((one, other),) if preset.one_way else ((one, other), (other, one))
+    chosen = {model: preset.trials(ROWS[:2], model=model) for model, _ in ways}
     random = preset.trials(ROWS[2:])
     half, last = budgets(preset.trial)
     transfers = []
     for seed in range(preset.seeds):
-        for source, target in ((one, other), (other, one)):
+        for source, target in ways:
             mine = [trial for trial in chosen[source] if trial.seed == seed]
             transfers += [_transfer(preset, trial, target, (half, last)) for trial in [*mine, random[seed]]]
             transfers.append(_transfer(preset, mine[0], source, (half,)))
-    return [[*random, *chosen[one], *chosen[other]], transfers]
+    return [[*random, *chain.from_iterable(chosen.values())], transfers]
 
 
 def budgets(trial: Trial) -> tuple[int, int]:
