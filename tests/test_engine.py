@@ -193,6 +193,65 @@ def test_another_network_of_the_same_name_is_refused(
     first_round()
 
 
+STRATEGY = """
+from dataclasses import dataclass
+from dfal import Query
+
+class Base:
+    sign = {sign}
+
+@dataclass(frozen=True)
+class Brightest(Base):
+    {says}
+    candidates: int | None = None
+
+    def __call__(self, model, pool, k, rng):
+        return last(pool.unlabelled, k)
+
+def last(unlabelled, k):
+    return Query(indices=unlabelled[-k:], scores=unlabelled[-k:].double())
+
+def function(model, pool, k, rng):
+    {says}
+    return last(pool.unlabelled{begin}, k)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "refused"),
+    [
+        ("Brightest", {"says": '"""Other words."""  # and more'}, False),
+        ("Brightest", {"says": "limit: int = 3"}, True),
+        ("Brightest", {"sign": "-1"}, True),
+        ("Brightest", {"begin": "[5:]"}, False),
+        ("function", {"begin": "[5:]"}, True),
+        ("function", {"says": '"""Other words."""'}, False),
+    ],
+)
+def test_another_strategy_of_the_same_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, edit: dict[str, str], refused: bool
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    plain = {"sign": "1", "says": '"""Words."""', "begin": ""}
+
+    def first_round(**changes: str) -> None:
+        (tmp_path / "edited.py").write_text(STRATEGY.format(**plain | changes))
+        sys.modules.pop("edited", None)
+        importlib.invalidate_caches()
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        inside = dfal.strategies.named(f"edited:{name}", imports=True)
+        with Store(tmp_path / "s.db", write=True) as store:
+            next(engine.run([dataclasses.replace(SMALL, strategy=dfal.WithTwins(inside))], store, 1), None)
+
+    first_round()
+    if refused:
+        with pytest.raises(dfal.DfalError, match=rf"the strategy edited[.:]{name} is not the one that .* began with"):
+            first_round(**edit)
+    else:
+        first_round(**edit)
+    first_round()
+
+
 def test_a_check_is_made_once_for_all_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[Trial] = []
     monkeypatch.setattr(Trial, "check", lambda self, data: checked.append(self))

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from dfal import attacks, strategies
@@ -62,14 +62,22 @@ BARE: dict[str, type] = {
 """Classes that are stored under their name alone; a trial is one of them."""
 
 
+def parts(value: Any) -> Iterator[Any]:
+    """A configuration and everything in it, from the outside in."""
+    yield value
+    if dataclasses.is_dataclass(value) and not isinstance(value, Own | type):
+        for field in dataclasses.fields(value):
+            yield from parts(getattr(value, field.name))
+
+
 def _theirs(value: Any) -> dict[str, Callable[..., Any]]:
     """What makes the parts of this strategy that are not dfal's own, by the names under which they are stored."""
-    known = own(value)
-    if isinstance(value, Own) or not dataclasses.is_dataclass(value):
-        return {} if known is None else {known.name: lambda: known}
-    kinds: dict[str, Callable[..., Any]] = {_name(type(value)): type(value)}
-    for field in dataclasses.fields(value):
-        kinds |= _theirs(getattr(value, field.name))
+    kinds: dict[str, Callable[..., Any]] = {}
+    for part in parts(value):
+        if dataclasses.is_dataclass(part) and not isinstance(part, Own | type):
+            kinds[_name(type(part))] = type(part)
+        elif (known := own(part)) is not None:
+            kinds[known.name] = lambda known=known: known
     return kinds
 
 

@@ -1,11 +1,14 @@
-"""What results depend on beside their configuration: versions, machine, data, and networks that are not dfal's own."""
+"""What results depend on beside their configuration: versions, machine, data, and code that is not dfal's own."""
 
+import ast
 import hashlib
+import inspect
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import chain
@@ -17,10 +20,12 @@ import torch
 
 from dfal import datasets
 from dfal.chance import seeded
+from dfal.configuration import parts
 from dfal.datasets import Dataset
 from dfal.inside import logits, looking, ready
 from dfal.networks import NETWORKS, build
 from dfal.store import Store
+from dfal.strategies.own import own
 from dfal.types import DfalError
 
 CLOSE = 1e-3
@@ -28,7 +33,7 @@ CLOSE = 1e-3
 
 
 def environment(trials: Sequence[Any]) -> dict[str, Any]:
-    """Where these trials (or other jobs) run, and on which data and networks."""
+    """Where these trials (or other jobs) run, on which data, and with which networks and strategies."""
     cuda = any(trial.device.startswith("cuda") for trial in trials)
     models: dict[str, set[str]] = {}
     for job in chain(trials, *(trial.sources for trial in trials)):
@@ -46,23 +51,26 @@ def environment(trials: Sequence[Any]) -> dict[str, Any]:
             name: {model: _network(model, data) for model in sorted(models[name] - NETWORKS.keys())}
             for name, data in loaded.items()
         },
+        "strategies": dict(found for trial in trials for part in parts(trial) for found in _own_code(part)),
     }
 
 
 def refuse_changed(store: Store, now: Mapping[str, Any]) -> None:
-    """Raise where a store began with other data, or with another network of the same name; what it did not write down yet
-    is taken as it is."""
+    """Raise where a store began with other data, or with another network or strategy of the same name; what it did not write
+    down yet is taken as it is."""
+    changed = []
     for past in store.environments():
         for name, fingerprint in now["data"].items():
             if past["data"].get(name, fingerprint) != fingerprint:
-                raise DfalError(
-                    f"the data set {name} is not the one that {store.path} began with: bring it back, or name a new store"
-                )
+                changed.append(f"data set {name}")
             for model, found in now["networks"][name].items():
                 if not _alike(past.get("networks", {}).get(name, {}).get(model, found), found):
-                    raise DfalError(
-                        f"the network {model} is not the one that {store.path} began with: bring it back, or name a new store"
-                    )
+                    changed.append(f"network {model}")
+        for name, code in now["strategies"].items():
+            if past.get("strategies", {}).get(name, code) != code:
+                changed.append(f"strategy {name}")
+    if changed:
+        raise DfalError(f"the {changed[0]} is not the one that {store.path} began with: bring it back, or name a new store")
 
 
 def _network(name: str, data: Dataset) -> dict[str, Any]:
@@ -89,6 +97,34 @@ def _alike(past: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     if past["layers"] != now["layers"] or not before.size or not after.size:
         return bool(past["layers"] == now["layers"])
     return before.shape == after.shape and bool(np.allclose(before, after, rtol=0, atol=CLOSE * np.abs(before).max()))
+
+
+def _own_code(part: Any) -> Iterator[tuple[str, str]]:
+    """A strategy or attack of the user's by the name under which it is stored, and a hash of how it is written."""
+    known = own(part)
+    if known is None or known.code is None:
+        return
+    code = known.code if inspect.isfunction(known.code) else type(known.code)
+    if not code.__module__.startswith("dfal.") and (text := _written(code)) is not None:
+        yield known.name, hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _written(code: Any) -> str | None:
+    """A function's or class's text, and that of the classes above it in its module, without comments, layout and docstrings.
+
+    None where nobody knows it. What it calls elsewhere is not looked at.
+    """
+    texts = []
+    for one in [one for one in getattr(code, "__mro__", (code,)) if one.__module__ == code.__module__]:
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(one)))
+        except (OSError, TypeError, SyntaxError):
+            return None
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+        texts.append(ast.unparse(tree))
+    return "\n".join(texts)
 
 
 def _commit() -> str | None:
