@@ -100,13 +100,13 @@ def _alike(past: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 
 def _own_code(part: Any) -> Iterator[tuple[str, str]]:
-    """A strategy or attack of the user's by the name under which it is stored, and a hash of how it is written."""
+    """A strategy or attack of the user's by its name on the command line, and a hash of how it is written."""
     known = own(part)
     if known is None or known.code is None:
         return
     code = known.code if inspect.isfunction(known.code) else type(known.code)
     if not code.__module__.startswith("dfal.") and (text := _written(code)) is not None:
-        yield known.name, hashlib.sha256(text.encode()).hexdigest()[:16]
+        yield known.option, hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _written(code: Any) -> str | None:
