@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from dfal.agreement import alpha, kappa, wilson
-from dfal.labelling.progress import Accuracy, curve, labels_left, progress, reached_at
+from dfal.labelling.progress import DRAWN, STEADY, Accuracy, curve, labels_left, progress, reached_at
 from dfal.labelling.rows import Answer, Model
 from dfal.labelling.state import State
 from dfal.labelling.store import Settings
+from dfal.types import UNKNOWN
 
 
 def a_model(number: int, annotations: int, seen: list[int]) -> Model:
@@ -63,7 +64,6 @@ def test_a_power_law_is_found_again() -> None:
 def test_labels_left_is_said_when_there_is_enough_to_say() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(2, size=1000)
-    answers = dict(enumerate(truth.tolist()))
 
     def models(sizes: list[int], n: int) -> list[Model]:
         wrong = rng.random(1000)
@@ -71,10 +71,10 @@ def test_labels_left_is_said_when_there_is_enough_to_say() -> None:
             a_model(i, size, np.where(wrong < 2 * size**-0.5, 1 - truth, truth)[:n].tolist()) for i, size in enumerate(sizes)
         ]
 
-    assert labels_left(models([20, 40, 80], 1000), answers, 0.9) is None
-    assert labels_left(models([20, 40, 80, 160], 19), answers, 0.9) is None
-    assert labels_left([], answers, 0.9) is None
-    left = labels_left(models([20, 40, 80, 160], 1000), answers, 0.9)
+    assert labels_left(models([20, 40, 80], 1000), truth, 0.9) is None
+    assert labels_left(models([20, 40, 80, 160], 19), truth, 0.9) is None
+    assert labels_left([], truth, 0.9) is None
+    left = labels_left(models([20, 40, 80, 160], 1000), truth, 0.9)
     assert left is not None
     assert left.labels == pytest.approx(240, rel=0.4)
     assert left.low <= left.labels <= left.high
@@ -82,7 +82,7 @@ def test_labels_left_is_said_when_there_is_enough_to_say() -> None:
 
 def test_every_network_is_measured_on_all_hold_out_answers() -> None:
     models = [a_model(1, 10, [0, 0, 1, 1]), a_model(2, 20, [0, 1, 1, 1])]
-    points = curve(models, {0: 0, 1: 1, 3: 1, 99: 0})
+    points = curve(models, np.array([0, 1, UNKNOWN, 1, *[UNKNOWN] * 95, 0]))
     assert [(point.right, point.of) for point in points] == [(2, 3), (3, 3)]
     assert isinstance(points[0], Accuracy)
 
@@ -107,3 +107,21 @@ def test_it_looks_time_to_stop_when_three_pairs_of_networks_agree() -> None:
     assert now.labels_left is None, "the target is reached"
     state.add_model(a_model(5, 50, same), [])
     assert progress(state).stop
+
+
+def test_after_hundreds_of_networks_the_curve_goes_evenly_from_the_first_to_the_latest() -> None:
+    state = State()
+    state.set_settings(Settings(holdout=0.5))
+    state.classes = ["a", "b"]
+    state.add_images((i, f"{i}.png", None) for i in range(30))
+    for image in range(30):
+        state.add_answer(image + 1, Answer("answer", image, 0, "ann"))
+    for number in range(1, 501):
+        state.add_model(a_model(number, 10 * number, [0] * 30), [])
+    now = progress(state)
+    numbers = [point.model for point in now.curve]
+    assert (len(numbers), numbers[0], numbers[-1]) == (DRAWN, 1, 500)
+    assert set(np.diff(numbers)) == {4, 5}
+    assert len(now.agreement) == STEADY
+    state.models = state.models[:DRAWN]
+    assert [point.model for point in progress(state).curve] == list(range(1, DRAWN + 1)), "all of them, where they are few"

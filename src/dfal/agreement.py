@@ -1,6 +1,5 @@
 """What a few answers can tell: the interval of a fraction, and how far those who answer agree."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,10 +32,13 @@ def alpha(units: Sequence[Sequence[int]]) -> float | None:
     Returns:
         None where no thing has two answers, or only one class was ever given, so that nothing can be said.
     """
-    counted = [Counter(value for value in unit if value >= 0) for unit in units]
-    pairable = [unit for unit in counted if unit.total() > 1]
-    totals = sum(pairable, Counter[int]())
-    n = totals.total()
-    disagreed = sum((unit.total() ** 2 - sum(c * c for c in unit.values())) / (unit.total() - 1) for unit in pairable)
-    expected = n * n - sum(c * c for c in totals.values())
-    return None if expected == 0 else 1 - (n - 1) * disagreed / expected
+    values = np.array([value for unit in units for value in unit], dtype=np.int64)
+    thing = np.repeat(np.arange(len(units)), [len(unit) for unit in units])[values >= 0]
+    values = values[values >= 0]
+    classes = int(values.max(initial=0)) + 1
+    counts = np.bincount(thing * classes + values, minlength=len(units) * classes).reshape(len(units), classes)
+    counts = counts[counts.sum(1) > 1]
+    each, totals = counts.sum(1), counts.sum(0)
+    disagreed = ((each**2 - (counts**2).sum(1)) / (each - 1)).sum()
+    expected = each.sum() ** 2 - (totals**2).sum()
+    return None if expected == 0 else float(1 - (each.sum() - 1) * disagreed / expected)

@@ -3,14 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from dfal.agreement import alpha, kappa, wilson
 from dfal.labelling.rows import Model
 from dfal.labelling.state import State
-from dfal.types import DECLINED
+from dfal.types import DECLINED, UNKNOWN
 
 ENOUGH = 20
 """Hold-out answers from which on a number of labels left is worth saying."""
@@ -18,6 +19,8 @@ NETWORKS = 4
 """Networks of different sizes that a curve needs."""
 RESAMPLES = 200
 """Bootstrap samples for the interval of the labels left."""
+DRAWN = 120
+"""Networks of a curve: after many hours there are thousands, and this is asked for every second."""
 STABLE, STEADY = 0.99, 3
 """It looks time to stop when STEADY pairs of networks in a row have a kappa of STABLE (Bloodgood & Vijay-Shanker 2009)."""
 
@@ -61,10 +64,10 @@ class Progress:
         left: images that can still be asked about.
         classes: name → images that have it.
         people: name → answers of theirs that hold.
-        curve: of every network, on all hold-out answers there are; the last one is the present one.
+        curve: of at most DRAWN networks, evenly from the first to the present one, on all hold-out answers there are.
         seconds: a label takes, the median of the latest; None before the first.
         labels_left: to the target; None as long as it is too early to say.
-        agreement: of each network with the one before it, Cohen's kappa on images drawn at random.
+        agreement: of the latest STEADY networks with the one before each, Cohen's kappa on images drawn at random.
         stop: whether it looks time to stop.
         alpha: Krippendorff's, where several people are asked about each image; None where nothing can be said.
         trouble: why no network could be trained; empty where one was.
@@ -96,15 +99,13 @@ def progress(state: State) -> Progress:
     labels = state.labels
     annotated = state.annotated
     counts = np.bincount(labels[labels >= 0], minlength=len(state.classes)).tolist()
-    right = hold_out(state)
-    found = curve(state.models, right)
-    agreement = [
-        kappa(a.seen, b.seen)
-        for a, b in zip(state.models, state.models[1:], strict=False)
-        if np.array_equal(a.watched, b.watched)
-    ]
+    truth = hold_out(state)
+    models = [state.models[place] for place in _evenly(len(state.models), DRAWN)]
+    found = curve(models, truth)
+    latest = state.models[-STEADY - 1 :]
+    agreement = [kappa(a.seen, b.seen) for a, b in pairwise(latest) if np.array_equal(a.watched, b.watched)]
     reached = bool(found) and found[-1].value >= state.settings.target
-    steady = len(agreement) >= STEADY and min(agreement[-STEADY:]) >= STABLE
+    steady = len(agreement) == STEADY and min(agreement) >= STABLE
     return Progress(
         images=len(labels),
         unreadable=len(state.unreadable),
@@ -120,7 +121,7 @@ def progress(state: State) -> Progress:
         curve=found,
         seconds=float(np.median(state.seconds)) if state.seconds else None,
         target=state.settings.target,
-        labels_left=None if reached else labels_left(state.models, right, state.settings.target),
+        labels_left=None if reached else labels_left(models, truth, state.settings.target),
         agreement=agreement,
         stop=steady and bool(found) and found[-1].of > 0,
         alpha=alpha([list(votes.values()) for votes in state.votes.values()]) if state.settings.votes > 1 else None,
@@ -128,16 +129,22 @@ def progress(state: State) -> Progress:
     )
 
 
-def hold_out(state: State) -> dict[int, int]:
-    """The hold-out answers: image → class."""
-    return {int(image): int(state.labels[image]) for image in np.flatnonzero(state.held & (state.labels >= 0))}
+def _evenly(n: int, most: int) -> list[int]:
+    """Places from the first to the last of n, at most so many."""
+    places: list[int] = np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist()
+    return places
 
 
-def curve(models: Sequence[Model], answers: dict[int, int]) -> list[Accuracy]:
+def hold_out(state: State) -> Int64[np.ndarray, "n"]:
+    """The label of each image of the hold-out that was answered; UNKNOWN for all others."""
+    return np.where(state.held & (state.labels >= 0), state.labels, UNKNOWN)
+
+
+def curve(models: Sequence[Model], truth: Int64[np.ndarray, "n"]) -> list[Accuracy]:
     """Accuracy of each network on all hold-out answers that there are now, those that came after it too: it never saw them."""
     points = []
     for model in models:
-        right = judged(model, answers)
+        right = judged(model, truth)
         if len(right):
             low, high = wilson(int(right.sum()), len(right))
             points.append(
@@ -146,17 +153,14 @@ def curve(models: Sequence[Model], answers: dict[int, int]) -> list[Accuracy]:
     return points
 
 
-def judged(model: Model, answers: dict[int, int]) -> Bool[np.ndarray, "h"]:
+def judged(model: Model, truth: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "h"]:
     """For each hold-out answer among the watched images, whether the network's class is that one."""
-    pairs = [
-        (seen, answers[image])
-        for image, seen in zip(model.watched.tolist(), model.seen.tolist(), strict=True)
-        if image in answers
-    ]
-    return np.array([seen == label for seen, label in pairs], dtype=bool)
+    answers = truth[model.watched]
+    right: Bool[np.ndarray, h] = (model.seen == answers)[answers >= 0]
+    return right
 
 
-def labels_left(models: Sequence[Model], answers: dict[int, int], target: float) -> LabelsLeft | None:
+def labels_left(models: Sequence[Model], truth: Int64[np.ndarray, "n"], target: float) -> LabelsLeft | None:
     """From a power law, error = a · n^−b, through the errors of all networks; None as long as there are too few.
 
     The hold-out images are drawn again with replacement, all networks together, for the interval.
@@ -165,13 +169,14 @@ def labels_left(models: Sequence[Model], answers: dict[int, int], target: float)
     sizes = np.array([model.annotations for model in latest], dtype=float)
     if len(set(sizes.tolist())) < NETWORKS:
         return None
-    right = np.array([judged(model, answers) for model in latest])
-    if right.shape[1] < ENOUGH:
+    right = np.array([judged(model, truth) for model in latest])
+    h = right.shape[1]
+    if h < ENOUGH:
         return None
     rng = np.random.default_rng(len(sizes))
-    draws = [np.arange(right.shape[1]), *rng.integers(0, right.shape[1], (RESAMPLES, right.shape[1]))]
-    wrong = np.stack([(~right[:, draw]).sum(1) for draw in draws])
-    needed = reached_at(sizes, (wrong + 0.5) / (right.shape[1] + 1), 1 - target)
+    draws = np.concatenate([np.ones((1, h)), rng.multinomial(h, np.full(h, 1 / h), RESAMPLES)])  # how often each is drawn
+    wrong = draws @ (~right).T.astype(float)
+    needed = reached_at(sizes, (wrong + 0.5) / (h + 1), 1 - target)
     left = np.maximum(needed - sizes[-1], 0)
     low, high = np.quantile(left[1:], [0.1, 0.9], method="nearest")
     return LabelsLeft(float(np.ceil(left[0])), float(np.floor(low)), float(np.ceil(high)))

@@ -259,11 +259,11 @@ class State:
 
     def may_ask(self, image: int, person: str) -> bool:
         """Whether this person may be asked about the image now: nobody twice, and no more people than there are votes."""
-        if self.labels[image] != UNKNOWN or image in self.unreadable:
+        votes = self.votes.get(image, {})
+        if person in votes or self.labels[image] != UNKNOWN or image in self.unreadable:
             return False
-        votes, asking = self.votes.get(image, {}), self.asking.get(image, [])
-        asked = {self.open[question].person for question in asking} | votes.keys()
-        return person not in asked and len(asking) + len(votes) < self.settings.votes
+        asking = self.asking.get(image, [])
+        return len(asking) + len(votes) < self.settings.votes and all(self.open[one].person != person for one in asking)
 
     def next_for(self, person: str) -> Choice | None:
         """The image to ask this person about next. None where nothing is left."""

@@ -112,7 +112,7 @@ function bars(counts) {
 /** The learning curve: accuracy of each network over the labels it was trained on, its interval as a band, and the goal. */
 function chart(now) {
   const width = 280, height = 150, left = 30, bottom = 20, top = 6;
-  const points = now.curve.length > 120 ? now.curve.filter((_, at) => at % Math.ceil(now.curve.length / 120) === 0 || at === now.curve.length - 1) : now.curve;
+  const points = now.curve;
   const most = Math.max(20, ...points.map((point) => point.annotations));
   const x = (value) => left + ((width - left - 4) * value) / most;
   const y = (value) => top + (height - top - bottom) * (1 - value);
