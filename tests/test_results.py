@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import dfal
+from dfal.curves import refuse_unmeasured
 from dfal.results import studies, titles, write_csv
 from dfal.statistics import paired_p
 from dfal.store import Record, Store
@@ -63,8 +64,12 @@ def test_curves(store: Store) -> None:
     assert study.budgets(2) == [10, 30]
     assert study.budgets(10) == [10, 20, 30]
     assert study.budgets(1, at=[30, 20]) == [30, 20]
+    assert study.budgets(1, at=[20, 25]) == [20], "another study of the store may have it"
+    assert study.budgets(1, at=[25]) == [30]
+    refuse_unmeasured([dataclasses.replace(study, curves=study.curves[:0]), study], [10, 20])
+    refuse_unmeasured([], [25])
     with pytest.raises(dfal.DfalError, match="no accuracy was measured at 25 annotations: there are 10, 20, 30"):
-        study.budgets(1, at=[25])
+        refuse_unmeasured([study], [10, 25])
 
 
 def test_every_measurement_is_a_row(store: Store, tmp_path: Path) -> None:

@@ -166,18 +166,24 @@ class Study:
             plain = dataclasses.replace(strategy, twins=False)
         return next((other for other in self.curves if plain != strategy and other.trials[0].strategy == plain), None)
 
-    def budgets(self, most: int, at: Sequence[int] = ()) -> list[int]:
-        """The budgets `at`, or where none is given at most so many, evenly spread with the last among them.
+    @property
+    def measured(self) -> list[int]:
+        """The budgets that some strategy has reached."""
+        return sorted({budget for curve in self.curves for budget in curve.annotations.tolist()})
 
-        Raises:
-            DfalError: for one that no strategy has reached.
-        """
-        measured = sorted({budget for curve in self.curves for budget in curve.annotations.tolist()})
-        for budget in at:
-            if budget not in measured:
-                raise DfalError(f"no accuracy was measured at {budget} annotations: there are {_few(measured)}")
+    def budgets(self, most: int, at: Sequence[int] = ()) -> list[int]:
+        """Those of the budgets `at` that were measured here; where none was, at most so many, evenly spread to the last."""
+        measured = self.measured
         picked = np.linspace(len(measured) - 1, 0, min(most, len(measured))).round().astype(int)
-        return list(at) or [measured[i] for i in sorted(set(picked.tolist()))]
+        return [budget for budget in at if budget in measured] or [measured[i] for i in sorted(set(picked.tolist()))]
+
+
+def refuse_unmeasured(studies: Sequence[Study], at: Sequence[int]) -> None:
+    """Raise where there are studies, and none has an accuracy at one of these budgets."""
+    measured = sorted({budget for study in studies for budget in study.measured})
+    for budget in at:
+        if measured and budget not in measured:
+            raise DfalError(f"no accuracy was measured at {budget} annotations: there are {_few(measured)}")
 
 
 @dataclass(frozen=True)

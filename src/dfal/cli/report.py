@@ -8,6 +8,7 @@ import click
 from dfal import export, reproduce, tables
 from dfal import report as page
 from dfal.cli import terminal
+from dfal.curves import refuse_unmeasured
 from dfal.reproduce import Shelf, compared
 from dfal.results import titles, write_csv
 from dfal.store import Store
@@ -78,6 +79,7 @@ def show(
         found = reproduce.shelf(store, against)
         if found.empty:
             raise DfalError(f"{path} holds no finished round yet: let it go on first")
+        refuse_unmeasured(found.studies, at)
         for title, study in zip(titles(found.studies), found.studies, strict=True):
             for table in tables.of(title, study, at, terminal.console.width):
                 terminal.console.print(table)
