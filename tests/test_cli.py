@@ -176,7 +176,10 @@ def test_report_names_its_page(dfal: Shell) -> None:
     assert dfal("report", "deep/er/s.db", "--out", "other.html").code == 0
     assert Path("other.html").read_text().startswith("<!doctype html>")
     assert "cannot be written" in dfal.refused("report", "deep/er/s.db", "--out", "no/such/folder/r.html")
-    chosen = dfal("report", "deep/er/s.db", "--at", "10,30", "--csv", "all.csv", "--tables", "tables")
+    chosen = dfal("report", "deep/er/s.db", "--at", "10,30", "--csv", "all.csv", "--tables", "tables", "--figures", "figures")
+    drawn = {file.name for file in Path("figures").iterdir()}
+    assert drawn >= {"learning-curves-mnist-5k-lenet5.pdf", "learning-curves-mnist-5k-lenet5.svg"}
+    assert not any("figure-2" in name for name in drawn), "nothing of the paper"
     assert sorted(file.name for file in Path("tables").iterdir()) == [
         "accuracies-mnist-5k-lenet5.csv",
         "accuracies-mnist-5k-lenet5.tex",

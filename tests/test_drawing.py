@@ -1,6 +1,7 @@
 """Charts: everything in them, in the page's colours."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,37 +34,38 @@ def texts(svg: str) -> list[str]:
 
 
 def test_figure_2_has_a_panel_a_strategy_over_the_papers_curve(study: Study) -> None:
-    svg = drawing.beside_paper(study, paper.curves("mnist", "lenet5"), np.array([0.99, 0.98]))
+    svg = drawing.beside_paper(study, paper.curves("mnist", "lenet5"), np.array([0.99, 0.98])).svg
     assert {"dfal", "random", "our full training set"} <= set(texts(svg))
-    alone = drawing.beside_paper(study, {}, None)
+    alone = drawing.beside_paper(study, {}, None).svg
     assert "our full training set" not in texts(alone)
     assert len(svg) > len(alone), "the paper's curves are drawn"
 
 
 def test_colours_are_the_pages(study: Study) -> None:
-    for svg in (drawing.curves(study), drawing.differences(study.comparisons), drawing.beside_paper(study, {}, None)):
+    for chart in (drawing.curves(study), drawing.differences(study.comparisons), drawing.beside_paper(study, {}, None)):
+        svg = chart.svg
         assert "var(--ink)" in svg
         assert not re.search("#1c1f23|#5b636e|#e3e6ea|#ffffff|#000000", svg), "these would not follow a dark page"
         assert "<metadata" not in svg or "date" not in svg
     assert drawing.css(drawing.INK) == "var(--ink)"
     assert drawing.css("#0072b2") == "var(--colour-1)"
-    assert "fill-opacity: var(--band)" in drawing.curves(study), "a dark page shows more of a band"
-    assert not re.search("#0072b2|#7f7f7f|fill-opacity: 0", drawing.curves(study))
+    assert "fill-opacity: var(--band)" in drawing.curves(study).svg, "a dark page shows more of a band"
+    assert not re.search("#0072b2|#7f7f7f|fill-opacity: 0", drawing.curves(study).svg)
 
 
 def test_the_same_study_is_the_same_picture(study: Study) -> None:
-    assert drawing.curves(study) == drawing.curves(study)
+    assert drawing.curves(study).svg == drawing.curves(study).svg
 
 
 def test_figure_3_names_its_lines() -> None:
     at, values = np.array([200, 500, 1000]), np.array([[0.9, 0.95, 0.97], [0.91, 0.95, 0.98]])
     lines = [Series("lenet5 dfal", at, values), Series("dfal", at, values), Series("random", at, values - 0.1)]
-    svg = drawing.transfers(lines, {"dfal": ([200.0], [0.96])})
+    svg = drawing.transfers(lines, {"dfal": ([200.0], [0.96])}).svg
     assert {"lenet5 dfal", "dfal", "random"} <= set(texts(svg))
 
 
 def test_axes_name_budgets_that_were_measured(study: Study) -> None:
-    shown = texts(drawing.curves(study))
+    shown = texts(drawing.curves(study).svg)
     assert shown[: shown.index("annotations (answers bought)")] == ["10", "20", "30"]
     many = np.arange(10, 1010, 10)
     drawing._at_budgets(axes := Figure().add_subplot(), [many])
@@ -71,7 +73,7 @@ def test_axes_name_budgets_that_were_measured(study: Study) -> None:
 
 
 def test_figure_2_ends_where_ours_does(study: Study) -> None:
-    assert "1000" not in texts(drawing.beside_paper(study, paper.curves("mnist", "lenet5"), None))
+    assert "1000" not in texts(drawing.beside_paper(study, paper.curves("mnist", "lenet5"), None).svg)
 
 
 def test_cliques_by_hand() -> None:
@@ -84,7 +86,24 @@ def test_cliques_by_hand() -> None:
 
 def test_the_ranking_names_everyone() -> None:
     scores = np.array([[0.9, 0.8, 0.7], [0.9, 0.7, 0.8]] * 4)
-    svg = drawing.ranking(["a", "b", "c"], ranks(scores))
+    svg = drawing.ranking(["a", "b", "c"], ranks(scores)).svg
     shown = texts(svg)
     assert {"a  1.00", "b  2.50", "2.50  c"} <= set(shown)
     assert any(text.startswith("critical difference 1.17") for text in shown)
+
+
+def test_a_chart_is_a_file_in_its_own_colours(study: Study, tmp_path: Path) -> None:
+    chart = drawing.curves(study)
+    page = chart.svg
+    for ending, begins in (("svg", b"<?xml"), ("pdf", b"%PDF")):
+        files = [tmp_path / f"{number}.{ending}" for number in range(2)]
+        for file in files:
+            chart.write(file)
+        first, second = (file.read_bytes() for file in files)
+        assert first.startswith(begins)
+        assert first == second, "the same, whenever it is written"
+    drawn = (tmp_path / "0.svg").read_text(encoding="utf-8")
+    assert "var(--" not in drawn, "no page gives it colours"
+    assert "#ffffff" in drawn
+    assert "<text" not in drawn, "nor letters"
+    assert chart.svg == page

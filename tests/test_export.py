@@ -1,4 +1,4 @@
-"""Tables as LaTeX and CSV."""
+"""Tables as LaTeX and CSV, figures as PDF and SVG."""
 
 import csv
 import shutil
@@ -6,10 +6,12 @@ import subprocess
 from math import inf
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from dfal import export
+from dfal import drawing, export
 from dfal.reproduce import Cell, Table, Verdict
+from dfal.statistics import ranks
 from dfal.types import DfalError
 
 MADE = Table(
@@ -82,3 +84,13 @@ def test_a_folder_that_cannot_be_written_is_refused_with_a_sentence(tmp_path: Pa
     (tmp_path / "file").touch()
     with pytest.raises(DfalError, match=r"tables cannot be written to .*file/x"):
         export.write(tmp_path / "file" / "x", [MADE], [])
+
+
+def test_every_figure_is_two_files(tmp_path: Path) -> None:
+    chart = drawing.ranking(["a", "b"], ranks(np.array([[0.9, 0.8], [0.9, 0.7], [0.5, 0.6]])))
+    files = export.write_figures(tmp_path / "figures", {"Figure 2: mnist, my/model": chart})
+    assert [file.name for file in files] == ["figure-2-mnist-my-model.pdf", "figure-2-mnist-my-model.svg"]
+    assert all(file.stat().st_size > 1000 for file in files)
+    (tmp_path / "file").touch()
+    with pytest.raises(DfalError, match=r"figures cannot be written to .*file/x"):
+        export.write_figures(tmp_path / "file" / "x", {})

@@ -3,8 +3,10 @@
 import contextlib
 import io
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -41,6 +43,37 @@ TICKS = 10
 """Budgets named below an axis, at most."""
 
 
+STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "dfal", "pdf.fonttype": 42}
+STYLE |= {"font.family": "sans-serif", "font.size": 10, "axes.facecolor": "none", "savefig.facecolor": "none"}
+STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK)
+STYLE |= dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), SOFT)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure that is drawn."""
+
+    figure: Figure
+
+    @property
+    def svg(self) -> str:
+        """For the page, in whose colours it is."""
+        file = io.StringIO()
+        with rc_context(STYLE):
+            self.figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        text = file.getvalue()
+        for colour, variable in VARIABLES.items():
+            text = text.replace(colour, variable)
+        text = text.replace(f"fill-opacity: {BAND}", "fill-opacity: var(--band)")
+        return text[text.index("<svg") :]
+
+    def write(self, path: Path) -> None:
+        """Into a file, PDF or SVG by its ending: on white, and alike wherever it is shown."""
+        undated = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"CreationDate": None}
+        with rc_context(STYLE | {"svg.fonttype": "path"}):
+            self.figure.savefig(path, facecolor="white", metadata=undated)
+
+
 def css(colour: str) -> str:
     """A colour as the page writes it."""
     return VARIABLES.get(colour, colour)
@@ -52,10 +85,10 @@ def colours(study: Study) -> list[str]:
     return [GREY if curve is study.baseline else next(others) for curve in study.curves]
 
 
-def curves(study: Study) -> str:
+def curves(study: Study) -> Chart:
     """The learning curves: means as lines, one standard deviation over the seeds as bands."""
     many = len(study.curves) > MANY
-    with _drawing(6.0 if many else 4.6) as (figure, svg):
+    with _drawing(6.0 if many else 4.6) as figure:
         axes = _axes(figure.add_subplot())
         for place, (curve, colour) in enumerate(zip(study.curves, colours(study), strict=True)):
             x, mean, spread = curve.annotations, 100 * curve.mean, 100 * curve.spread
@@ -69,7 +102,7 @@ def curves(study: Study) -> str:
         _at_budgets(axes, [curve.annotations for curve in study.curves])
         side = many or any(len(curve.name) > LONG for curve in study.curves)
         _legend(figure, axes, "outside right upper" if side else "outside upper left", columns=1 if side else 4)
-        return svg()
+        return Chart(figure)
 
 
 def _legend(figure: Figure, axes: Axes, place: Literal["outside upper left", "outside right upper"], *, columns: int) -> None:
@@ -84,10 +117,10 @@ def _at_budgets(axes: Axes, measured: Sequence[Int64[np.ndarray, "b"]], most: in
     axes.set_xticks(budgets[:: -(-len(budgets) // most)][::-1])
 
 
-def differences(comparisons: Sequence[Comparison]) -> str:
+def differences(comparisons: Sequence[Comparison]) -> Chart:
     """The differences of areas, the largest on top, with their 95 % intervals; filled where p < 0.05."""
     ordered = sorted(comparisons, key=lambda one: one.gain)
-    with _drawing(0.8 + 0.24 * len(ordered)) as (figure, svg):
+    with _drawing(0.8 + 0.24 * len(ordered)) as figure:
         axes = _axes(figure.add_subplot())
         axes.axvline(0, color=GREY, linewidth=1)
         for y, one in enumerate(ordered):
@@ -97,10 +130,10 @@ def differences(comparisons: Sequence[Comparison]) -> str:
         axes.set_yticks(range(len(ordered)), [f"{one.curve.name} − {one.reference.name}" for one in ordered])
         axes.set_ylim(-0.7, len(ordered) - 0.3)
         axes.set_xlabel("difference of areas, points of accuracy")
-        return svg()
+        return Chart(figure)
 
 
-def beside_paper(study: Study, published: dict[str, Points], full: Float64[np.ndarray, "s"] | None) -> str:
+def beside_paper(study: Study, published: dict[str, Points], full: Float64[np.ndarray, "s"] | None) -> Chart:
     """Figure 2: a panel for each strategy, with our mean and its 95 % bootstrap band, our running maximum, the paper's
     curve, and our random choice."""
     width = 4
@@ -109,7 +142,7 @@ def beside_paper(study: Study, published: dict[str, Points], full: Float64[np.nd
     floor = _floor(study)
     measured = [curve.annotations for curve in study.curves]
     last = max(int(one[-1]) for one in measured)
-    with _drawing(0.6 + 2.5 * rows) as (figure, svg):
+    with _drawing(0.6 + 2.5 * rows) as figure:
         panels = figure.subplots(rows, width, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, (curve, colour) in zip(panels, ours, strict=False):
             _axes(axes)
@@ -140,7 +173,7 @@ def beside_paper(study: Study, published: dict[str, Points], full: Float64[np.nd
         if full is not None:
             drawn.append(Line2D([], [], color=SOFT, linewidth=0.7, linestyle=":", label="our full training set"))
         figure.legend(handles=drawn, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
-        return svg()
+        return Chart(figure)
 
 
 def _floor(study: Study) -> float:
@@ -155,9 +188,9 @@ def _with_band(axes: Axes, curve: Curve, colour: str) -> None:
     axes.plot(curve.annotations, 100 * curve.mean, color=colour, linewidth=1.6)
 
 
-def transfers(lines: Sequence[Series], published: dict[str, Points]) -> str:
+def transfers(lines: Sequence[Series], published: dict[str, Points]) -> Chart:
     """Figure 3: what was chosen for another network (dashed) and for the network itself; dots are the paper's points."""
-    with _drawing(4.6) as (figure, svg):
+    with _drawing(4.6) as figure:
         axes = _axes(figure.add_subplot())
         names = sorted({line.name.split()[-1] for line in lines})
         for line in lines:
@@ -178,17 +211,17 @@ def transfers(lines: Sequence[Series], published: dict[str, Points]) -> str:
         axes.set_ylabel("test accuracy, %")
         _at_budgets(axes, [line.annotations[line.annotations >= least] for line in lines])
         _legend(figure, axes, "outside upper left", columns=5)
-        return svg()
+        return Chart(figure)
 
 
-def ranking(names: Sequence[str], found: Ranks) -> str:
+def ranking(names: Sequence[str], found: Ranks) -> Chart:
     """Mean ranks on a line, the best on the left; bars join those that cannot be told apart (Demšar 2006)."""
     order = np.argsort(found.mean, kind="stable")
     mean, count = found.mean[order], len(names)
     half = -(-count // 2)
     joined = cliques(mean, found.critical)
     top = 0.55 + 0.22 * len(joined)
-    with _drawing(1.0 + 0.2 * len(joined) + 0.26 * half) as (figure, svg):
+    with _drawing(1.0 + 0.2 * len(joined) + 0.26 * half) as figure:
         axes = figure.add_subplot()
         axes.set_axis_off()
         axes.plot([1, count], [0, 0], color=INK, linewidth=1)
@@ -212,7 +245,7 @@ def ranking(names: Sequence[str], found: Ranks) -> str:
             )
         axes.set_xlim(-1.6, count + 2.6)
         axes.set_ylim(top + 0.45 * half, -1.15)
-        return svg()
+        return Chart(figure)
 
 
 def cliques(mean: Float64[np.ndarray, "k"], critical: float) -> list[tuple[int, int]]:
@@ -226,24 +259,10 @@ def cliques(mean: Float64[np.ndarray, "k"], critical: float) -> list[tuple[int, 
 
 
 @contextlib.contextmanager
-def _drawing(height: float) -> Iterator[tuple[Figure, Callable[[], str]]]:
-    """A figure of the page's width, and what makes SVG of it."""
-    style = {"svg.fonttype": "none", "svg.hashsalt": "dfal", "font.family": "sans-serif", "font.size": 10}
-    style |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK)
-    style |= dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), SOFT)
-    with rc_context(style | {"axes.facecolor": "none", "savefig.facecolor": "none"}):  # type: ignore[arg-type]
-        figure = Figure(figsize=(8.6, height), layout="constrained")
-
-        def svg() -> str:
-            file = io.StringIO()
-            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-            text = file.getvalue()
-            for colour, variable in VARIABLES.items():
-                text = text.replace(colour, variable)
-            text = text.replace(f"fill-opacity: {BAND}", "fill-opacity: var(--band)")
-            return text[text.index("<svg") :]
-
-        yield figure, svg
+def _drawing(height: float) -> Iterator[Figure]:
+    """A figure of the page's width."""
+    with rc_context(STYLE):
+        yield Figure(figsize=(8.6, height), layout="constrained")
 
 
 def _axes(axes: Axes) -> Axes:

@@ -1,13 +1,15 @@
-"""Tables as LaTeX and CSV: those of the strategies compared, and those of ours beside the paper's."""
+"""Tables as LaTeX and CSV, figures as PDF and SVG."""
 
+import contextlib
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from dfal.drawing import Chart
 from dfal.reproduce import Cell, Table, Verdict
 from dfal.types import DfalError
 
@@ -25,19 +27,42 @@ def write(folder: Path, tables: Sequence[Table], verdicts: Sequence[Verdict]) ->
     if verdicts:
         rows = [[one.setting, one.claim, one.answer, one.numbers] for one in verdicts]
         contents["verdicts.csv"] = _csv([["setting", "claim", "answer", "numbers"], *rows])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with _writing(folder, "tables"):
         for name, text in contents.items():
             (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DfalError(f"the tables cannot be written to {folder} ({error.strerror}): name another folder") from None
     return [folder / name for name in contents]
 
 
+def write_figures(folder: Path, charts: Mapping[str, Chart]) -> list[Path]:
+    """Write every chart under its title, as PDF for LaTeX and as SVG.
+
+    Raises:
+        DfalError: where the folder cannot be written.
+    """
+    files = {folder / f"{_plain(title)}.{ending}": chart for title, chart in charts.items() for ending in ("pdf", "svg")}
+    with _writing(folder, "figures"):
+        for file, chart in files.items():
+            chart.write(file)
+    return list(files)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path, what: str) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise DfalError(f"the {what} cannot be written to {folder} ({error.strerror}): name another folder") from None
+
+
 def _file(table: Table) -> str:
-    """The table's name and what its title says behind the colon, in letters that every system takes."""
-    about = table.title.partition(": ")[2]
-    return re.sub(r"[^a-z0-9]+", "-", f"{table.name} {about}".lower()).strip("-")
+    """The table's name and what its title says behind the colon."""
+    return _plain(f"{table.name} {table.title.partition(': ')[2]}")
+
+
+def _plain(title: str) -> str:
+    """In letters that every system takes."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def latex(table: Table) -> str:

@@ -3,7 +3,7 @@
 import base64
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,25 @@ class Twin:
     annotations: int
 
 
+def charts(found: Shelf) -> dict[str, drawing.Chart]:
+    """Every figure of the page, by its title."""
+    made = {}
+    for study in found.main if found.reproduced else ():
+        settings = study.settings
+        published = reproduce.paper.curves(settings.dataset, settings.model)
+        about = f"{settings.dataset}, {settings.model}, {settings.annotations} annotations"
+        made[f"Figure 2: {about}"] = drawing.beside_paper(study, published, found.full_accuracy(study))
+    for setting, lines in reproduce.figure3.series(found).items():
+        made[f"Figure 3: {setting}"] = drawing.transfers(lines, reproduce.figure3.published(setting))
+    if found.reproduced and (ranking := reproduce.ranking(found)):
+        made["Ranks"] = drawing.ranking(ranking.names, ranking.ranks)
+    for title, study in zip(titles(found.studies), found.studies, strict=True):
+        made[f"Learning curves: {title}"] = drawing.curves(study)
+        if any(one.seeds > 1 for one in study.comparisons):
+            made[f"Differences: {title}"] = drawing.differences(study.comparisons)
+    return made
+
+
 def write(store: Store, found: Shelf, path: Path, at: Sequence[int] = ()) -> Path:
     """Write the page of a store, with tables at the budgets `at`; an older page is replaced when the new one is whole.
 
@@ -66,9 +85,11 @@ def write(store: Store, found: Shelf, path: Path, at: Sequence[int] = ()) -> Pat
     """
     environment = jinja2.Environment(loader=jinja2.PackageLoader("dfal"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}", "signed": signed}
+    drawn = {title: Markup(chart.svg) for title, chart in charts(found).items()}  # noqa: S704
+    named = zip(titles(found.studies), found.studies, strict=True)
     page = environment.get_template("report.html").render(
-        sections=[_section(store, title, study, at) for title, study in zip(titles(found.studies), found.studies, strict=True)],
-        paper=_paper(found) if found.reproduced else None,
+        sections=[_section(store, title, study, at, drawn) for title, study in named],
+        paper=_paper(found, drawn) if found.reproduced else None,
         runs=store.environments(),
         store=store.path.name,
     )
@@ -83,35 +104,21 @@ def write(store: Store, found: Shelf, path: Path, at: Sequence[int] = ()) -> Pat
     return path
 
 
-def _paper(found: Shelf) -> dict[str, object]:
+def _paper(found: Shelf, drawn: Mapping[str, Markup]) -> dict[str, object]:
     """What the template says of the paper: its claims, its figures drawn over ours, its tables beside ours."""
-    figures = []
-    for study in found.main:
-        settings = study.settings
-        published = reproduce.paper.curves(settings.dataset, settings.model)
-        about = f"{settings.dataset}, {settings.model}, {settings.annotations} annotations"
-        figures.append((f"Figure 2: {about}", _svg(drawing.beside_paper(study, published, found.full_accuracy(study)))))
-    for setting, lines in reproduce.figure3.series(found).items():
-        published = reproduce.figure3.published(setting)
-        figures.append((f"Figure 3: {setting}", _svg(drawing.transfers(lines, published))))
-    ranking = reproduce.ranking(found)
     return {
         "verdicts": reproduce.verdicts(found),
-        "figures": figures,
+        "figures": [(title, svg) for title, svg in drawn.items() if title.startswith("Figure")],
         "tables": reproduce.tables(found),
-        "ranking": ranking,
-        "ranks": _svg(drawing.ranking(ranking.names, ranking.ranks)) if ranking else "",
+        "ranking": reproduce.ranking(found),
+        "ranks": drawn.get("Ranks", ""),
         "oddities": reproduce.paper.ODDITIES,
         "undecided": reproduce.UNDECIDED,
         "parts": sorted({study.settings.dataset for study in found.main if reproduce.paper.is_part(study.settings.dataset)}),
     }
 
 
-def _svg(text: str) -> Markup:
-    return Markup(text)  # noqa: S704
-
-
-def _section(store: Store, title: str, study: Study, at: Sequence[int]) -> dict[str, object]:
+def _section(store: Store, title: str, study: Study, at: Sequence[int], drawn: Mapping[str, Markup]) -> dict[str, object]:
     """What the template says of one study."""
     data, missing = _data(store, study.settings.dataset)
     budgets = study.budgets(8, at)
@@ -134,11 +141,11 @@ def _section(store: Store, title: str, study: Study, at: Sequence[int]) -> dict[
         "study": study,
         "accuracies": accuracies,
         "rows": rows,
-        "figure": Markup(drawing.curves(study)),  # noqa: S704
+        "figure": drawn[f"Learning curves: {title}"],
         "bands": len(study.curves) <= drawing.MANY,
         "comparisons": comparisons,
         "apart": differences[0] if differences else None,
-        "differences": Markup(drawing.differences(comparisons)) if differences else "",  # noqa: S704
+        "differences": drawn.get(f"Differences: {title}", ""),
         "missing": missing,
     }
 

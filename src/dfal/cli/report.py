@@ -26,6 +26,7 @@ from dfal.types import DfalError
 @click.option(
     "--tables", "tables_", type=click.Path(path_type=Path), help="Also write all tables as LaTeX and CSV to this folder."
 )
+@click.option("--figures", type=click.Path(path_type=Path), help="Also write all figures as PDF and SVG to this folder.")
 @click.option("--at", help="Budgets to show, in annotations, with commas.  [default: some, evenly spread]")
 @click.option(
     "--against",
@@ -33,7 +34,13 @@ from dfal.types import DfalError
     help="Compare every strategy with this one.  [default: with twins with without, others with random]",
 )
 def report(  # noqa: PLR0917
-    store: Path, out: Path | None, csv: Path | None, tables_: Path | None, at: str | None, against: str | None
+    store: Path,
+    out: Path | None,
+    csv: Path | None,
+    tables_: Path | None,
+    figures: Path | None,
+    at: str | None,
+    against: str | None,
 ) -> None:
     """Print the tables of a STORE and write its page, with the paper's numbers beside ours where it has them.
 
@@ -43,7 +50,7 @@ def report(  # noqa: PLR0917
     if not all(budget.strip().isdecimal() for budget in budgets):
         raise DfalError(f"--at {at!r} is no list of annotations: give whole numbers with commas, like 100,500,1000")
     at_budgets = [int(budget) for budget in budgets]
-    show(store, out=out, csv=csv, exported=tables_, at=at_budgets, against=against)
+    show(store, out=out, csv=csv, exported=tables_, figures=figures, at=at_budgets, against=against)
 
 
 def page_of(store: Path) -> Path:
@@ -70,6 +77,7 @@ def show(
     out: Path | None = None,
     csv: Path | None = None,
     exported: Path | None = None,
+    figures: Path | None = None,
     at: Sequence[int] = (),
     against: str | None = None,
 ) -> None:
@@ -87,5 +95,7 @@ def show(
             write_csv([*found.studies, *found.full], csv)
         if exported:
             write_tables(exported, found, at)
+        if figures:
+            export.write_figures(figures, page.charts(found))
         written = page.write(store, found, out or page_of(path), at)
     terminal.console.print(f"[bold]Report[/bold] {written}\n[bold]Store [/bold] {path}", soft_wrap=True)
