@@ -421,7 +421,11 @@ def test_half_of_table_4_asks_nothing_of_the_other_network(store: Store) -> None
     preset = reproduce.preset("paper").changed({"annotations": 30, "seeds": 2, "one_way": True})
     choosing, transfers = table4.stages(preset)
     assert {trial.model for trial in choosing} == {"lenet5"}
-    ways = {(name_in(one.source, one.source.strategy), one.source.model, one.model) for one in transfers}  # type: ignore[attr-defined]
+    ways = {
+        (name_in(one.source, one.source.strategy), one.source.model, one.model)
+        for one in transfers
+        if isinstance(one, Transfer)
+    }
     trained = {(name, "lenet5", "vgg8") for name in ("dfal", "core-set", "random")}
     assert ways == trained | {("dfal", "lenet5", "lenet5")}
     assert {one.id for one in transfers} < {one.id for one in table4.stages(preset.changed({"one_way": False}))[1]}

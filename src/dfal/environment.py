@@ -58,19 +58,21 @@ def environment(trials: Sequence[Any]) -> dict[str, Any]:
 def refuse_changed(store: Store, now: Mapping[str, Any]) -> None:
     """Raise where a store began with other data, or with another network or strategy of the same name; what it did not write
     down yet is taken as it is."""
-    changed = []
+    if (what := next(_changed(store, now), None)) is not None:
+        raise DfalError(f"the {what} is not the one that {store.path} began with: bring it back, or name a new store")
+
+
+def _changed(store: Store, now: Mapping[str, Any]) -> Iterator[str]:
     for past in store.environments():
         for name, fingerprint in now["data"].items():
             if past["data"].get(name, fingerprint) != fingerprint:
-                changed.append(f"data set {name}")
+                yield f"data set {name}"
             for model, found in now["networks"][name].items():
                 if not _alike(past.get("networks", {}).get(name, {}).get(model, found), found):
-                    changed.append(f"network {model}")
+                    yield f"network {model}"
         for name, code in now["strategies"].items():
             if past.get("strategies", {}).get(name, code) != code:
-                changed.append(f"strategy {name}")
-    if changed:
-        raise DfalError(f"the {changed[0]} is not the one that {store.path} began with: bring it back, or name a new store")
+                yield f"strategy {name}"
 
 
 def _network(name: str, data: Dataset) -> dict[str, Any]:
