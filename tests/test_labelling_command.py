@@ -128,7 +128,7 @@ def test_a_session_from_the_first_command_to_the_labels_at_home(tmp_path: Path, 
         check=False,
     )
     assert second.returncode == 2
-    assert "has a page open over" in second.stderr
+    assert f"has a page open over {store}: stop it, or use it at {served.url}/" in second.stderr
     with Session.open(store, person="notebook") as notebook:
         (question,) = notebook.ask()
         notebook.tell(question, str(truth[notebook.state.paths[question.image]]))

@@ -96,12 +96,12 @@ class Serving:
     """
 
     def __init__(self, session: Session, photos: Photos, store: Path, host: str, listening: socket.socket):
-        session.alone()
         self._socket = listening
         self.token = None if host in HERE else _token(store)
         name = f"[{host}]" if ":" in host else host
         shown = _address() if name in {"0.0.0.0", "[::]"} else name  # noqa: S104
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}/" + (f"?token={self.token}" if self.token else "")
+        session.alone(self.url)
         self._training = Training(store, session)
         app = Guard(application(session, photos, lambda: self._training.doing, here=self.token is None), self.token)
         self._server = uvicorn.Server(

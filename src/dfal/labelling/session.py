@@ -136,9 +136,9 @@ class Session:
         """Whether nobody has said anything about the image yet, and it came without a label."""
         return image is not None and bool(self.state.labels[image] == UNKNOWN) and image not in self.state.votes
 
-    def alone(self) -> None:
-        """Be the only page over this store; other processes may still label."""
-        self._log.alone()
+    def alone(self, url: str) -> None:
+        """Be the only page over this store, at this address; other processes may still label."""
+        self._log.alone(url)
 
     def close(self) -> None:
         """Close the store; everything is on disk already. What was not answered is asked again when its time is over."""

@@ -5,6 +5,8 @@ back is a row, and nobody loses anything. Several processes write: the page, the
 that are new before it adds its own, in one transaction.
 """
 
+import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -72,16 +74,25 @@ class LabelStore(Ledger):
     when_full = "answer again; every answer that was accepted is safe"
     shared = True
 
-    def alone(self) -> None:
-        """Be the only page over this store from now on.
+    def alone(self, url: str) -> None:
+        """Be the only page over this store from now on, at this address. It lies beside the store for those who come later.
 
         Raises:
             DfalError: where another process is.
         """
+        beside = self.path.with_name(f".{self.path.name}.url")
         try:
             self._lock.acquire()
         except filelock.Timeout:
-            raise DfalError(f"another `dfal label` has a page open over {self.path}: use that one, or stop it first") from None
+            try:
+                where = f"it at {beside.read_text()}"
+            except (OSError, UnicodeDecodeError):
+                where = "that one"
+            raise DfalError(f"another `dfal label` has a page open over {self.path}: stop it, or use {where}") from None
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+            with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:  # it may hold a token
+                file.write(url)
 
 
 @dataclass(frozen=True)
