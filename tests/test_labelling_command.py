@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from dfal import cli
-from dfal.cli.label import _begin, _found
+from dfal.cli.label import _found
 from dfal.datasets import Dataset
+from dfal.labelling.begin import begin
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
 from dfal.types import DfalError
@@ -172,7 +173,7 @@ def test_sub_folders_are_known_labels_unless_classes_say_otherwise(tmp_path: Pat
 
     def begun(store: str, classes: list[str]) -> tuple[list[str], list[str], int]:
         with contextlib.ExitStack() as opened:
-            session, _ = _begin(opened, tmp_path / "photos", tmp_path / store, classes, None, {})
+            session, _ = begin(opened, tmp_path / "photos", tmp_path / store, classes)
             known = {
                 path: session.classes[label]
                 for path, label in zip(session.state.paths, session.state.known, strict=True)
@@ -199,7 +200,7 @@ def test_what_the_folder_holds_is_said_before_the_page_opens(tmp_path: Path, mon
 
     def said(classes: list[str], labels: Path | None = None) -> str:
         with contextlib.ExitStack() as opened:
-            session, folder = _begin(opened, Path("photos"), Path("s.db"), classes, labels, {})
+            session, folder = begin(opened, Path("photos"), Path("s.db"), classes, labels=labels)
             return "; ".join(_found(session, folder, Path("photos"), Path("s.db")))
 
     first = said(["cat"])
@@ -237,7 +238,7 @@ def test_a_store_is_not_given_to_another_folder_by_mistake(photos: Path, monkeyp
 
     def paths(folder: Path) -> list[str]:
         with contextlib.ExitStack() as opened:
-            return _begin(opened, folder, store, ["a", "b"], None, {})[0].state.paths
+            return begin(opened, folder, store, ["a", "b"])[0].state.paths
 
     before = paths(photos)
     with pytest.raises(DfalError, match=r"belongs to .*photos, and of its 6 images 0 are in .*other"):

@@ -8,7 +8,6 @@ import threading
 import webbrowser
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,15 @@ from dfal import models
 from dfal.cli.options import settings
 from dfal.folder import Folder
 from dfal.labelling import export as home
+from dfal.labelling.begin import TAUGHT, begin, plain
 from dfal.labelling.names import class_names
 from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
 from dfal.labelling.trainer import home as latest_network
 from dfal.listing import counted
-from dfal.networks import NETWORKS, build
-from dfal.strategies import named
-from dfal.training import Training, check_device
+from dfal.training import Training
 from dfal.types import DfalError, Stopped
-
-TAUGHT = ("learning_rate", "training_batch", "epochs")
-"""What `dfal label` lets people choose about training."""
 
 
 class WithClasses(click.Command):
@@ -100,7 +95,7 @@ def label(  # noqa: PLR0917
         raise DfalError(f"the page needs {error.name}: pip install 'dfal[label]'") from None
     with contextlib.ExitStack() as opened:
         listening = opened.enter_context(bound(host, port))
-        session, folder = _begin(opened, photos, path, wanted, labels, given)
+        session, folder = begin(opened, photos, path, wanted, labels=labels, given=given)
         serving = Serving(session, Photos(session, folder), path, host, listening)
         console = Console(highlight=False, soft_wrap=True)
         for line in _found(session, folder, photos, path):
@@ -127,71 +122,12 @@ def _found(session: Session, folder: Folder, photos: Path, path: Path) -> Iterat
     yield f"{_number(len(state.paths) - gone, 'image')} in {photos}{labelled}; every answer goes to {path}"
     if gone:
         yield f"{_number(gone, 'image')} of the store {'is' if gone == 1 else 'are'} no longer there or cannot be read"
-    classes = {_plain(name) for name in (*state.classes, *state.former)}
-    ignored = Counter(name for name in folder.known.values() if _plain(name) not in classes)
+    classes = {plain(name) for name in (*state.classes, *state.former)}
+    ignored = Counter(name for name in folder.known.values() if plain(name) not in classes)
     if ignored:
         yield f"labels that are none of the classes are left out: {counted(ignored)}; --classes NAME takes them in"
     if folder.others:
         yield f"files of other kinds are left out: {counted(folder.others)}"
-
-
-def _begin(  # noqa: PLR0917
-    opened: contextlib.ExitStack, photos: Path, path: Path, classes: list[str], labels: Path | None, given: dict[str, Any]
-) -> tuple[Session, Folder]:
-    """The session and the folder; everything that could be wrong is found before anything is written."""
-    before, paths, former = Settings(), frozenset[str](), dict[str, str]()
-    if path.exists():
-        with Session.open(path) as past:
-            before, paths = past.settings, frozenset(past.state.paths)
-            former = {_plain(name): past.classes[number] for name, number in past.state.former.items()}
-            classes = [*past.classes, *(name for name in classes if name not in past.classes and _plain(name) not in former)]
-    taught = {name: given.pop(name) for name in TAUGHT if name in given}
-    wanted = replace(before, **given, training=replace(before.training, **taught))
-    named(wanted.strategy)
-    check_device(wanted.device)
-    if ":" in wanted.model or wanted.model not in NETWORKS:
-        if path.exists() and "model" not in given:
-            raise DfalError(
-                f"{path} was made with the network {wanted.model}: say --model {wanted.model} if its code may be run"
-            )
-        build(wanted.model, (3, 64, 64), 2)
-    folder = opened.enter_context(
-        Folder.open(photos, wanted.cache or None, wanted.size or None, wanted.channels or None, labels)
-    )
-    there = len(paths & set(folder.paths))
-    if paths and str(photos.resolve()) != before.folder and 2 * there < len(paths):
-        raise DfalError(
-            f"{path} belongs to {before.folder}, and of its {len(paths):,} images {there:,} are in {photos}: "
-            "name the folder that it belongs to, or another --store"
-        )
-    h, _, c = folder.shape
-    wanted = replace(wanted, folder=str(photos.resolve()), size=h, channels=c)
-    build(wanted.model, (c, h, h), 2)
-    alike = former | {name.casefold(): name for name in classes}
-    found = {_plain(name) for name in folder.known.values()}
-    if labels or not classes or found & alike.keys():
-        known = {index: name for index, name in folder.known.items() if labels or not classes or _plain(name) in alike}
-        new = sorted({name for name in known.values() if _plain(name) not in alike})
-        try:
-            classes = class_names([*classes, *new])
-        except DfalError as error:
-            source = f"the labels in {labels}" if labels else f"the sub-folders of {photos} (name the classes with --classes)"
-            raise DfalError(f"{source}: {error}") from None
-        alike |= {name.casefold(): name for name in classes}
-    else:
-        known = {}
-    tidy = {index: alike[_plain(name)] for index, name in known.items()}
-    return (
-        opened.enter_context(
-            Session.start(path, wanted, folder.paths, classes, {folder.paths[index]: name for index, name in tidy.items()})
-        ),
-        folder,
-    )
-
-
-def _plain(name: str) -> str:
-    """A class by which others are known to be the same one."""
-    return " ".join(name.casefold().split())
 
 
 def _number(count: int, what: str) -> str:

@@ -1,0 +1,127 @@
+"""From a folder of images to a session over it: what came before, what is wanted now, and which labels are known already."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dfal.folder import Folder
+from dfal.labelling.names import class_names
+from dfal.labelling.session import Session
+from dfal.labelling.store import Settings
+from dfal.networks import NETWORKS, build
+from dfal.strategies import named
+from dfal.training import check_device
+from dfal.types import DfalError
+
+TAUGHT = ("learning_rate", "training_batch", "epochs")
+"""What people choose about training."""
+
+
+def begin(
+    opened: contextlib.ExitStack,
+    photos: Path,
+    store: Path,
+    classes: Sequence[str] = (),
+    *,
+    labels: Path | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> tuple[Session, Folder]:
+    """A session over a folder of images, and the folder. Everything that could be wrong is found before anything is written.
+
+    Args:
+        opened: closes both.
+        photos: the folder.
+        store: the file for every answer. Where it is there it is gone on with.
+        classes: names beside those that the store has.
+        labels: a CSV of labels that are known; without it the names of sub-folders are such labels.
+        given: settings, and those of training in TAUGHT, by their names; the others stay what they were.
+
+    Raises:
+        DfalError: for a folder, file, name or setting that cannot be used.
+    """
+    past = _past(store)
+    settings = _settings(past, given or {}, store)
+    folder = opened.enter_context(
+        Folder.open(photos, settings.cache or None, settings.size or None, settings.channels or None, labels)
+    )
+    _refuse_another(photos, store, past, folder)
+    h, _, c = folder.shape
+    settings = replace(settings, folder=str(photos.resolve()), size=h, channels=c)
+    build(settings.model, (c, h, h), 2)
+    classes = [*past.classes, *(name for name in classes if name not in past.classes and plain(name) not in past.former)]
+    classes, known = _known(folder, classes, past.former, photos, labels)
+    return opened.enter_context(Session.start(store, settings, folder.paths, classes, known)), folder
+
+
+def plain(name: str) -> str:
+    """A class by which others are known to be the same one."""
+    return " ".join(name.casefold().split())
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What a store says before it is gone on with; of a new one nothing.
+
+    Attributes:
+        former: what classes were called before they were renamed, plain → their names now.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    paths: frozenset[str] = frozenset()
+    classes: tuple[str, ...] = ()
+    former: Mapping[str, str] = field(default_factory=dict)
+
+
+def _past(store: Path) -> _Past:
+    if not store.exists():
+        return _Past()
+    with Session.open(store) as session:
+        former = {plain(name): session.classes[number] for name, number in session.state.former.items()}
+        return _Past(session.settings, frozenset(session.state.paths), tuple(session.classes), former)
+
+
+def _settings(past: _Past, given: Mapping[str, Any], store: Path) -> Settings:
+    taught = {name: value for name, value in given.items() if name in TAUGHT}
+    own = {name: value for name, value in given.items() if name not in TAUGHT}
+    settings = replace(past.settings, **own, training=replace(past.settings.training, **taught))
+    named(settings.strategy)
+    check_device(settings.device)
+    if ":" in settings.model or settings.model not in NETWORKS:
+        if store.exists() and "model" not in given:
+            raise DfalError(
+                f"{store} was made with the network {settings.model}: say --model {settings.model} if its code may be run"
+            )
+        build(settings.model, (3, 64, 64), 2)
+    return settings
+
+
+def _refuse_another(photos: Path, store: Path, past: _Past, folder: Folder) -> None:
+    """A folder may have moved, or got more images. One that holds less than half of the store's is another folder."""
+    there = len(past.paths & set(folder.paths))
+    if past.paths and str(photos.resolve()) != past.settings.folder and 2 * there < len(past.paths):
+        raise DfalError(
+            f"{store} belongs to {past.settings.folder}, and of its {len(past.paths):,} images {there:,} are in {photos}: "
+            "name the folder that it belongs to, or another --store"
+        )
+
+
+def _known(
+    folder: Folder, classes: Sequence[str], former: Mapping[str, str], photos: Path, labels: Path | None
+) -> tuple[list[str], dict[str, str]]:
+    """All classes, and path → class of the images that came with a label.
+
+    A CSV, or sub-folders where no class is named, may bring new classes. Otherwise only sub-folders that are called as a
+    class say anything: the others may be dates or places.
+    """
+    alike = {**former, **{plain(name): name for name in classes}}
+    known = {i: name for i, name in folder.known.items() if labels or not classes or plain(name) in alike}
+    new = sorted({name for name in known.values() if plain(name) not in alike})
+    try:
+        every = class_names([*classes, *new])
+    except DfalError as error:
+        source = f"the labels in {labels}" if labels else f"the sub-folders of {photos} (name the classes with --classes)"
+        raise DfalError(f"{source}: {error}") from None
+    alike |= {plain(name): name for name in every}
+    return every, {folder.paths[i]: alike[plain(name)] for i, name in known.items()}
