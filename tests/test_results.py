@@ -57,7 +57,7 @@ def test_curves(store: Store) -> None:
     np.testing.assert_allclose(ours.spread, np.array([0.2, 0.2, 0.1]) / np.sqrt(2))
     np.testing.assert_allclose(ours.area, [(0.4 + 0.75) / 2, (0.6 + 0.9) / 2])
     falling = dataclasses.replace(ours, accuracy=np.array([[0.2, 0.8, 0.5], [0.4, 0.3, 0.6]]))
-    np.testing.assert_allclose(falling.running_maximum, [0.3, 0.6, 0.7], err_msg="of each seed, then the mean")
+    np.testing.assert_allclose(falling.running_maximum.mean, [0.3, 0.6, 0.7], err_msg="of each seed, then the mean")
     np.testing.assert_allclose(ours.interval, [[0.2, 0.6, 0.9], [0.4, 0.8, 1.0]], err_msg="of two seeds: from one to the other")
     assert ours.needed(random.mean[-1]) == 20
     assert ours.needed(0.99) is None

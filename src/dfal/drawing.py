@@ -149,7 +149,7 @@ def beside_paper(study: Study, published: dict[str, Points], full: Float64[np.nd
             if study.baseline is not None and curve is not study.baseline:
                 axes.plot(study.baseline.annotations, 100 * study.baseline.mean, color=GREY, linewidth=1, alpha=0.6)
             _with_band(axes, curve, colour)
-            axes.plot(curve.annotations, 100 * curve.running_maximum, color=colour, linewidth=0.8, linestyle=(0, (1, 1)))
+            axes.plot(curve.annotations, 100 * curve.running_maximum.mean, color=colour, linewidth=0.8, linestyle=(0, (1, 1)))
             if curve.name in published:
                 x, y = published[curve.name]
                 axes.plot(x, 100 * np.array(y), color=INK, linewidth=1.1, linestyle=(0, (4, 2)))

@@ -85,7 +85,7 @@ def _statistics(shelf: Shelf, study: Study) -> Table:
     rows = []
     for one in study.curves:
         area, found = study.area(one), differences.get(one.name)
-        highest = 100 * float(one.running_maximum[-1])
+        highest = 100 * float(one.running_maximum.mean[-1])
         rows.append(
             (
                 one.name,
