@@ -355,6 +355,25 @@ def test_table_2_is_by_hand(found: Shelf) -> None:
     assert savings["DFAL needs fewer annotations than random"].answer == "does not hold", "30 is also where it ends"
 
 
+def test_table_2_takes_each_strategy_as_far_as_it_went(store: Store) -> None:
+    preset = reproduce.preset("paper").changed({"annotations": 40, "dataset": "mnist", "seeds": 3})
+    for trial in preset.trials(["core-set"]):
+        accuracies = zip((10, 20, 30, 40), (0.6, 0.7, 0.8, 0.96), [10, 10, 10, 0], strict=True)
+        write(store, trial, [at(place, budget, value, more) for place, (budget, value, more) in enumerate(accuracies)])
+    found = reproduce.shelf(store)
+    (made,) = table2.tables(found)
+    inside = cells(made)
+    assert inside["dfal", made.head[2]].ours == "30"
+    assert inside["core-set", made.head[2]].ours == "40"
+    assert ("random", made.head[2]) not in inside, "which nobody asked to go on"
+    (verdict,) = table2.verdicts(found)
+    assert verdict.numbers == "dfal 30, core-set 40: 10 fewer [0, 10]", "some draws of DFAL's seeds are not there by 30"
+    other = dataclasses.replace(preset, trial=dataclasses.replace(preset.trial, annotations=50, batch=20))
+    write(store, other.trials(["core-set"])[0], [at(0, 10, 0.5, 20), at(1, 30, 0.6, 20), at(2, 50, 0.97, 0)])
+    (made,) = table2.tables(reproduce.shelf(store))
+    assert "dfal" not in {name for name, cells in made.rows if any(cell.ours for cell in cells)}, "n_query differs"
+
+
 def test_table_2_also_counts_by_running_maxima_as_the_paper_does(found: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     (study,) = found.main
     up_and_down = np.array([[0.95, 0.5, 0.5], [0.5, 0.95, 0.5], [0.5, 0.5, 0.95]])
@@ -377,7 +396,7 @@ def test_savings_are_judged_by_their_interval(found: Shelf) -> None:
     assert "dfal 20, core-set 30: 10 fewer [10, 10]" in early.numbers
     assert table2.savings(study, theirs, ours, 0.78).answer == "does not hold"
     never = table2.savings(study, ours, theirs, 0.999)
-    assert (never.answer, never.numbers) == ("undecided", "neither reached it with 30")
+    assert (never.answer, never.numbers) == ("undecided", "dfal > 30, core-set > 30: neither reached it")
 
 
 def test_table_3_is_by_hand(store: Store) -> None:

@@ -96,10 +96,16 @@ def test_annotations_needed_by_hand() -> None:
 
 def test_annotations_saved_by_hand() -> None:
     fast, slow = np.array([[0.5, 0.9, 0.9]] * 2), np.array([[0.5, 0.6, 0.9], [0.5, 0.6, 0.9]])
-    assert saved(BUDGETS, fast, slow, 0.8) == Needed(10, 10, 10)
-    assert saved(BUDGETS, slow, fast, 0.8) == Needed(-10, -10, -10)
-    assert saved(BUDGETS, fast, slow, 0.95) == Needed(0, 0, 0), "neither reaches it"
-    assert saved(BUDGETS, fast, slow * 0.5, 0.5) == Needed(20, 20, 20), "at least so many: the slow one never gets there"
+    assert saved((BUDGETS, fast), (BUDGETS, slow), 0.8) == Needed(10, 10, 10)
+    assert saved((BUDGETS, slow), (BUDGETS, fast), 0.8) == Needed(-10, -10, -10)
+    assert saved((BUDGETS, fast), (BUDGETS, slow), 0.95) == Needed(0, 0, 0), "neither reaches it"
+    never = (BUDGETS, slow * 0.5)
+    assert saved((BUDGETS, fast), never, 0.5) == Needed(20, 20, 20), "at least so many: the slow one never gets there"
+    longer = np.array([10, 20, 30, 40, 50]), np.array([[0.5, 0.6, 0.7, 0.9, 0.9]] * 2)
+    assert saved((BUDGETS, fast), longer, 0.8) == Needed(20, 20, 20), "40 and not the 30 where ours ends"
+    assert saved((BUDGETS, fast), longer, 0.95) == Needed(0, 0, 0)
+    assert saved((BUDGETS, slow * 0.5), longer, 0.8) == Needed(0, 0, 0), "where ours gets there is not known"
+    assert saved((BUDGETS, slow * 0.5), longer, 0.55) == Needed(-10, -10, -10), "later than at 30, theirs at 20"
 
 
 @pytest.mark.parametrize(("effect", "pairs"), [(0.5, 34), (0.8, 15), (1.0, 10)])

@@ -207,23 +207,26 @@ class Comparison:
     seeds: int
 
 
-def common(curves: Sequence[Curve]) -> list[Curve]:
-    """These curves with the seeds and budgets that all of them have."""
+def same_seeds(curves: Sequence[Curve]) -> list[Curve]:
+    """These curves with the seeds that all of them have."""
     seeds = set.intersection(*(set(one.seeds) for one in curves)) if curves else set()
-    shared: list[int] = sorted(set.intersection(*(set(one.annotations.tolist()) for one in curves))) if curves else []
     found = []
     for one in curves:
         rows = [place for place, seed in enumerate(one.seeds) if seed in seeds]
+        trials, records = tuple(one.trials[row] for row in rows), tuple(one.records[row] for row in rows)
+        found.append(dataclasses.replace(one, trials=trials, records=records, accuracy=one.accuracy[rows]))
+    return found
+
+
+def common(curves: Sequence[Curve]) -> list[Curve]:
+    """These curves with the seeds and budgets that all of them have."""
+    shared: list[int] = sorted(set.intersection(*(set(one.annotations.tolist()) for one in curves))) if curves else []
+    found = []
+    for one in same_seeds(curves):
         columns = np.isin(one.annotations, shared)
+        annotations, labelled_data = one.annotations[columns], one.labelled_data[columns]
         found.append(
-            dataclasses.replace(
-                one,
-                trials=tuple(one.trials[row] for row in rows),
-                records=tuple(one.records[row] for row in rows),
-                annotations=one.annotations[columns],
-                labelled_data=one.labelled_data[columns],
-                accuracy=one.accuracy[rows][:, columns],
-            )
+            dataclasses.replace(one, annotations=annotations, labelled_data=labelled_data, accuracy=one.accuracy[:, columns])
         )
     return found
 

@@ -101,22 +101,24 @@ def needed(budgets: Int64[np.ndarray, "b"], accuracy: Float64[np.ndarray, "s b"]
 
 
 def saved(
-    budgets: Int64[np.ndarray, "b"], ours: Float64[np.ndarray, "s b"], theirs: Float64[np.ndarray, "s b"], target: float
+    ours: tuple[Int64[np.ndarray, "b"], Float64[np.ndarray, "s b"]],
+    theirs: tuple[Int64[np.ndarray, "c"], Float64[np.ndarray, "s c"]],
+    target: float,
 ) -> Needed:
-    """How many annotations fewer than `theirs` the target needs with `ours`, over paired seeds.
+    """How many annotations fewer than `theirs` the target needs with `ours`, over paired seeds: budgets and accuracies of both.
 
-    Where `theirs` does not reach the target it counts as reaching it at the last budget: a lower bound of what is saved. Where
-    neither does, nothing is saved.
+    Where `theirs` does not reach the target it counts as reaching it at its last budget: a lower bound of what is saved. Where
+    `ours` does not, it counts as reaching it at its last budget, or where `theirs` does if that is later: nothing is saved.
     """
-    last = float(budgets[-1])
-    everyone = np.arange(len(ours))[None]
+    seeds = len(ours[1])
 
     def difference(rows: Rows) -> Float64[np.ndarray, "r"]:
-        there, here = (_crossings(budgets, one[rows].mean(1), target) for one in (theirs, ours))
-        return np.asarray(np.minimum(there, last) - np.minimum(here, last))
+        here, there = (_crossings(budgets, accuracy[rows].mean(1), target) for budgets, accuracy in (ours, theirs))
+        there = np.minimum(there, theirs[0][-1])
+        return np.asarray(there - np.where(np.isinf(here), np.maximum(there, ours[0][-1]), here))
 
-    found = float(difference(everyone)[0])
-    low, high = (np.nan, np.nan) if len(ours) < 2 else map(float, _middle(difference(resamples(len(ours)))))
+    found = float(difference(np.arange(seeds)[None])[0])
+    low, high = (np.nan, np.nan) if seeds < 2 else map(float, _middle(difference(resamples(seeds))))
     return Needed(found, low, high)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dfal.curves import Curve, Study, common
+from dfal.curves import Curve, Study, common, same_seeds
 from dfal.engine import Job
 from dfal.reproduce import paper
 from dfal.reproduce.beside import Answer, Cell, Table, Verdict, number, table
@@ -29,10 +29,17 @@ def stages(preset: Preset) -> list[Sequence[Job]]:
 
 
 def _longest(shelf: Shelf) -> list[Study]:
-    """For each data set and network the study that went farthest."""
+    """For each data set and network the study that went farthest.
+
+    A strategy of the paper's table that it lacks comes from the study that went next farthest with the same settings: who
+    has reached the target need not go on because the other has not.
+    """
     best: dict[tuple[str, str], Study] = {}
     for study in sorted(shelf.studies, key=lambda one: one.settings.annotations, reverse=True):
-        best.setdefault((study.settings.dataset, study.settings.model), study)
+        farthest = best.setdefault((study.settings.dataset, study.settings.model), study)
+        if replace(study.settings, annotations=farthest.settings.annotations) == farthest.settings:
+            lacking = [one for one in study.curves if one.name in ROWS and not curve(farthest, one.name)]
+            best[study.settings.dataset, study.settings.model] = replace(farthest, curves=(*lacking, *farthest.curves))
     return sorted(best.values(), key=lambda study: order(study.settings))
 
 
@@ -105,21 +112,21 @@ def verdicts(shelf: Shelf) -> list[Verdict]:
 
 def savings(study: Study, dfal: Curve, rival: Curve, target: float) -> Verdict:
     """DFAL needs fewer annotations than another for a target."""
-    ours, theirs = common([dfal, rival])
-    found = saved(ours.annotations, ours.accuracy, theirs.accuracy, target)
-    last = int(ours.annotations[-1])
+    _, theirs = same_seeds([dfal, rival])
+    ours, _ = common([dfal, rival])
+    found = saved((ours.annotations, ours.accuracy), (theirs.annotations, theirs.accuracy), target)
     answer: Answer = "undecided"
     if found.low > 0:
         answer = "holds"
     elif found.high < 0 or (found.low == found.high == 0 and ours.needed(target) is not None):
         answer = "does not hold"
-    at = [f"{one.name} {one.needed(target) or f'> {last}'}" for one in (ours, theirs)]
+    at = ", ".join(f"{one.name} {one.needed(target) or f'> {one.annotations[-1]}'}" for one in (ours, theirs))
     interval = "" if np.isnan(found.low) else f" [{_whole(found.low)}, {_whole(found.high)}]"
     least = "at least " if theirs.needed(target) is None and ours.needed(target) else ""
     if ours.needed(target) is None and theirs.needed(target) is None:
-        numbers = f"neither reached it with {last}"
+        numbers = f"{at}: neither reached it"
     else:
-        numbers = f"{', '.join(at)}: {least}{_whole(found.annotations)} fewer{interval}"
+        numbers = f"{at}: {least}{_whole(found.annotations)} fewer{interval}"
     return Verdict(
         f"DFAL needs fewer annotations than {rival.name} for {100 * target:.2f} %",
         answer,
