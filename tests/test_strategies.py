@@ -184,7 +184,7 @@ def test_candidates_bound_what_is_looked_at(name: str, trained: nn.Sequential, p
     query = with_candidates(NAMED[name], 15)(trained, pool, 10, rng())
     hook.remove()
     assert len(query.indices) == 10
-    with_labelled = name in {"core-set", "core-set-robust", "u-herding"}
+    with_labelled = name in {"core-set", "core-set-robust", "core-set-released", "u-herding"}
     assert seen == (1 if name == "prob-cover" else 15 + 3 * with_labelled)
     few = with_candidates(NAMED[name], 3)(trained, pool, 10, rng())
     assert len(few.indices) == 10, "a batch larger than K is still filled"
@@ -611,6 +611,21 @@ def test_released_entropy_asks_about_the_most_certain_first() -> None:
     assert query.scores.isinf().all()
     guarded = dfal.Entropy()(model, pool, 3, rng())
     assert not set(guarded.indices.tolist()) & {0, 1, 2}
+
+
+def test_released_core_set_is_far_in_the_class_probabilities(trained: nn.Sequential, digits: Dataset) -> None:
+    """Beside a plain loop."""
+    pool = dfal.Pool.new(digits.images.take(torch.arange(200)), {0: 0, 1: 1, 2: 2})
+    query = dfal.CoreSet(softmax=True)(trained, pool, 8, rng())
+    p = dfal.predict(trained, digits.images.take(torch.arange(200))).double().softmax(1)
+    chosen, radii = [0, 1, 2], []
+    for _ in range(8):
+        gaps = torch.cdist(p, p[chosen]).min(1).values
+        radii.append(float(gaps.max()))
+        chosen.append(int(gaps.argmax()))
+    assert query.indices.tolist() == chosen[3:]
+    torch.testing.assert_close(query.scores.double(), torch.tensor(radii, dtype=torch.float64), rtol=1e-4, atol=1e-5)
+    assert query.indices.tolist() != dfal.CoreSet()(trained, pool, 8, rng()).indices.tolist()
 
 
 def test_released_ceal_is_entropy(trained: nn.Sequential, digits: Dataset) -> None:

@@ -71,6 +71,7 @@ ABOUT: dict[str, tuple[Strategy, str]] = {
     ),
     "uncertainty-released": (Entropy(guarded=False), "entropy by the authors' code: 0 · log 0 comes first"),
     "ceal-released": (CEAL(guesses=False), "CEAL by the authors' code: no guess is learnt"),
+    "core-set-released": (CoreSet(softmax=True), "CORE-SET by the authors' code: far in the probabilities"),
     "egl-released": (EGL(mean_gradient=True), "EGL by the authors' code: length of the mean gradient"),
     "egl-last-layer": (EGL(last_layer=True), "longest expected gradient, over the last layer"),
     "badge": (BADGE(), "long gradients of the last layer that differ"),

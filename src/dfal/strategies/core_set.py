@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from dfal.geometry import ROWS, farthest_first, squared_distances, to_nearest
 from dfal.pool import Pool
-from dfal.strategies.candidates import Choice, all_features
-from dfal.types import DfalError, Query
+from dfal.strategies.candidates import Choice, all_features, all_logits
+from dfal.types import DfalError, Query, added
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,15 @@ class CoreSet(Choice):
 
     Attributes:
         candidates: K, how many images of U are looked at, drawn at random; None for all.
+        softmax: whether distances are between class probabilities, as in the code that the DFAL paper's authors released.
 
     Cost: one forward pass for each candidate and labelled image, and K · (|L| + k) distances at most. Memory: the features.
     """
 
+    softmax: bool = added(False)
+
     def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
-        rows, centres = _features(model, pool, drawn)
+        rows, centres = _places(model, pool, drawn, softmax=self.softmax)
         order, radii = farthest_first(rows, centres, k)
         return Query(drawn[order], radii)
 
@@ -64,15 +67,17 @@ class RobustCoreSet(Choice):
             raise DfalError(f"outliers = {self.outliers} must be 0 or more and seconds = {self.seconds} more than 0")
 
     def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
-        rows, centres = _features(model, pool, drawn)
+        rows, centres = _places(model, pool, drawn)
         found = k_centre(rows, centres, k, outliers=self.outliers, seconds=self.seconds)
         return Query(drawn[found.rows], torch.full((len(found.rows),), found.radius), bound=found.bound)
 
 
-def _features(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    """Features of the images at `indices`, and of the labelled ones."""
-    labelled = pool.labelled
-    both = all_features(model, pool, torch.cat([indices, labelled]))
+def _places(
+    model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], *, softmax: bool = False
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
+    """Features (or class probabilities) of the images at `indices`, and of the labelled ones."""
+    every = torch.cat([indices, pool.labelled])
+    both = all_logits(model, pool, every).softmax(1) if softmax else all_features(model, pool, every)
     return both[: len(indices)], both[len(indices) :]
 
 
