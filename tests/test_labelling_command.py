@@ -230,6 +230,19 @@ def test_links_hold_over_restarts(tmp_path: Path) -> None:
         _token(store)
 
 
+def test_who_comes_second_hears_where_the_page_is_and_nobody_else_does(tmp_path: Path) -> None:
+    store, beside = tmp_path / "s.db", tmp_path / ".s.db.url"
+    beside.write_text("http://old/")  # of a page that was killed
+    with Session.start(store, Settings(), ["a.png"], ["cat"]) as first, Session.open(store) as second:
+        first.alone("http://10.0.0.1:8765/?token=secret")
+        assert beside.stat().st_mode & 0o777 == 0o600
+        with pytest.raises(DfalError, match=r"use it at http://10.0.0.1:8765/\?token=secret$"):
+            second.alone("http://10.0.0.1:1/")
+        beside.unlink()
+        with pytest.raises(DfalError, match="stop it, or use that one$"):
+            second.alone("http://10.0.0.1:1/")
+
+
 def test_a_store_is_not_given_to_another_folder_by_mistake(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(photos.parent / "cache"))
     (photos.parent / "other").mkdir()
