@@ -239,7 +239,7 @@ def test_who_comes_second_hears_where_the_page_is_and_nobody_else_does(tmp_path:
         with pytest.raises(DfalError, match=r"use it at http://10.0.0.1:8765/\?token=secret$"):
             second.alone("http://10.0.0.1:1/")
         beside.unlink()
-        with pytest.raises(DfalError, match="stop it, or use that one$"):
+        with pytest.raises(DfalError, match=r"stop it, or use that one$"):
             second.alone("http://10.0.0.1:1/")
 
 
