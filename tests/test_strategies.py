@@ -319,8 +319,8 @@ def test_one_logit_networks_work(pool: dfal.Pool) -> None:
 def test_names() -> None:
     for name, strategy in NAMED.items():
         assert name_of(with_candidates(strategy, 17)) == {"entropy": "uncertainty"}.get(name, name)
-    other = dfal.DFAL(attack=dfal.DeepFool(p=torch.inf))
-    assert name_of(other) == repr(other)
+    assert name_of(dfal.DFAL(attack=dfal.DeepFool(p=torch.inf), candidates=9)) == "DFAL(attack=DeepFool(p=inf))"
+    assert name_of(dfal.Stochastic(dfal.CEAL(threshold=1.0))) == "Stochastic(strategy=CEAL(threshold=1.0))"
     assert with_candidates(dfal.Random(), 5) == dfal.Random()
 
 

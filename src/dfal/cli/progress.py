@@ -44,7 +44,7 @@ def follow(trials: Sequence[engine.Job], store: Store, processes: int) -> None:
             )
             if record.round + 1 == rounds:
                 progress.update(tasks[trial.id], visible=False)
-                progress.console.print(f"{label}  {state}", highlight=False)
+                progress.console.print(f"{label}  {state}", highlight=False, soft_wrap=True)
 
 
 def _state(record: Record) -> str:

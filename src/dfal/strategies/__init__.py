@@ -1,6 +1,6 @@
 """Whom to ask? One strategy, or one family, a file."""
 
-from dataclasses import is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from dfal.attacks import DeepFool
@@ -113,8 +113,8 @@ def named(name: str, *, imports: bool = False) -> Strategy:
 
 
 def name_of(strategy: Strategy) -> str:
-    """The strategy's name on the command line, whatever its candidates; its repr where it has none. That of the user's own
-    has its settings behind it."""
+    """The strategy's name on the command line, whatever its candidates; where it has none its class and the settings that are
+    not the default. That of the user's own has all of its settings behind it."""
     for name, one in NAMED.items():
         for suffix, known in (("", one), (TWINS, WithTwins(one))):
             if type(known) is type(strategy) and with_candidates(known, None) == with_candidates(strategy, None):
@@ -122,7 +122,16 @@ def name_of(strategy: Strategy) -> str:
     twins = isinstance(strategy, WithTwins) and strategy.attack == WithTwins.attack
     inner = strategy.strategy if isinstance(strategy, WithTwins) and twins else strategy
     theirs = own(inner) if isinstance(inner, Own) or not type(inner).__module__.startswith("dfal.") else None
-    return repr(strategy) if theirs is None else theirs.label + TWINS * twins
+    return _brief(strategy) if theirs is None else theirs.label + TWINS * twins
+
+
+def _brief(value: Any) -> str:
+    """The repr without candidates and without what is the default."""
+    if not is_dataclass(value):
+        return repr(value)
+    told = ((field, getattr(value, field.name)) for field in fields(value) if field.name != "candidates")
+    changed = [f"{field.name}={_brief(setting)}" for field, setting in told if setting != field.default]
+    return f"{type(value).__name__}({', '.join(changed)})"
 
 
 def with_candidates(strategy: Strategy, candidates: int | None) -> Strategy:
