@@ -148,7 +148,7 @@ def beside(found: Beside) -> Table:
     for name in found.head:
         table.add_column(name, justify="right")
     for name, cells in found.rows:
-        table.add_row(Text(name), *map(_cell, cells), end_section=found.compared)
+        table.add_row(Text(name.replace(", ", ",\n")), *map(_cell, cells), end_section=found.compared)
     return table
 
 
