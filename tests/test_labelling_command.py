@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 import pytest
@@ -188,6 +189,20 @@ def test_sub_folders_are_known_labels_unless_classes_say_otherwise(tmp_path: Pat
     with Session.open(tmp_path / "a.db") as session:
         session.rename_class("Dog", "wolf")
     assert begun("a.db", ["Dog", "cat", "bird"]) == (["wolf", "cat", "bird", "fish"], ["cat", "wolf"], 1)
+
+
+def test_a_setting_that_is_said_again_changes_and_the_others_stay(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(photos.parent / "cache"))
+
+    def after(**given: Any) -> tuple[int, int, float]:
+        with contextlib.ExitStack() as opened:
+            settings = begin(opened, photos, photos.parent / "s.db", ["a"], given=given)[0].settings
+            return settings.batch, settings.training.epochs, settings.training.learning_rate
+
+    usual = Settings().training.learning_rate
+    assert after(batch=3, epochs=7) == (3, 7, usual)
+    assert after(epochs=9, learning_rate=0.01) == (3, 9, 0.01)
+    assert after() == (3, 9, 0.01)
 
 
 def test_what_the_folder_holds_is_said_before_the_page_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
