@@ -9,8 +9,8 @@ DATASETS = ("mnist", "shoe-bag", "quick-draw")
 MODELS = ("lenet5", "vgg8")
 FULL = "full-training-set"
 ODDITIES = (
-    "The paper's curves are running maxima of single measurements; it computed entropy and BALD without a guard for log 0, "
-    "which asks about the most certain images first; its released EGL and CEAL are not the published methods."
+    "The paper's curves are running maxima of single measurements; its released code has no guard for log 0 in entropy and "
+    "BALD, so that images with a probability rounded to 0 come first, and its EGL, CEAL and CORE-SET are not the published ones."
 )
 """To be said beside any comparison."""
 
