@@ -10,7 +10,7 @@ MODELS = ("lenet5", "vgg8")
 FULL = "full-training-set"
 ODDITIES = (
     "The paper's curves are running maxima of single measurements; its released code has no guard for log 0 in entropy and "
-    "BALD, so that images with a probability rounded to 0 come first, and its EGL, CEAL and CORE-SET are not the published ones."
+    "BALD, so that images with a probability rounded to 0 come first, and its EGL, CEAL and CORE-SET are not as published."
 )
 """To be said beside any comparison."""
 
