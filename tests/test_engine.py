@@ -342,3 +342,29 @@ def test_workers_keep_the_memory_of_tensors_that_are_gone() -> None:
     if before < 20:
         pytest.skip("this system counts no page faults, or keeps the memory by itself")
     assert after < before / 10
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
+def test_workers_end_with_their_parent_in_the_middle_of_a_training(tmp_path: Path) -> None:
+    settings = "--strategy random --first 3000 --annotations 3000 --epochs 100000 --seeds 2 --processes 2 --store s.db"
+    run = subprocess.Popen([sys.executable, "-m", "dfal", "run", *settings.split()], cwd=tmp_path, stdout=subprocess.DEVNULL)
+
+    def workers() -> list[Path]:
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text(encoding="ascii").split()
+        found = [Path("/proc") / child for child in children]
+        return [child for child in found if b"spawn_main" in (child / "cmdline").read_bytes()]
+
+    def seconds(process: Path) -> float:
+        return int((process / "stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[11]) / os.sysconf("SC_CLK_TCK")
+
+    deadline = time.monotonic() + 120
+    while len(workers()) < 2 or min(map(seconds, workers())) < 8:  # they are training
+        assert time.monotonic() < deadline
+        assert run.poll() is None
+        time.sleep(0.2)
+    left = workers()
+    run.kill()
+    run.wait()
+    while any(process.exists() for process in left):
+        assert time.monotonic() < deadline, "they work for nobody"
+        time.sleep(0.2)

@@ -14,7 +14,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -221,7 +221,15 @@ def _deaf_to_interrupts() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
+def _end_with_the_parent() -> None:
+    """However it ended: a training that nobody waits for any more may take half an hour."""
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
+
+
 def _worker(pipe: Connection) -> None:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     torch.set_num_threads(1)
     _keep_memory()
     try:
