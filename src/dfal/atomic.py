@@ -1,0 +1,49 @@
+"""Writing whole files: a reader finds the old one or the new one, never half of it."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from dfal.types import DfalError
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, cure: str = "name another file", what: str = "") -> Iterator[Path]:
+    """Yield the path of a new file that replaces `path` when the block ends without an exception.
+
+    A full disk, Ctrl-C or a crash leaves `path` as it was. A link stays a link: its target is replaced. What is
+    no regular file, such as /dev/null or a named pipe, is written to directly.
+
+    Args:
+        path: the file to write; its folder must exist.
+        cure: what to do where it cannot be written, for the error's sentence.
+        what: what is written, for the same sentence: "the model".
+
+    Raises:
+        DfalError: where the file cannot be written.
+    """
+    name = f"{what} {path}" if what else str(path)
+    part: Path | None = None
+    try:
+        target = Path(os.path.realpath(path))
+        if path.name in {"", ".", ".."} or target.is_dir():
+            raise DfalError(f"{name} cannot be written (it is a folder): {cure}")
+        if target.exists() and not target.is_file():
+            yield target
+            return
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part.unlink(missing_ok=True)
+        yield part
+        if target.exists():
+            shutil.copymode(target, part)
+        with part.open("rb") as file:  # on the disk before its name is: a power failure leaves no empty file
+            os.fsync(file.fileno())
+        part.replace(target)
+    except OSError as error:
+        raise DfalError(f"{name} cannot be written ({error.strerror or error}): {cure}") from None
+    finally:
+        if part is not None:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
