@@ -1,14 +1,16 @@
 # make run    the main job: compare strategies on real digits, leave a table and report.html
 # make test   every test
 # make lint   what CI checks beside the tests
+# make debian install Debian's packages that tests need, as root: a browser, a proxy, LaTeX
 # Options go into ARGS: make run ARGS="--annotations 60", make test ARGS="-k deepfool".
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
+DEBIAN = chromium nginx openssl texlive-latex-base texlive-latex-recommended
 
-.PHONY: run test lint format clean
+.PHONY: run test lint debian format clean
 
 run: $(VENV)/installed
 	$(BIN)/dfal run $(ARGS)
@@ -22,6 +24,10 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+debian:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(DEBIAN)
+
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -33,6 +39,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
 	$(BIN)/python -m pip install --constraint constraints.txt --build-constraint constraints.txt --editable ".[label]" --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --group agreement
 	@touch $@
 
 clean:

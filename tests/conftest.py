@@ -4,14 +4,17 @@ from jaxtyping import install_import_hook
 
 install_import_hook("dfal", "checked.checked")
 
-import pytest  # noqa: E402  the hook must be there before dfal is imported
+import os  # noqa: E402  the hook must be there before dfal is imported
+
+import pytest  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 import dfal  # noqa: E402
 from dfal.datasets import Dataset, load  # noqa: E402
+from skips import pytest_sessionfinish  # noqa: E402, F401
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("DFAL_TEST_THREADS", "1")))
 
 
 @pytest.fixture(scope="session")

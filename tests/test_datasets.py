@@ -382,7 +382,7 @@ def test_dfal_data_comes_before_the_cache_and_raw_before_packed(tmp_path: Path, 
 
 
 @pytest.mark.skipif(
-    mnist.where() is None, reason="MNIST in full is not on this machine: set DFAL_DATA to a folder that holds mnist/"
+    mnist.where() is None, reason="this machine lacks MNIST in full: set DFAL_DATA to a folder that holds mnist/"
 )
 def test_mnist_in_full_is_60000_digits_to_ask_about_and_10000_to_measure_on() -> None:
     data, card = mnist.load(), datasets.CARDS["mnist"]

@@ -326,7 +326,7 @@ def test_fifty_kills(tmp_path: Path, processes: int) -> None:
     kills(tmp_path, 25, processes)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="counts page faults as Linux does")
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this machine counts no page faults as Linux does")
 def test_workers_keep_the_memory_of_tensors_that_are_gone() -> None:
     count = (
         "import resource, torch; from dfal.engine import _keep_memory\n"
@@ -340,11 +340,11 @@ def test_workers_keep_the_memory_of_tensors_that_are_gone() -> None:
     done = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
     before, after = map(int, done.stdout.split())
     if before < 20:
-        pytest.skip("this system counts no page faults, or keeps the memory by itself")
+        pytest.skip("this machine counts no page faults, or keeps the memory by itself")
     assert after < before / 10
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this machine has no /proc")
 def test_workers_end_with_their_parent_in_the_middle_of_a_training(tmp_path: Path) -> None:
     settings = "--strategy random --first 3000 --annotations 3000 --epochs 100000 --seeds 2 --processes 2 --store s.db"
     run = subprocess.Popen([sys.executable, "-m", "dfal", "run", *settings.split()], cwd=tmp_path, stdout=subprocess.DEVNULL)

@@ -48,7 +48,7 @@ def test_latex_is_escaped_coloured_and_whole() -> None:
     assert "±" not in text
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex: make debian")
 def test_latex_compiles(tmp_path: Path) -> None:
     wide = Table("wide", "Wide", "", MADE.head * 9, tuple((name, cells * 9) for name, cells in MADE.rows))
     body = export.latex(MADE) + export.latex(wide)

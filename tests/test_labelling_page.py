@@ -17,7 +17,7 @@ from stubbed import Stubbed
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
 pytest.importorskip("playwright", reason="the browser is driven by playwright")
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: apt install chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: make debian")
 
 
 @pytest.fixture(scope="module")

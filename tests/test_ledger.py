@@ -11,7 +11,7 @@ from dfal.ledger import transaction
 from dfal.store import Store
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can write")
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this machine has no folder in which nobody can write")
 def test_a_folder_that_cannot_be_written_is_not_taken_for_another_writer() -> None:
     with pytest.raises(dfal.DfalError, match=r"/proc/s.db cannot be written or read \(.*\): name a store in a folder of yours"):
         Store("/proc/s.db", write=True)

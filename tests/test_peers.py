@@ -1,4 +1,4 @@
-"""Agreement with published implementations: scikit-activeml, and batchbald_redux and baal where they are installed."""
+"""Agreement with published implementations: scikit-activeml, batchbald_redux and baal."""
 
 from types import ModuleType
 
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 def peer(name: str) -> ModuleType:
     """The module; without it the test is skipped."""
-    found: ModuleType = pytest.importorskip(name, reason=f"no {name}: pip install --group agreement", exc_type=ImportError)
+    found: ModuleType = pytest.importorskip(name, reason=f"there is no {name}: make", exc_type=ImportError)
     return found
 
 

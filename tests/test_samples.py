@@ -54,7 +54,7 @@ def test_a_sample_is_shuffled_with_a_fifth_of_each_class_held_out(tmp_path: Path
 def test_the_card_of_a_sample_says_what_it_holds(name: str) -> None:
     card = datasets.CARDS[name]
     if card.where() is None:
-        pytest.skip(f"set DFAL_DATA to a folder that holds {name}.npz")
+        pytest.skip(f"this machine lacks {name}.npz: set DFAL_DATA to a folder that holds it")
     data = card.load()
     assert (len(data.images), len(data.test_images), data.images.shape) == (card.pool, card.test, card.image)
     assert data.classes == card.classes

@@ -280,7 +280,7 @@ def test_an_error_in_a_round_names_trial_and_round(digits: Dataset) -> None:
 
 def test_a_device_that_is_not_there_is_refused(digits: Dataset) -> None:
     if torch.cuda.is_available():
-        pytest.skip("this machine has one")
+        pytest.skip("this machine has a CUDA device")
     with pytest.raises(dfal.DfalError, match="device 'cuda' cannot be used"):
         next(dataclasses.replace(QUICK, device="cuda").run(digits))
 
