@@ -425,8 +425,9 @@ def test_balls_of_the_pure_radius_are_as_pure_as_asked_and_no_smaller(purity: fl
     rows, cluster = normal(60, 2), torch.randint(3, (60,), generator=rng())
     other = np.where((cluster.unsqueeze(1) == cluster).numpy(), np.inf, apart(rows, rows)).min(1)
     radius = pure_radius(rows, cluster, purity)
-    assert (other > radius).mean() >= purity - 1e-9
-    assert (other > radius * 1.0001).mean() < purity - 1e-9
+    # Near rows are apart by a difference of large squares: a processor's rounding changes the fourth digit.
+    assert (other > radius * 0.999).mean() >= purity - 1e-9
+    assert (other > radius * 1.001).mean() < purity - 1e-9
 
 
 def test_smallest_distance_by_hand() -> None:
