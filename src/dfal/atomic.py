@@ -27,12 +27,12 @@ def atomic_write(path: Path, cure: str = "name another file", what: str = "") ->
     name = f"{what} {path}" if what else str(path)
     part: Path | None = None
     try:
-        target = Path(os.path.realpath(path))
-        if path.name in {"", ".", ".."} or target.is_dir():
+        if path.name in {"", ".", ".."} or path.is_dir():
             raise DfalError(f"{name} cannot be written (it is a folder): {cure}")
-        if target.exists() and not target.is_file():
-            yield target
+        if path.exists() and not path.is_file():  # looked at before links are followed: those of /dev/fd lead nowhere
+            yield path
             return
+        target = Path(os.path.realpath(path))
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         part.unlink(missing_ok=True)
         yield part

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from dfal.atomic import atomic_write
 from dfal.curves import Comparison, Curve, Study
 from dfal.reproduce.figure3 import Series
 from dfal.reproduce.paper import Points
@@ -68,10 +69,15 @@ class Chart:
         return text[text.index("<svg") :]
 
     def write(self, path: Path) -> None:
-        """Into a file, PDF or SVG by its ending: on white, and alike wherever it is shown."""
-        undated = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"CreationDate": None}
-        with rc_context(STYLE | {"svg.fonttype": "path"}):
-            self.figure.savefig(path, facecolor="white", metadata=undated)
+        """Write a file, PDF or SVG by its ending: on white, and alike wherever it is shown.
+
+        Raises:
+            DfalError: where it cannot be written.
+        """
+        kind = path.suffix[1:]
+        undated = {"Date": None, "Creator": None} if kind == "svg" else {"CreationDate": None}
+        with atomic_write(path, "name another folder", "the figure") as part, rc_context(STYLE | {"svg.fonttype": "path"}):
+            self.figure.savefig(part, format=kind, facecolor="white", metadata=undated)
 
 
 def css(colour: str) -> str:

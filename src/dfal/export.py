@@ -1,14 +1,14 @@
 """Tables as LaTeX and CSV, figures as PDF and SVG."""
 
-import contextlib
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from dfal.atomic import atomic_write
 from dfal.drawing import Chart
 from dfal.reproduce import Cell, Table, Verdict
 from dfal.types import DfalError
@@ -27,9 +27,10 @@ def write(folder: Path, tables: Sequence[Table], verdicts: Sequence[Verdict]) ->
     if verdicts:
         rows = [[one.setting, one.claim, one.answer, one.numbers] for one in verdicts]
         contents["verdicts.csv"] = _csv([["setting", "claim", "answer", "numbers"], *rows])
-    with _writing(folder, "tables"):
-        for name, text in contents.items():
-            (folder / name).write_text(text, encoding="utf-8")
+    _make(folder, "tables")
+    for name, text in contents.items():
+        with atomic_write(folder / name, "name another folder", "the table") as part:
+            part.write_text(text, encoding="utf-8")
     return [folder / name for name in contents]
 
 
@@ -40,17 +41,15 @@ def write_figures(folder: Path, charts: Mapping[str, Chart]) -> list[Path]:
         DfalError: where the folder cannot be written.
     """
     files = {folder / f"{_plain(title)}.{ending}": chart for title, chart in charts.items() for ending in ("pdf", "svg")}
-    with _writing(folder, "figures"):
-        for file, chart in files.items():
-            chart.write(file)
+    _make(folder, "figures")
+    for file, chart in files.items():
+        chart.write(file)
     return list(files)
 
 
-@contextlib.contextmanager
-def _writing(folder: Path, what: str) -> Iterator[None]:
+def _make(folder: Path, what: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        yield
     except OSError as error:
         raise DfalError(f"the {what} cannot be written to {folder} ({error.strerror}): name another folder") from None
 

@@ -1,7 +1,6 @@
 """A study as one self-contained page: curves, tables, what was asked about, and adversarial twins."""
 
 import base64
-import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from dfal import datasets, drawing, reproduce
+from dfal.atomic import atomic_write
 from dfal.curves import Curve, Study
 from dfal.datasets import Dataset
 from dfal.reproduce import Shelf, compared
@@ -93,14 +93,8 @@ def write(store: Store, found: Shelf, path: Path, at: Sequence[int] = ()) -> Pat
         runs=store.environments(),
         store=store.path.name,
     )
-    part = path.with_name(f"{path.name}.part")
-    try:
+    with atomic_write(path, "name another with --out", "the report") as part:
         part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise DfalError(f"the report {path} cannot be written ({error.strerror}): name another with --out") from None
     return path
 
 

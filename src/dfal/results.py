@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from dfal.atomic import atomic_write
 from dfal.configuration import is_kind
 from dfal.curves import Curve, Study
 from dfal.store import Record, Store
@@ -71,19 +72,16 @@ def write_csv(studies: Sequence[Study], path: Path) -> None:
     Raises:
         DfalError: where the file cannot be written.
     """
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(COLUMNS)
-            written: set[str] = set()
-            for title, study in zip(titles(studies), studies, strict=True):
-                for curve in study.curves:
-                    for trial, records in zip(curve.trials, curve.records, strict=True):
-                        if trial.id not in written:
-                            rows.writerows(_rows(FULL if is_full(trial) else curve.name, title, trial, records))
-                        written.add(trial.id)
-    except OSError as error:
-        raise DfalError(f"{path} cannot be written ({error.strerror}): name another file") from None
+    with atomic_write(path, "name another with --csv") as part, part.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        written: set[str] = set()
+        for title, study in zip(titles(studies), studies, strict=True):
+            for curve in study.curves:
+                for trial, records in zip(curve.trials, curve.records, strict=True):
+                    if trial.id not in written:
+                        rows.writerows(_rows(FULL if is_full(trial) else curve.name, title, trial, records))
+                    written.add(trial.id)
 
 
 def _rows(name: str, title: str, trial: Trial, records: Sequence[Record]) -> list[list[object]]:

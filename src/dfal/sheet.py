@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from dfal.atomic import atomic_write
 from dfal.datasets import Dataset
 from dfal.types import DfalError
 
@@ -27,13 +28,9 @@ def write(data: Dataset, name: str, path: Path) -> None:
     """
     if path.suffix.lower() != ".png":
         raise DfalError(f"the picture {path} would be a PNG: let its name end in .png")
-    half = path.with_name(f"{path.name}.part")
-    try:
-        draw(data, name).save(half, "PNG", optimize=True)
-        half.replace(path)
-    except OSError as error:
-        half.unlink(missing_ok=True)
-        raise DfalError(f"the picture {path} cannot be written ({error.strerror}): name another with --picture") from None
+    drawn = draw(data, name)
+    with atomic_write(path, "name another with --picture", "the picture") as part:
+        drawn.save(part, "PNG", optimize=True)
 
 
 def draw(data: Dataset, name: str) -> Image.Image:

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dfal import models
+from dfal.atomic import atomic_write
 from dfal.listing import Listing
 from dfal.types import DfalError
 
@@ -37,16 +38,16 @@ def predict(model: Path, folder: Path, out: Path | None, distance: bool, network
     """
     saved = models.load(model, network)
     listing = Listing.of(folder)
-    half = out and out.with_name(f"{out.name}.part")
     aside = [f"{path}: {reason}" for path, reason in listing.unreadable.items()]
     try:
         with contextlib.ExitStack() as stack:
-            file = stack.enter_context(half.open("w", newline="", **_NAMES)) if half else sys.stdout
+            part = stack.enter_context(atomic_write(out, "name another with --out")) if out else None
+            file = stack.enter_context(part.open("w", newline="", **_NAMES)) if part else sys.stdout
             if isinstance(file, io.TextIOWrapper):
                 file.reconfigure(**_NAMES)
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(["path", "label", "confidence", *(["distance"] if distance else [])])
-            hidden = half is None or not sys.stderr.isatty()
+            hidden = out is None or not sys.stderr.isatty()
             bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True, disable=hidden))
             found = models.label(saved, [folder / entry.path for entry in listing.entries], distance)
             for entry, one in zip(listing.entries, bar.track(found, len(listing.entries)), strict=True):
@@ -56,16 +57,11 @@ def predict(model: Path, folder: Path, out: Path | None, distance: bool, network
                 else:
                     aside.append(f"{entry.path}: {one[1]}")
             file.flush()
-        if half and out:
-            half.replace(out)
     except BrokenPipeError:  # `| head`
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  or the interpreter would complain when it ends
         return
     except OSError as error:
-        raise DfalError(f"{out or 'the output'} cannot be written ({error.strerror}): name another with --out") from None
-    finally:
-        if half:
-            half.unlink(missing_ok=True)
+        raise DfalError(f"the output cannot be written ({error.strerror}): write it to a file with --out") from None
     for line in aside:
         click.echo(f"dfal: left out {line}", err=True)
 

@@ -18,6 +18,7 @@ from typing import IO
 import platformdirs
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from dfal.atomic import atomic_write
 from dfal.types import DfalError
 
 TIMEOUT = 30
@@ -95,7 +96,6 @@ def fetch(
     remote = Path(file).stem + packed if packed == ".zip" else file + packed
     # One part for each mirror, because mirrors compress differently.
     parts = {mirror: target.with_name(f"{file}.{number}.part") for number, mirror in enumerate(mirrors)}
-    unpacked = target.with_name(f"{file}.unpacked")
     wanted, hint = sha256, ""
     if wanted is None and (wanted := recorded(name).get(file)):
         hint = f" as at its first use; if it may differ, delete its line in {target.with_name(SUMS)}"
@@ -110,19 +110,16 @@ def fetch(
             continue
         try:
             _check_md5(part, md5 or sent)
-            with writing(target, unpacked):
+            with atomic_write(target, "free some space, and try again") as unpacked:
                 found = _unpack(part, unpacked, file, packed)
-            if wanted is not None and found != wanted:
-                raise _Unusable(f"another file, whose SHA-256 begins with {found[:12]}, not {wanted[:12]}{hint}")
+                if wanted is not None and found != wanted:
+                    raise _Unusable(f"another file, whose SHA-256 begins with {found[:12]}, not {wanted[:12]}{hint}")
+                if wanted is None:
+                    record(name, file, found)
         except _Unusable as error:
             errors.append(f"{mirror}: {error}")
-            unpacked.unlink(missing_ok=True)
             part.unlink()
             continue
-        if wanted is None:
-            record(name, file, found)
-        with writing(target, unpacked):
-            unpacked.replace(target)
         for one in parts.values():
             one.unlink(missing_ok=True)
         return target
@@ -137,14 +134,11 @@ class _Unusable(Exception):  # noqa: N818
 
 
 @contextlib.contextmanager
-def writing(path: Path, half: Path | None = None) -> Iterator[None]:
-    """A full or read-only disk in one sentence; what is half-written is not left."""
+def writing(path: Path) -> Iterator[None]:
+    """A full or read-only disk in one sentence."""
     try:
         yield
     except OSError as error:
-        with contextlib.suppress(OSError):
-            if half is not None:
-                half.unlink(missing_ok=True)
         raise DfalError(f"{path} cannot be written ({error.strerror}): free some space, and try again") from None
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from dfal.atomic import atomic_write
 from dfal.datasets.card import Dataset
 from dfal.datasets.download import folders, writing
 from dfal.images import CHUNK, Images
@@ -58,17 +59,19 @@ def write(name: str, file: str, shape: tuple[int, ...], blocks: Iterable[NDArray
         DfalError: where the disk is full or cannot be written.
     """
     path = folders(name)[-1] / file
-    half = path.with_suffix(".half")
-    with writing(path, half):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with half.open("wb") as out, Progress(transient=True) as progress:
-            task = progress.add_task(f"writing {file} of {name}", total=shape[0])
-            # Not by a memory map: on a full disk that ends the process instead of raising an error.
-            np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for block in blocks:
-                out.write(np.ascontiguousarray(block).data)
-                progress.advance(task, len(block))
-        half.replace(path)
+    with (
+        atomic_write(path, "free some space, and try again") as part,
+        part.open("wb") as out,
+        Progress(transient=True) as progress,
+    ):
+        task = progress.add_task(f"writing {file} of {name}", total=shape[0])
+        # Not by a memory map: on a full disk that ends the process instead of raising an error.
+        np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for block in blocks:
+            out.write(np.ascontiguousarray(block).data)
+            progress.advance(task, len(block))
 
 
 def tidy(name: str, files: Iterable[Path]) -> None:

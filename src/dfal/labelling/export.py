@@ -1,6 +1,5 @@
 """Taking labels home: a table, folders by class, or a folder that Hugging Face's `datasets` loads as it is."""
 
-import contextlib
 import csv
 import io
 import json
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dfal.atomic import atomic_write
 from dfal.labelling.names import NO_LABEL
 from dfal.labelling.session import Session
 from dfal.types import DfalError
@@ -182,8 +182,9 @@ def _copies(
                     file.write(json.dumps({"file_name": name} | asdict(row), ensure_ascii=False) + "\n")
         part.replace(path)
     except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
         raise DfalError(f"{path} cannot be written ({error.strerror}): name a folder where there is space") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return missing
 
 
@@ -199,12 +200,9 @@ def _free(path: str, folder: Path) -> str:
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
     """A file is there whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
-        part.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise DfalError(f"{path} cannot be written ({error.strerror}): name another with --out") from None
+    with atomic_write(path, "name another with --out") as part:
+        write(part)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dfal.atomic import atomic_write
 from dfal.models.card import ModelCard, check
-from dfal.models.weights import KEY, written
+from dfal.models.weights import KEY
 from dfal.types import DfalError
 
 
@@ -49,8 +50,8 @@ def save_onnx(model: nn.Module, card: ModelCard, path: Path) -> None:
     proto: Any = program.model_proto
     for name, text in {KEY: json.dumps(dataclasses.asdict(card)), "classes": json.dumps(card.classes)}.items():
         proto.metadata_props.add(key=name, value=text)
-    with written(path) as half:
-        half.write_bytes(proto.SerializeToString())
+    with atomic_write(path, "name another file", "the model") as part:
+        part.write_bytes(proto.SerializeToString())
 
 
 class _Logits(nn.Module):

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as packed
 from torch import Tensor, nn
 
+from dfal.atomic import atomic_write
 from dfal.models.card import ModelCard, check, read
 from dfal.networks import NETWORKS, build
 from dfal.types import DfalError
@@ -39,8 +39,8 @@ def save(model: nn.Module, card: ModelCard, path: Path) -> None:
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     text = json.dumps(dataclasses.asdict(card), sort_keys=True)
     content = packed(tensors, {KEY: text, "sha256": _digest(text, tensors)})
-    with written(path) as half:
-        half.write_bytes(content)
+    with atomic_write(path, "name another file", "the model") as part:
+        part.write_bytes(content)
 
 
 def load(path: Path, network: str | None = None) -> SavedModel:
@@ -89,16 +89,3 @@ def _digest(card: str, tensors: dict[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """A file beside `path`, which becomes it when it is whole."""
-    half = path.with_name(f"{path.name}.part")
-    try:
-        yield half
-        half.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            half.unlink()
-        raise DfalError(f"the model {path} cannot be written ({error.strerror}): name another file") from None
