@@ -1,13 +1,20 @@
 """A store of every version is kept, and is read and continued by this one."""
 
+import hashlib
+import json
+import runpy
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dfal import engine
+from dfal import engine, reproduce
+from dfal.configuration import from_json, is_kind
 from dfal.labelling.session import Session
 from dfal.labelling.store import LabelStore
+from dfal.reproduce.question import Question
+from dfal.reproduce.transfer import Transfer
 from dfal.results import studies
 from dfal.store import Store
 from dfal.trial import Trial
@@ -73,3 +80,57 @@ def test_a_labelling_store_of_an_older_version_is_renewed_and_goes_on(path: Path
             with pytest.raises(sqlite3.IntegrityError, match="never changed"):
                 db.execute(change)
     db.close()
+
+
+JOBS: dict[str, tuple[type, str, list[float]]] = {
+    "4a39e2ba33388617": (Trial, "dfal seed 0", [0.1, 0.132]),
+    "ab6922b301413145": (Trial, "CEAL(threshold=0.19) seed 1", [0.09, 0.11]),
+    "add81dbb8fbbb9e7": (Trial, "WithTwins(strategy=Margin(), attack=DeepFool(p=inf, clip=(0, 1))) seed 0", [0.1, 0.131]),
+    "090eb0fa4fd4ec75": (Trial, "kept_strategies:Mine(power=2.5) seed 0", [0.1, 0.1]),
+    "5dbd337c51496401": (Trial, "kept_strategies:plain seed 0", [0.1, 0.1]),
+    "e7240e73a42a6e97": (Trial, "kept_strategies:Mine(power=3)+twins seed 0", [0.1, 0.101]),
+    "65d5f2560d7e7ee0": (Question, "core-set", []),
+    "a77ca50d27b76e0d": (Transfer, "dfal for lenet5 seed 0: lenet5", [0.1, 0.151]),
+}
+"""What commit 1f115f8 wrote into every-job.db: id, kind, label and accuracies."""
+
+
+@pytest.fixture
+def every_job(tmp_path: Path) -> Path:
+    copy = tmp_path / "every-job.db"
+    copy.write_bytes((Path(__file__).parent / "stores" / copy.name).read_bytes())
+    return copy
+
+
+def test_every_kind_of_job_that_was_stored_is_read_as_it_was(every_job: Path) -> None:
+    with Store(every_job) as store:
+        stored = store.trials()
+        assert stored.keys() == JOBS.keys()
+        for written, (kind, label, accuracies) in JOBS.items():
+            (is_its_kind,) = [one for one in (Trial, Question, Transfer) if is_kind(one, stored[written])]
+            job: Any = from_json(kind, stored[written])
+            assert (is_its_kind, job.id, job.label) == (kind, written, label)
+            records = store.records(written)
+            assert job.finished(records)
+            assert [one.measurements["accuracy"] for one in records if "accuracy" in one.measurements] == accuracies
+        (chosen, _) = store.records("4a39e2ba33388617")
+        assert chosen.query.indices.tolist() == [2068, 2188]
+        assert chosen.query.twins is not None
+        assert hashlib.sha256(chosen.query.twins.numpy().tobytes()).hexdigest()[:16] == "b75dacbdd521b58a"
+        (transferred, _) = store.records("a77ca50d27b76e0d")
+        assert dict(transferred.measurements) == {
+            "annotations": 4, "labelled_data": 4, "accuracy": 0.1, "twins": 2, "fooled": 0, "noise": 0
+        }  # fmt: skip
+        found = reproduce.shelf(store)
+    assert (len(found.studies), len(found.transfers), len(found.questions)) == (1, 1, 1)
+
+
+def test_every_kind_of_job_that_was_stored_is_the_one_that_is_made_today(every_job: Path) -> None:
+    """And so nothing of it is run again."""
+    jobs = runpy.run_path(str(Path(__file__).parent / "stores" / "make_every_job.py"))["JOBS"]
+    assert [job.id for job in jobs] == list(JOBS)
+    with Store(every_job, write=True) as store:
+        assert {one.id: json.loads(one.to_json()) for one in jobs} == {k: json.loads(v) for k, v in store.trials().items()}
+        before = store.contents()
+        assert list(engine.run(jobs, store, 1)) == []
+        assert store.contents() == before

@@ -71,8 +71,29 @@ def test_the_id_depends_on_every_setting() -> None:
     assert len({trial.id for trial in [QUICK, *others]}) == 5
 
 
-def test_the_id_of_a_configuration_never_changes() -> None:
-    assert Trial().id == "88ca169baebfa49a"
+THOROUGH = dfal.Training(learning_rate=5e-4, training_batch=16, epochs=20, holdout=0.2, patience=3, restarts=5)
+IDS = {
+    "88ca169baebfa49a": Trial(),
+    "460690fd82bb10dd": Trial(seed=3, dataset="mnist", model="vgg8", annotations=1000),
+    "40e0bd6c6daf572a": Trial(strategy=dfal.DFAL(candidates=None, twins=False, exact=True)),
+    "603266f0c39627e7": Trial(strategy=named("dfal-released")),
+    "0ac2d7212b2b61f5": Trial(strategy=dfal.CEAL(threshold=0.19), training=THOROUGH),
+    "b7d300d63857d012": Trial(dataset="photos", device="cuda:1", strategy=named("core-set+twins")),
+    "558c407b3073bee8": Trial(
+        dataset="photos/some.npz", model="mine:network", strategy=dfal.WithTwins(dfal.Margin(), dfal.FGSM())
+    ),
+    "bcddddd7fc584378": Trial(
+        strategy=dfal.WithTwins(dfal.Stochastic(dfal.BALD()), dfal.DeepFool(p=float("inf"), clip=(0, 1)))
+    ),
+    "0aa6794c650ef585": Trial(strategy=dfal.TypiClust(space="rows.npy"), batch=5, first=5, annotations=30),
+}
+"""As the sources of commit 1f115f8 reckon them. They are written down: stores are found by them."""
+
+
+@pytest.mark.parametrize("written", IDS)
+def test_the_id_of_a_configuration_never_changes(written: str) -> None:
+    assert IDS[written].id == written
+    assert Trial.from_json(IDS[written].to_json()).id == written
 
 
 def test_a_setting_that_was_added_is_stored_unless_it_is_at_its_default() -> None:
