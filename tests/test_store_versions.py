@@ -122,7 +122,7 @@ def test_every_kind_of_job_that_was_stored_is_read_as_it_was(every_job: Path) ->
             "annotations": 4, "labelled_data": 4, "accuracy": 0.1, "twins": 2, "fooled": 0, "noise": 0
         }  # fmt: skip
         found = reproduce.shelf(store)
-    assert (len(found.studies), len(found.transfers), len(found.questions)) == (1, 1, 1)
+    assert (len(found.studies), len(found.transfers), len(found.questions)) == (3, 1, 1)  # a study for each K
 
 
 def test_every_kind_of_job_that_was_stored_is_the_one_that_is_made_today(every_job: Path) -> None:

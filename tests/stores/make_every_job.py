@@ -8,6 +8,7 @@ what that one wrote.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import dfal
 import kept_strategies
@@ -18,9 +19,9 @@ from dfal.store import Store
 from dfal.trial import Trial
 
 TRAINING = dfal.Training(epochs=1)
-SHORT = {"annotations": 6, "batch": 2, "first": 4, "training": TRAINING}
+SHORT: dict[str, Any] = {"annotations": 6, "batch": 2, "first": 4, "training": TRAINING}
 CHOOSING = Trial(strategy=dfal.DFAL(candidates=5), **SHORT)
-JOBS = [
+JOBS: list[engine.Job] = [
     CHOOSING,
     Trial(strategy=dfal.CEAL(threshold=0.19), seed=1, **SHORT),
     Trial(strategy=dfal.WithTwins(dfal.Margin(candidates=5), dfal.DeepFool(p=float("inf"), clip=(0, 1))), **SHORT),
