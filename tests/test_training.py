@@ -1,6 +1,7 @@
 """Training: what is held out, when it stops, which weights are kept, and that a seed fixes all of it."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -229,3 +230,158 @@ def test_parameters_in_one_piece_learn_as_they_do_alone() -> None:
             nn.functional.cross_entropy(one(images), labels).backward()
             optimiser.step()
     torch.testing.assert_close(model.state_dict(), plain.state_dict())
+
+
+class Block(nn.Module):
+    """A residual block with all that a frozen backbone holds: norms with and without parameters, and dropout."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)
+        self.plain, self.drop = nn.BatchNorm2d(channels, affine=False), nn.Dropout(0.5)
+        self.seen: list[tuple[bool, ...]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append((self.training, self.norm.training, self.plain.training, self.drop.training))
+        out: Tensor = x + self.drop(self.plain(self.norm(self.conv(x))))
+        return out
+
+
+def by_autograd() -> nn.Sequential:
+    return nn.Sequential(Block(2), nn.Flatten(), nn.Dropout(0.5), nn.Linear(32, 2))
+
+
+def by_chain() -> nn.Sequential:
+    norms = nn.BatchNorm2d(2), nn.ReLU(), nn.BatchNorm2d(2, affine=False)
+    backbone = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), *norms, nn.Dropout(0.5))
+    return nn.Sequential(backbone, nn.Flatten(), nn.Dropout(0.5), nn.Linear(32, 2))
+
+
+def pictures(count: int = 40) -> dfal.LabelledData:
+    images = torch.rand(count, 2, 4, 4, generator=torch.Generator().manual_seed(0)) + 3  # far from the norms' statistics
+    return dfal.LabelledData(images, (images[:, 0, 0, 0] > 3.5).long(), torch.arange(count))
+
+
+@pytest.mark.parametrize("network", [by_autograd, by_chain])
+@pytest.mark.parametrize("settings", [dfal.Training(epochs=3), dfal.Training(epochs=3, holdout=0.2, restarts=2)], ids=repr)
+def test_a_frozen_backbone_stays_as_it_was_to_the_bit(network: Callable[[], nn.Sequential], settings: dfal.Training) -> None:
+    first = network()
+    first[0].requires_grad_(False)
+    before = copy.deepcopy(first.state_dict())
+
+    def make() -> nn.Sequential:
+        return copy.deepcopy(first)
+
+    model = dfal.fit(make, pictures(), settings, seed=0)
+    after = model.state_dict()
+    assert any("running_mean" in name for name in before)
+    for name in before:
+        assert torch.equal(before[name], after[name]) == name.startswith("0."), name
+    assert not any(module.training for module in model.modules())
+
+
+def test_a_frozen_block_is_evaluated_and_what_is_outside_is_trained() -> None:
+    made: list[nn.Sequential] = []
+
+    def make() -> nn.Sequential:
+        made.append(by_autograd())
+        made[0][0].requires_grad_(False)
+        return made[0]
+
+    drop = []
+    with pytest.MonkeyPatch.context() as patch:
+        forward = nn.Dropout.forward
+
+        def remember(layer: nn.Dropout, x: Tensor) -> Tensor:
+            drop.append((layer is made[0][2], layer.training))
+            return forward(layer, x)
+
+        patch.setattr(nn.Dropout, "forward", remember)
+        dfal.fit(make, pictures(), dfal.Training(epochs=1), seed=0)
+    block = made[0][0]
+    assert isinstance(block, Block)
+    assert set(block.seen) == {(False, False, False, False)}
+    assert {on for outside, on in drop if not outside} == {False}
+    assert drop[0] == (False, False)
+    assert (True, True) in drop, "dropout before the head is on while it is trained"
+
+
+def test_a_norm_without_parameters_follows_the_module_that_holds_it() -> None:
+    """In no frozen block it learns its statistics; the frozen convolution before it is as it was."""
+
+    def make() -> nn.Sequential:
+        model = nn.Sequential(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2, affine=False), nn.Flatten(), nn.Linear(8, 2))
+        model[0].requires_grad_(False)
+        return model
+
+    norm = dfal.fit(make, pictures(), dfal.Training(epochs=2), seed=0)[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.num_batches_tracked is not None
+    assert int(norm.num_batches_tracked) == 4, "two batches, two epochs"
+
+
+def test_a_norm_of_which_anything_is_trained_learns_its_statistics() -> None:
+    def make() -> nn.Sequential:
+        model = nn.Sequential(nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, 2))
+        model[0].weight.requires_grad_(False)  # its bias is trained
+        return model
+
+    norm = dfal.fit(make, pictures(), dfal.Training(epochs=2), seed=0)[0]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert (norm.running_mean > 0.5).all()
+
+
+def test_a_layer_that_a_frozen_block_shares_with_the_rest_is_trained() -> None:
+    shared = nn.Dropout(0.5)
+    seen = []
+
+    class Sharing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.frozen = nn.Sequential(nn.Linear(4, 4), shared).requires_grad_(False)
+            self.drop, self.head = shared, nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append((self.training, shared.training, self.frozen.training))
+            out: Tensor = self.head(self.drop(self.frozen(x)))
+            return out
+
+    dfal.fit(Sharing, data(), dfal.Training(epochs=1), seed=0)
+    assert seen[0] == (True, True, False)
+
+
+def test_a_network_with_nothing_to_train_is_refused() -> None:
+    for make in (lambda: linear().requires_grad_(False), nn.Flatten):
+        with pytest.raises(dfal.DfalError, match="the network has no parameter to train"):
+            dfal.fit(make, dfal.LabelledData(data().images[:, :2], data().labels, data().source), dfal.Training(), seed=0)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Sequential(nn.Linear(4, 2)), Watched], ids=["chain", "autograd"])
+@pytest.mark.parametrize("holdout", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("label", "sentence"),
+    [
+        (
+            14,
+            r"has the label 14, but the network has the classes 0 to 1: number the classes from 0, or give the network 15 logits",
+        ),
+        (2, r"image 7 has the label 2, but the network has the classes 0 to 1: .* or give the network 3 logits"),
+        (-1, r"image 7 has the label -1, but the network has the classes 0 to 1: give it a class"),
+        (-100, r"image 7 has the label -100, but .*: give it a class"),  # which PyTorch leaves out without a word
+    ],
+)
+def test_a_label_that_is_no_class_of_the_network_is_refused(
+    make: Callable[[], nn.Module], holdout: float, label: int, sentence: str
+) -> None:
+    some = data()
+    labels = some.labels.clone()
+    labels[7] = label
+    with pytest.raises(dfal.DfalError, match=sentence):
+        dfal.fit(make, dfal.LabelledData(some.images, labels, some.source), dfal.Training(epochs=1, holdout=holdout), seed=0)
+
+
+def test_images_that_the_network_cannot_take_are_refused_in_a_sentence() -> None:
+    for make in (lambda: nn.Sequential(nn.Linear(9, 2)), lambda: nn.Sequential(nn.Linear(9, 2), nn.Softsign())):
+        with pytest.raises(dfal.DfalError, match=r"the network cannot take images of shape \(4,\)"):
+            dfal.fit(make, data(), dfal.Training(epochs=1), seed=0)

@@ -1,8 +1,8 @@
 """Training one network on labelled data, as the paper does: from scratch, with early stopping and restarts."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Int64
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dfal.arguments import check_network, kind_of, whole
 from dfal.chain import Chain, chain
 from dfal.chance import generator, seed_for, seeded
-from dfal.inside import as_logits, logits, predict, ready
+from dfal.inside import as_logits, explained, logits, predict, ready
 from dfal.networks import materialised
 from dfal.pool import LabelledData
 from dfal.types import DfalError, setting
@@ -59,19 +60,76 @@ Network = TypeVar("Network", bound=nn.Module)
 def fit(make: Callable[[], Network], data: LabelledData, settings: Training, seed: int) -> Network:
     """The best of `settings.restarts` networks trained on the labelled data.
 
+    Frozen blocks (modules whose parameters all have requires_grad = False) stay in evaluation mode, with everything in
+    them: a frozen backbone's batch norm keeps its running statistics, and its dropout is off. A layer without
+    parameters that is in no frozen block, such as dropout before a new head, is trained as usual.
+
     Args:
         make: gives a new, randomly initialised network.
         data: where its images are, the network is trained.
         seed: fixes hold-out, initialisations, batches and dropout.
+
+    Raises:
+        DfalError: for labels that are no classes of the network, for anything else that cannot be trained on, and for a
+            network without a parameter to train.
     """
+    data = _checked(make, data, settings)
+    seed = whole("seed", seed)
     training, validation = split(data, settings.holdout, generator(seed, 0, "holdout"))
     trained = []
     for restart in range(settings.restarts):
         with seeded(seed_for(seed, restart, "restart"), data.images.device):
-            model = make().to(data.images.device)
+            model = make()
+            check_network(model, "what make returns")
+            model = model.to(data.images.device)
             materialised(model, ready(model, data.images[:1]))
             trained.append(_train(model, training, validation, settings))
     return min(trained, key=lambda pair: pair[1])[0]
+
+
+def _checked(make: Any, data: Any, settings: Any) -> LabelledData:
+    """Return the labelled data, with labels as int64; raise unless `fit` can be given all this."""
+    if isinstance(make, nn.Module) or not callable(make):
+        cure = "lambda: copy.deepcopy(network)" if isinstance(make, nn.Module) else "dfal.lenet5"
+        raise DfalError(f"make must be a function that returns a new network, but it is {kind_of(make)}: give {cure}")
+    if not isinstance(settings, Training):
+        raise DfalError(f"the settings must be a dfal.Training, but they are {kind_of(settings)}: give dfal.Training()")
+    if not isinstance(data, LabelledData):
+        cure = "pool.labelled_data()" if hasattr(data, "labelled_data") else "dfal.LabelledData(images, labels, source)"
+        raise DfalError(f"the data must be a dfal.LabelledData, but they are {kind_of(data)}: give {cure}")
+    parts = {"images": data.images, "labels": data.labels, "source": data.source}
+    for name, part in parts.items():
+        if not torch.is_tensor(part):
+            raise DfalError(f"{name} must be a tensor, but they are {kind_of(part)}: try torch.as_tensor({name})")
+    if data.labels.is_floating_point() or data.labels.is_complex():
+        raise DfalError(f"labels must be whole numbers, but they are {data.labels.dtype}: try labels.long()")
+    if data.labels.ndim != 1 or len({len(part) for part in parts.values()}) > 1:
+        shapes = ", ".join(f"{name} {tuple(part.shape)}" for name, part in parts.items())
+        raise DfalError(f"images, labels and source must have a row for each image, but their shapes are {shapes}")
+    if not len(data.labels):
+        raise DfalError("there is no labelled image to train on: give the pool some known labels first")
+    return replace(data, labels=data.labels.long())
+
+
+class _Labels:
+    """The labels of a training, which its first step compares with the network's logits."""
+
+    def __init__(self, data: LabelledData, validation: LabelledData):
+        self._data, self._checked = (data, validation), False
+
+    def check(self, f: Tensor) -> None:
+        """Raise where a label is no class of the network that returned these logits."""
+        if self._checked:
+            return
+        classes = f.shape[1]
+        for data in self._data:
+            strange = ((data.labels < 0) | (data.labels >= classes)).nonzero()
+            if not len(strange):
+                continue
+            label, image = int(data.labels[strange[0]]), int(data.source[strange[0]])
+            cure = "give it a class" if label < 0 else f"number the classes from 0, or give the network {label + 1} logits"
+            raise DfalError(f"image {image} has the label {label}, but the network has the classes 0 to {classes - 1}: {cure}")
+        self._checked = True
 
 
 def split(data: LabelledData, holdout: float, rng: torch.Generator) -> tuple[LabelledData, LabelledData]:
@@ -104,11 +162,16 @@ def _rows(data: LabelledData, which: Tensor) -> LabelledData:
 def _train(model: Network, data: LabelledData, validation: LabelledData, settings: Training) -> tuple[Network, float]:
     """The trained network and the loss by which restarts are compared: on the hold-out, or on the data where there is none."""
     images = ready(model, data.images)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise DfalError("the network has no parameter to train: set requires_grad of those that should learn, or give it some")
     optimiser = torch.optim.Adam(_in_one_piece(model), lr=settings.learning_rate, fused=True)
     best_loss, best_weights, waited = torch.inf, None, 0
-    step = _by_chain(layers) if (layers := chain(model.train())) else _by_autograd(model)
+    train_mode = _train_mode(model)
+    train_mode()
+    known = _Labels(data, validation)
+    step = _by_chain(layers, known) if (layers := chain(model)) else _by_autograd(model, known)
     for _ in range(settings.epochs):
-        model.train()
+        train_mode()
         for rows in _batches(torch.randperm(len(data.labels), device=data.labels.device), settings.training_batch, model):
             optimiser.zero_grad(set_to_none=False)
             step(images[rows], data.labels[rows])
@@ -128,6 +191,37 @@ def _train(model: Network, data: LabelledData, validation: LabelledData, setting
         return model, _loss(model, data)
     model.load_state_dict(best_weights)
     return model, best_loss
+
+
+def _train_mode(model: nn.Module) -> Callable[[], object]:
+    """Return what puts the network into training mode, all but its frozen blocks."""
+    frozen = [block for block in model.modules() if _is_frozen(block)]
+    if not frozen:
+        return model.train
+    trained = list(_outside_frozen_blocks(model))
+
+    def train() -> None:
+        model.train()
+        modes = [module.training for module in trained]
+        for block in frozen:
+            block.eval()
+        for module, mode in zip(trained, modes, strict=True):  # of what a frozen block shares with the rest
+            module.training = mode
+
+    return train
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    """Whether a module has parameters, and none of them is trained."""
+    wanted = [parameter.requires_grad for parameter in module.parameters()]
+    return bool(wanted) and not any(wanted)
+
+
+def _outside_frozen_blocks(module: nn.Module) -> Iterator[nn.Module]:
+    if not _is_frozen(module):
+        yield module
+        for child in module.children():
+            yield from _outside_frozen_blocks(child)
 
 
 def _batches(order: Int64[Tensor, "n"], size: int, model: nn.Module) -> Sequence[Int64[Tensor, "b"]]:
@@ -160,10 +254,13 @@ Step = Callable[[Tensor, Tensor], None]
 """From images and labels to the gradient of their mean cross-entropy, in the `.grad` of the parameters."""
 
 
-def _by_autograd(model: nn.Module) -> Step:
+def _by_autograd(model: nn.Module, known: _Labels) -> Step:
     def step(images: Tensor, labels: Tensor) -> None:
         try:
-            F.cross_entropy(logits(model, images), labels).backward()
+            with explained(images):
+                f = logits(model, images)
+            known.check(f)
+            F.cross_entropy(f, labels).backward()
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -174,11 +271,13 @@ def _by_autograd(model: nn.Module) -> Step:
     return step
 
 
-def _by_chain(layers: Chain) -> Step:
+def _by_chain(layers: Chain, known: _Labels) -> Step:
     @torch.no_grad()
     def step(images: Tensor, labels: Tensor) -> None:
-        out, back = layers.forward(images)
+        with explained(images):
+            out, back = layers.forward(images)
         f = as_logits(out, len(images))
+        known.check(f)
         error = (f.softmax(1) - F.one_hot(labels, f.shape[1])) / len(labels)
         back(error[:, -out.shape[-1] :].unsqueeze(0), learn=True, inwards=False)
 
