@@ -364,7 +364,7 @@ def test_a_network_with_nothing_to_train_is_refused() -> None:
     [
         (
             14,
-            r"has the label 14, but the network has the classes 0 to 1: number the classes from 0, or give the network 15 logits",
+            r"has the label 14, but the network has the classes 0 to 1: number the classes from 0, or give the network 15",
         ),
         (2, r"image 7 has the label 2, but the network has the classes 0 to 1: .* or give the network 3 logits"),
         (-1, r"image 7 has the label -1, but the network has the classes 0 to 1: give it a class"),

@@ -1,7 +1,10 @@
 """Checks of what callers hand over: each raises one sentence that names the cure."""
 
+import contextlib
+import dataclasses
 import inspect
 import operator
+import os
 from typing import Any
 
 import torch
@@ -44,24 +47,76 @@ def check_generator(rng: Any) -> None:
         raise DfalError(f"rng must be a generator on the CPU, but it is on {rng.device}: {cure}")
 
 
+def check_function(name: str, value: Any, arguments: tuple[str, ...], cure: str) -> None:
+    """Raise unless this can be called with so many arguments."""
+    called = f"({', '.join(arguments)})"
+    if isinstance(value, type) or not callable(value):
+        raise DfalError(f"{name} must be a function {called}, but it is {kind_of(value)}: {cure}")
+    try:
+        signature = inspect.signature(value)
+    except ValueError:  # a built-in function may not say what it takes
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise DfalError(f"{name} takes {signature}, but it is called with {called}: {cure}") from None
+
+
+def check_strategy(strategy: Any) -> None:
+    """Raise unless this can be called as a strategy."""
+    cure = "give an object such as dfal.DFAL(), or a function of these arguments that returns a dfal.Query"
+    if isinstance(strategy, str):
+        cure = f"give dfal.strategies.named({strategy!r}), or an object such as dfal.DFAL()"
+    elif isinstance(strategy, type):
+        cure = f"give an object of it, {strategy.__name__}()"
+    check_function("the strategy", strategy, ("model", "pool", "k", "rng"), cure)
+
+
+def check_fields(value: Any) -> None:
+    """Make every number and text of a frozen configuration one of Python's own, whose text never changes.
+
+    Raises:
+        DfalError: for a number or a text that is none.
+    """
+    for field in dataclasses.fields(value):
+        given, kind = getattr(value, field.name), type(field.default)
+        if kind is str:
+            plain: Any = str(given) if isinstance(given, os.PathLike | torch.device) else given
+            if not isinstance(plain, str):
+                raise DfalError(f"{field.name} = {short(given)} must be a text, but it is {kind_of(given)}")
+        elif kind is int:
+            plain = whole(field.name, given)
+        elif kind is float:
+            plain = given if type(given) in {int, float} else number(field.name, given)
+        else:
+            continue
+        object.__setattr__(value, field.name, plain)
+
+
 def whole(name: str, value: Any) -> int:
     """Return a whole number of whatever type as an int; a float of a whole value counts as one.
 
     Raises:
         DfalError: for anything else.
     """
-    if not isinstance(value, str | bytes) and not (torch.is_tensor(value) and value.numel() != 1):
-        try:
-            return operator.index(value)
-        except (TypeError, ValueError, RuntimeError):
-            pass
-        try:
-            number = float(value)
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            number = 0.5
-        if number.is_integer():
-            return int(number)
-    raise DfalError(f"{name} = {short(value)} is no whole number: give one as an int")
+    with contextlib.suppress(TypeError, ValueError, RuntimeError):
+        return operator.index(value)
+    with contextlib.suppress(DfalError):
+        if (found := number(name, value)).is_integer():
+            return int(found)
+    raise DfalError(f"{name} = {short(value)} is no whole number: give an int")
+
+
+def number(name: str, value: Any) -> float:
+    """Return a number of whatever type as a float.
+
+    Raises:
+        DfalError: for anything else, texts among them.
+    """
+    if not isinstance(value, str | bytes):
+        with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
+            return float(value)
+    raise DfalError(f"{name} = {short(value)} is no number: give a float")
 
 
 def short(value: Any) -> str:

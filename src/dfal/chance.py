@@ -6,9 +6,16 @@ from collections.abc import Iterator
 
 import torch
 
+from dfal.arguments import short, whole
+from dfal.types import DfalError
+
 
 def seed_for(seed: int, round: int, purpose: str) -> int:
     """A 63-bit seed that depends on all three arguments and on nothing else."""
+    if not isinstance(purpose, str):
+        raise DfalError(f"the purpose {short(purpose)} is no text: give dfal.generator(seed, round, 'select')")
+    if type(seed) is not int or type(round) is not int:
+        seed, round = whole("seed", seed), whole("round", round)
     digest = hashlib.sha256(f"{seed}/{round}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 

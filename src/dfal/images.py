@@ -8,10 +8,44 @@ from jaxtyping import Float, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dfal.arguments import kind_of
 from dfal.types import DfalError
 
 CHUNK = 4096
 """Images touched at a time where all of them are read once."""
+
+
+def _as_array(raw: Any) -> NDArray[Any]:
+    """Return an array or a tensor, or a list of some of one shape, as an array.
+
+    Raises:
+        DfalError: for anything else: what holds pairs, batches or pictures would be taken for pixels.
+    """
+    if isinstance(raw, Tensor):
+        if raw.layout != torch.strided or raw.is_meta:
+            raise DfalError(f"images must be a dense tensor, but it is {raw.layout} on {raw.device}: try images.to_dense()")
+        return (raw.float() if raw.dtype == torch.bfloat16 else raw).detach().cpu().resolve_conj().resolve_neg().numpy()
+    if isinstance(raw, list | tuple) and len(raw) and all(isinstance(one, Tensor | np.ndarray) for one in raw):
+        if len({tuple(one.shape) for one in raw}) == 1:
+            return np.stack([_as_array(one) if isinstance(one, Tensor) else one for one in raw])
+        raise DfalError("the images of this list have several shapes, but one is needed: fit them into one size first")
+    if isinstance(raw, np.ndarray) or (hasattr(raw, "shape") and hasattr(raw, "dtype")):  # HDF5 and others are arrays, too
+        return np.asanyarray(raw)
+    if hasattr(raw, "__getitem__") and hasattr(raw, "tensors"):
+        cure = "give its images, dataset.tensors[0]"
+    elif hasattr(raw, "dataset") and hasattr(raw, "batch_size"):
+        cure = "give the images of its data set, torch.stack([image for image, label in loader.dataset])"
+    elif hasattr(raw, "__getitem__") and hasattr(raw, "__len__") and not isinstance(raw, list | tuple | dict | str | bytes):
+        cure = "give its images, torch.stack([image for image, label in dataset])"
+    else:
+        cure = "give one array, np.stack([np.asarray(image) for image in images]), channels first"
+    raise DfalError(f"images must be an array or a tensor of shape (N, …), but they are {_kind(raw)}: {cure}")
+
+
+def _kind(raw: Any) -> str:
+    """Return what a value is, and what is in it where it is a list."""
+    inside = sorted({type(one).__name__ for one in raw}) if isinstance(raw, list | tuple) else []
+    return f"{kind_of(raw)} of {' and '.join(inside)}" if inside else kind_of(raw)
 
 
 class Images:
@@ -29,10 +63,7 @@ class Images:
     def __init__(self, array: "Tensor | NDArray[Any] | Images", rows: Int64[np.ndarray, "m"] | None = None):
         if isinstance(array, Images) and array.rows is not None:
             rows = array.rows if rows is None else array.rows[rows]
-        raw = array.array if isinstance(array, Images) else array
-        if isinstance(raw, Tensor):
-            raw = (raw.float() if raw.dtype == torch.bfloat16 else raw).detach().cpu().numpy()  # NumPy has no bfloat16
-        array = np.asanyarray(raw)
+        array = array.array if isinstance(array, Images) else _as_array(array)
         if array.ndim < 2 or 0 in array.shape:
             raise DfalError(
                 f"images must be an array of shape (N, …) with a pixel or more, but its shape is {tuple(array.shape)}"

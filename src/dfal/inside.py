@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 
+from dfal.arguments import check_network
 from dfal.chain import chain
 from dfal.chance import seed_for, seeded
 from dfal.types import DfalError
@@ -21,6 +22,7 @@ from dfal.types import DfalError
 
 def device_of(model: nn.Module) -> torch.device:
     """Where the network's parameters are; the CPU where it has none."""
+    check_network(model)
     parameter = next(model.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
 
@@ -31,6 +33,7 @@ def ready(model: nn.Module, images: Any) -> Float[Tensor, "n *image"]:
     Raises:
         DfalError: for anything but a floating-point tensor of images.
     """
+    check_network(model)
     if not isinstance(images, Tensor):
         raise DfalError(f"images must be a tensor, but they are {type(images).__name__}: try torch.as_tensor(images)")
     if not images.is_floating_point():

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
+from dfal.arguments import check_function, check_strategy, kind_of, whole
 from dfal.chance import generator, seed_for
 from dfal.pool import Pool
 from dfal.types import DfalError, Oracle, Query, Strategy
@@ -46,6 +48,9 @@ def active_learning(
     Raises:
         DfalError: for a batch below 1, and where a question or its answers do not fit the pool.
     """
+    _refuse_misuse(pool, fit, strategy, oracle)
+    batch, seed = whole("batch", batch), whole("seed", seed)
+    annotations = None if annotations is None else whole("annotations", annotations)
     if batch < 1:
         raise DfalError(f"batch = {batch} would ask about nothing: give 1 or more")
     while True:
@@ -58,3 +63,15 @@ def active_learning(
         if k <= 0:
             return
         pool = pool.learn(query, oracle(query.indices))  # L ← L ∪ {(x, y), (x + r, y)}
+
+
+def _refuse_misuse(pool: Any, fit: Any, strategy: Any, oracle: Any) -> None:
+    """Raise unless these are what `active_learning` is called with."""
+    if not isinstance(pool, Pool):
+        raise DfalError(f"the pool must be a dfal.Pool, but it is {kind_of(pool)}: give dfal.Pool.new(images, known)")
+    cure = "give lambda pool, seed: dfal.fit(dfal.lenet5, pool.labelled_data(), dfal.Training(), seed)"
+    if isinstance(fit, nn.Module):
+        raise DfalError(f"fit must be a function (pool, seed) that returns a trained network, but it is a network: {cure}")
+    check_function("fit", fit, ("pool", "seed"), cure)
+    check_strategy(strategy)
+    check_function("the oracle", oracle, ("indices",), "give a function that returns a class for each, lambda i: labels[i]")

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dfal.arguments import check_generator, kind_of, whole
 from dfal.images import Images
 from dfal.types import DECLINED, UNKNOWN, DfalError, Query
 
@@ -58,13 +59,15 @@ class Pool:
             DfalError: for bad images, an index outside the pool, or a class that is no whole number ≥ 0.
         """
         images = Images(images)
+        if not isinstance(known, Mapping):
+            cure = "give {} where there is none" if known is None else "for a label of each image give dict(enumerate(labels))"
+            raise DfalError(f"known must be a mapping from index to class, but it is {kind_of(known)}: {cure}")
         labels = torch.full((len(images),), UNKNOWN, dtype=torch.int64)
         for index, label in known.items():
-            if not 0 <= index < len(images):
+            place = whole("an index of known", index)
+            if not 0 <= place < len(images):
                 raise DfalError(f"known[{index}] is outside the pool: its {len(images)} images are 0 to {len(images) - 1}")
-            if label < 0 or label != int(label):
-                raise DfalError(f"known[{index}] = {label} is no class: classes are 0, 1, 2, …")
-            labels[index] = label
+            labels[place] = _class(f"known[{index}]", label)
         none = torch.empty(0, dtype=torch.int64)
         return cls(images, labels, none, torch.empty(0, *images.shape), none, none)
 
@@ -108,8 +111,10 @@ class Pool:
         Raises:
             DfalError: where answers and question do not fit each other or this pool.
         """
+        if not isinstance(query, Query):
+            raise DfalError(f"the question must be a dfal.Query, but it is {kind_of(query)}: give what the strategy returned")
         asked = query.indices
-        given = torch.as_tensor(answers)
+        given = _answers(answers)
         if given.shape != asked.shape:
             raise DfalError(f"{len(asked)} images were asked about but {given.numel()} answers came: give one for each index")
         bad = (given != given.long()) | ((given < 0) & (given != DECLINED))
@@ -197,6 +202,40 @@ class Pool:
                 raise DfalError(
                     f"the twins are of shape {shape}, but {needed} is needed: one like the images for each of twinned"
                 )
+
+
+def check_call(pool: Any, k: Any, rng: Any) -> None:
+    """Raise unless a strategy can be called with these."""
+    if not isinstance(pool, Pool):
+        raise DfalError(f"the pool must be a dfal.Pool, but it is {kind_of(pool)}: give dfal.Pool.new(images, known)")
+    if whole("k", k) < 0:
+        raise DfalError(f"k = {k} must be 0 or more images")
+    check_generator(rng)
+
+
+def _class(name: str, label: Any) -> int:
+    """Return a class as an int; raise for anything else."""
+    try:
+        found = whole(name, label)
+    except DfalError:
+        found = -1
+    if found < 0:
+        names = "; number the names of classes, say by names.index(name)" if isinstance(label, str) else ""
+        raise DfalError(f"{name} = {label} is no class: classes are 0, 1, 2, …{names}")
+    return found
+
+
+def _answers(answers: Any) -> Tensor:
+    """Return answers as a tensor of numbers; raise for anything else."""
+    try:
+        given = torch.as_tensor(answers)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DfalError(
+            f"the answers are no classes ({str(error).splitlines()[0]}): give 0, 1, … for each image, or DECLINED ({DECLINED})"
+        ) from None
+    if given.is_complex():
+        raise DfalError("the answers are complex numbers and no classes: give 0, 1, … for each image")
+    return given
 
 
 def _or_none(indices: Tensor | None) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dfal.arguments import check_network, kind_of, whole
+from dfal.arguments import check_fields, check_network, kind_of, whole
 from dfal.chain import Chain, chain
 from dfal.chance import generator, seed_for, seeded
 from dfal.inside import as_logits, explained, logits, predict, ready
@@ -33,8 +33,9 @@ class Training:
     restarts: int = setting(1, "trainings a round, of which the one with the lowest validation loss is kept")
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise DfalError(f"learning_rate = {self.learning_rate} would not train: give more than 0")
+        check_fields(self)
+        if not 0 < self.learning_rate < float("inf"):
+            raise DfalError(f"learning_rate = {self.learning_rate} would not train: give more than 0, and a finite number")
         for name in ("training_batch", "epochs", "patience", "restarts"):
             if getattr(self, name) < 1:
                 raise DfalError(f"{name} = {getattr(self, name)} must be 1 or more")

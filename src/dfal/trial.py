@@ -12,6 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from dfal import strategies
+from dfal.arguments import check_fields, check_strategy, kind_of
 from dfal.chance import generator, seeded
 from dfal.configuration import BARE, from_json, id_of, to_json
 from dfal.datasets import Dataset
@@ -52,6 +53,10 @@ class Trial:
     device: str = setting("cpu", "where networks are trained: cpu, cuda, cuda:1, …")
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        check_strategy(self.strategy)
+        if not isinstance(self.training, Training):
+            raise DfalError(f"training must be a dfal.Training, but it is {kind_of(self.training)}: give dfal.Training()")
         if self.batch < 1 or self.first < 1:
             raise DfalError(f"batch = {self.batch} and first = {self.first} must be 1 or more images")
         if self.annotations < self.first:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dfal.geometry import unit
 from dfal.inside import device_of, features, predict
-from dfal.pool import Pool
+from dfal.pool import Pool, check_call
 from dfal.types import DfalError, Query
 
 CHUNK = 4096
@@ -29,6 +29,7 @@ def check(candidates: int | None) -> None:
 
 def draw(pool: Pool, candidates: int | None, k: int, rng: torch.Generator) -> Int64[Tensor, "n"]:
     """K candidates of U at random and in random order, so that ties are broken at random; at least k; None for all."""
+    check_call(pool, k, rng)
     unlabelled = pool.unlabelled
     shuffled = unlabelled[torch.randperm(len(unlabelled), generator=rng)]
     return shuffled if candidates is None else shuffled[: max(candidates, k)]
