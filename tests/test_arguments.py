@@ -95,7 +95,7 @@ WRONG: dict[str, str] = {
     "dfal.fit(dfal.lenet5, labelled(labels=[1, 2]), once, 0)": r"labels must be a tensor, but they are list",
     "dfal.fit(dfal.lenet5, labelled(labels=data.labels[:1]), once, 0)": r"a row for each image, but their shapes are images \(2, 1,",
     "dfal.fit(dfal.lenet5, labelled(labels=nn.functional.one_hot(data.labels)), once, 0)": r"labels \(2, 3\)",
-    "dfal.fit(dfal.lenet5, labelled(labels=data.labels + 12), once, 0)": r"image 0 has the label 13, .* give the network 14 logits",
+    "dfal.fit(dfal.lenet5, labelled(labels=data.labels + 12), once, 0)": r"image 0 has the label 13, .* give the network 15 logits",
     "dfal.fit(dfal.lenet5, labelled(labels=data.labels - 3), once, 0)": r"image 0 has the label -2, .*: give it a class",
     "dfal.fit(lambda: dfal.lenet5((3, 28, 28)), data, once, 0)": r"the network cannot take images of shape \(1, 28, 28\)",
     "dfal.Training(epochs=2.5)": r"epochs = 2.5 is no whole number",

@@ -83,7 +83,7 @@ def test_many_strategies_stand_one_below_the_other_and_are_compared(dfal: Shell)
     tiny = ["--annotations", "20", "--batch", "10", "--epochs", "2", "--candidates", "20", "--processes", "1"]
     ran = dfal("run", *tiny, "--seeds", "2", "--strategy", ",".join(names), "--store", "s.db")
     assert ran.code == 0, ran.err
-    table, comparisons = ran.out[ran.out.index("Test accuracy") :].split("Difference of areas")
+    table, comparisons = ran.out[ran.out.index("Test accuracy") :].split("Difference in AULC")
     for name in names:
         assert re.search(rf"^│ {re.escape(name)} +│", table, re.MULTILINE), name
     assert re.search(r"margin\+twins +│ margin +│ +[+−]\d", comparisons)

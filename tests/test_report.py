@@ -18,7 +18,8 @@ from dfal.datasets import Dataset
 from dfal.reproduce import shelf
 from dfal.results import studies
 from dfal.statistics import half_width
-from dfal.store import Store
+from dfal.store import Record, Store
+from dfal.strategies import named
 from dfal.trial import Trial
 
 TRIALS = [
@@ -180,3 +181,38 @@ def test_pictures_are_exact(shape: tuple[int, int, int], mode: str) -> None:
     assert picture.mode == mode
     back = np.asarray(picture).reshape(5, 6, -1).transpose(2, 0, 1)
     np.testing.assert_array_equal(back, (image * 255).round().numpy())
+
+
+@pytest.mark.parametrize("others", [(), ("margin", "bald", "ceal", "core-set", "egl", "uncertainty", "least-confidence")])
+def test_dfal_against_random_comes_first_and_the_twins_after_it(tmp_path: Path, others: tuple[str, ...]) -> None:
+    """With few strategies and with more than have bands, where DFAL's sentences alone are said."""
+    path = tmp_path / "s.db"
+    with Store(path, write=True) as opened:
+        for place, name in enumerate(("random", "dfal-no-twins", "dfal", *others)):
+            for seed in range(2):
+                trial = Trial(annotations=30, strategy=named(name), seed=seed)
+                opened.add_run({trial.id: trial.to_json()}, {"data": {}, "versions": {}})
+                for round in range(3):
+                    accuracy = 0.5 + 0.1 * round + 0.1 * min(place, 2) + 0.01 * seed
+                    opened.add(trial.id, made(round, accuracy))
+    with Store(path) as opened:
+        page = report.write(opened, shelf(opened), tmp_path / "r.html").read_text(encoding="utf-8")
+    told = [
+        re.sub(r"\s+", " ", re.sub("<[^>]+>", "", one)) for one in re.findall(r'<p class="lede">(.*?)</p>', page, re.DOTALL)
+    ]
+    assert told[0].startswith("dfal needed 10 annotations for the accuracy that random choice had with 30 (70.5 %);")
+    assert "its curve lies on average 20.00 points above random choice’s" in told[0]
+    assert told[-1].startswith("dfal lies on average 10.00 points above dfal-no-twins")
+    assert told[-1].endswith("that is what its adversarial twins add.")
+    assert len(told) == 3
+    table = page[page.index("Which differences are real?") :]
+    assert re.findall(r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td>', table)[:1] == [("dfal", "random")]
+    assert "Every strategy is compared with random choice" in table
+
+
+def made(round: int, accuracy: float) -> Record:
+    """A round of 10 more annotations."""
+    asked = torch.arange(0 if round == 2 else 10)
+    query = dfal.Query(asked, torch.zeros(len(asked)))
+    measured = {"annotations": 10 + 10 * round, "labelled_data": 10 + 10 * round, "accuracy": accuracy}
+    return Record(round, query, asked % 10, asked % 10, torch.empty(0, dtype=torch.int64), measured)

@@ -1,12 +1,13 @@
 """Tables in a terminal of any width: no number is broken, no heading cut."""
 
+import dataclasses
 import io
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from dfal import tables
+from dfal import export, tables
 from dfal.curves import Curve, Study
 from dfal.reproduce import Verdict, compared
 from dfal.reproduce.beside import signed
@@ -58,14 +59,43 @@ def test_budgets_that_are_named_are_all_there_in_parts() -> None:
 def test_each_column_says_what_its_interval_is() -> None:
     made, differences = compared.tables("mnist-5k, lenet5", study("dfal", "random"), [50, 100])
     assert "mean ± standard deviation over 2 seeds" in made.title
-    assert made.head == ("50", "100", "labelled data", "area ± 95 % t", "to match random")
+    assert made.head == ("50", "100", "labelled data", "AULC ± 95 % t", "to match random")
     assert [cell.interval for cell in made.rows[0][1]] == ["standard deviation"] * 2 + ["", "95 % t", ""]
     accuracy = made.rows[0][1][1]
     assert accuracy.low + accuracy.high == pytest.approx(2 * accuracy.value)
     assert differences.head == ("compared with", "difference ± 95 % t", "p")
     assert differences.rows[0][1][1].ours == "−0.10"
     (alone,) = compared.tables("", study("dfal", "random", seeds=1), [50])
-    assert alone.head == ("50", "labelled data", "area", "to match random")
+    assert alone.head == ("50", "labelled data", "AULC", "to match random")
+
+
+def test_the_mean_accuracy_over_a_curve_is_by_trapezoids_and_says_so() -> None:
+    """Budgets that are not evenly spaced tell it from a mean over the budgets."""
+    plain = study("dfal", "random", seeds=1)
+    budgets, accuracy = np.array([10, 20, 100]), np.array([[0.2, 0.6, 1.0]])
+    curves = tuple(
+        dataclasses.replace(one, annotations=budgets, labelled_data=budgets.astype(float), accuracy=accuracy)
+        for one in plain.curves
+    )
+    (made,) = compared.tables("", Study(plain.settings, curves), [10])
+    place = made.head.index("AULC")
+    assert made.rows[0][1][place].ours == "75.56", "(10 · 0.4 + 80 · 0.8) / 90, not the mean, 60"
+    assert "AULC: mean accuracy over the curve, the area under it by trapezoids divided by its width" in made.caption
+    assert "mean accuracy over the budgets" not in made.caption
+
+
+def test_a_row_for_the_twins_comes_after_dfal_beside_random() -> None:
+    """Also in the CSV, where a row is known by its name."""
+    _, differences = compared.tables("", study("dfal", "random", "dfal-no-twins"), [50])
+    assert [(name, cells[0].ours) for name, cells in differences.rows] == [
+        ("dfal", "random"),
+        ("dfal-no-twins", "random"),
+        ("dfal", "dfal-no-twins"),
+    ]
+    written = [line.split(",")[:2] for line in export.as_csv(differences).splitlines()]
+    assert ["dfal − dfal-no-twins", "p"] in written
+    assert len({tuple(key) for key in written}) == len(written)
+    assert "by trapezoids" in export.latex(differences)
 
 
 def test_words_stand_left_and_numbers_right() -> None:

@@ -55,7 +55,11 @@ class Curve:
 
     @property
     def area(self) -> Float64[np.ndarray, "s"]:
-        """The area under each seed's curve by trapezoids, divided by the width: a mean accuracy over the budgets."""
+        """The mean accuracy over each seed's curve (AULC): the area under it by trapezoids, divided by its width.
+
+        It is no mean over the budgets: the first and the last count half as much as the others, and each as its
+        neighbours are far.
+        """
         width = self.annotations[-1] - self.annotations[0]
         return np.trapezoid(self.accuracy, self.annotations, axis=1) / width if width else self.accuracy[:, 0]
 
@@ -102,7 +106,7 @@ class Study:
 
     @property
     def baseline(self) -> Curve | None:
-        """Random choice, where it is among the strategies."""
+        """Random sampling, where it is among the strategies."""
         return next((curve for curve in self.curves if isinstance(curve.trials[0].strategy, Random)), None)
 
     @property
@@ -118,11 +122,10 @@ class Study:
 
     @property
     def comparisons(self) -> list["Comparison"]:
-        """Each strategy beside its reference, by the area under its curve, over the seeds and budgets that both have: beside
-        `against`; or with twins beside without, others beside random choice. All of them are one family, for which the
-        p-values are corrected."""
-        pairs = [(curve, reference) for curve in self.curves if (reference := self._reference(curve))]
-        gains = [(gain, *pair) for pair in pairs if (gain := area_pairs(*pair)) is not None]
+        """Each strategy beside its references, by the mean accuracy over its curve, over the seeds and budgets that both
+        have: beside `against`; or each beside random sampling first, and then those with twins beside themselves without.
+        All of them are one family, for which the p-values are corrected."""
+        gains = [(gain, *pair) for pair in self._pairs if (gain := area_pairs(*pair)) is not None]
         p = holm([paired_p(gain) for gain, _, _ in gains])
         return [
             Comparison(curve, reference, float(gain.mean()), half_width(gain), value, len(gain))
@@ -144,16 +147,23 @@ class Study:
         short = [f"{curve.name} {curve.annotations[-1]}" for curve in self.curves if curve.annotations[-1] < last]
         if short:
             found.append(
-                f"Not all have come to {last} annotations: {', '.join(short)}. They have no area here, and a difference is "
+                f"Not all have come to {last} annotations: {', '.join(short)}. They have no AULC here, and a difference is "
                 "over the budgets that both have."
             )
-        lonely = [(one, other) for one in self.curves if (other := self._reference(one)) and area_pairs(one, other) is None]
+        lonely = [pair for pair in self._pairs if area_pairs(*pair) is None]
         return found + [f"{one.name} and {other.name} have no seed in common and are not compared." for one, other in lonely]
 
-    def _reference(self, curve: Curve) -> Curve | None:
+    @property
+    def _pairs(self) -> list[tuple[Curve, Curve]]:
+        """Each strategy and what it is compared with, in the order in which they are told: DFAL's own comparison with random
+        sampling comes before all others."""
         named = next((other for other in self.curves if other.name == self.against), None)
-        reference = named or self._without_twins(curve) or self.baseline
-        return None if reference is curve else reference
+        reference = named or self.baseline
+        pairs = [(curve, reference) for curve in self.curves if reference and curve is not reference]
+        if named is None:
+            pairs.sort(key=lambda pair: not isinstance(pair[0].trials[0].strategy, DFAL))
+            pairs += [(curve, plain) for curve in self.curves if (plain := self._without_twins(curve))]
+        return list({(one.name, other.name): (one, other) for one, other in pairs}.values())
 
     def area(self, curve: Curve) -> Float64[np.ndarray, "s"] | None:
         """The areas under this curve; None where others went farther, so that it is not over the same budgets."""
@@ -193,7 +203,7 @@ class Comparison:
     Attributes:
         curve: of the strategy.
         reference: of what it is compared with.
-        gain: the mean of the difference of areas.
+        gain: the mean of the difference in AULC.
         half_width: of its 95 % t interval; NaN for one seed.
         p: of a paired t-test, after Holm's correction for all comparisons of the study; NaN for one seed.
         seeds: how many pairs there are.

@@ -124,7 +124,7 @@ def _at_budgets(axes: Axes, measured: Sequence[Int64[np.ndarray, "b"]], most: in
 
 
 def differences(comparisons: Sequence[Comparison]) -> Chart:
-    """The differences of areas, the largest on top, with their 95 % intervals; filled where p < 0.05."""
+    """The differences in AULC, the largest on top, with their 95 % intervals; filled where p < 0.05."""
     ordered = sorted(comparisons, key=lambda one: one.gain)
     with _drawing(0.8 + 0.24 * len(ordered)) as figure:
         axes = _axes(figure.add_subplot())
@@ -135,7 +135,7 @@ def differences(comparisons: Sequence[Comparison]) -> Chart:
             axes.plot(middle, y, "o", color=COLOURS[0], markersize=6, markerfacecolor=COLOURS[0] if one.p < 0.05 else PAPER)
         axes.set_yticks(range(len(ordered)), [f"{one.curve.name} − {one.reference.name}" for one in ordered])
         axes.set_ylim(-0.7, len(ordered) - 0.3)
-        axes.set_xlabel("difference of areas, points of accuracy")
+        axes.set_xlabel("difference in AULC, points of accuracy")
         return Chart(figure)
 
 

@@ -115,12 +115,14 @@ COLUMNS = ["row", "column", "ours", "low", "high", "interval", "paper", "p", "ou
 
 def as_csv(table: Table) -> str:
     """One row a cell, in numbers and in words: docs/reproduce.md says what the columns are."""
-    rows = [COLUMNS]
+    rows, names = [COLUMNS], set[str]()
     for name, cells in table.rows:
+        row = f"{name} − {cells[0].ours}" if name in names else name  # a strategy that is compared with two others
+        names.add(row)
         for head, cell in zip(table.head, cells, strict=True):
             if cell.ours or cell.paper:
                 numbers = [*map(_number, (cell.value, cell.low, cell.high)), cell.interval, _read(cell.paper), _number(cell.p)]
-                rows.append([name, head, *numbers, f"{cell.ours} {cell.spread}".strip(), cell.paper])
+                rows.append([row, head, *numbers, f"{cell.ours} {cell.spread}".strip(), cell.paper])
     return _csv(rows)
 
 

@@ -23,6 +23,7 @@ from dfal.reproduce.beside import signed
 from dfal.reproduce.table1 import seconds
 from dfal.results import titles
 from dfal.store import Record, Store
+from dfal.strategies import DFAL
 from dfal.types import DfalError
 
 SHOWN = 1800
@@ -129,15 +130,16 @@ def _section(store: Store, title: str, study: Study, at: Sequence[int], drawn: M
                 "twins": _twins(store.records(curve.trials[0].id), data) if data else [],
             }
         )
-    comparisons = study.comparisons
+    comparisons, few = study.comparisons, len(study.curves) <= drawing.MANY
     return {
         "title": title,
         "study": study,
         "accuracies": accuracies,
         "rows": rows,
         "figure": drawn[f"Learning curves: {title}"],
-        "bands": len(study.curves) <= drawing.MANY,
+        "bands": few,
         "comparisons": comparisons,
+        "told": [one for one in comparisons if few or isinstance(one.curve.trials[0].strategy, DFAL)],
         "apart": differences[0] if differences else None,
         "differences": drawn.get(f"Differences: {title}", ""),
         "missing": missing,

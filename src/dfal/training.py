@@ -128,7 +128,8 @@ class _Labels:
             if not len(strange):
                 continue
             label, image = int(data.labels[strange[0]]), int(data.source[strange[0]])
-            cure = "give it a class" if label < 0 else f"number the classes from 0, or give the network {label + 1} logits"
+            cure = f"number the classes from 0, or give the network {int(data.labels.max()) + 1} logits"
+            cure = "give it a class" if label < 0 else cure
             raise DfalError(f"image {image} has the label {label}, but the network has the classes 0 to {classes - 1}: {cure}")
         self._checked = True
 

@@ -31,7 +31,7 @@ from dfal.types import DfalError
 @click.option(
     "--against",
     metavar="STRATEGY",
-    help="Compare every strategy with this one.  [default: with twins with without, others with random]",
+    help="Compare every strategy with this one.  [default: random; those with twins also with the same without]",
 )
 def report(  # noqa: PLR0917
     store: Path,

@@ -17,10 +17,10 @@ def accuracies(title: str, study: Study, budgets: Sequence[int]) -> Table:
     several = any(len(curve.trials) > 1 for curve in study.curves)
     over = f"mean ± standard deviation over {study.seeds}" if several else "one seed"
     interval = f", ± half of its {STUDENT} interval" if several else ""
-    head = [*map(str, budgets), "labelled data", AREA if several else "area"]
+    head = [*map(str, budgets), "labelled data", AULC if several else "AULC"]
     captions = [
         "annotations: answers bought, the first ones included; labelled data: images trained on at the end, twins too; "
-        f"area: mean accuracy over the budgets{interval}"
+        f"AULC: {MEAN}{interval}"
         + ("; to match random: annotations for the last accuracy of random choice." if study.baseline else "."),
         *study.notes,
     ]
@@ -41,7 +41,9 @@ def accuracies(title: str, study: Study, budgets: Sequence[int]) -> Table:
     return table("accuracies", f"Test accuracy in %, {over}: {title}", "\n".join(captions), head, rows)
 
 
-AREA = f"area ± {STUDENT}"
+MEAN = "mean accuracy over the curve, the area under it by trapezoids divided by its width"
+"""What AULC is, in captions."""
+AULC = f"AULC ± {STUDENT}"
 """The one column whose ± is not the standard deviation says so."""
 
 
@@ -63,12 +65,12 @@ def _to_match(curve: Curve, baseline: Curve) -> Cell:
 
 
 def differences(title: str, study: Study) -> Table:
-    """Each strategy beside its reference."""
+    """Each strategy beside its references."""
     uneven = ["seeds"] if study.uneven else []
     return table(
         "differences",
-        f"Difference of areas in points of accuracy, over paired seeds: {title}",
-        f"± half of the {STUDENT} interval, not corrected; p: paired t-test, Holm's correction for all rows",
+        f"Difference in AULC, in points of accuracy, over paired seeds: {title}",
+        f"AULC: {MEAN}; ± half of the {STUDENT} interval, not corrected; p: paired t-test, Holm's correction for all rows",
         ["compared with", f"difference ± {STUDENT}", "p", *uneven],
         [(one.curve.name, _cells(one)[: 3 + len(uneven)]) for one in study.comparisons],
     )

@@ -12,6 +12,7 @@ from dfal.curves import Curve, Study, area_pairs
 from dfal.engine import Job
 from dfal.reproduce import paper
 from dfal.reproduce.beside import BOOTSTRAP, Cell, Table, Verdict, accuracy, number, p_value, percent, points, positive, table
+from dfal.reproduce.compared import MEAN
 from dfal.reproduce.presets import ROWS, Preset
 from dfal.reproduce.shelf import Shelf, curve, pairs
 from dfal.results import FULL
@@ -103,12 +104,12 @@ def _statistics(shelf: Shelf, study: Study) -> Table:
     return table(
         "statistics",
         f"What the paper does not say: {_name(study)}",
-        "area: mean accuracy over the budgets in %, ± half of its 95 % t interval. DFAL − this: the difference of areas "
+        f"AULC: {MEAN}, in %, ± half of its 95 % t interval. DFAL − this: the difference in AULC "
         "over paired seeds, ± half of its 95 % t interval; p: paired t-test with Holm's correction. seeds: how many would be "
         "needed to see that difference at 5 % with a chance of 80 %. to the target: annotations for the accuracy of the full "
         f"training set − 0.5{to}, with a 95 % bootstrap interval over seeds; > where it was not reached. running maximum: at "
         "the last budget, as the paper plots it. " + " ".join(study.notes),
-        ["area", "DFAL − this", "p", "seeds", "to the target", "running maximum"],
+        ["AULC", "DFAL − this", "p", "seeds", "to the target", "running maximum"],
         rows,
     )
 
@@ -189,6 +190,6 @@ def larger_area(study: Study, dfal: Curve, rival: str, claim: str) -> Verdict:
     return Verdict(
         claim,
         "undecided" if found is None else positive([found]),
-        f"{rival} was not run" if found is None else f"difference of areas {points(found)}",
+        f"{rival} was not run" if found is None else f"difference in AULC {points(found)}",
         _name(study),
     )
