@@ -168,7 +168,7 @@ def _beside(work: Work, processes: int) -> Iterator[tuple[Any, Record]]:
     try:
         for _ in range(processes):
             ours, theirs = context.Pipe()
-            worker = context.Process(target=_worker, args=(theirs,), daemon=True)
+            worker = context.Process(target=_worker, args=(theirs, dict(datasets.PLACES)), daemon=True)
             with _deaf_to_interrupts():
                 worker.start()
             theirs.close()
@@ -228,7 +228,8 @@ def _end_with_the_parent() -> None:
         os._exit(1)
 
 
-def _worker(pipe: Connection) -> None:
+def _worker(pipe: Connection, places: dict[str, str]) -> None:
+    datasets.move(places)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     torch.set_num_threads(1)
     _keep_memory()

@@ -47,12 +47,21 @@ def environment(trials: Sequence[Any]) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "threads": 1,
         "data": {name: data.fingerprint for name, data in loaded.items()},
+        "places": {name: place for name in loaded if (place := datasets.place_of(name))},
         "networks": {
             name: {model: _network(model, data) for model in sorted(models[name] - NETWORKS.keys())}
             for name, data in loaded.items()
         },
         "strategies": dict(found for trial in trials for part in parts(trial) for found in _own_code(part)),
     }
+
+
+def place_in(store: Store, name: str) -> str | None:
+    """Return where the data set of a file or folder was last found by the runs of a store, if something is there still."""
+    if name in datasets.CARDS or Path(name).exists():
+        return None
+    places = (run.get("places", {}).get(name) for run in reversed(store.environments()))
+    return next((place for place in places if place and Path(place).exists()), None)
 
 
 def refuse_changed(store: Store, now: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from dfal import datasets, drawing, reproduce
 from dfal.atomic import atomic_write
 from dfal.curves import Curve, Study
 from dfal.datasets import Dataset
+from dfal.environment import place_in
 from dfal.reproduce import Shelf, compared
 from dfal.reproduce.beside import signed
 from dfal.reproduce.table1 import seconds
@@ -149,7 +150,7 @@ def _section(store: Store, title: str, study: Study, at: Sequence[int], drawn: M
 def _data(store: Store, name: str) -> tuple[Dataset | None, str]:
     """The images that a store's trials asked about; or why there are none: other data have other pictures at its indices."""
     try:
-        data = datasets.load(name)
+        data = datasets.load(place_in(store, name) or name)
     except DfalError as error:
         return None, str(error)
     for run in store.environments():

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import click
 
+from dfal import datasets
 from dfal.cli.label import export, label
 from dfal.cli.lists import data, strategies
+from dfal.cli.options import refuse_empty_paths
 from dfal.cli.predict import model, predict
 from dfal.cli.report import report
 from dfal.cli.reproduce import reproduce
@@ -21,6 +23,7 @@ def cli() -> None:
 
 
 for command in (label, export, predict, model, run, reproduce, report, strategies, data):
+    refuse_empty_paths(command)
     cli.add_command(command)
 
 
@@ -30,6 +33,7 @@ def main() -> None:
     # last: a file of the user's that is called as a library's module is does not stand in for it.
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
+    datasets.move({})
     try:
         cli.main(standalone_mode=False)
     except DfalError as error:

@@ -172,6 +172,8 @@ def export(store: Path, form: str, guess: bool, out: Path | None, model: str | N
 
     It may be the store of a page that is open. The latest network lies beside the store as safetensors already.
     """
+    if store.is_dir():
+        raise DfalError(f"{store} is a folder: name a store that `dfal label` made, such as {store.resolve().name}.labels.db")
     path = out or store.with_name(store.name.removesuffix(".db").removesuffix(".labels") + ENDINGS[form])
     console = Console(highlight=False, soft_wrap=True)
     with Session.open(store) as session:

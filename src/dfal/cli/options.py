@@ -32,6 +32,27 @@ def settings(kind: type, *names: str, preset: bool = False) -> Callable[[F], F]:
     return decorate
 
 
+class _Path(click.ParamType):  # type: ignore[type-arg]
+    """A path that is not empty: an empty one, of a variable that is not set, would be the working directory."""
+
+    def __init__(self, inner: click.Path):
+        self.inner, self.name = inner, inner.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if value == "" and param is not None:
+            name = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
+            raise DfalError(f"{name} is empty: name a file or folder, or leave it out")
+        return self.inner.convert(value, param, ctx)
+
+
+def refuse_empty_paths(command: click.Command) -> None:
+    """Let every option and argument of a command that is a path refuse an empty one."""
+    for param in command.params:
+        if isinstance(param.type, click.Path):
+            param.type = _Path(param.type)
+
+
 def strategy_names(given: Sequence[str]) -> tuple[str, ...]:
     """The names of strategies in options that may hold several with commas; those of `dfal strategies` in small letters."""
     names = (name.strip() for names in given for name in names.split(","))

@@ -82,6 +82,9 @@ def show(
     against: str | None = None,
 ) -> None:
     """Print the tables of a store and write its page."""
+    if path.is_dir():
+        where = f", {path / 'study.db'}" if (path / "study.db").is_file() else ""
+        raise DfalError(f"{path} is a folder: name the store in it{where}")
     _spare_store(path, out or page_of(path), csv)
     with Store(path) as store:
         found = reproduce.shelf(store, against)

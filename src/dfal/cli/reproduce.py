@@ -12,6 +12,7 @@ from dfal import reproduce as paper
 from dfal.cli import terminal
 from dfal.cli.options import candidates as number_of
 from dfal.cli.options import settings, strategy_names
+from dfal.cli.places import stored_name
 from dfal.cli.progress import follow, side_by_side
 from dfal.cli.report import page_of, write_tables
 from dfal.store import Store
@@ -67,6 +68,8 @@ def reproduce(  # noqa: PLR0917
     """
     if strategy and what in paper.FIXED:
         raise DfalError(f"{what} is about the strategies that the paper names there: leave out --strategy")
+    if given.get("dataset") == "":
+        raise DfalError("--dataset is empty: name a data set, or leave it out")
     chosen = paper.preset(preset).changed(
         (paper.usual_data(what) if preset == "paper" else {})
         | {name: value for name, value in given.items() if value is not None}
@@ -74,6 +77,7 @@ def reproduce(  # noqa: PLR0917
         | ({"strategies": strategy_names(strategy)} if strategy else {})
     )
     path = store or Path("reproduced") / preset / "study.db"
+    chosen = chosen.changed({"dataset": stored_name(chosen.trial.dataset, path)})
     stages: list[Sequence[engine.Job]] = paper.ALL[what].stages(chosen)
     engine.check([trial for trials in stages for trial in trials])
     with Store(path, write=True) as opened:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import click
 from dfal import engine
 from dfal.cli.options import candidates as number_of
 from dfal.cli.options import settings, strategy_names
+from dfal.cli.places import absolute_files, find_again, stored_name
 from dfal.cli.progress import follow, side_by_side
 from dfal.cli.report import show
 from dfal.configuration import is_kind, to_json
@@ -49,7 +50,10 @@ from dfal.types import DfalError, Stopped
     "--store", type=click.Path(path_type=Path), help="The SQLite file for everything found.  [default: runs/DATE-TIME/study.db]"
 )
 @click.option(
-    "--resume", is_flag=True, help="Go on with the unfinished trials of the store; without --store, of the latest one."
+    "--resume",
+    is_flag=True,
+    help="Go on with the unfinished trials of the store; without --store, of the run in runs/ that was begun last. --dataset "
+    "says where data are that have moved.",
 )
 @click.pass_context
 def run(  # noqa: PLR0917
@@ -69,16 +73,19 @@ def run(  # noqa: PLR0917
     until it has bought its annotations. It all goes into one file; a stopped run goes on with --resume, or with the same
     command and --store. At the end stands a table, and a page beside the store.
     """
-    path = store or (_latest() if resume else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S") / "study.db")
+    path = store or (_latest() if resume else _new())
     if resume:
         theirs = {"strategy"} if all(":" in name for name in strategy_names(strategy)) else set()
-        _nothing_but(context, {"store", "resume", "processes", "model", *theirs})
+        _nothing_but(context, {"store", "resume", "processes", "model", "dataset", *theirs})
         if not path.is_file():
             raise DfalError(f"there is no store {path} to go on with: leave out --resume to start it")
         trials = _stored_trials(path, context)
+        find_again({trial.dataset for trial in trials}, path, _given(context, "dataset"))
     else:
+        configuration["dataset"] = stored_name(configuration["dataset"], path)
         training = Training(**{field.name: configuration.pop(field.name) for field in fields(Training)})
         chosen = [with_candidates(named(name, imports=True), number_of(candidates)) for name in strategy_names(strategy)]
+        chosen = [absolute_files(one, path) for one in chosen]
         distinct = {to_json(one): one for one in chosen}.values()
         trials = [
             Trial(strategy=one, seed=seed, training=training, **configuration) for seed in range(seeds) for one in distinct
@@ -96,11 +103,35 @@ def run(  # noqa: PLR0917
     show(path)
 
 
+def _new() -> Path:
+    """Return the store of a new run, in a folder with the time in UTC that is not there yet."""
+    name = datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S")
+    folders = (Path("runs") / f"{name}{number}" for number in ("", *(f"-{count}" for count in range(2, 1000))))
+    return next(folder for folder in folders if not folder.exists()) / "study.db"
+
+
 def _latest() -> Path:
-    stores = sorted(Path("runs").glob("*/study.db"))
-    if not stores:
+    """Return the store in the folder runs that was begun last, whatever it is called and in whatever time zone."""
+    begun = {path: at for path in Path("runs").glob("*/study.db") if (at := _begun(path)) is not None}
+    if not begun:
         raise DfalError("there is no run to go on with in the folder runs: name its --store, or leave out --resume")
-    return stores[-1]
+    return max(begun, key=lambda path: (begun[path], path.parent.name))
+
+
+def _begun(path: Path) -> datetime | None:
+    """Return when the first run of a store began; None where it did not begin, or the file is no store."""
+    try:
+        with Store(path) as store:
+            at = datetime.fromisoformat(store.environments()[0]["at"])
+    except (DfalError, LookupError, TypeError, ValueError):
+        return None
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+
+
+def _given(context: click.Context, name: str) -> Any:
+    """Return an option where it was given, otherwise None."""
+    given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    return context.params[name] if given else None
 
 
 def _nothing_but(context: click.Context, allowed: set[str]) -> None:
