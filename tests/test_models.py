@@ -118,11 +118,39 @@ class Undecided(nn.Module):
         return -images.flatten(1)[:, :2] - 1
 
 
-def test_a_network_that_cannot_be_exported_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DfalError, match="cannot be exported as ONNX") as raised:
-        save_onnx(Undecided(), ModelCard(("a", "b"), (1, 8, 8)), tmp_path / "one.onnx")
+class Strange(nn.Module):
+    """A network with an operation that ONNX does not have."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = torch.special.zeta(images + 2, images + 1).flatten(1)[:, :2]
+        return out
+
+
+class OneByOne(nn.Module):
+    """A network that looks at one image after the other: PyTorch makes a graph for two images of it, and says nothing."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([images[place : place + 1].flatten(1)[:, :2] for place in range(len(images))]) - 1
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("network", "cure"),
+    [
+        (Undecided, r"it decides by the values of an image \(in test_models.py, line \d+\), .* use torch.where or a mask"),
+        (Strange, r"ONNX has nothing for the operation .*zeta.*; put another in its place"),
+        (OneByOne, r"it takes one number of images only, .* let it compute with all images of a batch at once"),
+    ],
+)
+def test_a_network_that_cannot_be_exported_is_one_sentence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], network: type[nn.Module], cure: str
+) -> None:
+    with pytest.raises(DfalError, match=f"the network lenet5 cannot be exported as ONNX: {cure}") as raised:
+        save_onnx(network(), ModelCard(("a", "b"), (1, 8, 8)), tmp_path / "one.onnx")
     assert "\n" not in str(raised.value)
+    assert "\x1b" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", ""), "pages of graph"
 
 
 def damaged(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -1,9 +1,11 @@
 """Data in files and folders are found again: from another working directory, and after they have moved."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,9 +143,7 @@ def begin(folder: str, at: str | None) -> None:
 
 def test_the_latest_run_is_the_one_that_was_begun_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever its name says: that of local time, another zone's, or no time at all."""
-    from dfal.cli import run  # noqa: F401
-
-    latest = __import__("sys").modules["dfal.cli.run"]._latest
+    latest: Any = sys.modules["dfal.cli.run"].__dict__["_latest"]
     monkeypatch.chdir(tmp_path)
     begin("2026-03-01-090000", "2026-03-01T17:00:00+00:00")  # local time in California, begun last
     begin("2026-03-02-010000", "2026-03-01T16:00:00+00:00")  # local time in Tokyo
@@ -156,9 +156,7 @@ def test_the_latest_run_is_the_one_that_was_begun_last(tmp_path: Path, monkeypat
 
 
 def test_a_new_run_is_named_in_utc_and_goes_into_no_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dfal.cli import run as command  # noqa: F401
-
-    module = __import__("sys").modules["dfal.cli.run"]
+    module: Any = sys.modules["dfal.cli.run"]
 
     class Set(datetime):
         """A clock that was set back: it says again what it said before."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -62,7 +63,8 @@ def picture(path: Path) -> None:
 
 def onnx(path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:  # an export takes seconds and is tested elsewhere
-        proto = SimpleNamespace(metadata_props=SimpleNamespace(add=lambda **_: None), SerializeToString=lambda: b"\x08" * 99)
+        proto = MagicMock()
+        proto.SerializeToString.return_value = b"\x08" * 99
         patch.setattr("importlib.util.find_spec", lambda _: True)
         patch.setattr("torch.onnx.export", lambda *_, **__: SimpleNamespace(model_proto=proto))
         models.save_onnx(dfal.lenet5(), CARD, path)

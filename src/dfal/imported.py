@@ -37,9 +37,14 @@ def reason(error: BaseException) -> str:
     """An exception of the user's code in a few words, with the line in which it was raised."""
     lines = str(error).strip().splitlines()
     what = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{what}, {where}" if (where := place(error)) else what
+
+
+def place(error: BaseException) -> str:
+    """Return the line of the user's code in which an exception was raised, in words; empty where there is none."""
     frames = reversed(traceback.extract_tb(error.__traceback__))
     theirs = next((frame for frame in frames if not any(part in frame.filename for part in _LIBRARIES)), None)
-    return what if theirs is None else f"{what}, in {Path(theirs.filename).name}, line {theirs.lineno}"
+    return "" if theirs is None else f"in {Path(theirs.filename).name}, line {theirs.lineno}"
 
 
 _LIBRARIES = (str(Path(__file__).parent), "site-packages", "importlib", "<")

@@ -4,8 +4,10 @@ import contextlib
 import copy
 import dataclasses
 import importlib.util
+import io
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dfal.atomic import atomic_write
+from dfal.imported import place
 from dfal.models.card import ModelCard, check
 from dfal.models.weights import KEY
 from dfal.types import DfalError
@@ -30,7 +33,7 @@ def save_onnx(model: nn.Module, card: ModelCard, path: Path) -> None:
     if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript")):
         raise DfalError("ONNX needs two more packages: pip install 'dfal[onnx]'")
     check(model, card, str(path))
-    with warnings.catch_warnings(), _quiet("torch.onnx"):
+    with warnings.catch_warnings(), _quiet("torch"):
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
@@ -43,15 +46,35 @@ def save_onnx(model: nn.Module, card: ModelCard, path: Path) -> None:
                 verbose=False,
             )
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DfalError(f"the network {card.network} cannot be exported as ONNX ({reason[:200]})") from None
+            raise DfalError(f"the network {card.network} cannot be exported as ONNX: {_why(error)}") from None
     if program is None:
         raise DfalError(f"the network {card.network} cannot be exported as ONNX")
     proto: Any = program.model_proto
+    if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise DfalError(
+            f"the network {card.network} cannot be exported as ONNX: it takes one number of images only, as a loop over them "
+            "does; let it compute with all images of a batch at once"
+        )
     for name, text in {KEY: json.dumps(dataclasses.asdict(card)), "classes": json.dumps(card.classes)}.items():
         proto.metadata_props.add(key=name, value=text)
     with atomic_write(path, "name another file", "the model") as part:
         part.write_bytes(proto.SerializeToString())
+
+
+def _why(error: BaseException) -> str:
+    """Return the cause of an export that failed and its cure, from a chain of errors that print the whole graph."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    where = next((text for one in reversed(chain) if (text := place(one))), "")
+    for one in chain:
+        if "DataDependent" in type(one).__name__ or "data-dependent" in str(one):
+            at = f" ({where})" if where else ""
+            return f"it decides by the values of an image{at}, which no fixed graph can; use torch.where or a mask in its place"
+        if found := re.search(r"No ONNX function found for <?(?:OpOverload\(op=)?'?([\w.:]+)", str(one)):
+            return f"ONNX has nothing for the operation {found[1]}; put another in its place"
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(chain[-1])).strip().partition("\n")[0][:200] or type(chain[-1]).__name__
+    return f"{text}{f', {where}' if where else ''}; PyTorch's torch.export must be able to follow it"
 
 
 class _Logits(nn.Module):
@@ -70,11 +93,15 @@ class _Logits(nn.Module):
 
 @contextlib.contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Without the warnings of a logger: PyTorch's exporter tells of every package that it does not find."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without the warnings of a package's loggers, and without what it prints: PyTorch's exporter tells of every package that
+    it does not find, and of a graph that it cannot make page by page."""
+    loggers = [logging.getLogger(one) for one in (name, *logging.Logger.manager.loggerDict) if f"{one}.".startswith(f"{name}.")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
