@@ -362,9 +362,14 @@ def test_the_page_says_why_nothing_is_asked_and_gives_its_questions_back(stub: A
     stubbed.answered = dict.fromkeys(range(3), 0)
     page.wait_for_selector("h1 >> text=Every image has its label")
     stubbed.progress["declined"] = 1
-    page.wait_for_selector("p >> text=1 skipped or disputed, every other image has its label")
+    page.wait_for_selector("p >> text=1 skipped, every other image has its label")
+    stubbed.progress["disputed"] = 2
+    page.wait_for_selector("p >> text=2 disputed: their votes are tied. Settle them in the review")
+    page.wait_for_selector("dt >> text=disputed, no majority")
     stubbed.replies["/api/ask"] = 200, {"questions": [], "answers": 3, "model": 0, "left": 2}
     stubbed.progress["left"] = 2
+    page.wait_for_selector("p >> text=or let another person label under their own name")
+    stubbed.progress["disputed"] = 0
     page.wait_for_selector("p >> text=Others look at the last 2 images")
     page.evaluate("dispatchEvent(new Event('pagehide'))")  # what is sent while a page closes, no test sees
     page.wait_for_timeout(200)

@@ -12,7 +12,7 @@ LONGEST_NOTE = 1000
 FORBIDDEN = '<>:"/\\|?*'
 """A class becomes a folder when labels are exported, and these no folder may hold everywhere."""
 NO_LABEL = "_declined"
-"""The folder of images that nobody wanted to label."""
+"""The folder of images that people skipped, or that they could not agree about."""
 RESERVED = frozenset(
     {NO_LABEL, "con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 )

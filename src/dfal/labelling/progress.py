@@ -60,7 +60,7 @@ class Progress:
     Attributes:
         images, unreadable, known: in the folder, of which set aside, of which came with a label.
         annotations: images that somebody gave a class to; `trained_on` of them and of the known ones teach, `held_out` measure.
-        declined, flagged: images.
+        declined, disputed, flagged: images that people skipped; whose votes are tied; with a flag.
         left: images that can still be asked about.
         classes: name → images that have it.
         people: name → answers of theirs that hold.
@@ -80,6 +80,7 @@ class Progress:
     trained_on: int
     held_out: int
     declined: int
+    disputed: int
     flagged: int
     left: int
     classes: dict[str, int]
@@ -97,7 +98,7 @@ class Progress:
 def progress(state: State) -> Progress:
     """How far it is."""
     labels = state.labels
-    annotated = state.annotated
+    annotated, disputed = state.annotated, state.disputed
     counts = np.bincount(labels[labels >= 0], minlength=len(state.classes)).tolist()
     truth = hold_out(state)
     models = [state.models[place] for place in _evenly(len(state.models), DRAWN)]
@@ -113,7 +114,8 @@ def progress(state: State) -> Progress:
         annotations=int(annotated.sum()),
         trained_on=int(state.trained_on.sum()),
         held_out=int((annotated & state.held).sum()),
-        declined=int((labels == DECLINED).sum()),
+        declined=int((labels == DECLINED).sum() - (labels[disputed] == DECLINED).sum()),
+        disputed=len(disputed),
         flagged=len(state.flags),
         left=state.left,
         classes=dict(zip(state.classes, counts, strict=True)),

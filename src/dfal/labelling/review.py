@@ -9,7 +9,7 @@ from dfal.labelling.session import Session
 from dfal.labelling.state import State
 from dfal.types import DECLINED, UNKNOWN, DfalError
 
-FILTERS = ("labelled", "suspicious", "flagged", "declined", "disputed", "hold-out", "all")
+FILTERS = ("labelled", "suspicious", "flagged", "declined", "disputed", "disagreed", "hold-out", "all")
 ORDERS = ("suspicious", "latest", "path")
 MOST = 200
 """Images on a page of the review."""
@@ -22,7 +22,8 @@ class Reviewed:
     Attributes:
         image, path: which.
         label: its class; None where it has none.
-        declined: whether people did not want to label it, or could not agree.
+        declined: whether people skipped it.
+        disputed: whether their votes are tied.
         source: where the label comes from: "folder", "people", "correction", or "".
         votes: person → class, or None where they declined.
         note: of its flag; None where it has none.
@@ -34,6 +35,7 @@ class Reviewed:
     path: str
     label: int | None
     declined: bool
+    disputed: bool
     source: str
     votes: dict[str, int | None]
     note: str | None
@@ -108,7 +110,6 @@ def _candidates(state: State, show: str) -> Sequence[int]:
     kept = {
         "labelled": state.labels >= 0,
         "suspicious": state.labels >= 0,
-        "declined": state.labels == DECLINED,
         "hold-out": spoken & state.held,
         "all": spoken,
     }
@@ -117,6 +118,11 @@ def _candidates(state: State, show: str) -> Sequence[int]:
         return chosen
     if show == "flagged":
         return sorted(state.flags)
+    if show == "disputed":
+        return state.disputed
+    if show == "declined":
+        skipped: list[int] = np.flatnonzero(state.labels == DECLINED).tolist()
+        return [image for image in skipped if not state.is_disputed(image)]
     return sorted(image for image, votes in state.votes.items() if len(set(votes.values())) > 1)
 
 
@@ -138,7 +144,8 @@ def _reviewed(state: State, image: int, look: tuple[int, float, float | None] | 
         image=image,
         path=state.paths[image],
         label=label if label >= 0 else None,
-        declined=label == DECLINED,
+        declined=label == DECLINED and not state.is_disputed(image),
+        disputed=state.is_disputed(image),
         source=source,
         votes={person: None if vote < 0 else vote for person, vote in votes.items()},
         note=state.flags.get(image),

@@ -66,7 +66,8 @@ function figures(now) {
     rows.push(h("div", { className: "wide small soft" }, h("dt", { className: "unseen" }, "Likely"), h("dd", { className: "plain" }, `Likely ${range}${time}.`)));
   }
   if (now.known) rows.push(row("came with a label", count(now.known)));
-  if (now.declined) rows.push(row("skipped or disputed", count(now.declined)));
+  if (now.declined) rows.push(row("skipped", count(now.declined)));
+  if (now.disputed) rows.push(row("disputed, no majority", count(now.disputed)));
   if (now.flagged) rows.push(row("flagged", count(now.flagged)));
   if (now.unreadable) rows.push(row(h("button", { type: "button", className: "link", onclick: listAside }, "set aside, unreadable"), count(now.unreadable)));
   if (now.alpha !== null) rows.push(row("agreement of people (alpha)", now.alpha.toFixed(2)));

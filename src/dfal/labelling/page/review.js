@@ -4,7 +4,7 @@ import { get, image, post, small, state } from "./api.js";
 import { enlarge, h, picture, say, toast } from "./dom.js";
 import { classOf } from "./question.js";
 
-const SHOWN = { labelled: "All labels", suspicious: "Suspicious", flagged: "Flagged", declined: "Skipped or disputed", disputed: "People disagree", "hold-out": "Hold-out", all: "Everything" };
+const SHOWN = { labelled: "All labels", suspicious: "Suspicious", flagged: "Flagged", declined: "Skipped", disputed: "Disputed, no majority", disagreed: "People disagree", "hold-out": "Hold-out", all: "Everything" };
 const ORDERS = { suspicious: "Most suspicious first", latest: "Latest first", path: "By name" };
 const PAGE = 60;
 
@@ -59,7 +59,7 @@ export class ReviewView {
   card(one) {
     const name = (index) => state.classes[index] ?? String(index);
     const chosen = h("select", { "aria-label": `Label of image ${one.image}`, onchange: () => this.correct(one, chosen) },
-      one.label === null ? h("option", { value: "", selected: true }, one.declined ? "no label" : "not yet") : null,
+      one.label === null ? h("option", { value: "", selected: true }, one.declined ? "no label" : one.disputed ? "disputed" : "not yet") : null,
       state.classes.map((text, index) => h("option", { value: index, selected: index === one.label }, text)),
       one.label !== null ? h("option", { value: "none" }, "no label") : null);
     const by = one.source === "folder" ? "came with the folder" : Object.entries(one.votes).map(([person, vote]) =>
@@ -98,7 +98,7 @@ export class ReviewView {
     try {
       this.app.heard(await post("/api/correct", { image: one.image, label, person: state.person }));
       say(`Image ${one.image} is ${label === null ? "without a label" : state.classes[label]} now.`);
-      Object.assign(one, { label, declined: label === null, source: "correction", suspicion: label === one.seen ? 0 : one.suspicion });
+      Object.assign(one, { label, declined: label === null, disputed: false, source: "correction", suspicion: label === one.seen ? 0 : one.suspicion });
       const fresh = this.card(one);
       const card = chosen.closest(".card");
       const focused = card.contains(document.activeElement);
