@@ -128,6 +128,8 @@ class Stubbed:
             "curve": [],
             "seconds": None,
             "target": 0.95,
+            "reached": False,
+            "to_confirm": None,
             "labels_left": None,
             "agreement": [],
             "stop": False,

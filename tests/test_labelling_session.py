@@ -461,8 +461,8 @@ def test_a_tie_that_nobody_settles_is_asked_about_no_more(begin: Callable[..., S
     with begin(paths=PATHS[:2], holdout=0.0, votes=2) as session:
         for place, person in enumerate(["ann", "bob", "cem", "dan", "eve"]):
             for question in session.ask(2, person=person, holder=person):
-                tied = question.image == 0
-                session.tell(question, DECLINED if place == 4 or not tied else place % 2, person=person)
+                label = place if question.image == 0 and place < 2 else DECLINED
+                session.tell(question, label, person=person)
         assert labels(session) == {0: DECLINED, 1: DECLINED}
         assert session.state.disputed == [0]
         assert session.state.left == 0

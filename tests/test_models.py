@@ -249,6 +249,8 @@ def test_a_card_reads_like_sentences() -> None:
     assert lines["accuracy"] == "87.0% (95 % interval 84.0% to 90.0%) on 500 images held out at random"
     assert lines["trained on"] == "200 annotations"
     assert lines["images"].startswith("28×28 pixels, grey")
+    few = replace(DIGITS, accuracy=1.0, interval=(0.51, 1.0), held_out=4).lines()["accuracy"]
+    assert few.endswith("on 4 images held out at random; fewer than 20 are too few to rely on")
     assert replace(DIGITS, accuracy=None).lines()["accuracy"] == "not measured"
     assert set(DIGITS.versions) == {"dfal", "torch", "numpy", "pillow", "python"}
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dfal.agreement import ENOUGH
 from dfal.inside import device_of, logits, looking
 from dfal.types import DfalError
 
@@ -52,9 +53,8 @@ class ModelCard:
         measured = "not measured"
         if self.accuracy is not None:
             low, high = self.interval or (float("nan"), float("nan"))
-            measured = (
-                f"{self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {self.held_out:,} images held out at random"
-            )
+            few = "" if self.held_out >= ENOUGH else f"; fewer than {ENOUGH} are too few to rely on"
+            measured = f"{self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {self.held_out:,} images held out at random{few}"
         found = {
             "classes": ", ".join(self.classes),
             "network": self.network,
