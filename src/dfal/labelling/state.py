@@ -259,7 +259,7 @@ class State:
         """Return whether all votes that are needed are there, but two classes are tied."""
         votes = self.votes.get(image, {}).values()
         return (
-            self.labels[image] < 0
+            bool(self.labels[image] < 0)
             and image not in self.corrected
             and len(votes) >= self.settings.votes
             and any(vote >= 0 for vote in votes)

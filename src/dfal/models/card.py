@@ -31,6 +31,8 @@ class ModelCard:
         accuracy: fraction right on a hold-out that was drawn at random, if there was one.
         interval: the 95 % interval of the accuracy.
         held_out: images in that hold-out.
+        temperature: by which logits are divided before the softmax, so that confidences are as high as the model is often
+            right; None where they are not calibrated.
         licence: of the weights.
         about: anything else, in words.
         versions: of what made it.
@@ -46,6 +48,7 @@ class ModelCard:
     licence: str = "not given"
     about: str = ""
     versions: dict[str, str] = field(default_factory=_versions)
+    temperature: float | None = None
 
     def lines(self) -> dict[str, str]:
         """The card for people: heading → text."""
@@ -53,14 +56,18 @@ class ModelCard:
         measured = "not measured"
         if self.accuracy is not None:
             low, high = self.interval or (float("nan"), float("nan"))
-            few = "" if self.held_out >= ENOUGH else f"; fewer than {ENOUGH} are too few to rely on"
-            measured = f"{self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {self.held_out:,} images held out at random{few}"
+            measured = (
+                f"{self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {self.held_out:,} images held out at random"
+            )
+            if self.held_out < ENOUGH:
+                measured += f"; fewer than {ENOUGH} are too few to rely on"
         found = {
             "classes": ", ".join(self.classes),
             "network": self.network,
             "images": f"{h}×{w} pixels, {'colour' if c == 3 else 'grey'}, fitted in whole, values from 0 to 1",
             "trained on": f"{self.annotations:,} annotations",
             "accuracy": measured,
+            "confidence": "not calibrated" if self.temperature is None else f"calibrated (temperature {self.temperature:.2f})",
             "licence": self.licence,
             "made with": ", ".join(f"{name} {number}" for name, number in self.versions.items()),
         }
@@ -108,8 +115,13 @@ def _is_good(card: Any) -> bool:
         and _all((card.annotations, card.held_out), int)
         and (card.accuracy is None or _all((card.accuracy,), float, int))
         and (card.interval is None or (len(card.interval) == 2 and _all(card.interval, float, int)))
+        and (card.temperature is None or _is_temperature(card.temperature))
         and _all((*card.versions, *card.versions.values()), str)
     )
+
+
+def _is_temperature(value: Any) -> bool:
+    return _all((value,), float, int) and 0 < value < float("inf")
 
 
 def _all(values: Any, *kinds: type) -> bool:

@@ -47,7 +47,10 @@ def save_onnx(model: nn.Module, card: ModelCard, path: Path) -> None:
     if program is None:
         raise DfalError(f"the network {card.network} cannot be exported as ONNX")
     proto: Any = program.model_proto
-    for name, text in {KEY: json.dumps(dataclasses.asdict(card)), "classes": json.dumps(card.classes)}.items():
+    told = {KEY: json.dumps(dataclasses.asdict(card)), "classes": json.dumps(card.classes)}
+    if card.temperature is not None:
+        told["temperature"] = repr(card.temperature)  # softmax(logits / temperature) is calibrated
+    for name, text in told.items():
         proto.metadata_props.add(key=name, value=text)
     with written(path) as half:
         half.write_bytes(proto.SerializeToString())
