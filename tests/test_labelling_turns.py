@@ -46,7 +46,7 @@ def looping(store: Path) -> Iterator[subprocess.Popen[str]]:
     process.stdout.close()
 
 
-@pytest.mark.skipif(turns.fcntl is None, reason="without fcntl SQLite alone decides")
+@pytest.mark.skipif(turns.locks is None, reason="without fcntl SQLite alone decides")
 def test_a_person_writes_as_often_as_a_process_that_never_rests(store: Path, looping: subprocess.Popen[str]) -> None:
     with Session.open(store, person="ann") as session:
         theirs = [int(session.rows("SELECT count(*) FROM flags WHERE person = 'loop'")[0][0])]
@@ -74,7 +74,7 @@ def held(store: Path, name: str) -> Iterator[bool]:
         os.close(file)
 
 
-@pytest.mark.skipif(turns.fcntl is None, reason="without fcntl SQLite alone decides")
+@pytest.mark.skipif(turns.locks is None, reason="without fcntl SQLite alone decides")
 def test_whoever_waits_too_long_goes_on_without_a_turn(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "PATIENCE", 0.05)
     one, other, third = Turns(store), Turns(store), Turns(store)
@@ -95,11 +95,11 @@ def test_without_locks_sqlite_alone_decides(store: Path, missing: str, monkeypat
         raise OSError(95, "Operation not supported")
 
     if missing == "fcntl":
-        monkeypatch.setattr(turns, "fcntl", None)
+        monkeypatch.setattr(turns, "locks", None)
     elif missing == "folder":
         monkeypatch.setattr(os, "open", no_locks)
-    elif turns.fcntl is not None:
-        monkeypatch.setattr(turns.fcntl, "flock", no_locks)
+    elif turns.locks is not None:
+        monkeypatch.setattr(turns.locks, "flock", no_locks)
     with Session.open(store, person="ann") as session, Session.open(store, person="bob") as other:
         session.correct(1, "dog")
         other.correct(2, "cat")

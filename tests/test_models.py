@@ -284,7 +284,8 @@ def test_a_calibrated_model_predicts_the_same_classes_with_other_confidences(
     for before, after, confidence in zip(raw, calibrated, wanted, strict=True):
         assert isinstance(before, Prediction)
         assert isinstance(after, Prediction)
-        assert (after.label, after.distance) == (before.label, pytest.approx(before.distance, rel=1e-4))
+        assert after.label == before.label
+        assert after.distance == pytest.approx(before.distance, rel=1e-4)
         assert after.confidence == pytest.approx(confidence, abs=1e-5)
         assert after.confidence < before.confidence
 

@@ -1,7 +1,6 @@
 """Taking labels home: a table, folders by class, or a folder that Hugging Face's `datasets` loads as it is."""
 
 import contextlib
-import csv
 import io
 import json
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from dfal.labelling.names import NO_LABEL
 from dfal.labelling.session import Session
+from dfal.spreadsheet import defused, row_writer
 from dfal.types import DfalError
 
 
@@ -89,11 +89,16 @@ def _utc(at: float) -> str:
 
 
 def as_csv(rows: Sequence[Label]) -> str:
-    """A table with a first line of names."""
+    """Return a table with a first line of names, of which no cell but a path runs as a formula.
+
+    A path stays what it is, or its image would not be found again.
+    """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in fields(Label)])
-    writer.writerows(asdict(row).values() for row in rows)
+    write = row_writer(text)
+    write([field.name for field in fields(Label)])
+    for row in rows:
+        safe = replace(row, label=defused(row.label), by=defused(row.by), note=defused(row.note))
+        write([*asdict(safe).values()])
     return text.getvalue()
 
 

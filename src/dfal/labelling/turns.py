@@ -9,11 +9,14 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-try:
+locks: Any = None
+"""The system's locks; None on Windows, where SQLite alone decides."""
+with contextlib.suppress(ImportError):
     import fcntl
-except ImportError:  # Windows: there SQLite alone decides
-    fcntl = None  # type: ignore[assignment]
+
+    locks = fcntl
 
 PATIENCE = 10.0
 """Seconds after which a process goes on without a turn: whoever has it may have been stopped."""
@@ -47,7 +50,7 @@ class Turns:
     def _open(self) -> list[int]:
         files: list[int] = []
         with contextlib.suppress(OSError):
-            for name in ("queue", "turn") if fcntl else ():
+            for name in ("queue", "turn") if locks else ():
                 path = self._store.with_name(f".{self._store.name}.{name}")
                 # To read is enough for a lock: the files may be another user's.
                 files.append(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
@@ -79,7 +82,7 @@ def _lock(file: int, until: float) -> bool:
     pause = SHORTEST
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.flock(file, locks.LOCK_EX | locks.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= until:
                 return False
@@ -93,4 +96,4 @@ def _lock(file: int, until: float) -> bool:
 
 def _unlock(file: int) -> None:
     with contextlib.suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_UN)
+        locks.flock(file, locks.LOCK_UN)

@@ -73,6 +73,12 @@ class ModelCard:
         }
         return found | ({"about": self.about} if self.about else {})
 
+    def caution(self) -> str:
+        """Return what somebody who relies on the model's predictions must know, in a line."""
+        lines = self.lines()
+        calibrated = lines["confidence"] if self.temperature is not None else "not calibrated, and may be far too high"
+        return f"accuracy {lines['accuracy']}; confidences are {calibrated}"
+
 
 def check(model: nn.Module, card: ModelCard, name: str) -> None:
     """Raise unless the network takes such images and gives a logit for each class."""
