@@ -89,6 +89,35 @@ def test_whoever_waits_too_long_goes_on_without_a_turn(store: Path, monkeypatch:
         turn.close()
 
 
+@pytest.mark.skipif(turns.locks is None, reason="without fcntl SQLite alone decides")
+def test_files_that_another_process_removed_are_made_again_and_none_is_left(store: Path) -> None:
+    before = sorted(path.name for path in store.parent.iterdir())
+    one, other, third = Turns(store), Turns(store), Turns(store)
+    for turn in (one, other):
+        with turn.one():
+            pass
+    other.close()
+    with one.one():
+        third._current()
+        with held(store, "turn") as free:
+            assert not free, "the two have the same files again"
+    for turn in (one, third):
+        turn.close()
+    assert sorted(path.name for path in store.parent.iterdir()) == before
+
+
+@pytest.mark.skipif(turns.locks is None, reason="without fcntl SQLite alone decides")
+def test_a_store_behind_a_link_has_the_same_turns(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(store)
+    one, linked = Turns(store), Turns(tmp_path / "link.db")
+    with one.one():
+        linked._current()
+        assert linked._files is not None
+        assert not turns._lock(linked._files[1], 0)
+    one.close()
+    linked.close()
+
+
 @pytest.mark.parametrize("missing", ["fcntl", "folder", "locks"])
 def test_without_locks_sqlite_alone_decides(store: Path, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(*_: object) -> None:

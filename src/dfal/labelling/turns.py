@@ -38,33 +38,41 @@ class Turns:
     """
 
     def __init__(self, store: Path):
-        self._store = store
+        real = Path(os.path.realpath(store))
+        self._paths = [real.with_name(f".{real.name}.{name}") for name in ("queue", "turn")]
         self._files: list[int] | None = None
 
     def close(self) -> None:
-        """Let go of the files. They stay: removing them would let two writers lock two files of one name."""
+        """Remove the two files. Whoever still has them open makes new ones before the next turn."""
+        used, self._files = self._files is not None, self._forget()
+        for path in self._paths if used else ():
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    def _forget(self) -> None:
         for file in self._files or []:
             os.close(file)
-        self._files = None
 
-    def _open(self) -> list[int]:
-        files: list[int] = []
+    def _current(self) -> list[int]:
+        """Return the two files, opened where they are not or where another process removed them."""
+        if self._files is not None and all(os.fstat(file).st_nlink for file in self._files):
+            return self._files
+        self._forget()
+        self._files = []
         with contextlib.suppress(OSError):
-            for name in ("queue", "turn") if locks else ():
-                path = self._store.with_name(f".{self._store.name}.{name}")
+            for path in self._paths if locks else ():
                 # To read is enough for a lock: the files may be another user's.
-                files.append(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-        return files
+                self._files.append(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        return self._files
 
     @contextlib.contextmanager
     def one(self) -> Iterator[None]:
         """Wait for a turn and keep it."""
-        if self._files is None:
-            self._files = self._open()
-        if len(self._files) < 2:
+        files = self._current()
+        if len(files) < 2:
             yield
             return
-        queue, turn = self._files
+        queue, turn = files
         until = time.monotonic() + PATIENCE
         waited = _lock(queue, until)
         mine = waited and _lock(turn, until)
