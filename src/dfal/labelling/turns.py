@@ -44,7 +44,9 @@ class Turns:
 
     def close(self) -> None:
         """Remove the two files. Whoever still has them open makes new ones before the next turn."""
-        used, self._files = self._files is not None, self._forget()
+        used = self._files is not None
+        self._forget()
+        self._files = None
         for path in self._paths if used else ():
             with contextlib.suppress(OSError):
                 path.unlink()
