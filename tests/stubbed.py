@@ -116,7 +116,7 @@ class Stubbed:
 
     def _progress(self) -> dict[str, Any]:
         given = [label for label in self.answered.values() if label is not None]
-        zeros = dict.fromkeys(["unreadable", "known", "trained_on", "held_out", "flagged"], 0)
+        zeros = dict.fromkeys(["unreadable", "known", "trained_on", "held_out", "flagged", "disputed"], 0)
         return {
             **zeros,
             "images": self.images,
@@ -128,6 +128,8 @@ class Stubbed:
             "curve": [],
             "seconds": None,
             "target": 0.95,
+            "reached": False,
+            "to_confirm": None,
             "labels_left": None,
             "agreement": [],
             "stop": False,
@@ -146,7 +148,14 @@ class Stubbed:
     @staticmethod
     def _reviewed(image: int, label: int | None) -> dict[str, Any]:
         judged = {"seen": None, "sure": None, "distance": None, "suspicion": 0, "hold_out": False}
-        said = {"label": label, "declined": label is None, "source": "people", "votes": {"Ada": label}, "note": None}
+        said = {
+            "label": label,
+            "declined": label is None,
+            "disputed": False,
+            "source": "people",
+            "votes": {"Ada": label},
+            "note": None,
+        }
         return {"image": image, "path": "a.png", **said, **judged}
 
 

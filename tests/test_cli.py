@@ -479,7 +479,10 @@ def digits_model(trained: nn.Sequential, tmp_path: Path) -> Path:
 def test_predict_writes_a_row_for_each_image_and_names_the_broken_ones(dfal: Shell, digits_model: Path) -> None:
     ran = dfal("predict", "m.safetensors", "photos")
     assert ran.code == 0
-    assert ran.err == "dfal: left out broken.jpg: it is no JPEG, PNG, WebP, GIF or TIFF, whatever its name says\n"
+    assert ran.err == (
+        "dfal: m.safetensors: accuracy not measured; confidences are not calibrated, and may be far too high\n"
+        "dfal: left out broken.jpg: it is no JPEG, PNG, WebP, GIF or TIFF, whatever its name says\n"
+    )
     name = os.fsdecode(b"\xff.png")  # not UTF-8
     (Path("photos") / name).write_bytes(Path("photos/a.png").read_bytes())
     assert dfal("predict", "m.safetensors", "photos", "--out", "found.csv", "--distance").out == ""
@@ -491,6 +494,21 @@ def test_predict_writes_a_row_for_each_image_and_names_the_broken_ones(dfal: She
     assert (rows[0]["label"], rows[2]["label"]) == ("0", "0")
     assert all(0 < float(row["distance"]) < 20 and 0.1 < float(row["confidence"]) <= 1 for row in rows)
     assert sorted(file.name for file in Path().iterdir()) == ["found.csv", "m.safetensors", "photos"]
+
+
+def test_predict_says_what_the_card_says_and_writes_no_formula(dfal: Shell, trained: nn.Module, digits_model: Path) -> None:
+    classes = ("=cmd()", *"123456789")  # somebody else's model
+    card = models.ModelCard(classes, (1, 28, 28), "lenet5", 200, 0.9, (0.84, 0.94), 150, temperature=2.0)
+    models.save(trained, card, Path("n.safetensors"))
+    Path("photos/a.png").rename("photos/-a.png")
+    ran = dfal("predict", "n.safetensors", "photos")
+    assert [row["label"] for row in csv.DictReader(io.StringIO(ran.out)) if row["path"] == "-a.png"] == ["'=cmd()"]
+    assert ran.err.splitlines()[:2] == [
+        "dfal: n.safetensors: accuracy 90.0% (95 % interval 84.0% to 94.0%) on 150 images held out at random; "
+        "confidences are calibrated (temperature 2.00)",
+        "dfal: 1 file name begins with = + - or @, as '-a.png': open the CSV as text, or rename them, before a spreadsheet "
+        "runs them",
+    ]
 
 
 def test_a_models_card_is_shown(dfal: Shell, digits_model: Path) -> None:

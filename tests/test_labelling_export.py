@@ -1,14 +1,19 @@
 """Labels taken home: every one of them, once, with who gave it; as files that others read."""
 
 import csv
+import dataclasses
+import io
 import json
 from pathlib import Path
 
 import pytest
 
 from dfal.datasets import Dataset
+from dfal.folder import Folder
 from dfal.labelling import export
+from dfal.labelling.names import class_name, person_name
 from dfal.labelling.session import Session
+from dfal.spreadsheet import defused, formulas, restored
 from dfal.types import DfalError
 from labelled import a_session, some_pngs
 
@@ -121,7 +126,46 @@ def test_csv_and_parquet_hold_the_same(rows: list[export.Label], tmp_path: Path)
     table = pyarrow.parquet.read_table(tmp_path / "l.parquet").to_pylist()
     assert [row["path"] for row in read] == [row["path"] for row in table] == [*(row.path for row in rows), odd.path]
     assert [float(row["confidence"]) for row in read] == [row["confidence"] for row in table]
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith((".", "l."))) == ["l.csv", "l.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith((".l.", "l."))) == ["l.csv", "l.parquet"]
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'=", "''-"])
+def test_no_cell_of_a_table_runs_as_a_formula(begin: str) -> None:
+    text = f"{begin}cmd|' /C calc'!A0"
+    row = export.Label("a.png", text, text, "", "given", 1.0, True, text)
+    row = dataclasses.replace(row, path="a\rb.png") if begin == "\r" else row
+    (cells,) = csv.DictReader(io.StringIO(export.as_csv([row]), newline=""))
+    assert cells["path"] == row.path
+    for column in ("label", "by", "note"):
+        assert cells[column] == f"'{text}"
+        assert restored(cells[column]) == text
+    for harmless in ("", "cat", "'cat'", "'", "a=b", "3-4", "ä", "'tis"):
+        assert restored(defused(harmless)) == defused(harmless) == harmless
+
+
+def test_a_path_stays_and_its_label_is_read_again(tmp_path: Path, digits: Dataset) -> None:
+    some_pngs(tmp_path / "photos", digits, 3)
+    (tmp_path / "photos" / "00000.png").rename(tmp_path / "photos" / "=1+1.png")
+    with a_session(tmp_path / "photos", holdout=0.0) as (session, _):
+        session.correct(session.state.paths.index("=1+1.png"), "7")
+        session.flag(session.state.paths.index("=1+1.png"), "=HYPERLINK(1)")
+        export.write_csv(export.labels(session), tmp_path / "l.csv")
+    text = (tmp_path / "l.csv").read_text()
+    assert text.splitlines()[1].startswith("=1+1.png,7,ann,")
+    assert text.endswith(",'=HYPERLINK(1)\n")
+    with Folder.open(tmp_path / "photos", tmp_path / "other", labels=tmp_path / "l.csv") as folder:
+        assert {folder.paths[i]: name for i, name in folder.known.items()} == {"=1+1.png": "7"}
+    assert formulas(["a.png", "b/=c.png"]) == ""
+    assert formulas(["a.png", "-b.png"]).startswith("1 file name begins with = + - or @, as '-b.png'")
+    assert formulas(["@a.png", "＝b.png"]).startswith("2 file names begin")
+
+
+@pytest.mark.parametrize("name", ["=cmd", "+49", "-x", "@ann", "＝cmd", "＠ann", " =cmd", "\t=cmd"])
+def test_nobody_is_called_like_a_formula(name: str) -> None:
+    with pytest.raises(DfalError, match="must not begin with one of = "):
+        person_name(name)
+    with pytest.raises(DfalError, match="must neither begin with one of"):
+        class_name(name)
 
 
 def test_folders_by_class_and_what_has_vanished(rows: list[export.Label], tmp_path: Path) -> None:

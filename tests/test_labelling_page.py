@@ -362,9 +362,14 @@ def test_the_page_says_why_nothing_is_asked_and_gives_its_questions_back(stub: A
     stubbed.answered = dict.fromkeys(range(3), 0)
     page.wait_for_selector("h1 >> text=Every image has its label")
     stubbed.progress["declined"] = 1
-    page.wait_for_selector("p >> text=1 skipped or disputed, every other image has its label")
+    page.wait_for_selector("p >> text=1 skipped, every other image has its label")
+    stubbed.progress["disputed"] = 2
+    page.wait_for_selector("p >> text=2 disputed: their votes are tied. Settle them in the review")
+    page.wait_for_selector("dt >> text=disputed, no majority")
     stubbed.replies["/api/ask"] = 200, {"questions": [], "answers": 3, "model": 0, "left": 2}
     stubbed.progress["left"] = 2
+    page.wait_for_selector("p >> text=or let another person label under their own name")
+    stubbed.progress["disputed"] = 0
     page.wait_for_selector("p >> text=Others look at the last 2 images")
     page.evaluate("dispatchEvent(new Event('pagehide'))")  # what is sent while a page closes, no test sees
     page.wait_for_timeout(200)
@@ -462,13 +467,13 @@ def test_a_correction_by_key_wherever_in_the_card_somebody_is(stub: Any) -> None
 def test_a_phone_and_a_small_window_show_what_matters(stub: Any) -> None:
     names = ["unknown", "umbrella stand", *(f"kind {number}" for number in range(8))]
     stubbed = stub(*names, viewport={"width": 390, "height": 844})
-    point = {"model": 3, "annotations": 80, "right": 24, "of": 25, "value": 0.96, "low": 0.8, "high": 0.99}
-    stubbed.progress = {"curve": [point], "model": 3, "stop": True}
+    point = {"model": 3, "annotations": 80, "right": 99, "of": 100, "value": 0.99, "low": 0.951, "high": 0.998}
+    stubbed.progress = {"curve": [point], "model": 3, "stop": True, "reached": True}
     page = stubbed.open()
     page.wait_for_selector(".glance >> text=95 % reached")
     assert page.locator(".hint").all_text_contents() == [
-        "The target of 95 % is reached. The latest network is right 24 times of 25: 80 % to 99 % is likely.",
-        "It looks time to stop. The latest networks say the same of nearly every image: more labels change little.",
+        "The target of 95 % is reached. The latest model is right on 99 of 100 hold-out answers: 95 % interval 95 % to 100 %.",
+        "It looks time to stop. The latest models agree on nearly every image: more labels change little.",
     ]
     whole = "(one) => one.scrollWidth <= one.clientWidth && one.scrollHeight <= one.clientHeight + 1"
     for few in (names, names[:3]):
@@ -479,7 +484,17 @@ def test_a_phone_and_a_small_window_show_what_matters(stub: Any) -> None:
         assert page.evaluate("document.querySelector('.acts').getBoundingClientRect().right <= innerWidth")
     stubbed.classes = names
     has_no_serious_fault(page)
-    stubbed.progress["curve"] = [point | {"value": 0.9}]
+    stubbed.progress["curve"] = [point | {"right": 4, "of": 4, "value": 1, "low": 0.51, "high": 1}]
+    stubbed.progress |= {"reached": False, "to_confirm": 69}
+    page.wait_for_selector(".glance >> text=69 to confirm 95 %")
+    page.wait_for_selector("text=4 of 4 hold-out answers right")
+    assert page.locator(".hint").first.text_content() == (
+        "95 % is not confirmed yet. The latest model is right on 4 of 4 hold-out answers, but its accuracy may be as low as "
+        "51 %. If it stays as it is, 69 more hold-out answers confirm the target."
+    )
+    assert page.locator("text=0 left").count() == 0
+    assert page.locator("text=reached").count() == 0
+    stubbed.progress["to_confirm"] = None
     page.wait_for_selector(".glance >> text=time to stop")
     page.set_viewport_size({"width": 800, "height": 600})
     page.keyboard.press("w")

@@ -1,9 +1,11 @@
 """How far it is: formulas against closed forms, and what is said too early, in time, and at the end."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from dfal.agreement import alpha, kappa, wilson
+from dfal.agreement import alpha, answers_to_confirm, kappa, wilson
 from dfal.labelling.progress import DRAWN, STEADY, Accuracy, curve, labels_left, progress, reached_at
 from dfal.labelling.rows import Answer, Model
 from dfal.labelling.state import State
@@ -13,6 +15,24 @@ from dfal.types import UNKNOWN
 
 def a_model(number: int, annotations: int, seen: list[int]) -> Model:
     return Model(number, 0.0, 0, annotations, annotations, 2, 1.0, np.arange(len(seen)), np.array(seen))
+
+
+def a_state_of(right: int, of: int, n: int = 2000, **settings: Any) -> State:
+    """A session in which a network gets so many of so many hold-out answers right."""
+    state = State()
+    state.set_settings(Settings(**{"holdout": 0.5} | settings))
+    state.classes = ["a", "b"]
+    state.add_images((i, f"{i}.png", None) for i in range(n))
+    if n < 100:
+        state.held[:] = True
+    held = np.flatnonzero(state.held)
+    seen = np.zeros(n, np.int64)
+    for place, image in enumerate(held[:of]):
+        state.add_answer(place + 1, Answer("answer", int(image), int(place >= right), "ann"))
+        seen[image] = 0
+    seen[held[of:]] = np.arange(len(held[of:])) % 2
+    state.add_model(a_model(1, 10, seen.tolist()), [])
+    return state
 
 
 def test_wilson_s_interval_is_where_the_score_test_turns() -> None:
@@ -104,9 +124,73 @@ def test_it_looks_time_to_stop_when_three_pairs_of_networks_agree() -> None:
     assert now.agreement == [pytest.approx(0.0, abs=0.01), 1.0, 1.0]
     assert now.seconds == 2.0
     assert now.curve[-1].value == 1.0
-    assert now.labels_left is None, "the target is reached"
+    assert not now.reached, "30 of 30 may be 89 %"
+    assert now.to_confirm == 43
+    assert now.labels_left is None
     state.add_model(a_model(5, 50, same), [])
     assert progress(state).stop
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "reached", "to_confirm"),
+    [
+        (4, 4, False, 69),
+        (20, 20, False, 53),
+        (72, 72, False, 1),
+        (73, 73, True, None),
+        (99, 100, False, 15),
+        (148, 150, True, None),
+        (145, 150, False, 507),
+        (95, 100, False, None),  # only more labels help
+        (90, 100, False, None),
+    ],
+)
+def test_the_target_is_reached_when_the_interval_is_above_it(right: int, of: int, reached: bool, to_confirm: int) -> None:
+    state = a_state_of(right, of)
+    now = progress(state)
+    assert (now.reached, now.to_confirm) == (reached, to_confirm)
+    assert now.curve[-1].of == of
+    if to_confirm:
+        assert wilson(round(right / of * 10**6), 10**6)[0] > 0.95, "with enough of such answers it is certain"
+
+
+def test_a_low_target_needs_as_many_hold_out_answers_as_any_number() -> None:
+    for of, reached, to_confirm in ((8, False, 12), (19, False, 1), (20, True, None)):
+        now = progress(a_state_of(of, of, target=0.5))
+        assert (now.reached, now.to_confirm) == (reached, to_confirm)
+
+
+def test_it_is_no_time_to_stop_with_few_hold_out_answers_or_few_watched_images() -> None:
+    for of, n, stop in ((19, 400, False), (20, 400, True), (20, 25, True), (19, 19, False)):
+        state = a_state_of(of, of, n=n)
+        watched = np.arange(n)
+        state.models = [
+            Model(number, 0.0, 0, 10 * number, 10, 2, 1.0, watched, state.models[0].seen) for number in range(1, STEADY + 2)
+        ]
+        assert progress(state).stop == stop
+    state.models = [Model(m.model, 0.0, 0, 10, 10, 2, 1.0, m.watched[:12], m.seen[:12]) for m in state.models]
+    assert not progress(state).stop
+
+
+@pytest.mark.parametrize(
+    ("value", "n", "target", "more"),
+    [(1.0, 4, 0.95, 69), (1.0, 100, 0.95, 0), (0.97, 100, 0.95, 357), (0.95, 100, 0.95, None), (0.9, 30, 0.8, 32)],
+)
+def test_answers_to_confirm_are_where_the_interval_s_lower_end_is_the_target(
+    value: float, n: int, target: float, more: int | None
+) -> None:
+    assert answers_to_confirm(value, n, target) == more
+    if more:  # as the score test says, whose z is 1.96
+        z = [(value - target) / (target * (1 - target) / total) ** 0.5 for total in (n + more - 1, n + more)]
+        assert z[0] < 1.959963985 <= z[1]
+
+
+def test_labels_are_left_until_the_target_is_reached() -> None:
+    truth = np.zeros(1000, np.int64)
+    models = [a_model(i, 10 * 2**i, [0] * (1000 - 400 // 2**i) + [1] * (400 // 2**i)) for i in range(1, 6)]
+    left = labels_left(models, truth, 0.9)
+    assert left is not None
+    assert (left.labels, left.low) == (1, 1), "the curve is beyond the target, but it is for the interval to say so"
 
 
 def test_after_hundreds_of_networks_the_curve_goes_evenly_from_the_first_to_the_latest() -> None:

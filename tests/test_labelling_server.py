@@ -196,21 +196,34 @@ def test_the_review_finds_filters_and_orders(session_and_web: tuple[Session, Tes
     session.findings.add_model(Model(1, 0.0, 0, 10, 20, 10, 1.0, watched, watched % 10), [])
     session.findings.add_looks(1, [Look(1, 4, 0.9), Look(2, 9, 0.8, 0.2), Look(3, 4, 0.7, 1.5), Look(4, 4, 0.99)])
     session.findings.add_looks(1, [Look(4, 9, 0.6)])  # the latest look counts
+    for image in range(8, 30):
+        session.correct(image, image % 10)
+    checked = "Models have checked 4 labels so far. They can doubt one when they have checked 20."
+    found = web.get("/api/review", params={"show": "suspicious"}).json()
+    assert (found["total"], found["checked"]) == (0, checked)
+    session.findings.add_looks(1, [Look(image, image % 10, 0.9) for image in range(8, 29)])
+    session.findings.add_looks(1, [Look(29, 3, 0.95)])  # contradicted, without a reason to doubt the label
+    found = web.get("/api/review", params={"show": "suspicious"}).json()
+    assert (found["total"], found["checked"]) == (2, "Models agree with 23 of 26 labels.")
+    agreed = list(range(8, 30))
 
-    def found(**wanted: object) -> list[int]:
+    def shown(**wanted: object) -> list[int]:
         answer = web.get("/api/review", params=wanted)  # type: ignore[arg-type]
         assert answer.status_code == 200
         assert answer.json()["total"] >= len(answer.json()["images"])
         return [one["image"] for one in answer.json()["images"]]
 
-    assert found() == [3, 2, 1, 4]
-    assert found(show="suspicious") == [3, 2]
-    assert found(show="suspicious", label=4) == [2]
-    assert found(show="flagged") == [7]
-    assert found(text="0004") == [4]
-    assert found(order="path", start=1, most=2) == [2, 3]
-    assert found(order="latest") == [4, 3, 2, 1]
-    assert found(show="hold-out") == []
+    assert shown() == [3, 2, 29, 1, 4, *agreed[:-1]]
+    assert shown(show="suspicious") == [3, 2]
+    assert shown(show="suspicious", label=4) == [2]
+    assert shown(show="flagged") == [7]
+    assert shown(text="0004") == [4]
+    assert shown(order="path", start=1, most=2) == [2, 3]
+    assert shown(order="latest") == [*reversed(agreed), 4, 3, 2, 1]
+    assert shown(show="hold-out") == []
+    session.findings.add_looks(1, [Look(image, 0, 0.9, 1.0) for image in range(8, 30) if image % 10])
+    assert shown(show="suspicious") == [], "a model that is right so rarely suspects nobody"
+    assert "agree with 4 of 26 labels: not often enough" in web.get("/api/review").json()["checked"]
 
 
 def test_the_page_and_its_policy(web: TestClient) -> None:

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dfal.labelling import export
 from dfal.labelling.findings import Queued
+from dfal.labelling.progress import progress
+from dfal.labelling.review import review
 from dfal.labelling.rows import Model
 from dfal.labelling.session import Missing, Refused, Session
 from dfal.labelling.state import majority
@@ -269,8 +272,17 @@ def test_votes_of_different_people_until_there_are_enough(begin: Callable[..., S
             assert session.state.labels.tolist() == [UNKNOWN, UNKNOWN]
             for question in asked:
                 session.tell(question, answers[question.image][place], person=person)
-        assert session.state.labels.tolist() == [0, DECLINED]
-        assert session.ask(person="dan") == []
+        assert session.state.labels.tolist() == [0, UNKNOWN]
+        assert session.state.disputed == [1]
+        for person in ("ann", "bob", "cem"):
+            assert session.ask(person=person, holder=person) == [], "nobody is asked twice"
+        (question,) = session.ask(5, person="dan", holder="dan")
+        assert (question.image, question.kind) == (1, "vote")
+        assert session.ask(person="eve", holder="eve") == [], "one more at a time"
+        session.tell(question, "dog", person="dan")
+        assert session.state.labels.tolist() == [0, 1]
+        assert session.state.disputed == []
+        assert session.ask(person="eve") == []
 
 
 def test_with_votes_no_more_people_are_asked_than_votes_are_missing(begin: Callable[..., Session]) -> None:
@@ -382,14 +394,98 @@ def test_what_is_no_index_is_a_sentence(begin: Callable[..., Session], wrong: in
         ([1], 2, None),
         ([1], 1, 1),
         ([DECLINED], 1, DECLINED),
-        ([0, 1], 2, DECLINED),
-        ([0, 1, 1], 3, 1),
+        # Two people: whoever skips abstains, and a tie waits for one more, up to five people.
+        ([0, 0], 2, 0),
+        ([0, 1], 2, None),
         ([0, DECLINED], 2, 0),
-        ([2, 2, 0, 0, 1], 5, DECLINED),
+        ([DECLINED, 1], 2, 1),
+        ([DECLINED, DECLINED], 2, DECLINED),
+        ([0, 1, 1], 2, 1),
+        ([0, 1, 2], 2, None),
+        ([0, 1, DECLINED], 2, None),
+        ([0, 1, DECLINED, 0], 2, 0),
+        ([0, 1, 2, 2], 2, 2),
+        ([0, 1, 0, 1], 2, None),
+        ([0, 1, 0, 1, 1], 2, 1),
+        ([0, 1, 0, 1, DECLINED], 2, DECLINED),
+        ([0, 1, DECLINED, DECLINED, DECLINED], 2, DECLINED),
+        # Three people, up to seven.
+        ([0, 0], 3, None),
+        ([0, 1, 1], 3, 1),
+        ([0, 1, 2], 3, None),
+        ([0, 1, DECLINED], 3, None),
+        ([0, DECLINED, DECLINED], 3, 0),
+        ([DECLINED, DECLINED, DECLINED], 3, DECLINED),
+        ([0, 1, 2, 0], 3, 0),
+        ([0, 1, 2, 0, 1, 2], 3, None),
+        ([0, 1, 2, 0, 1, 2, 2], 3, 2),
+        ([0, 1, 2, 0, 1, 2, DECLINED], 3, DECLINED),
+        ([2, 2, 0, 0, 1], 5, None),
+        # One person: their answer, whatever it is.
+        ([0, 1], 1, None),
+        ([0, 1, 1], 1, 1),
+        ([0, 1, 2], 1, DECLINED),
     ],
 )
 def test_a_majority_is_one_class_that_most_gave(votes: list[int], needed: int, label: int | None) -> None:
     assert majority(votes, needed) == label
+
+
+def test_a_tie_is_settled_by_a_third_person_whatever_is_undone_or_corrected(begin: Callable[..., Session]) -> None:
+    def vote(person: str, label: int | str) -> None:
+        (question,) = session.ask(person=person, holder=person)
+        session.tell(question, label, person=person)
+
+    with begin(paths=PATHS[:1], holdout=0.0, votes=2) as session:
+        vote("ann", "cat")
+        assert session.ask(person="ann", holder="ann") == [], "one person alone is never blocked"
+        assert session.state.disputed == []
+        vote("bob", "dog")
+        assert (session.state.disputed, session.state.left, labels(session)) == ([0], 1, {})
+        vote("cem", "dog")
+        assert (session.state.disputed, session.state.left, labels(session)) == ([], 0, {0: 1})
+        again = session.undo(person="cem", holder="cem")
+        assert not isinstance(again, int)
+        assert (session.state.disputed, labels(session)) == ([0], {})
+        session.decline(again, person="cem")
+        assert session.state.disputed == [0], "who skips settles nothing"
+        session.correct(0, DECLINED, person="dan")
+        assert (session.state.disputed, labels(session)) == ([], {0: DECLINED})
+        session.undo(person="dan")
+        assert session.state.disputed == [0]
+        session.undo(person="ann", holder="ann")
+        assert labels(session) == {0: 1}, "bob's vote and an abstention"
+
+
+def test_a_tie_that_nobody_settles_is_asked_about_no_more(begin: Callable[..., Session]) -> None:
+    with begin(paths=PATHS[:2], holdout=0.0, votes=2) as session:
+        for place, person in enumerate(["ann", "bob", "cem", "dan", "eve"]):
+            for question in session.ask(2, person=person, holder=person):
+                label = place if question.image == 0 and place < 2 else DECLINED
+                session.tell(question, label, person=person)
+        assert labels(session) == {0: DECLINED, 1: DECLINED}
+        assert session.state.disputed == [0]
+        assert session.state.left == 0
+        assert session.ask(person="fay", holder="fay") == []
+        now = progress(session.state)
+        assert (now.declined, now.disputed) == (1, 1)
+        for show, images in (("declined", [1]), ("disputed", [0]), ("disagreed", [0])):
+            assert [one.image for one in review(session, show=show).images] == images
+        both = review(session, show="all", order="path").images
+        assert [(one.declined, one.disputed) for one in both] == [(False, True), (True, False)]
+        assert [row.how for row in export.labels(session)] == ["disputed", "declined"]
+
+
+def test_a_tie_in_an_older_store_is_open_again(begin: Callable[..., Session], tmp_path: Path) -> None:
+    with begin(paths=PATHS[:3], holdout=0.0, votes=2) as session:
+        for person, label in (("ann", 0), ("bob", 1)):
+            for question in session.ask(3, person=person, holder=person):
+                session.tell(question, DECLINED if question.image == 2 else label, person=person)
+    with Session.open(tmp_path / "s.db", person="cem") as session:
+        now = progress(session.state)
+        assert (now.declined, now.disputed, now.left) == (1, 2, 2)
+        assert [row.how for row in export.labels(session)] == ["disputed", "disputed", "declined"]
+        assert sorted(question.image for question in session.ask(5)) == [0, 1]
 
 
 def test_unreadable_images_are_not_asked_about(begin: Callable[..., Session]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from torch import nn
 
 import dfal
@@ -17,6 +18,7 @@ from dfal.labelling.progress import progress
 from dfal.labelling.review import review
 from dfal.labelling.session import Session
 from dfal.labelling.trainer import Trainer, home
+from dfal.models.calibration import temperature
 from dfal.training import Training
 from dfal.types import DfalError
 from labelled import a_session, some_pngs
@@ -139,9 +141,51 @@ def test_the_review_finds_labels_that_are_wrong(tmp_path: Path, digits: Dataset)
         trainer = Trainer(session, decoded(photos))
         trainer.train()
         trainer.review()
+        listed = review(session, most=25).images
+        assert len(wrong & {one.path for one in listed}) >= 6
         suspicious = review(session, show="suspicious", most=200).images
-        assert len(wrong & {one.path for one in suspicious[:25]}) >= 6
+        assert suspicious == listed[: len(suspicious)]
         assert all(one.suspicion >= other.suspicion for one, other in itertools.pairwise(suspicious))
+
+
+def test_confidences_are_calibrated_on_answers_that_were_not_learnt(tmp_path: Path, digits: Dataset) -> None:
+    truth = some_pngs(tmp_path / "photos", digits, 120)
+    with a_session(tmp_path / "photos", training=QUICK, holdout=0.5) as (session, photos):
+        trainer = Trainer(session, decoded(photos))
+        answered(session, truth, 38)
+        trainer.train()
+        assert models.load(home(session.path)).card.temperature is None, "19 answers are too few"
+        answered(session, truth, 42)
+        model = trainer.train()
+        held = np.flatnonzero(session.state.held & (session.state.labels >= 0))
+        outputs = dfal.predict(model, photos.folder.images.take(torch.from_numpy(photos.place[held]))).double().numpy()
+        wanted = temperature(outputs, session.state.labels[held])
+        card = models.load(home(session.path)).card
+        assert card.held_out == 40
+        assert card.temperature == pytest.approx(wanted, rel=0.02)
+        looks = dict(session.rows("SELECT image, sure FROM looks WHERE model = 2"))
+        calibrated = softmax(outputs / card.temperature, axis=1).max(1)
+        assert [looks[image] for image in held] == pytest.approx(calibrated.tolist(), abs=1e-3)
+
+
+def test_without_a_hold_out_the_review_calibrates(tmp_path: Path, digits: Dataset) -> None:
+    truth = some_pngs(tmp_path / "photos", digits, 60)
+    with a_session(tmp_path / "photos", training=QUICK, holdout=0.0) as (session, photos):
+        trainer = Trainer(session, decoded(photos))
+        answered(session, truth, 30)
+        model = trainer.train()
+        assert models.load(home(session.path)).card.temperature is None
+        trainer.review()
+        saved = models.load(home(session.path))
+        assert saved.card.temperature is not None
+        assert saved.card.temperature == trainer._temperature
+        weights = zip(saved.network.parameters(), model.parameters(), strict=True)
+        assert all(torch.equal(one, other) for one, other in weights)
+        assert not any(one.suspicion for one in review(session, most=200).images), "8 epochs on 20 images suspect nobody"
+        assert review(session, show="suspicious").checked.startswith("Models agree with")
+        answered(session, truth, 10)
+        trainer.train()
+        assert models.load(home(session.path)).card.temperature == trainer._temperature
 
 
 def test_the_model_is_taken_home_with_its_card(tmp_path: Path, digits: Dataset) -> None:

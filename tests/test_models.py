@@ -98,6 +98,10 @@ def test_the_onnx_says_the_same(tmp_path: Path, trained: nn.Sequential, some_dig
     told = session.get_modelmeta().custom_metadata_map
     assert tuple(json.loads(told["classes"])) == card.classes
     assert json.loads(told["dfal"])["annotations"] == card.annotations
+    assert "temperature" not in told
+    save_onnx(network, replace(card, temperature=1.5), tmp_path / "two.onnx")
+    told = onnxruntime.InferenceSession(tmp_path / "two.onnx").get_modelmeta().custom_metadata_map
+    assert (float(told["temperature"]), json.loads(told["dfal"])["temperature"]) == (1.5, 1.5)
     network.eval()
 
 
@@ -219,6 +223,12 @@ def forged(path: Path, tensors: dict[str, Tensor], **card: Any) -> Path:
         {"annotations": "many"},
         {"annotations": True},
         {"versions": ["1.0"]},
+        {"temperature": 0},
+        {"temperature": -1.5},
+        {"temperature": float("inf")},
+        {"temperature": float("nan")},
+        {"temperature": "2"},
+        {"temperature": True},
         {"classes": "ab"},
     ],
 )
@@ -277,8 +287,35 @@ def test_a_card_reads_like_sentences() -> None:
     assert lines["accuracy"] == "87.0% (95 % interval 84.0% to 90.0%) on 500 images held out at random"
     assert lines["trained on"] == "200 annotations"
     assert lines["images"].startswith("28×28 pixels, grey")
+    few = replace(DIGITS, accuracy=1.0, interval=(0.51, 1.0), held_out=4).lines()["accuracy"]
+    assert few.endswith("on 4 images held out at random; fewer than 20 are too few to rely on")
     assert replace(DIGITS, accuracy=None).lines()["accuracy"] == "not measured"
     assert set(DIGITS.versions) == {"dfal", "torch", "numpy", "pillow", "python"}
+
+
+def test_a_card_of_an_older_model_says_that_it_is_not_calibrated(tmp_path: Path, trained: nn.Sequential) -> None:
+    old = load(forged(tmp_path / "old.safetensors", trained.state_dict(), temperature=...))
+    assert old.card == DIGITS
+    assert old.card.temperature is None
+    assert old.card.lines()["confidence"] == "not calibrated"
+    assert replace(DIGITS, temperature=1.834).lines()["confidence"] == "calibrated (temperature 1.83)"
+
+
+def test_a_calibrated_model_predicts_the_same_classes_with_other_confidences(
+    photos: list[Path], trained: nn.Sequential, some_digits: Tensor, tmp_path: Path
+) -> None:
+    save(trained, replace(DIGITS, temperature=2.5), tmp_path / "m.safetensors")
+    saved = load(tmp_path / "m.safetensors")
+    assert saved.card.temperature == 2.5
+    raw, calibrated = (list(label(SavedModel(trained, card), photos[:3], True)) for card in (DIGITS, saved.card))
+    wanted = (dfal.predict(trained, some_digits[:3]) / 2.5).softmax(1).amax(1).tolist()
+    for before, after, confidence in zip(raw, calibrated, wanted, strict=True):
+        assert isinstance(before, Prediction)
+        assert isinstance(after, Prediction)
+        assert after.label == before.label
+        assert after.distance == pytest.approx(before.distance, rel=1e-4)
+        assert after.confidence == pytest.approx(confidence, abs=1e-5)
+        assert after.confidence < before.confidence
 
 
 @pytest.fixture

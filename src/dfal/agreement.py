@@ -1,5 +1,6 @@
 """What a few answers can tell: the interval of a fraction, and how far those who answer agree."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,32 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     width = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
     return max(0.0, middle - width), min(1.0, middle + width)
+
+
+ENOUGH = 20
+"""Answers below which a fraction of them tells too little to rest a claim on."""
+
+
+def answers_to_confirm(value: float, n: int, target: float) -> int | None:
+    """Return how many more answers put the lower end of the 95 % interval at a target.
+
+    Args:
+        value: the fraction that was right of the first `n`; the next are taken to be as often right.
+        n: answers so far.
+        target: what the interval's lower end is to reach.
+
+    Returns:
+        0 where it is there already, of at least `ENOUGH` answers; None where no number of such
+        answers would do, as the fraction itself is below the target.
+    """
+    if value < target or target >= 1:
+        return None
+    # Wilson's lower end is at the target where (value − target)² = z² · target · (1 − target) / n.
+    z2 = 1.959963984540054**2
+    if value == target:
+        return None
+    wanted = z2 * target * (1 - target) / (value - target) ** 2
+    return max(0, ENOUGH - n, math.ceil(wanted - n - 1e-9))
 
 
 def kappa(a: Int64[np.ndarray, "n"], b: Int64[np.ndarray, "n"]) -> float:

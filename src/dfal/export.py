@@ -11,6 +11,7 @@ import numpy as np
 from dfal.atomic import atomic_write
 from dfal.drawing import Chart
 from dfal.reproduce import Cell, Table, Verdict
+from dfal.spreadsheet import defused
 from dfal.types import DfalError
 
 
@@ -122,7 +123,8 @@ def as_csv(table: Table) -> str:
         for head, cell in zip(table.head, cells, strict=True):
             if cell.ours or cell.paper:
                 numbers = [*map(_number, (cell.value, cell.low, cell.high)), cell.interval, _read(cell.paper), _number(cell.p)]
-                rows.append([row, head, *numbers, f"{cell.ours} {cell.spread}".strip(), cell.paper])
+                text = f"{cell.ours} {cell.spread}".strip()
+                rows.append([defused(row), defused(head), *numbers, text, cell.paper])
     return _csv(rows)
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from dfal.atomic import atomic_write
 from dfal.configuration import is_kind
 from dfal.curves import Curve, Study
+from dfal.spreadsheet import defused
 from dfal.store import Record, Store
 from dfal.strategies import NAMED, Random, name_of
 from dfal.trial import Trial
@@ -91,7 +92,10 @@ def _rows(name: str, title: str, trial: Trial, records: Sequence[Record]) -> lis
         counts = [int(measured["annotations"]), int(measured["labelled_data"]), measured["accuracy"]]
         seconds = [f"{costs.get(part, 0):.3f}" for part in ("fit", "select")]
         rows.append(
-            [trial.dataset, trial.model, name, trial.seed, *counts, *seconds, trial.id, title, looks_at(trial.strategy)]
+            [
+                *(defused(trial.dataset), defused(trial.model), defused(name), trial.seed, *counts, *seconds),
+                *(trial.id, defused(title), looks_at(trial.strategy)),
+            ]
         )
     return rows
 

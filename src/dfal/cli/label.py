@@ -26,6 +26,7 @@ from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
 from dfal.labelling.trainer import home as latest_network
 from dfal.listing import counted
+from dfal.spreadsheet import formulas
 from dfal.training import Training
 from dfal.types import DfalError, Stopped
 
@@ -179,11 +180,12 @@ def export(store: Path, form: str, guess: bool, out: Path | None, model: str | N
     with Session.open(store) as session:
         if form == "onnx":
             home.check_target(path, b"\x08")  # how ONNX begins
-            saved = _network(store, model)
-            models.save_onnx(saved.network, saved.card, path)
+            network = _network(store, model)
+            models.save_onnx(network.network, network.card, path)
             console.print(f"the network in {path}")
             return
-        rows = home.labels(session, _guesses(session, _network(store, model)) if guess else None)
+        saved = _network(store, model) if guess else None
+        rows = home.labels(session, _guesses(session, saved) if saved else None)
         if not rows:
             raise DfalError(f"{store} holds no label yet: answer some questions first")
         missing: list[str] = []
@@ -197,11 +199,15 @@ def export(store: Path, form: str, guess: bool, out: Path | None, model: str | N
     gone = set(missing)
     how = Counter(row.how for row in rows if row.path not in gone and (row.label or form != "hugging-face"))
     console.print(escape(f"{', '.join(f'{count:,} {name}' for name, count in how.most_common())}: {path}"))
+    if form == "csv" and (warning := formulas(row.path for row in rows)):
+        console.print(escape(warning))
+    if saved:
+        console.print(escape(f"the guesses are of a model: {saved.card.caution()}"))
     if missing:
         listed = ", ".join(missing[:5]) + (" …" if missing[5:] else "")
         console.print(escape(f"{_number(len(missing), 'image')} no longer there and left out: {listed}"))
-    if (network := latest_network(store)).exists():
-        console.print(escape(f"the network in {network}: dfal predict {shlex.quote(str(network))} FOLDER"))
+    if (latest := latest_network(store)).exists():
+        console.print(escape(f"the network in {latest}: dfal predict {shlex.quote(str(latest))} FOLDER"))
 
 
 def _network(store: Path, model: str | None) -> models.SavedModel:

@@ -1,7 +1,6 @@
 """dfal predict | model: a saved model at work on a folder of images, and its card."""
 
 import contextlib
-import csv
 import io
 import os
 import sys
@@ -17,6 +16,7 @@ from rich.table import Table
 from dfal import models
 from dfal.atomic import atomic_write
 from dfal.listing import Listing
+from dfal.spreadsheet import defused, formulas, row_writer
 from dfal.types import DfalError
 
 _NAMES: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
@@ -33,8 +33,8 @@ def predict(model: Path, folder: Path, out: Path | None, distance: bool, network
     """Label the images of a FOLDER with a saved MODEL.
 
     The CSV has the columns path, label and confidence (the probability that the model gives its label), and with
-    --distance the length of the smallest change that was found to change the label, with pixels from 0 to 1. Files that
-    cannot be read are named at the end.
+    --distance the length of the smallest change that was found to change the label, with pixels from 0 to 1. What the
+    model's card says of its accuracy, and files that cannot be read, are named at the end.
     """
     saved = models.load(model, network)
     listing = Listing.of(folder)
@@ -45,15 +45,15 @@ def predict(model: Path, folder: Path, out: Path | None, distance: bool, network
             file = stack.enter_context(part.open("w", newline="", **_NAMES)) if part else sys.stdout
             if isinstance(file, io.TextIOWrapper):
                 file.reconfigure(**_NAMES)
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(["path", "label", "confidence", *(["distance"] if distance else [])])
+            write = row_writer(file)
+            write(["path", "label", "confidence", *(["distance"] if distance else [])])
             hidden = out is None or not sys.stderr.isatty()
             bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True, disable=hidden))
             found = models.label(saved, [folder / entry.path for entry in listing.entries], distance)
             for entry, one in zip(listing.entries, bar.track(found, len(listing.entries)), strict=True):
                 if isinstance(one, models.Prediction):
                     far = [] if one.distance is None else [f"{one.distance:.4g}"]
-                    rows.writerow([entry.path, one.label, f"{one.confidence:.4f}", *far])
+                    write([entry.path, defused(one.label), f"{one.confidence:.4f}", *far])
                 else:
                     aside.append(f"{entry.path}: {one[1]}")
             file.flush()
@@ -62,6 +62,9 @@ def predict(model: Path, folder: Path, out: Path | None, distance: bool, network
         return
     except OSError as error:
         raise DfalError(f"the output cannot be written ({error.strerror}): write it to a file with --out") from None
+    click.echo(f"dfal: {model.name}: {saved.card.caution()}", err=True)
+    if warning := formulas(entry.path for entry in listing.entries):
+        click.echo(f"dfal: {warning}", err=True)
     for line in aside:
         click.echo(f"dfal: left out {line}", err=True)
 

@@ -1,6 +1,5 @@
 """Taking labels home: a table, folders by class, or a folder that Hugging Face's `datasets` loads as it is."""
 
-import csv
 import io
 import json
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from dfal.atomic import atomic_write
 from dfal.labelling.names import NO_LABEL
 from dfal.labelling.session import Session
+from dfal.spreadsheet import defused, row_writer
 from dfal.types import DfalError
 
 
@@ -24,7 +24,8 @@ class Label:
         label: the name of its class; empty where people declined.
         by: who gave it, with semicolons where there were several; the network where it guessed.
         at: when, in UTC; empty where the image came with its label.
-        how: "given" by people, "known" from the folder, "declined", "guessed" by the network, or "flagged" only.
+        how: "given" by people; "known" from the folder; "declined" where all who answered skipped it;
+            "disputed" where their votes are tied; "guessed" by the network; or "flagged" only.
         confidence: of a guess, the network's probability; of what several people gave, the fraction that gave it; else 1.
         flagged: whether somebody put a flag on it.
         note: what was written on the flag.
@@ -61,7 +62,7 @@ def labels(session: Session, guesses: Mapping[int, tuple[int, float]] | None = N
             person, at = last[image]
             agreeing = [one for one, vote in votes.items() if vote == label]
             corrected = image in state.corrected
-            how = "given" if label >= 0 else "declined"
+            how = "given" if label >= 0 else "disputed" if state.is_disputed(image) else "declined"
             if label < 0 and len(votes) < state.settings.votes and not corrected:
                 continue  # votes are still missing
             by = [person] if corrected else agreeing or list(votes)
@@ -88,11 +89,16 @@ def _utc(at: float) -> str:
 
 
 def as_csv(rows: Sequence[Label]) -> str:
-    """A table with a first line of names."""
+    """Return a table with a first line of names, of which no cell but a path runs as a formula.
+
+    A path stays what it is, or its image would not be found again.
+    """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in fields(Label)])
-    writer.writerows(asdict(row).values() for row in rows)
+    write = row_writer(text)
+    write([field.name for field in fields(Label)])
+    for row in rows:
+        safe = replace(row, label=defused(row.label), by=defused(row.by), note=defused(row.note))
+        write([*asdict(safe).values()])
     return text.getvalue()
 
 
@@ -134,12 +140,12 @@ def check_target(path: Path, begin: bytes) -> None:
 
 
 def write_folders(rows: Sequence[Label], source: Path, path: Path) -> list[str]:
-    """A folder for each class with copies of its images, and one for those that people declined.
+    """Write a folder for each class with copies of its images, and one for those without a label.
 
     Returns:
         The paths of images that have vanished and are left out.
     """
-    kept = [row for row in rows if row.label or row.how == "declined"]
+    kept = [row for row in rows if row.label or row.how in {"declined", "disputed"}]
     return _copies(kept, source, path, lambda row: row.label or NO_LABEL, [])
 
 

@@ -33,7 +33,14 @@ class Queued:
 
 @dataclass(frozen=True)
 class Look:
-    """What a network that was not trained on an image sees in it: its class, how sure it is, how far the boundary is."""
+    """What a network that was not trained on an image sees in it.
+
+    Attributes:
+        image: its index.
+        seen: the class that the network sees.
+        sure: the probability of that class, calibrated where there were enough labels to do so.
+        distance: how far the boundary is, where the network has reason to doubt the label; else None.
+    """
 
     image: int
     seen: int

@@ -14,6 +14,7 @@ import numpy as np
 from dfal.labelling.rows import Answer, Model, Question
 from dfal.labelling.state import State
 from dfal.labelling.store import LabelStore, Settings
+from dfal.labelling.turns import Turns
 from dfal.ledger import transaction
 
 
@@ -29,6 +30,7 @@ class Log(LabelStore):
         super().__init__(path, write=True)
         self._clock = clock
         self._lock_of_threads = threading.RLock()
+        self._turns = Turns(self.path)
         self._forget()
         with self.reading():
             pass
@@ -37,6 +39,7 @@ class Log(LabelStore):
         """Close the file, when no other thread is at it."""
         with self._lock_of_threads:
             super().close()
+            self._turns.close()
 
     def select(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows, read by statements of dfal's own."""
@@ -57,7 +60,7 @@ class Log(LabelStore):
         Args:
             durable: whether to wait until it is on disk. A question need not be: the first answer that is takes it along.
         """
-        with self._lock_of_threads, self._explained():
+        with self._lock_of_threads, self._explained(), self._turns.one():
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             others: dict[str, int] | None = None  # how far the rows go that are on disk
             try:

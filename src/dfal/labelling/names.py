@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 
+from dfal.spreadsheet import is_formula
 from dfal.types import DfalError
 
 LONGEST = 60
@@ -12,7 +13,7 @@ LONGEST_NOTE = 1000
 FORBIDDEN = '<>:"/\\|?*'
 """A class becomes a folder when labels are exported, and these no folder may hold everywhere."""
 NO_LABEL = "_declined"
-"""The folder of images that nobody wanted to label."""
+"""The folder of images that people skipped, or that they could not agree about."""
 RESERVED = frozenset(
     {NO_LABEL, "con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 )
@@ -31,7 +32,7 @@ def class_name(name: str, others: Sequence[str] = ()) -> str:
     strange = next((letter for letter in tidy if letter in FORBIDDEN), None)
     if strange:
         raise DfalError(f"the class name {shown(tidy)} has {strange!r}, which no folder may have in its name: leave it out")
-    if tidy.startswith((".", "-", "=", "+", "@")) or tidy.endswith("."):
+    if tidy.startswith(".") or is_formula(tidy) or tidy.endswith("."):
         raise DfalError(f"the class name {shown(tidy)} must neither begin with one of . - = + @ nor end with a dot")
     if tidy.casefold() in RESERVED:
         raise DfalError(f"the class name {shown(tidy)} is no name that a folder may have everywhere: change it a little")
@@ -54,8 +55,11 @@ def class_names(names: Sequence[str]) -> list[str]:
 
 
 def person_name(name: str) -> str:
-    """Somebody's name, tidy."""
-    return _tidy(name, "the name of a person")
+    """Somebody's name, tidy. None that a spreadsheet would run as a formula once labels are exported."""
+    tidy = _tidy(name, "the name of a person")
+    if is_formula(tidy):
+        raise DfalError(f"the name of a person {shown(tidy)} must not begin with one of = + - @: begin with a letter")
+    return tidy
 
 
 def note(text: str) -> str:

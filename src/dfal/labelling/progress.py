@@ -8,13 +8,11 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from dfal.agreement import alpha, kappa, wilson
+from dfal.agreement import ENOUGH, alpha, answers_to_confirm, kappa, wilson
 from dfal.labelling.rows import Model
 from dfal.labelling.state import State
 from dfal.types import DECLINED, UNKNOWN
 
-ENOUGH = 20
-"""Hold-out answers from which on a number of labels left is worth saying."""
 NETWORKS = 4
 """Networks of different sizes that a curve needs."""
 RESAMPLES = 200
@@ -60,13 +58,16 @@ class Progress:
     Attributes:
         images, unreadable, known: in the folder, of which set aside, of which came with a label.
         annotations: images that somebody gave a class to; `trained_on` of them and of the known ones teach, `held_out` measure.
-        declined, flagged: images.
+        declined, disputed, flagged: images that people skipped; whose votes are tied; with a flag.
         left: images that can still be asked about.
         classes: name → images that have it.
         people: name → answers of theirs that hold.
         curve: of at most DRAWN networks, evenly from the first to the present one, on all hold-out answers there are.
         seconds: a label takes, the median of the latest; None before the first.
-        labels_left: to the target; None as long as it is too early to say.
+        reached: whether the target is: the lower end of the accuracy's interval, on ENOUGH hold-out answers at least.
+        to_confirm: where the accuracy is above the target but that is not certain yet, how many more hold-out answers make it
+            so if the accuracy stays what it is; None otherwise.
+        labels_left: until the accuracy is at the target; None as long as it is too early to say, and when it is above.
         agreement: of the latest STEADY networks with the one before each, Cohen's kappa on images drawn at random.
         stop: whether it looks time to stop.
         alpha: Krippendorff's, where several people are asked about each image; None where nothing can be said.
@@ -80,6 +81,7 @@ class Progress:
     trained_on: int
     held_out: int
     declined: int
+    disputed: int
     flagged: int
     left: int
     classes: dict[str, int]
@@ -87,6 +89,8 @@ class Progress:
     curve: list[Accuracy]
     seconds: float | None
     target: float
+    reached: bool
+    to_confirm: int | None
     labels_left: LabelsLeft | None
     agreement: list[float]
     stop: bool
@@ -97,15 +101,17 @@ class Progress:
 def progress(state: State) -> Progress:
     """How far it is."""
     labels = state.labels
-    annotated = state.annotated
+    annotated, disputed = state.annotated, state.disputed
     counts = np.bincount(labels[labels >= 0], minlength=len(state.classes)).tolist()
     truth = hold_out(state)
     models = [state.models[place] for place in _evenly(len(state.models), DRAWN)]
     found = curve(models, truth)
     latest = state.models[-STEADY - 1 :]
     agreement = [kappa(a.seen, b.seen) for a, b in pairwise(latest) if np.array_equal(a.watched, b.watched)]
-    reached = bool(found) and found[-1].value >= state.settings.target
-    steady = len(agreement) == STEADY and min(agreement) >= STABLE
+    target, enough = state.settings.target, bool(found) and found[-1].of >= ENOUGH
+    reached = enough and found[-1].low >= target
+    missing = answers_to_confirm(found[-1].value, found[-1].of, target) if found and not reached else None
+    steady = len(agreement) == STEADY and min(agreement) >= STABLE and len(latest[-1].watched) >= ENOUGH
     return Progress(
         images=len(labels),
         unreadable=len(state.unreadable),
@@ -113,17 +119,20 @@ def progress(state: State) -> Progress:
         annotations=int(annotated.sum()),
         trained_on=int(state.trained_on.sum()),
         held_out=int((annotated & state.held).sum()),
-        declined=int((labels == DECLINED).sum()),
+        declined=int((labels == DECLINED).sum() - (labels[disputed] == DECLINED).sum()),
+        disputed=len(disputed),
         flagged=len(state.flags),
         left=state.left,
         classes=dict(zip(state.classes, counts, strict=True)),
         people=dict(Counter(person for votes in state.votes.values() for person in votes)),
         curve=found,
         seconds=float(np.median(state.seconds)) if state.seconds else None,
-        target=state.settings.target,
-        labels_left=None if reached else labels_left(models, truth, state.settings.target),
+        target=target,
+        reached=reached,
+        to_confirm=missing,
+        labels_left=None if reached or missing is not None else labels_left(models, truth, target),
         agreement=agreement,
-        stop=steady and bool(found) and found[-1].of > 0,
+        stop=steady and enough,
         alpha=alpha([list(votes.values()) for votes in state.votes.values()]) if state.settings.votes > 1 else None,
         trouble=state.trouble,
     )
@@ -177,7 +186,7 @@ def labels_left(models: Sequence[Model], truth: Int64[np.ndarray, "n"], target: 
     draws = np.concatenate([np.ones((1, h)), rng.multinomial(h, np.full(h, 1 / h), RESAMPLES)])  # how often each is drawn
     wrong = draws @ (~right).T.astype(float)
     needed = reached_at(sizes, (wrong + 0.5) / (h + 1), 1 - target)
-    left = np.maximum(needed - sizes[-1], 0)
+    left = np.maximum(needed - sizes[-1], 1)  # none is left only when the target is reached
     low, high = np.quantile(left[1:], [0.1, 0.9], method="nearest")
     return LabelsLeft(float(np.ceil(left[0])), float(np.floor(low)), float(np.ceil(high)))
 

@@ -1,15 +1,17 @@
 """Find, filter and correct: every image that somebody said something about, the most suspicious labels first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from dfal.agreement import ENOUGH
+from dfal.labelling.doubts import is_reliable
 from dfal.labelling.session import Session
 from dfal.labelling.state import State
 from dfal.types import DECLINED, UNKNOWN, DfalError
 
-FILTERS = ("labelled", "suspicious", "flagged", "declined", "disputed", "hold-out", "all")
+FILTERS = ("labelled", "suspicious", "flagged", "declined", "disputed", "disagreed", "hold-out", "all")
 ORDERS = ("suspicious", "latest", "path")
 MOST = 200
 """Images on a page of the review."""
@@ -22,18 +24,21 @@ class Reviewed:
     Attributes:
         image, path: which.
         label: its class; None where it has none.
-        declined: whether people did not want to label it, or could not agree.
+        declined: whether people skipped it.
+        disputed: whether their votes are tied.
         source: where the label comes from: "folder", "people", "correction", or "".
         votes: person → class, or None where they declined.
         note: of its flag; None where it has none.
-        seen, sure, distance: what a network that was not trained on it sees in it, how sure it is, and how far the boundary is.
-        suspicion: how far inside another class the network sees it; 0 where it sees the label.
+        seen, sure: the class that a network that was not trained on it sees in it, and the probability of that class.
+        distance: to the boundary, where the network has reason to doubt the label.
+        suspicion: how far inside another class the network sees it; 0 where it has no reason to doubt the label.
     """
 
     image: int
     path: str
     label: int | None
     declined: bool
+    disputed: bool
     source: str
     votes: dict[str, int | None]
     note: str | None
@@ -46,10 +51,17 @@ class Reviewed:
 
 @dataclass(frozen=True)
 class Found:
-    """A page of the review, and how many there are in all."""
+    """A page of the review.
+
+    Attributes:
+        images: those on the page.
+        total: how many there are in all.
+        checked: what networks have made of the labels so far, as a sentence.
+    """
 
     images: list[Reviewed]
     total: int
+    checked: str
 
 
 def review(
@@ -69,7 +81,8 @@ def review(
         show: one of FILTERS.
         label: only images of this class.
         text: only images whose path has this in it.
-        order: one of ORDERS; "suspicious" begins with labels that a network contradicts from far inside another class.
+        order: one of ORDERS; "suspicious" begins with labels that a network doubts, from far inside another class, and
+            goes on with those that it contradicts.
         start, most: which part.
     """
     if show not in FILTERS or order not in ORDERS:
@@ -84,18 +97,19 @@ def review(
         for image in _candidates(state, show)
         if (label is None or state.labels[image] == label) and (not needle or needle in state.paths[image].casefold())
     ]
-    suspicion = {image: _suspicion(int(state.labels[image]), latest.get(image)) for image in chosen}
+    reliable, checked = _checked(state, latest)
+    suspicion = {image: _suspicion(int(state.labels[image]), latest.get(image)) if reliable else 0.0 for image in chosen}
     if show == "suspicious":
         chosen = [image for image in chosen if suspicion[image] > 0]
     if order == "suspicious":
-        chosen.sort(key=lambda image: (-suspicion[image], image))
+        chosen.sort(key=lambda image: (-suspicion[image], -_contradiction(state, image, latest), image))
     elif order == "path":
         chosen.sort(key=lambda image: state.paths[image])
     else:
         when = dict(session.rows("SELECT image, max(answer) FROM answers GROUP BY image"))
         chosen.sort(key=lambda image: -when.get(image, 0))
     shown = chosen[start : start + min(most, MOST)]
-    return Found([_reviewed(state, image, latest.get(image), suspicion[image]) for image in shown], len(chosen))
+    return Found([_reviewed(state, image, latest.get(image), suspicion[image]) for image in shown], len(chosen), checked)
 
 
 _LATEST = "SELECT image, seen, sure, distance FROM looks WHERE look IN (SELECT max(look) FROM looks GROUP BY image)"
@@ -108,7 +122,6 @@ def _candidates(state: State, show: str) -> Sequence[int]:
     kept = {
         "labelled": state.labels >= 0,
         "suspicious": state.labels >= 0,
-        "declined": state.labels == DECLINED,
         "hold-out": spoken & state.held,
         "all": spoken,
     }
@@ -117,16 +130,43 @@ def _candidates(state: State, show: str) -> Sequence[int]:
         return chosen
     if show == "flagged":
         return sorted(state.flags)
+    if show == "disputed":
+        return state.disputed
+    if show == "declined":
+        skipped: list[int] = np.flatnonzero(state.labels == DECLINED).tolist()
+        return [image for image in skipped if not state.is_disputed(image)]
     return sorted(image for image, votes in state.votes.items() if len(set(votes.values())) > 1)
 
 
-def _suspicion(label: int, look: tuple[int, float, float | None] | None) -> float:
-    """0 where the network sees the label. Else the distance, and 1 more, so that a contradiction always counts; without a
-    distance, how sure it is."""
-    if look is None or label < 0 or look[0] == label:
+_LookedAt = tuple[int, float, float | None]
+"""The class that a network sees, its probability, and the distance where it doubts the label."""
+
+
+def _checked(state: State, latest: Mapping[int, _LookedAt]) -> tuple[bool, str]:
+    """Return whether the networks are right often enough to doubt a label, and a sentence about it."""
+    images = [image for image in latest if state.labels[image] >= 0]
+    labels = state.labels[images]
+    n, right = len(images), int((labels == np.array([latest[image][0] for image in images], np.int64)).sum())
+    if not n:
+        return False, "No model has checked the labels yet. It does when nobody has answered for a few seconds."
+    if n < ENOUGH:
+        return False, f"Models have checked {n} labels so far. They can doubt one when they have checked {ENOUGH}."
+    if not is_reliable(right, n, int(np.bincount(labels).max())):
+        return False, f"Models agree with {right:,} of {n:,} labels: not often enough to doubt any of them."
+    return True, f"Models agree with {right:,} of {n:,} labels."
+
+
+def _suspicion(label: int, look: _LookedAt | None) -> float:
+    """Return 0 where the network sees the label or does not doubt it, else 1 more than the distance."""
+    if look is None or label < 0 or look[0] == label or look[2] is None:
         return 0.0
-    _, sure, distance = look
-    return sure if distance is None else 1 + distance
+    return 1 + look[2]
+
+
+def _contradiction(state: State, image: int, latest: Mapping[int, _LookedAt]) -> float:
+    """Return how probable a network takes another class than the label; 0 where it sees the label."""
+    look = latest.get(image)
+    return 0.0 if look is None or state.labels[image] < 0 or look[0] == state.labels[image] else look[1]
 
 
 def _reviewed(state: State, image: int, look: tuple[int, float, float | None] | None, suspicion: float) -> Reviewed:
@@ -138,7 +178,8 @@ def _reviewed(state: State, image: int, look: tuple[int, float, float | None] | 
         image=image,
         path=state.paths[image],
         label=label if label >= 0 else None,
-        declined=label == DECLINED,
+        declined=label == DECLINED and not state.is_disputed(image),
+        disputed=state.is_disputed(image),
         source=source,
         votes={person: None if vote < 0 else vote for person, vote in votes.items()},
         note=state.flags.get(image),

@@ -298,7 +298,7 @@ def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[
 
     @app.get("/api/review")
     def reviewed(  # noqa: PLR0917
-        show: Literal["labelled", "suspicious", "flagged", "declined", "disputed", "hold-out", "all"] = "labelled",
+        show: Literal["labelled", "suspicious", "flagged", "declined", "disputed", "disagreed", "hold-out", "all"] = "labelled",
         order: Literal["suspicious", "latest", "path"] = "suspicious",
         label: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
         text: Annotated[str, Query(max_length=200)] = "",

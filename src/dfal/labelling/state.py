@@ -1,6 +1,6 @@
 """What the rows of a labelling store come to: labels, votes, open questions, the queue. The same rows give the same."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,16 +33,32 @@ class Given:
     before: int | None
 
 
+def most_votes(needed: int) -> int:
+    """Return how many people may vote on one image: enough to break a tie of `needed` twice over."""
+    return 2 * needed + 1
+
+
 def majority(votes: Sequence[int], needed: int) -> int | None:
-    """What several people's votes come to: the class most of them gave, DECLINED where nobody gave one or two classes are
-    equally frequent, None as long as votes are missing."""
+    """Return the label that several people's votes come to.
+
+    A person who skips the image abstains: only classes are counted.
+
+    Args:
+        votes: a class or DECLINED for each person who answered.
+        needed: how many people are asked about each image at least.
+
+    Returns:
+        The class that more people gave than any other; DECLINED where all abstained, and where
+        classes are still tied after `most_votes` people; None while votes are missing or tied.
+    """
     if len(votes) < needed:
         return None
-    classes = [vote for vote in votes if vote >= 0]
-    counts = sorted(((classes.count(label), label) for label in set(classes)), reverse=True)
-    if not counts or (len(counts) > 1 and counts[0][0] == counts[1][0]):
+    counts = Counter(vote for vote in votes if vote >= 0).most_common(2)
+    if not counts:
         return DECLINED
-    return counts[0][1]
+    if len(counts) == 1 or counts[0][1] > counts[1][1]:
+        return counts[0][0]
+    return None if len(votes) < most_votes(needed) else DECLINED
 
 
 class State:
@@ -239,6 +255,22 @@ class State:
         annotated: Bool[np.ndarray, n] = given & (self.labels >= 0)
         return annotated
 
+    def is_disputed(self, image: int) -> bool:
+        """Return whether all votes that are needed are there, but two classes are tied."""
+        votes = self.votes.get(image, {}).values()
+        return (
+            bool(self.labels[image] < 0)
+            and image not in self.corrected
+            and len(votes) >= self.settings.votes
+            and any(vote >= 0 for vote in votes)
+        )
+
+    @property
+    def disputed(self) -> list[int]:
+        """The images whose votes are tied, whether or not more people may still be asked."""
+        undecided = [*self._pending, *np.flatnonzero(self.labels == DECLINED).tolist()]
+        return sorted(image for image in undecided if self.is_disputed(image))
+
     @property
     def left(self) -> int:
         """Images that can still be asked about."""
@@ -258,12 +290,17 @@ class State:
             self.close(question.id)
 
     def may_ask(self, image: int, person: str) -> bool:
-        """Whether this person may be asked about the image now: nobody twice, and no more people than there are votes."""
+        """Return whether this person may be asked about the image now.
+
+        Nobody is asked twice. As many people are asked as there are votes; while their votes are
+        tied, one more at a time.
+        """
         votes = self.votes.get(image, {})
         if person in votes or self.labels[image] != UNKNOWN or image in self.unreadable:
             return False
         asking = self.asking.get(image, [])
-        return len(asking) + len(votes) < self.settings.votes and all(self.open[one].person != person for one in asking)
+        wanted = max(self.settings.votes, len(votes) + 1)  # without a label so far: missing or tied
+        return len(asking) + len(votes) < wanted and all(self.open[one].person != person for one in asking)
 
     def next_for(self, person: str) -> Choice | None:
         """The image to ask this person about next. None where nothing is left."""

@@ -111,7 +111,9 @@ class Settings:
     holdout: float = setting(
         0.2, "fraction of the questions that are drawn at random, measure accuracy and never train; 0: none"
     )
-    votes: int = setting(1, "people who are asked about each image; the majority is its label")
+    votes: int = setting(
+        1, "people who are asked about each image; the majority is its label, and one more is asked where there is a tie"
+    )
     lease: float = setting(600.0, "seconds after which an unanswered question is asked of somebody else")
     target: float = setting(0.95, "accuracy to reach, for the estimate of the labels left")
     seed: int = setting(0, "fixes what is drawn at random")

@@ -2,18 +2,21 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from dfal import models
+from dfal.agreement import ENOUGH
 from dfal.chance import generator, seed_for
 from dfal.inside import predict
+from dfal.labelling.doubts import doubtful
 from dfal.labelling.findings import Look, Queued
 from dfal.labelling.learner import Learner
 from dfal.labelling.photos import Photos
@@ -21,6 +24,7 @@ from dfal.labelling.progress import curve, hold_out
 from dfal.labelling.rows import Model
 from dfal.labelling.session import Session
 from dfal.labelling.state import State
+from dfal.models import calibration
 from dfal.pool import Pool
 from dfal.types import DECLINED, UNKNOWN, DfalError, Query
 
@@ -48,6 +52,8 @@ class Trainer:
         self._guesses: dict[int, int] = {}
         self._learner = Learner(session, photos)
         self._tried = self._reviewed = -1
+        self._saved: tuple[nn.Module, models.ModelCard] | None = None
+        self._temperature: float | None = None  # of the review's networks
         self._heard, self._since = -1, 0.0
 
     def due(self, state: State) -> bool:
@@ -100,11 +106,18 @@ class Trainer:
         )
         held = np.flatnonzero(state.held & (state.labels >= 0) & self._photos.ready())
         whole = self._learner.whole(model, classes)
-        models.save(whole, self._card(found, taught), home(self._session.path))  # first: who hears of a network finds it
-        self._session.findings.add_model(found, list(self._queue(model, pool, query)), self._looks(model, pool, held, state))
+        outputs, truth = self._judged(model, pool, held, state)
+        temperature = _temperature(outputs, truth) or self._temperature
+        self._save(whole, self._card(found, taught, temperature))  # first: who hears of a network finds it
+        looks = self._looks([(model, held)], outputs, truth, pool, temperature)
+        self._session.findings.add_model(found, list(self._queue(model, pool, query)), looks)
         return whole
 
-    def _card(self, found: Model, taught: int) -> models.ModelCard:
+    def _save(self, whole: nn.Module, card: models.ModelCard) -> None:
+        models.save(whole, card, home(self._session.path))
+        self._saved = whole, card
+
+    def _card(self, found: Model, taught: int, temperature: float | None) -> models.ModelCard:
         state, settings = self._session.refresh(), self._session.settings
         h, w, c = self._photos.folder.shape
         measured = curve([found], hold_out(state))
@@ -117,6 +130,7 @@ class Trainer:
             interval=(measured[0].low, measured[0].high) if measured else None,
             held_out=measured[0].of if measured else 0,
             about=f"labelled with dfal, strategy {settings.strategy}",
+            temperature=temperature,
         )
 
     def review(self) -> None:
@@ -124,19 +138,29 @@ class Trainer:
         state, settings = self._session.refresh(), self._session.settings
         self._reviewed = state.models[-1].heard
         pool, number = self._pool(state), state.models[-1].model
-        labelled = np.flatnonzero(state.trained_on & (self._photos.place >= 0) & self._photos.ready())
+        ready = (self._photos.place >= 0) & self._photos.ready()
+        labelled = np.flatnonzero((state.labels >= 0) & ready)
         folds = np.array([seed_for(settings.seed, int(image), "fold") % FOLDS for image in labelled])
-        looks: list[Look] = []
+        judges: list[tuple[nn.Module, Int64[np.ndarray, n]]] = []
+        judged: list[tuple[Float64[np.ndarray, "n c"], Int64[np.ndarray, n]]] = []
         for fold in range(FOLDS):
             out = labelled[folds == fold]
             without = pool.labels.clone()
-            without[torch.from_numpy(self._photos.place[out])] = UNKNOWN
+            taught = out[state.trained_on[out]]
+            without[torch.from_numpy(self._photos.place[taught])] = UNKNOWN
             kept = without[pool.twinned] >= 0
             part = dataclasses.replace(pool, labels=without, twinned=pool.twinned[kept], twins=pool.twins[kept])
             if len(out) and len(without[without >= 0].unique()) > 1:
                 model = self._learner.fit(part, len(state.classes), seed_for(settings.seed, number, f"fold {fold}"))
-                looks += self._looks(model, pool, out, state)
-        self._session.findings.add_looks(number, looks)
+                judges.append((model, out))
+                judged.append(self._judged(model, pool, out, state))
+        outputs = np.concatenate([part for part, _ in judged]) if judged else np.empty((0, 2))
+        truth = np.concatenate([part for _, part in judged]) if judged else np.empty(0, np.int64)
+        self._temperature = _temperature(outputs, truth)
+        self._session.findings.add_looks(number, self._looks(judges, outputs, truth, pool, self._temperature))
+        if self._saved and self._saved[1].temperature is None and self._temperature is not None:
+            whole, card = self._saved
+            self._save(whole, dataclasses.replace(card, temperature=self._temperature))
 
     # The session's images have two numbers: the session's, and the folder's, which is the pool's.
 
@@ -190,20 +214,54 @@ class Trainer:
             other = second if twin_seen is None or twin_seen == seen else twin_seen
             yield Queued(image[at], score, seen, other, twin, twin_seen)
 
-    def _looks(self, model: nn.Module, pool: Pool, images: Int64[np.ndarray, "n"], state: State) -> list[Look]:
-        """What a network sees in images; where it contradicts their label, also how far inside its own class they lie."""
+    def _judged(
+        self, model: nn.Module, pool: Pool, images: Int64[np.ndarray, "n"], state: State
+    ) -> tuple[Float64[np.ndarray, "n c"], Int64[np.ndarray, "n"]]:
+        """Return the logits and the labels of images that the network was not trained on."""
+        truth = state.labels[images].copy()  # people go on labelling
         if not len(images):
-            return []
-        sure, seen = self._learner.logits(model, pool.images, self._photos.place[images]).softmax(1).max(1)
-        against = images[seen.numpy() != state.labels[images]]
-        found = (
-            self._learner.attack()(model, pool.images.take(torch.from_numpy(self._photos.place[against])))
-            if len(against)
-            else None
-        )
-        far = dict(zip(against.tolist(), found.distance.tolist(), strict=True)) if found else {}
-        rows = zip(images.tolist(), seen.tolist(), sure.tolist(), strict=True)
-        return [Look(i, k, p, far.get(i) if far.get(i) != torch.inf else None) for i, k, p in rows]
+            return np.empty((0, 2)), truth
+        return self._learner.logits(model, pool.images, self._photos.place[images]).double().numpy(), truth
+
+    def _looks(
+        self,
+        judges: Sequence[tuple[nn.Module, Int64[np.ndarray, "k"]]],
+        outputs: Float64[np.ndarray, "n c"],
+        truth: Int64[np.ndarray, "n"],
+        pool: Pool,
+        temperature: float | None,
+    ) -> list[Look]:
+        """Return what networks see in images, with the distance to the boundary where they doubt the label.
+
+        Args:
+            judges: each network with the images that it judges.
+            outputs, truth: logits and labels of all these images, in that order.
+            temperature: that calibrates the logits; None for raw confidences.
+        """
+        known = (truth >= 0) & (truth < outputs.shape[1])  # a class may be newer than the network
+        doubts = np.zeros(len(truth), bool)
+        doubts[known] = doubtful(outputs[known], truth[known])
+        confidence = softmax(outputs / (temperature or 1.0), axis=1)
+        looks: list[Look] = []
+        start = 0
+        for model, images in judges:
+            rows = slice(start, start + len(images))
+            start += len(images)
+            suspects = images[doubts[rows]]
+            far: dict[int, float] = {}
+            if len(suspects):
+                places = torch.from_numpy(self._photos.place[suspects])
+                distance = self._learner.attack()(model, pool.images.take(places)).distance
+                far = dict(zip(suspects.tolist(), distance.nan_to_num(posinf=0.0).tolist(), strict=True))
+            seen, sure = outputs[rows].argmax(1).tolist(), confidence[rows].max(1).tolist()
+            looks += [Look(i, k, p, far.get(i)) for i, k, p in zip(images.tolist(), seen, sure, strict=True)]
+        return looks
+
+
+def _temperature(outputs: Float64[np.ndarray, "n c"], truth: Int64[np.ndarray, "n"]) -> float | None:
+    """Return the temperature of logits of images that were not trained on; None where these are too few."""
+    known = (truth >= 0) & (truth < outputs.shape[1])
+    return calibration.temperature(outputs[known], truth[known]) if known.sum() >= ENOUGH else None
 
 
 def home(store: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dfal.agreement import ENOUGH
 from dfal.inside import device_of, logits, looking
 from dfal.types import DfalError
 
@@ -30,6 +31,8 @@ class ModelCard:
         accuracy: fraction right on a hold-out that was drawn at random, if there was one.
         interval: the 95 % interval of the accuracy.
         held_out: images in that hold-out.
+        temperature: by which logits are divided before the softmax, so that confidences are as high as the model is often
+            right; None where they are not calibrated.
         licence: of the weights.
         about: anything else, in words.
         versions: of what made it.
@@ -45,6 +48,7 @@ class ModelCard:
     licence: str = "not given"
     about: str = ""
     versions: dict[str, str] = field(default_factory=_versions)
+    temperature: float | None = None
 
     def lines(self) -> dict[str, str]:
         """The card for people: heading → text."""
@@ -55,16 +59,25 @@ class ModelCard:
             measured = (
                 f"{self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {self.held_out:,} images held out at random"
             )
+            if self.held_out < ENOUGH:
+                measured += f"; fewer than {ENOUGH} are too few to rely on"
         found = {
             "classes": ", ".join(self.classes),
             "network": self.network,
             "images": f"{h}×{w} pixels, {'colour' if c == 3 else 'grey'}, fitted in whole, values from 0 to 1",
             "trained on": f"{self.annotations:,} annotations",
             "accuracy": measured,
+            "confidence": "not calibrated" if self.temperature is None else f"calibrated (temperature {self.temperature:.2f})",
             "licence": self.licence,
             "made with": ", ".join(f"{name} {number}" for name, number in self.versions.items()),
         }
         return found | ({"about": self.about} if self.about else {})
+
+    def caution(self) -> str:
+        """Return what somebody who relies on the model's predictions must know, in a line."""
+        lines = self.lines()
+        calibrated = lines["confidence"] if self.temperature is not None else "not calibrated, and may be far too high"
+        return f"accuracy {lines['accuracy']}; confidences are {calibrated}"
 
 
 def check(model: nn.Module, card: ModelCard, name: str) -> None:
@@ -108,8 +121,13 @@ def _is_good(card: Any) -> bool:
         and _all((card.annotations, card.held_out), int)
         and (card.accuracy is None or _all((card.accuracy,), float, int))
         and (card.interval is None or (len(card.interval) == 2 and _all(card.interval, float, int)))
+        and (card.temperature is None or _is_temperature(card.temperature))
         and _all((*card.versions, *card.versions.values()), str)
     )
+
+
+def _is_temperature(value: Any) -> bool:
+    return _all((value,), float, int) and 0 < value < float("inf")
 
 
 def _all(values: Any, *kinds: type) -> bool:

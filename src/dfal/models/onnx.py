@@ -55,7 +55,10 @@ def save_onnx(model: nn.Module, card: ModelCard, path: Path) -> None:
             f"the network {card.network} cannot be exported as ONNX: it takes one number of images only, as a loop over them "
             "does; let it compute with all images of a batch at once"
         )
-    for name, text in {KEY: json.dumps(dataclasses.asdict(card)), "classes": json.dumps(card.classes)}.items():
+    told = {KEY: json.dumps(dataclasses.asdict(card)), "classes": json.dumps(card.classes)}
+    if card.temperature is not None:
+        told["temperature"] = repr(card.temperature)  # softmax(logits / temperature) is calibrated
+    for name, text in told.items():
         proto.metadata_props.add(key=name, value=text)
     with atomic_write(path, "name another file", "the model") as part:
         part.write_bytes(proto.SerializeToString())

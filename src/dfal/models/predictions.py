@@ -20,7 +20,10 @@ PART = 256
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of an image file: the class, its probability, and the distance to the boundary if it was asked for."""
+    """What a model says of an image file: the class, its probability, and the distance to the boundary if it was asked for.
+
+    The probability is calibrated where the model's card has a temperature.
+    """
 
     path: Path
     label: str
@@ -56,7 +59,8 @@ def label(saved: SavedModel, paths: list[Path], distances: bool = False) -> Iter
 
 def _answers(saved: SavedModel, read: list[NDArray[np.uint8]], distances: bool) -> list[tuple[str, float, float | None]]:
     images = torch.from_numpy(np.stack(read).transpose(0, 3, 1, 2).astype(np.float32)).div_(255)
-    confidences, labels = predict(saved.network, images).softmax(1).max(1)
+    scaled = predict(saved.network, images) / (saved.card.temperature or 1.0)
+    confidences, labels = scaled.softmax(1).max(1)
     far = DeepFool()(saved.network, images).distance.tolist() if distances else [None] * len(read)
     names = [saved.card.classes[at] for at in labels.tolist()]
     return list(zip(names, confidences.tolist(), far, strict=True))

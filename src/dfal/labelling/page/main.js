@@ -102,7 +102,7 @@ async function refresh() {
     const before = state.progress;
     state.progress = now;
     setClasses(now.names);
-    if (before && now.model > before.model) say(`Network ${now.model} is ready${now.curve.length ? `: ${(100 * now.curve.at(-1).value).toFixed(0)} percent right` : ""}.`);
+    if (before && now.model > before.model) say(`Network ${now.model} is ready${now.curve.length ? `: right on ${now.curve.at(-1).right} of ${now.curve.at(-1).of} hold-out answers` : ""}.`);
     state.model = now.model;
     trouble = now.trouble ? `Training does not work: ${now.trouble}. Labelling goes on.` : "";
     byId("folder").textContent = now.folder;

@@ -41,13 +41,14 @@ export function glance(now) {
   return [
     h("span", {}, h("b", {}, count(now.annotations)), now.annotations === 1 ? " label" : " labels"),
     latest ? h("span", {}, h("b", {}, percent(latest.value)), ` (${Math.round(100 * latest.low)}–${Math.round(100 * latest.high)})`) : h("span", {}, doing(now)),
-    reached(now) ? h("span", { className: "done" }, `${percent(now.target)} reached`) : now.stop ? h("span", { className: "done" }, "time to stop") : now.labels_left && now.labels_left.labels !== null && now.labels_left.labels <= now.left ? h("span", {}, h("b", {}, `≈ ${count(now.labels_left.labels)}`), " left") : h("span", {}, `${count(now.left)} images`),
+    now.reached ? h("span", { className: "done" }, `${percent(now.target)} reached`) : now.to_confirm !== null ? h("span", {}, h("b", {}, count(now.to_confirm)), ` to confirm ${percent(now.target)}`) : now.stop ? h("span", { className: "done" }, "time to stop") : now.labels_left && now.labels_left.labels !== null && now.labels_left.labels <= now.left ? h("span", {}, h("b", {}, `≈ ${count(now.labels_left.labels)}`), " left") : h("span", {}, `${count(now.left)} images`),
   ];
 }
 
 function held(now, latest) {
-  if (!latest) return now.held_out ? "The first network is yet to come." : "Some questions are drawn at random and only measure. They are never learnt from.";
-  return `${latest.right} of ${latest.of} answers that it never learnt from; 95 % interval.`;
+  if (!latest) return now.held_out ? "Training the first model." : "Some images are drawn at random to measure the accuracy. The model is never trained on them.";
+  const few = latest.of < ENOUGH ? ` Fewer than ${ENOUGH} are too few to rely on.` : "";
+  return `${latest.right} of ${latest.of} hold-out answers right; the model was not trained on them. The range is the 95 % interval.${few}`;
 }
 
 function figures(now) {
@@ -56,17 +57,19 @@ function figures(now) {
   const rows = [];
   rows.push(row("a label", now.seconds === null ? "–" : now.seconds < 10 ? `${now.seconds.toFixed(1)} s` : duration(now.seconds)));
   const target = percent(now.target);
-  if (reached(now)) rows.push(row(`${target} is reached`, "0 left"));
+  if (now.reached) rows.push(row(`${target} is reached`, "0 left"));
+  else if (now.to_confirm !== null) rows.push(row(`hold-out answers to confirm ${target}`, count(now.to_confirm)));
   else if (!left) rows.push(row(`labels left to ${target}`, "too early"));
-  else if (left.labels === null || left.labels > now.left) rows.push(row(`labels left to ${target}`, "more than all"));
+  else if (left.labels === null || left.labels > now.left) rows.push(row(`labels left to ${target}`, "more than you have images"));
   else rows.push(row(`labels left to ${target}`, `≈ ${count(left.labels)}`));
-  if (left && left.low !== null && left.low <= now.left && !reached(now)) {
+  if (left && left.low !== null && left.low <= now.left) {
     const range = left.high === null || left.high > now.left ? `${count(left.low)} or more` : `${count(left.low)} to ${count(left.high)}`;
     const time = now.seconds === null || left.labels === null || left.labels > now.left ? "" : `, at your pace ${duration(left.labels * now.seconds)}`;
     rows.push(h("div", { className: "wide small soft" }, h("dt", { className: "unseen" }, "Likely"), h("dd", { className: "plain" }, `Likely ${range}${time}.`)));
   }
   if (now.known) rows.push(row("came with a label", count(now.known)));
-  if (now.declined) rows.push(row("skipped or disputed", count(now.declined)));
+  if (now.declined) rows.push(row("skipped", count(now.declined)));
+  if (now.disputed) rows.push(row("disputed, no majority", count(now.disputed)));
   if (now.flagged) rows.push(row("flagged", count(now.flagged)));
   if (now.unreadable) rows.push(row(h("button", { type: "button", className: "link", onclick: listAside }, "set aside, unreadable"), count(now.unreadable)));
   if (now.alpha !== null) rows.push(row("agreement of people (alpha)", now.alpha.toFixed(2)));
@@ -78,15 +81,17 @@ async function listAside() {
   show("Set aside", h("ul", { className: "listed" }, found.map((one) => h("li", {}, h("b", {}, one.path), ` ${one.reason}`))));
 }
 
-const reached = (now) => now.curve.length > 0 && now.curve.at(-1).value >= now.target;
+/** Hold-out answers below which an accuracy says too little. */
+const ENOUGH = 20;
 
 /** What may be a reason to stop. */
 function hints(now) {
   const hint = (title, text) => h("p", { className: "hint" }, h("b", {}, `${title} `), text);
   const latest = now.curve.at(-1);
   return [
-    reached(now) && hint(`The target of ${percent(now.target)} is reached.`, `The latest network is right ${latest.right} times of ${latest.of}: ${percent(latest.low)} to ${percent(latest.high)} is likely.`),
-    now.stop && hint("It looks time to stop.", "The latest networks say the same of nearly every image: more labels change little."),
+    now.reached && hint(`The target of ${percent(now.target)} is reached.`, `The latest model is right on ${latest.right} of ${latest.of} hold-out answers: 95 % interval ${percent(latest.low)} to ${percent(latest.high)}.`),
+    now.to_confirm !== null && hint(`${percent(now.target)} is not confirmed yet.`, `The latest model is right on ${latest.right} of ${latest.of} hold-out answers, but its accuracy may be as low as ${percent(latest.low)}. If it stays as it is, ${count(now.to_confirm)} more hold-out answers confirm the target.`),
+    now.stop && hint("It looks time to stop.", "The latest models agree on nearly every image: more labels change little."),
   ];
 }
 

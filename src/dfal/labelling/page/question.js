@@ -44,7 +44,7 @@ export async function flag(question) {
 const KINDS = {
   random: "Drawn at random. As long as no network has learnt, every image is as good as any other.",
   "hold-out": "Drawn at random, to measure how accurate the network is. It never learns from this one.",
-  vote: "Others have answered already. Several people are asked about each image.",
+  vote: "Others have answered already. Several people are asked about each image, and one more where they disagree.",
 };
 
 /** Why this image: distance to the boundary, the two classes it lies between, and its twin. Null where the server does not say. */
@@ -84,12 +84,15 @@ export class Nothing {
   }
 }
 
-function whyNothing({ left, declined, annotations, known, images, unreadable }) {
+function whyNothing({ left, declined, disputed, annotations, known, images, unreadable }) {
   const some = (number) => (number === 1 ? "the last image" : `the last ${number.toLocaleString("en")} images`);
+  const tied = `${disputed.toLocaleString("en")} disputed: their votes are tied. Settle them in the review under “Disputed, no majority”`;
+  if (left && disputed) return ["Nothing to ask you just now", `${tied}, or let another person label under their own name.`];
   if (left) return ["Nothing to ask you just now", `Others look at ${some(left)}, or are still to be asked. What they give back comes here.`];
   if (images === unreadable) return ["No image can be read", "All of them are set aside: the list beside the page says why."];
-  const look = "The review shows them under “Skipped or disputed”, and any can be given a label there.";
+  const look = "The review shows them under “Skipped”, and any can be given a label there.";
+  if (disputed) return ["Nothing is left to ask", `${tied}.`];
   if (!annotations && !known) return ["Every image was skipped", `No label was given. Undo brings the last one back. ${look}`];
-  if (declined) return ["Nothing is left to ask", `${declined.toLocaleString("en")} skipped or disputed, every other image has its label. ${look}`];
+  if (declined) return ["Nothing is left to ask", `${declined.toLocaleString("en")} skipped, every other image has its label. ${look}`];
   return ["Every image has its label", "Look over the most suspicious ones in the review, or take them home."];
 }

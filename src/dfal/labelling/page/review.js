@@ -4,7 +4,7 @@ import { get, image, post, small, state } from "./api.js";
 import { enlarge, h, picture, say, toast } from "./dom.js";
 import { classOf } from "./question.js";
 
-const SHOWN = { labelled: "All labels", suspicious: "Suspicious", flagged: "Flagged", declined: "Skipped or disputed", disputed: "People disagree", "hold-out": "Hold-out", all: "Everything" };
+const SHOWN = { labelled: "All labels", suspicious: "Suspicious", flagged: "Flagged", declined: "Skipped", disputed: "Disputed, no majority", disagreed: "People disagree", "hold-out": "Hold-out", all: "Everything" };
 const ORDERS = { suspicious: "Most suspicious first", latest: "Latest first", path: "By name" };
 const PAGE = 60;
 
@@ -49,7 +49,7 @@ export class ReviewView {
       if (more) this.cards.append(...cards);
       else this.cards.replaceChildren(...cards);
       this.more.hidden = this.found.length >= found.total;
-      const against = this.which.value === "suspicious" && !found.total ? " The networks have no doubts, or have not looked yet: they do when nobody has answered for a moment." : "";
+      const against = this.which.value === "suspicious" ? ` ${found.checked}` : "";
       this.count.textContent = `${found.total.toLocaleString("en")} image${found.total === 1 ? "" : "s"}.${against}`;
     } catch (error) {
       toast(error.message);
@@ -59,20 +59,20 @@ export class ReviewView {
   card(one) {
     const name = (index) => state.classes[index] ?? String(index);
     const chosen = h("select", { "aria-label": `Label of image ${one.image}`, onchange: () => this.correct(one, chosen) },
-      one.label === null ? h("option", { value: "", selected: true }, one.declined ? "no label" : "not yet") : null,
+      one.label === null ? h("option", { value: "", selected: true }, one.declined ? "no label" : one.disputed ? "disputed" : "not yet") : null,
       state.classes.map((text, index) => h("option", { value: index, selected: index === one.label }, text)),
       one.label !== null ? h("option", { value: "none" }, "no label") : null);
     const by = one.source === "folder" ? "came with the folder" : Object.entries(one.votes).map(([person, vote]) =>
       Object.keys(one.votes).length > 1 ? `${person}: ${vote === null ? "none" : name(vote)}` : person).join(", ");
     const against = one.suspicion > 0;
     const doubt = one.seen === null ? null : against
-      ? `A network sees ${name(one.seen)}, ${percent(one.sure)} sure${one.distance === null ? "" : `, ${one.distance.toPrecision(2)} inside`}`
-      : "A network agrees";
+      ? `Model: ${name(one.seen)}, ${percent(one.sure)} confident`
+      : one.seen === one.label ? "The model agrees" : `Model: ${name(one.seen)}, ${percent(one.sure)} confident; no reason to doubt the label`;
     const element = picture(small(one.image), "", { loading: "lazy" });
     element.addEventListener("error", () => element.replaceWith(h("span", { className: "soft" }, "cannot be read")));
     const larger = h("button", { type: "button", className: "picture frame", "aria-label": `Image ${one.image}, ${one.path}, larger`, onclick: () => this.enlarge(one) }, element);
     const card = h("li", { className: "card" }, larger,
-      h("div", { className: "text" }, chosen, h("span", { className: against ? "against" : "" }, doubt ?? "No network has judged it yet"),
+      h("div", { className: "text" }, chosen, h("span", { className: against ? "against" : "" }, doubt ?? "Not checked by a model yet"),
         h("span", {}, one.source === "correction" ? "corrected" : by, one.hold_out ? " · hold-out" : ""),
         one.note === null ? null : h("button", { type: "button", className: "quiet small", onclick: () => this.unflag(one, card) }, `⚑ ${one.note || "flagged"} (take off)`),
         h("span", { className: "path", title: one.path }, one.path)));
@@ -98,7 +98,7 @@ export class ReviewView {
     try {
       this.app.heard(await post("/api/correct", { image: one.image, label, person: state.person }));
       say(`Image ${one.image} is ${label === null ? "without a label" : state.classes[label]} now.`);
-      Object.assign(one, { label, declined: label === null, source: "correction", suspicion: label === one.seen ? 0 : one.suspicion });
+      Object.assign(one, { label, declined: label === null, disputed: false, source: "correction", suspicion: label === one.seen ? 0 : one.suspicion });
       const fresh = this.card(one);
       const card = chosen.closest(".card");
       const focused = card.contains(document.activeElement);
@@ -151,4 +151,5 @@ export class ReviewView {
   }
 }
 
-const percent = (fraction) => (fraction > 0.995 ? "quite" : `${Math.round(100 * fraction)} %`);
+/** Never 100 %: a model can always be wrong. */
+const percent = (fraction) => `${Math.min(99, Math.round(100 * fraction))} %`;

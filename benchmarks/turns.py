@@ -1,0 +1,105 @@
+"""A notebook in a loop beside one person: how much of their rate does the person keep?
+
+    python benchmarks/turns.py [--seconds 20]
+
+The person labels through the page: `dfal label` runs in a process of its own, and each answer is an `ask` and a `tell` over
+HTTP, without looking. The notebook is a third process that does the same through `dfal.labelling.Session`, as fast as it can.
+With one class only there is nothing to train. The store syncs every answer to the disk.
+"""
+
+import argparse
+import contextlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx2 as httpx
+from PIL import Image
+
+from dfal.labelling.session import Session
+from measure import taken_on, write
+
+LOOP = """
+import sys
+from dfal.labelling.session import Session
+with Session.open(sys.argv[1], person="notebook") as session:
+    print(flush=True)
+    while asked := session.ask():
+        session.tell(asked[0], 0)
+"""
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--seconds", type=float, default=20)
+    options = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "photos"
+        folder.mkdir()
+        for place in range(6_000):
+            Image.new("L", (16, 16), place % 256).save(folder / f"{place:06}.png")
+        found = measured(folder, options.seconds)
+    for name, value in found.items():
+        print(f"{name:32} {value}")
+    write(Path(__file__).parent / "results" / "turns.json", taken_on(["fastapi", "uvicorn"]) | found)
+
+
+def measured(folder: Path, seconds: float) -> dict[str, float]:
+    """Alone first, then beside the loop."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "dfal", "label", str(folder), "--classes", "one", "--no-browser", "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(600):
+        with contextlib.suppress(httpx.TransportError):
+            httpx.get(f"{url}/api/progress")
+            break
+        time.sleep(0.1)
+    time.sleep(20)  # the images are decoded by now
+    store = folder.parent / "photos.labels.db"
+    alone, slowest_alone = labelled(url, seconds)
+    loop = subprocess.Popen([sys.executable, "-c", LOOP, str(store)], stdout=subprocess.PIPE, text=True)
+    assert loop.stdout is not None
+    loop.stdout.readline()
+    before = answers(store)
+    beside, slowest_beside = labelled(url, seconds)
+    others = answers(store) - before - beside
+    loop.kill()
+    loop.wait()
+    server.terminate()
+    server.wait()
+    return {
+        "seconds": seconds,
+        "answers alone": alone,
+        "answers beside the loop": beside,
+        "answers of the loop": others,
+        "rate kept": round(beside / alone, 2),
+        "slowest answer alone, s": round(slowest_alone, 3),
+        "slowest answer beside, s": round(slowest_beside, 3),
+    }
+
+
+def labelled(url: str, seconds: float) -> tuple[int, float]:
+    """How many answers a person gives in so many seconds, and how long the slowest took."""
+    count, slowest, until = 0, 0.0, time.perf_counter() + seconds
+    with httpx.Client(base_url=url, timeout=60) as web:
+        while (start := time.perf_counter()) < until:
+            questions = web.post("/api/ask", json={"person": "ada", "holder": "ada", "count": 1}).json()["questions"]
+            web.post("/api/tell", json={"question": questions[0]["id"], "label": 0, "person": "ada"}).raise_for_status()
+            slowest = max(slowest, time.perf_counter() - start)
+            count += 1
+    return count, slowest
+
+
+def answers(store: Path) -> int:
+    with Session.open(store) as session:
+        return int(session.rows("SELECT count(*) FROM answers")[0][0])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""CSV files that people open in spreadsheets: no text from elsewhere may run there as a formula."""
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""How a cell begins that Excel, LibreOffice or Sheets may run (OWASP, "CSV injection")."""
+
+
+def is_formula(text: str) -> bool:
+    """Return whether a spreadsheet may run this text as a formula."""
+    return text.startswith(FORMULA)
+
+
+def row_writer(file: Any) -> Callable[[Sequence[object]], None]:
+    """Return a function that writes a row of CSV to a file and ends it with a line feed.
+
+    `csv.writer` leaves a carriage return inside a cell unquoted, and nobody can read that row then.
+    """
+    usual = csv.writer(file, lineterminator="\n")
+    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(cells: Sequence[object]) -> None:
+        (quoted if any("\r" in str(cell) for cell in cells) else usual).writerow(cells)
+
+    return write
+
+
+def formulas(paths: Iterable[str]) -> str:
+    """Return a warning about file names that a spreadsheet may run; empty where there is none."""
+    found = [path for path in paths if is_formula(path)]
+    if not found:
+        return ""
+    some = f"{len(found):,} file names begin" if len(found) > 1 else "1 file name begins"
+    return f"{some} with = + - or @, as {found[0]!r}: open the CSV as text, or rename them, before a spreadsheet runs them"
+
+
+def defused(text: str) -> str:
+    """Return the text as a cell that no spreadsheet runs: behind an apostrophe where it needs one.
+
+    A text that begins with apostrophes and such a character gets one more, so that `restored`
+    gives back every text.
+    """
+    return f"'{text}" if is_formula(text.lstrip("'")) else text
+
+
+def restored(cell: str) -> str:
+    """Return the text of a cell that `defused` made."""
+    return cell[1:] if cell.startswith("'") and is_formula(cell.lstrip("'")) else cell
