@@ -180,7 +180,7 @@ def _by_chain(layers: Chain) -> Step:
         out, back = layers.forward(images)
         f = as_logits(out, len(images))
         error = (f.softmax(1) - F.one_hot(labels, f.shape[1])) / len(labels)
-        back(error[:, -out.shape[-1] :].unsqueeze(0), learn=True, inwards=False)
+        back(error[:, -out.shape[-1] :].to(out.dtype).unsqueeze(0), learn=True, inwards=False)
 
     return step
 
