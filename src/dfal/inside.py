@@ -337,7 +337,9 @@ def _ends_in_probabilities(model: Callable[[Tensor], Any], images: Tensor, f: Te
     """Return whether the last operation that computes anything is a sigmoid or a softmax, as autograd recorded it."""
     if f.grad_fn is None:
         try:
-            with default_modes(), seeded(0, images.device):
+            with default_modes(), seeded(0, images.device), contextlib.ExitStack() as stack:
+                if isinstance(model, nn.Module):
+                    stack.enter_context(_evaluated(model))
                 one = _fed(model, images[:1].detach().clone().requires_grad_())
                 f = as_logits(model(one), 1)
         except Exception:  # it is the user's code, which may raise anything; with all images it did not
