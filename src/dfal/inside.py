@@ -163,7 +163,7 @@ def looking(model: nn.Module, example: Float[Tensor, "n *image"] | None = None) 
     with contextlib.ExitStack() as stack:
         stack.enter_context(default_modes())
         stack.enter_context(torch.set_grad_enabled(recording))
-        if any(hasattr(one, "_orig_mod") or getattr(one, "_compiled_call_impl", None) for one in [model, *network.modules()]):
+        if any(map(_is_compiled, network.modules())):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         if example is not None and any(map(_of_inference, [*network.parameters(), *network.buffers()])):
             network = copy.deepcopy(network)
@@ -173,8 +173,12 @@ def looking(model: nn.Module, example: Float[Tensor, "n *image"] | None = None) 
         yield network
 
 
+def _is_compiled(module: nn.Module) -> bool:
+    return "_orig_mod" in module._modules or module.__dict__.get("_compiled_call_impl") is not None
+
+
 def _of_inference(tensor: Tensor) -> bool:
-    return not is_lazy(tensor) and tensor.is_inference()
+    return tensor.is_inference() if not is_lazy(tensor) else False
 
 
 @contextlib.contextmanager
@@ -222,11 +226,15 @@ def _widened(model: nn.Module, example: Tensor) -> Iterator[None]:
             module._buffers[name] = buffer
 
     try:
-        for parameter in parameters:
-            parameter.data = parameter.data.to(widest)
-        for module, name, buffer in buffers:
-            module._buffers[name] = buffer.to(widest)
-        if not _runs(model, example):
+        try:
+            for parameter in parameters:
+                parameter.data = parameter.data.to(widest)
+            for module, name, buffer in buffers:
+                module._buffers[name] = buffer.to(widest)
+            runs = _runs(model, example)
+        except torch.OutOfMemoryError:
+            runs = False
+        if not runs:
             set_back()
         yield
     finally:
