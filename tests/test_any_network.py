@@ -390,3 +390,22 @@ def test_what_comes_after_the_last_layer_in_place_is_seen() -> None:
         linear_ending(model, x)
     with pytest.raises(dfal.DfalError, match="does not end in its last linear layer"):
         linear_ending(copy.deepcopy(model).bfloat16(), x)
+
+
+def test_what_comes_after_a_last_layer_whose_logits_are_mostly_rounding_is_seen() -> None:
+    """Large weights that cancel each other, in bfloat16: the closed form alone could not tell."""
+
+    class Rectified(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = nn.Linear(36, 3).bfloat16()
+
+        def forward(self, x: Tensor) -> Any:
+            return self.last(x.flatten(1).bfloat16()).relu_()
+
+    model, x = Rectified(), torch.ones(5, 1, 6, 6)
+    with torch.no_grad():
+        model.last.weight[:] = torch.tensor([10.0, -10.0]).repeat(18)
+        model.last.bias[:] = torch.tensor([-1.0, 1.5, -2.0])
+    with pytest.raises(dfal.DfalError, match="does not end in its last linear layer"):
+        linear_ending(model, x)
