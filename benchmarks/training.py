@@ -30,6 +30,7 @@ import dfal
 from dfal import training
 from dfal.chain import chain
 from dfal.engine import _keep_memory
+from dfal.pool import LabelledData
 from measure import taken_on, write
 
 BATCH, STACK = 32, 10
@@ -53,7 +54,8 @@ def ours(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
     optimiser = torch.optim.Adam(training._in_one_piece(model), fused=True)
     layers = chain(model)
     assert layers is not None
-    gradient = training._by_chain(layers)
+    data = LabelledData(images, labels, torch.arange(len(labels)))
+    gradient = training._by_chain(layers, training._Labels(data, data))
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=False)

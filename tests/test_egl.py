@@ -1,5 +1,6 @@
 """Expected gradient length beside gradients that autograd finds image by image."""
 
+import copy
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfal
+from dfal.strategies import egl
 from dfal.strategies.egl import expected_gradient_length
 
 
@@ -22,7 +24,7 @@ def brute_force(model: nn.Module, images: Tensor) -> Tensor:
         total = 0.0
         for y in range(f.shape[1]):
             loss = F.cross_entropy(dfal.logits(model, image[None]), torch.tensor([y]))
-            gradient = torch.autograd.grad(loss, trained)
+            gradient = torch.autograd.grad(loss, trained, materialize_grads=True)
             total += float(p[y]) * math.sqrt(sum(float(g.double().square().sum()) for g in gradient))
         lengths.append(total)
     return torch.tensor(lengths)
@@ -52,6 +54,59 @@ class Tokens(nn.Module):
         return out
 
 
+class Functional(nn.Module):
+    """A layer that never runs: its weights are used by a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(16, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(F.linear(x.flatten(1), self.inner.weight, self.inner.bias).relu())
+        return out
+
+
+class HalfFunctional(Functional):
+    """A layer that runs, and whose weights a function uses as well."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.inner(x.flatten(1)).relu()
+        out: Tensor = self.head(hidden) + F.linear(hidden, self.inner.weight.T)[:, :3]
+        return out
+
+
+class Spare(Functional):
+    """A layer that the network has and does not use, as an auxiliary head is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(x.flatten(1)[:, :8].relu())
+        return out
+
+
+class Unrecorded(Functional):
+    """A body that nobody learns, without autograd."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            hidden = self.inner(x.flatten(1)).relu()
+        out: Tensor = self.head(hidden)
+        return out
+
+
+class Normed(Functional):
+    """A weight that is made of another parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.utils.parametrizations.weight_norm(self.inner)
+
+
+def frozen_unrecorded() -> nn.Module:
+    model = Unrecorded()
+    model.inner.requires_grad_(False)
+    return model
+
+
 def frozen_first() -> nn.Module:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
     model[1].weight.requires_grad_(False)
@@ -77,6 +132,12 @@ NETWORKS = {
     "in place": nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(inplace=True), nn.Linear(8, 3)),
     "a layer twice": Tied(),
     "tokens": Tokens(),
+    "a layer by a function": Functional(),
+    "a layer and a function": HalfFunctional(),
+    "a spare layer": Spare(),
+    "a body without autograd": Unrecorded(),
+    "a frozen body without autograd": frozen_unrecorded(),
+    "weight norm": Normed(),
 }
 
 
@@ -88,6 +149,43 @@ def test_is_the_formula(name: str) -> None:
     found = expected_gradient_length(model, images)
     assert [parameter.requires_grad for parameter in model.parameters()] == flags
     torch.testing.assert_close(found, brute_force(model, images), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a spare layer", "a frozen body without autograd", "linear", "in place"])
+def test_image_by_image_only_where_it_must_be(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(egl, "_one_by_one", None)
+    found = expected_gradient_length(NETWORKS[name], torch.randn(5, 1, 4, 4))
+    assert (found > 0).all()
+
+
+@pytest.mark.parametrize("name", ["linear", "convolutions", "batch norm", "a layer and a function"])
+def test_is_the_formula_in_float64(name: str) -> None:
+    model = copy.deepcopy(NETWORKS[name]).double()
+    images = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = expected_gradient_length(model, images)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.float(), brute_force(model, images), rtol=1e-6, atol=1e-8)
+
+
+def test_two_uses_of_one_weight_under_autocast_are_two() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(16, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16):  # it casts the weight once for both
+                out: Tensor = self.layer(x.flatten(1)) + F.linear(x.flatten(1).square(), self.layer.weight)
+            return out
+
+    model, images = Twice(), torch.randn(5, 1, 4, 4)
+    torch.testing.assert_close(expected_gradient_length(model, images), brute_force(model, images), rtol=0.05, atol=0.05)
+    assert torch.is_autocast_cache_enabled()
+
+
+def test_a_network_that_learns_nothing_has_no_gradient() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).requires_grad_(False)
+    assert torch.equal(expected_gradient_length(model, torch.rand(4, 1, 4, 4)), torch.zeros(4))
 
 
 def test_is_the_formula_for_lenet5(trained: nn.Sequential, some_digits: Tensor) -> None:

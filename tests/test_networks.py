@@ -154,12 +154,10 @@ def test_build_finds_networks_by_name() -> None:
     assert build("dfal.networks:lenet5", (1, 20, 20), 4)(torch.rand(1, 1, 20, 20)).shape == (1, 4)
 
 
-@pytest.mark.parametrize(
-    ("wrapped", "way_out"), [(lambda f: {"logits": f}, r"out\['logits'\]"), (lambda f: (f, f), r"out\[0\]")]
-)
-def test_other_outputs_than_a_tensor_are_refused_with_the_way_out(wrapped: Callable[[Tensor], object], way_out: str) -> None:
-    with pytest.raises(dfal.DfalError, match=rf"but it returned \w+: wrap it in a module that returns {way_out}"):
-        as_logits(wrapped(torch.rand(2, 3)), 2)
+def test_other_outputs_than_a_tensor_are_refused_with_the_way_out() -> None:
+    f = torch.rand(2, 3)
+    with pytest.raises(dfal.DfalError, match=r"but it returned tuple: wrap it in a module that returns out\[0\]"):
+        as_logits((f, f), 2)
 
 
 class Wrapped(nn.Module):

@@ -21,7 +21,7 @@ def squared_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float
 
 def to_nearest(rows: Float[Tensor, "n d"], centres: Float[Tensor, "m d"]) -> Float[Tensor, "n"]:
     """The squared distance from each row to its nearest centre; inf where there is none."""
-    least = torch.full((len(rows),), torch.inf, device=rows.device)
+    least = torch.full((len(rows),), torch.inf, dtype=rows.dtype, device=rows.device)
     for part, to in zip(rows.split(ROWS), least.split(ROWS), strict=True):
         for some in centres.split(ROWS // 4):
             if len(some):
@@ -79,11 +79,11 @@ def cover(
 ) -> tuple[Int64[Tensor, "k"], Float[Tensor, "k"]]:
     """k ≤ n rows, each the one that adds most to Σ_i w_i max_j κ(‖x_i − x_j‖²) over the centres and rows j chosen before
     it, and how much each added (generalised coverage, Bae et al. 2024)."""
-    weights = torch.ones(len(rows), device=rows.device) if weights is None else weights
+    weights = rows.new_ones(len(rows)) if weights is None else weights.to(rows.dtype)
     covered = kernel(to_nearest(rows, centres))
 
     def gains(which: Tensor) -> Tensor:
-        gained = torch.zeros(len(which), device=rows.device)
+        gained = rows.new_zeros(len(which))
         for part, weight, have in zip(rows.split(ROWS), weights.split(ROWS), covered.split(ROWS), strict=True):
             gained += weight @ (kernel(squared_distances(part, rows[which])) - have.unsqueeze(1)).clamp_(min=0)
         return gained

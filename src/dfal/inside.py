@@ -4,7 +4,8 @@ Any `nn.Module` that maps images (N, …) to logits (N, C) works unchanged. One 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
 from dfal.arguments import check_network
-from dfal.chain import chain
+from dfal.chain import Chain, chain
 from dfal.chance import seed_for, seeded
 from dfal.types import DfalError
 
@@ -33,15 +36,34 @@ def ready(model: nn.Module, images: Any) -> Float[Tensor, "n *image"]:
     Raises:
         DfalError: for anything but a floating-point tensor of images.
     """
-    check_network(model)
+    check_images(images)
+    prepared: Tensor = images.to(device_of(model), _type_of(model) or images.dtype)
+    return prepared
+
+
+def check_images(images: Any) -> None:
+    """Raise for anything but a floating-point tensor of images."""
     if not isinstance(images, Tensor):
         raise DfalError(f"images must be a tensor, but they are {type(images).__name__}: try torch.as_tensor(images)")
     if not images.is_floating_point():
         raise DfalError(
             f"images must be floating point as the network wants them, but they are {images.dtype}: try images.float() / 255"
         )
-    floating = next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), images.dtype)
-    return images.to(device_of(model), floating)
+
+
+def _type_of(model: nn.Module) -> torch.dtype | None:
+    """The type of the first floating-point parameter; None where there is none."""
+    return next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), None)
+
+
+def is_half(dtype: torch.dtype) -> bool:
+    """Return whether a type is a floating-point type of fewer bits than float32."""
+    return dtype.is_floating_point and dtype.itemsize < torch.float32.itemsize
+
+
+def single(x: Tensor) -> Tensor:
+    """Return the tensor in float32 where its own type has fewer bits, and unchanged elsewhere."""
+    return x.float() if is_half(x.dtype) else x
 
 
 @contextlib.contextmanager
@@ -52,17 +74,121 @@ def explained(images: Tensor) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
+        if any(words in str(error) for words in ("dtype", "scalar type", "Input type")):
+            raise DfalError(
+                f"the network computes in types that do not fit each other ({str(error).splitlines()[0]}): give all of it one "
+                "type, as model.float() does"
+            ) from error
         shape = tuple(images.shape[1:])
         last = len(shape) == 3 and shape[2] in {1, 3} and shape[0] not in {1, 3}
         cure = ": channels come first, try images.permute(0, 3, 1, 2)" if last else ""
         raise DfalError(f"the network cannot take images of shape {shape} ({str(error).splitlines()[0]}){cure}") from error
 
 
+@torch.enable_grad()
+def differentiable(model: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
+    """Return the logits, connected by autograd with whatever requires a gradient: images or parameters.
+
+    Raises:
+        DfalError: where the network computes without autograd, beside what `logits` raises.
+    """
+    f = logits(model, x)
+    if len(f) and not f.requires_grad:
+        raise DfalError(
+            "the network's logits have no gradient, which is needed here: take torch.no_grad(), detach() and whatever else "
+            "autograd cannot follow out of its forward"
+        )
+    return f
+
+
 @contextlib.contextmanager
-def looking(model: nn.Module) -> Iterator[None]:
+def differentiated() -> Iterator[None]:
+    """PyTorch's errors on the way back through a network as one sentence."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise DfalError(
+            f"the network cannot be differentiated ({str(error).splitlines()[0]}), which is needed here: "
+            "take whatever autograd cannot follow out of its forward"
+        ) from error
+
+
+@contextlib.contextmanager
+def default_modes() -> Iterator[None]:
+    """Run a block in PyTorch's default modes, whatever those of the caller are.
+
+    Inference mode and autocast are off, gradients are recorded, and new tensors are float32 where
+    the caller's default type has fewer bits. `torch.no_grad` inside the block works as usual.
+    """
+    with contextlib.ExitStack() as stack:
+        default = torch.get_default_dtype()
+        if is_half(default):
+            stack.callback(torch.set_default_dtype, default)
+            torch.set_default_dtype(torch.float32)
+        for device in ("cpu", "cuda", "mps", "xpu"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        yield
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """Return the network under `torch.compile`, `nn.DataParallel` and `DistributedDataParallel`."""
+    check_network(model)
+    while True:
+        if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        elif isinstance(model, nn.DataParallel | DistributedDataParallel):
+            model = model.module
+        else:
+            return model
+
+
+@contextlib.contextmanager
+def looking(model: nn.Module, example: Float[Tensor, "n *image"] | None = None) -> Iterator[nn.Module]:
+    """Prepare a network to be looked at, and put everything back: yields the network that is to be called.
+
+    That is the network under `torch.compile` or `nn.DataParallel`, in evaluation mode, without
+    gradients for the parameters, and in PyTorch's default modes but for the caller's
+    `torch.no_grad`. Compiled code is not run: it would not call the hooks that find features.
+
+    Args:
+        model: any network.
+        example: a few images, for a network that is called within the block only through what is
+            yielded. Parameters in half precision, or of several types, are then all in the widest
+            of their types and float32 at least, unless the network cannot compute so; parameters
+            made in inference mode are replaced by copies.
+    """
+    network, recording = bare(model), torch.is_grad_enabled()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(default_modes())
+        stack.enter_context(torch.set_grad_enabled(recording))
+        if any(map(_is_compiled, network.modules())):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if example is not None and any(map(_of_inference, [*network.parameters(), *network.buffers()])):
+            network = copy.deepcopy(network)
+        stack.enter_context(_evaluated(network))
+        if example is not None:
+            stack.enter_context(_widened(network, example))
+        yield network
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return "_orig_mod" in module._modules or module.__dict__.get("_compiled_call_impl") is not None
+
+
+def _of_inference(tensor: Tensor) -> bool:
+    return tensor.is_inference() if not is_lazy(tensor) else False
+
+
+@contextlib.contextmanager
+def _evaluated(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients for the parameters; every module's mode and every flag is put back."""
     modes = {module: module.training for module in model.modules()}
-    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    wanted = [one for one in model.parameters() if one.requires_grad and not _of_inference(one)]
     model.eval()
     for parameter in wanted:
         parameter.requires_grad_(False)
@@ -76,32 +202,90 @@ def looking(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def only_dropout_on(model: nn.Module) -> Iterator[None]:
+def _widened(model: nn.Module, example: Tensor) -> Iterator[None]:
+    """Put parameters and buffers into the widest type of the parameters, float32 at
+    least, and back afterwards.
+
+    A network that fails so, because its forward pass asks for a type of its own, is left as it is.
+    """
+    parameters = [one for one in model.parameters() if one.is_floating_point() and not is_lazy(one)]
+    buffers = [
+        (module, name, buffer)
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not is_lazy(buffer) and buffer.is_floating_point()
+    ]
+    types = {parameter.dtype for parameter in parameters}
+    widest = torch.float64 if torch.float64 in types else torch.float32
+    if types <= {widest} and not any(is_half(buffer.dtype) for _, _, buffer in buffers):
+        yield
+        return
+    values = [parameter.data for parameter in parameters]
+
+    def set_back() -> None:
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.data = value
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer
+
+    try:
+        try:
+            for parameter in parameters:
+                parameter.data = parameter.data.to(widest)
+            for module, name, buffer in buffers:
+                module._buffers[name] = buffer.to(widest)
+            runs = _runs(model, example)
+        except torch.OutOfMemoryError:
+            runs = False
+        if not runs:
+            set_back()
+        yield
+    finally:
+        set_back()
+
+
+@torch.no_grad()
+def _runs(model: nn.Module, example: Tensor) -> bool:
+    try:
+        with seeded(0, device_of(model)):
+            model(ready(model, example).clone())
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # it is the user's code, which may raise anything
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def only_dropout_on(model: nn.Module, example: Float[Tensor, "n *image"] | None = None) -> Iterator[nn.Module]:
     """Evaluation mode, but with every dropout layer live: batch norm neither uses nor updates batch statistics.
+
+    Yields what `looking` yields, for the same arguments.
 
     Raises:
         DfalError: where the network has no dropout layer with p > 0. `F.dropout` inside a module cannot be switched
             from outside: use `nn.Dropout`.
     """
-    layers = _dropout(model)
-    with looking(model):
-        for layer in layers:
+    _dropout(model)
+    with looking(model, example) as network:
+        for layer in _dropout(network):
             layer.training = True
-        yield
+        yield network
 
 
 @contextlib.contextmanager
-def one_mask(model: nn.Module, seed: int) -> Iterator[None]:
+def one_mask(model: nn.Module, seed: int, example: Float[Tensor, "n *image"] | None = None) -> Iterator[nn.Module]:
     """Evaluation mode, but with one dropout mask for all images: one network ω drawn from dropout's distribution, which is
     what joint probabilities of several images need (Kirsch et al. 2019). The same seed draws the same network.
+
+    Yields what `looking` yields, for the same arguments.
 
     Raises:
         DfalError: where the network has no dropout layer with p > 0, or one that does not multiply by a mask.
     """
-    layers = _dropout(model)
-    strange = [type(layer).__name__ for layer in layers if isinstance(layer, nn.AlphaDropout | nn.FeatureAlphaDropout)]
+    strange = [one for one in _dropout(model) if isinstance(one, nn.AlphaDropout | nn.FeatureAlphaDropout)]
     if strange:
-        raise DfalError(f"{strange[0]} does not multiply by a mask, so that none can be shared: use nn.Dropout")
+        raise DfalError(f"{type(strange[0]).__name__} does not multiply by a mask, so that none can be shared: use nn.Dropout")
     masks: dict[nn.Module, Tensor] = {}
 
     def masked(layer: _DropoutNd, inputs: tuple[Tensor], output: Tensor) -> Tensor:
@@ -113,10 +297,11 @@ def one_mask(model: nn.Module, seed: int) -> Iterator[None]:
             layer.training = False
         return output * masks[layer]
 
-    with looking(model):
+    with looking(model, example) as network:
+        layers = _dropout(network)
         hooks = [layer.register_forward_hook(masked) for layer in layers]
         try:
-            yield
+            yield network
         finally:
             for hook in hooks:
                 hook.remove()
@@ -129,47 +314,111 @@ def _dropout(model: nn.Module) -> list[_DropoutNd]:
     return layers
 
 
-def logits(model: Callable[[Tensor], Tensor], images: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
-    """The network's logits in whatever mode it is. One logit f a row becomes two, (0, f), whose softmax is its sigmoid.
+def logits(model: Callable[[Tensor], Any], images: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
+    """The network's logits in whatever mode it is, in float32 at least. One logit f a row becomes
+    two, (0, f), whose softmax is its sigmoid. What has an attribute or a key `logits`, as outputs
+    of Hugging Face's networks have, is taken for it.
+
+    The network is given a copy of the images in its own type, so that it may change them in place.
 
     Raises:
         DfalError: for an output that is no (N, C) tensor, or one of probabilities.
     """
-    return as_logits(model(images), len(images))
+    if isinstance(model, Chain):
+        return as_logits(model(images), len(images))
+    f = as_logits(model(_fed(model, images)), len(images))
+    _refuse_sigmoids(model, images, f)
+    return f
+
+
+def _fed(model: Callable[[Tensor], Any], images: Tensor) -> Tensor:
+    """A copy of the images for the network: no leaf of a graph, and nobody else's."""
+    dtype = _type_of(model) if isinstance(model, nn.Module) and images.is_floating_point() else None
+    return images.to(dtype or images.dtype, copy=True)
+
+
+def _refuse_sigmoids(model: Callable[[Tensor], Any], images: Tensor, f: Tensor) -> None:
+    """Raise where these logits of the images are what a sigmoid gave. The network may be called once more."""
+    seen = f.detach()
+    if len(seen) and bool(((seen >= 0) & (seen <= 1)).all()) and _ends_in_probabilities(model, images, f):
+        raise DfalError("the network returns probabilities (it ends in a sigmoid), but logits are needed: take off its sigmoid")
+
+
+def _ends_in_probabilities(model: Callable[[Tensor], Any], images: Tensor, f: Tensor) -> bool:
+    """Return whether the last operation that computes anything is a sigmoid or a softmax, as autograd recorded it."""
+    if f.grad_fn is None:
+        try:
+            with default_modes(), seeded(0, images.device), contextlib.ExitStack() as stack:
+                if isinstance(model, nn.Module):
+                    stack.enter_context(_evaluated(model))
+                one = _fed(model, images[:1].detach().clone().requires_grad_())
+                f = as_logits(model(one), 1)
+        except Exception:  # it is the user's code, which may raise anything; with all images it did not
+            return False
+    nodes = [f.grad_fn] if f.grad_fn is not None else []
+    found = bool(nodes)
+    while nodes and found:
+        node = nodes.pop()
+        name = node.name().rstrip("0123456789").removesuffix("Backward")
+        before = [one for one, _ in node.next_functions if one is not None]
+        if name in MOVING:
+            nodes += before
+            found = bool(before)
+        else:
+            found = name in {"Sigmoid", "Hardsigmoid", "Softmax"}
+    return found
+
+
+MOVING = {
+    *("Alias", "Cat", "Clone", "ConstantPadNd", "Permute", "ReshapeAlias", "Select", "Slice", "Split", "Squeeze", "Stack"),
+    *("T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "View"),
+}
+"""Operations of autograd's graph that move numbers and change none."""
+
+
+def logits_in(out: Any) -> Any:
+    """Return what a network returned, or its `logits` where it has them as an attribute or a key."""
+    if isinstance(out, Mapping):
+        return out.get("logits", out)
+    return out if isinstance(out, Tensor) else getattr(out, "logits", out)
 
 
 def as_logits(out: Any, n: int) -> Float[Tensor, "n c"]:
-    """What a network returned for n images as logits; raises as `logits` does."""
+    """What a network returned for n images as logits; raises as `logits` does, but for sigmoids."""
+    out = logits_in(out)
     if isinstance(out, Tensor) and out.shape == (n,):
         out = out.unsqueeze(1)
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != n:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        part = "out['logits']" if isinstance(out, dict) else "out[0]" if isinstance(out, tuple | list) else None
-        way_out = f": wrap it in a module that returns {part}" if part else ""
+        way_out = ": wrap it in a module that returns out[0]" if isinstance(out, tuple | list) else ""
         raise DfalError(f"the network must return logits of shape (N, C) for N = {n} images, but it returned {got}{way_out}")
-    if out.shape[1] == 1:
-        return F.pad(out, (1, 0))
-    seen = out.detach()
-    if len(seen) and bool((seen >= 0).all()) and bool(((seen.sum(1) - 1).abs() < 1e-5).all()):
+    if not out.is_floating_point():
+        raise DfalError(f"the network returns {out.dtype}, but logits are needed: take off what makes classes of them")
+    rounding, f = torch.finfo(out.dtype).eps, single(out)
+    if f.shape[1] == 1:
+        return F.pad(f, (1, 0))
+    seen = f.detach()
+    if len(seen) and bool((seen >= 0).all()) and bool(((seen.sum(1) - 1).abs() < max(1e-5, rounding)).all()):
         raise DfalError(
             "the network returns probabilities (rows ≥ 0 that sum to 1), but logits are needed: take off its softmax"
         )
-    return out
+    return f
 
 
 @torch.no_grad()
 def predict(model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1024) -> Float[Tensor, "n c"]:
     """Logits in evaluation mode, without gradients, `chunk` images at a time, on the network's device."""
-    one = ready(model, images[:1])
-    with looking(model), explained(images):
-        layers = chain(model, one if len(images) >= FOLDED else None)
+    check_images(images)
+    with looking(model, images[:1]) as network, explained(images):
+        layers = chain(network, ready(network, images[:1]) if len(images) >= FOLDED else None)
         parts = images.split(chunk if layers is None else min(chunk, PART))
-        return finite(torch.cat([logits(layers or model, ready(model, part)) for part in parts]))
+        return finite(torch.cat([logits(layers or network, ready(network, part)) for part in parts]))
 
 
 @torch.no_grad()
 def passes(model: nn.Module, images: Float[Tensor, "n *image"], times: int) -> Float[Tensor, "t n c"]:
     """Logits of several passes in whatever mode the network is."""
+    images = ready(model, images)
     layers = chain(model, images[:1])
     if layers is None:
         return torch.stack([finite(logits(model, images)) for _ in range(times)])
@@ -215,22 +464,33 @@ def features(model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1
 
 @dataclass(frozen=True)
 class Ending:
-    """How a network ends: the last `nn.Linear` that it runs, that layer's input, and the network's logits."""
+    """How a network ends.
+
+    Attributes:
+        layer: the last `nn.Linear` that it runs.
+        features: that layer's input, one row an image.
+        logits: of the network.
+        direct: whether the logits are that layer's output.
+        rounding: machine epsilon of the coarsest type of that layer's input and output.
+    """
 
     layer: nn.Linear
     features: Float[Tensor, "n d"]
     logits: Float[Tensor, "n c"]
+    direct: bool
+    rounding: float
 
     @property
     def weight(self) -> Float[Tensor, "c d"]:
         """The layer's weights, one row a logit; a row of zeros first where one logit counts as two."""
-        return self._two(self.layer.weight)
+        return self._two(self.layer.weight.to(self.features.dtype))
 
     @property
     def bias(self) -> Float[Tensor, "c"]:
         """The layer's biases, zeros where it has none."""
         bias: Tensor | None = self.layer.bias
-        return self._two(torch.zeros(self.layer.out_features, device=self.features.device) if bias is None else bias)
+        none = torch.zeros(self.layer.out_features, dtype=self.features.dtype, device=self.features.device)
+        return self._two(none if bias is None else bias.to(self.features.dtype))
 
     def _two(self, rows: Tensor) -> Tensor:
         single = self.logits.shape[1] == 2 and len(rows) == 1
@@ -244,24 +504,31 @@ def ending(model: nn.Module, images: Float[Tensor, "n *image"]) -> Ending:
     Raises:
         DfalError: where the network runs no `nn.Linear`, and for NaN or infinite logits.
     """
-    ran: list[tuple[nn.Linear, Tensor]] = []
+    check_images(images)
+    ran: list[tuple[nn.Linear, Tensor, Tensor]] = []
 
-    def remember(layer: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
-        ran[:] = [(layer, inputs[0])]
+    def remember(layer: nn.Linear, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
+        ran[:] = [(layer, inputs[0] if inputs else named["input"], output.clone())]  # what comes next may work in place
 
-    hooks = [layer.register_forward_pre_hook(remember) for layer in model.modules() if isinstance(layer, nn.Linear)]
-    try:
-        with looking(model), explained(images):
-            f = finite(logits(model, ready(model, images)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not ran:
-        raise DfalError("the network runs no nn.Linear, so it has no features to give: end it with a linear layer")
-    layer, x = ran[0]
-    if x.ndim < 2 or len(x) != len(images):
-        raise DfalError(f"the last nn.Linear was given {tuple(x.shape)} for {len(images)} images: give it one row an image")
-    return Ending(layer, x.flatten(1), f)
+    with looking(model, images[:1]) as network, explained(images):
+        layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+        hooks = [layer.register_forward_hook(remember, with_kwargs=True) for layer in layers]
+        try:
+            f = finite(as_logits(network(_fed(network, ready(network, images))), len(images)))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        _refuse_sigmoids(network, images, f)
+        if not ran:
+            raise DfalError("the network runs no nn.Linear, so it has no features to give: end it with a linear layer")
+        layer, x, out = ran[0]
+        if x.ndim < 2 or len(x) != len(images):
+            raise DfalError(f"the last nn.Linear was given {tuple(x.shape)} for {len(images)} images: give it one row an image")
+        rounding = max(torch.finfo(one.dtype).eps for one in (x, out))
+        out = single(out.flatten(1))
+        last = f[:, -out.shape[1] :]
+        direct = out.shape == last.shape and torch.allclose(last, out, rtol=1e-3, atol=1e-3)
+        return Ending(layer, single(x.flatten(1)), f, direct, rounding)
 
 
 def linear_ending(model: nn.Module, images: Float[Tensor, "n *image"]) -> Ending:
@@ -272,8 +539,13 @@ def linear_ending(model: nn.Module, images: Float[Tensor, "n *image"]) -> Ending
     """
     end = ending(model, images)
     x, weight = end.features, end.weight
-    if (end.logits.shape[1], x.shape[1]) != weight.shape or not torch.allclose(
-        end.logits, x @ weight.T + end.bias, rtol=1e-3, atol=1e-3
-    ):
+    fits = end.direct and (end.logits.shape[1], x.shape[1]) == weight.shape
+    if fits:
+        closed = x @ weight.T + end.bias
+        allowed = 1e-3 + 1e-3 * closed.abs()
+        if end.rounding > torch.finfo(torch.float32).eps:
+            allowed = allowed + end.rounding * (x.abs() @ weight.abs().T + end.bias.abs())
+        fits = bool(((end.logits - closed).abs() <= allowed).all())
+    if not fits:
         raise DfalError("the network does not end in its last linear layer, so there is no closed form")
     return end

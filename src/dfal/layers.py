@@ -90,7 +90,7 @@ def dropout(layer: nn.Dropout, x: Tensor) -> tuple[Tensor, Back]:
 
 def batch_norm(layer: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Back]:
     """In evaluation: a scale and a shift for each channel."""
-    ends = torch.tensor([[0.0], [1.0]]).expand(2, layer.num_features)
+    ends = torch.tensor([[0.0], [1.0]], dtype=x.dtype).expand(2, layer.num_features)
     shift, end = F.batch_norm(ends, layer.running_mean, layer.running_var, layer.weight, layer.bias, eps=layer.eps)
     scale: Tensor = (end - shift).view(-1, 1, 1)
 

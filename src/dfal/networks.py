@@ -87,7 +87,7 @@ def materialised(model: nn.Module, images: torch.Tensor) -> nn.Module:
         training = model.training
         try:
             with torch.no_grad():
-                model.eval()(images)
+                model.eval()(images.clone())
         except (RuntimeError, TypeError, ValueError) as error:
             raise DfalError(f"the network cannot take images of shape {tuple(images.shape[1:])} ({reason(error)})") from error
         model.train(training)

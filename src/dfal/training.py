@@ -281,7 +281,7 @@ def _by_chain(layers: Chain, known: _Labels) -> Step:
         f = as_logits(out, len(images))
         known.check(f)
         error = (f.softmax(1) - F.one_hot(labels, f.shape[1])) / len(labels)
-        back(error[:, -out.shape[-1] :].unsqueeze(0), learn=True, inwards=False)
+        back(error[:, -out.shape[-1] :].to(out.dtype).unsqueeze(0), learn=True, inwards=False)
 
     return step
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dfal.attacks.linear import check_norm, dual, norm, step
 from dfal.attacks.slopes import Slopes, slopes
-from dfal.inside import explained, finite, looking, ready
+from dfal.inside import check_images, default_modes, explained, finite, looking, ready, single
 from dfal.types import DfalError, Perturbation
 
 T = TypeVar("T")
@@ -106,12 +106,14 @@ class DeepFool:
         """
         return self._attack(model, images, race)
 
+    @default_modes()
     def _attack(self, model: nn.Module, images: Tensor, race: Race | None) -> Perturbation:
-        x = ready(model, images).detach().clone()
-        distance = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
-        if len(x):
-            with looking(model), explained(images):
-                view = slopes(model, x[:1])
+        check_images(images)
+        with looking(model, images[:1]) as network, explained(images):
+            x = single(ready(network, images)).detach().clone()
+            distance = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+            if len(x):
+                view = slopes(network, x[:1])
                 # A race is run by one thread, so that who is given up does not depend on who is faster.
                 some = -(-len(x) // (view.threads if race is None else 1))
                 side_by_side(partial(self._follow, view, race), list(zip(x.split(some), distance.split(some), strict=True)))
@@ -123,6 +125,7 @@ class DeepFool:
         order = f0.argsort(dim=1, descending=True, stable=True)[:, : self.classes]  # k̂ first
         r = torch.zeros_like(x)  # r̂ = Σ r_i
         steps, toward = torch.zeros_like(order[:, 0]), torch.zeros_like(order[:, 0])
+        least = _least_step(x)
         waiting = torch.arange(len(x), device=x.device) if race is None else _margins(f0).argsort()
         active = waiting[:0]
         while len(active) or len(waiting):
@@ -134,7 +137,9 @@ class DeepFool:
             if not len(active):
                 continue
             late = steps[active] >= LATE if (steps >= LATE).sum() >= SOME else torch.zeros_like(active, dtype=torch.bool)
-            r_i, toward[active] = self._step(view, self._moved(x[active], r[active]), order[active], toward[active] * late)
+            r_i, toward[active] = self._step(
+                view, self._moved(x[active], r[active]), order[active], toward[active] * late, least[active]
+            )
             possible = toward[active] > 0
             active = active[possible]
             if not len(active):
@@ -158,7 +163,9 @@ class DeepFool:
         x = x0 + (1 + (self.overshoot if overshoot is None else overshoot)) * r
         return x.clamp(*self.clip) if self.clip else x
 
-    def _step(self, view: Slopes, x: Tensor, order: Tensor, toward: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(
+        self, view: Slopes, x: Tensor, order: Tensor, toward: Tensor, least: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """r_i: the step to the nearest boundary of the network linearised at x, and the place of its class in the order.
 
         Args:
@@ -167,6 +174,7 @@ class DeepFool:
             order: the classes to consider for each, its own first.
             toward: the place of a class that is likely to be the nearest, so that its gradient is enough if no other class
                 can be nearer; 0 for gradients of all classes.
+            least: how long a step is at least; None for what is felt at the scale of these images.
 
         A place of 0 is returned where there is no boundary.
         """
@@ -180,7 +188,7 @@ class DeepFool:
         if len(all := rest.nonzero().squeeze(1)):
             _, nearest[all], near[all], w_nearest[all] = self._boundary(view, x[all], order[all])
         possible = nearest.isfinite()
-        length = nearest.where(possible, 0).clamp(min=64 * torch.finfo(x.dtype).eps)
+        length = torch.maximum(nearest.where(possible, 0), _least_step(x) if least is None else least)
         return step(length, w_nearest, self.p), near * possible
 
     def _boundary(self, view: Slopes, x: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -188,8 +196,11 @@ class DeepFool:
         the order, and w'_l̂."""
         f, slopes_between = view.between(x, order)
         gaps = (f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])).abs()  # |f'_k| = |f_k − f_k̂|
-        # A step has a least length, so that an image on the boundary, where f' = 0, does leave it.
+        # A step has a least length, so that an image on the boundary, where f' = 0, does leave it. Where a network rounds its
+        # logits to half precision, f' = 0 on both sides of the boundary, half a rounding wide.
         least_gap = 4 * _rounding(f)
+        if view.rounding > 0:
+            least_gap = torch.maximum(least_gap, view.rounding / 2 * f.abs().amax(1))
         nearest = torch.full_like(least_gap, torch.inf)  # |f'_l̂| / ‖w'_l̂‖_q
         place, w_nearest = torch.zeros_like(order[:, 0]), torch.ones_like(x)
         for classes, w in slopes_between:  # w'_k = ∇f_k − ∇f_k̂
@@ -205,6 +216,14 @@ class DeepFool:
 def _rounding(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
     """Differences of logits that are none: another batch size alone may change them so much."""
     return 4 * torch.finfo(f.dtype).eps * f.abs().amax(1)
+
+
+def _least_step(x: Float[Tensor, "n *image"]) -> Float[Tensor, "n"]:
+    """A length that is felt at the scale of an image's pixels, which is that of its largest to the nearest power of 256: 64
+    machine epsilons for pixels about 1."""
+    largest = x.flatten(1).abs().amax(1)
+    powers = largest.where(largest > 0, 1).log2().div(8).round().clamp(-8, 8)
+    return 64 * torch.finfo(x.dtype).eps * torch.exp2(8 * powers)
 
 
 def _margins(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:

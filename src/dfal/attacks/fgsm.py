@@ -7,7 +7,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dfal.inside import explained, finite, logits, looking, ready
+from dfal.inside import (
+    check_images,
+    default_modes,
+    differentiable,
+    differentiated,
+    explained,
+    finite,
+    logits,
+    looking,
+    ready,
+    single,
+)
 from dfal.types import DfalError, Perturbation
 
 
@@ -29,21 +40,23 @@ class FGSM:
         if not self.epsilon > 0:
             raise DfalError(f"epsilon = {self.epsilon} would not move an image: give a length above 0")
 
+    @default_modes()
     def __call__(self, model: nn.Module, images: Float[Tensor, "n *image"]) -> Perturbation:
         """Attack a batch: `distance` is ‖r‖_∞, and inf where the class stays."""
         moved, same = [], []
-        images = ready(model, images).detach()
-        with looking(model), explained(images):
+        check_images(images)
+        with looking(model, images[:1]) as network, explained(images):
+            images = single(ready(network, images)).detach()
             for part in images.split(self.chunk):
                 x = part.clone().requires_grad_()
-                with torch.enable_grad():
-                    f = finite(logits(model, x))
-                    k = f.argmax(1)
+                f = finite(differentiable(network, x))
+                k = f.argmax(1)
+                with torch.enable_grad(), differentiated():
                     (gradient,) = torch.autograd.grad(F.cross_entropy(f, k, reduction="sum"), x)
                 x = x.detach() + self.epsilon * gradient.sign()
                 moved.append(x.clamp(*self.clip) if self.clip else x)
                 with torch.no_grad():
-                    same.append(logits(model, moved[-1]).argmax(1) == k)
+                    same.append(logits(network, moved[-1]).argmax(1) == k)
         found, kept = torch.cat(moved), torch.cat(same)
         length = (found - images).flatten(1).abs().amax(1)
         return Perturbation(found, length.where(~kept, torch.inf), ~kept)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfal.inside import linear_ending, ready
+from dfal.inside import check_images, default_modes, linear_ending
 from dfal.types import DfalError, Perturbation
 
 
@@ -77,9 +77,10 @@ class LinearHead:
     def __post_init__(self) -> None:
         check_norm(self.p)
 
+    @default_modes()
     @torch.no_grad()
     def __call__(self, model: nn.Module, images: Float[Tensor, "n *image"]) -> Perturbation:
-        images = ready(model, images)
+        check_images(images)
         end = linear_ending(model, images)
         x, f, weight, bias = end.features, end.logits, end.weight, end.bias
         k = f.argmax(1)
@@ -90,6 +91,6 @@ class LinearHead:
         r = step(distance.where(reached, 0), w[torch.arange(len(x)), nearest].where(reached.unsqueeze(1), 1), self.p)
         moved = x + (1 + self.overshoot) * r
         fooled = reached & ((moved @ weight.T + bias).argmax(1) != k)
-        if torch.equal(x, images.flatten(1)):
+        if torch.equal(x, images.flatten(1).to(x.device, x.dtype)):
             moved = moved.view_as(images)
         return Perturbation(moved, distance.where(fooled, torch.inf), fooled)

@@ -1,15 +1,16 @@
 """A network seen from one image: its logits, how they change with the pixels, and how far their order is sure to hold."""
 
-from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dfal.chain import Chain, chain
-from dfal.inside import as_logits, logits
+from dfal.inside import as_logits, differentiable, differentiated, is_half, logits
 
 PART = 32
 """Images of which a chain has all gradients in memory at a time: more do not fit into a processor's cache."""
@@ -24,9 +25,11 @@ class Slopes(Protocol):
 
     Attributes:
         threads: how many threads may ask at a time with profit.
+        rounding: machine epsilon of the half-precision type by which the network rounds its logits; 0 where there is none.
     """
 
     threads: int
+    rounding: float
 
     def logits(self, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
         """As `inside.logits`."""
@@ -57,20 +60,25 @@ class ByAutograd:
 
     def __init__(self, model: nn.Module):
         self.model, self.threads = model, 1
+        self.rounding = -1.0  # not known yet
 
     def logits(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            return logits(self.model, x)
+            f = logits(self.model, x)
+            if self.rounding < 0:
+                self.rounding = _rounding(self.model, x[:1], f)
+        return f
 
     def between(self, x: Tensor, order: Tensor) -> tuple[Tensor, Iterator[tuple[slice, Tensor]]]:
         x = x.detach().requires_grad_()
+        f = differentiable(self.model, x)
         with torch.enable_grad():
-            f = logits(self.model, x)
             gaps = f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])
 
         def gradients() -> Iterator[tuple[slice, Tensor]]:
             for k in range(gaps.shape[1]):
-                (w,) = torch.autograd.grad(gaps[:, k].sum(), x, retain_graph=k < gaps.shape[1] - 1)
+                with differentiated():
+                    (w,) = torch.autograd.grad(gaps[:, k].sum(), x, retain_graph=k < gaps.shape[1] - 1)
                 yield slice(k, k + 1), w.unsqueeze(0)
 
         return f.detach(), gradients()
@@ -79,11 +87,35 @@ class ByAutograd:
         return torch.zeros_like(f).scatter(1, k.unsqueeze(1), torch.inf)
 
 
+def _rounding(model: nn.Module, image: Tensor, f: Tensor) -> float:
+    """Machine epsilon of the coarsest half-precision type that the network computes in, as one with autocast in its forward
+    pass does, where its logits have no more digits than such a type; 0 elsewhere."""
+    if not any(torch.equal(f, f.to(dtype).to(f.dtype)) for dtype in (torch.float16, torch.bfloat16)):
+        return 0.0
+    with _Types() as types:
+        logits(model, image)
+    return max((torch.finfo(dtype).eps for dtype in types.seen if is_half(dtype)), default=0.0)
+
+
+class _Types(TorchDispatchMode):
+    """Remembers the types of all tensors that are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.seen |= {one.dtype for one in (out if isinstance(out, tuple | list) else [out]) if isinstance(one, Tensor)}
+        return out
+
+
 class ByChain:
     """All classes in one pass through a `Chain`."""
 
     def __init__(self, layers: Chain, image: Tensor):
         self.chain, self.image, self.threads = layers, image, torch.get_num_threads()
+        self.rounding = 0.0
         self._lengths: Tensor | None = None
 
     def logits(self, x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from dfal.atomic import atomic_write
 from dfal.imported import place
+from dfal.inside import bare, logits_in
 from dfal.models.card import ModelCard, check
 from dfal.models.weights import KEY
 from dfal.types import DfalError
@@ -37,7 +38,7 @@ def save_onnx(model: nn.Module, card: ModelCard, path: Path) -> None:
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
-                _Logits(copy.deepcopy(model).cpu()).eval(),
+                _Logits(copy.deepcopy(bare(model)).cpu().float()).eval(),
                 (torch.zeros(2, *card.image),),
                 input_names=["images"],
                 output_names=["logits"],
@@ -81,14 +82,15 @@ def _why(error: BaseException) -> str:
 
 
 class _Logits(nn.Module):
-    """A network whose one logit, if it has one, counts as two: what `inside.logits` does, as operations only."""
+    """A network whose one logit, if it has one, counts as two: what `inside.logits` does, as operations
+    only, in float32."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.model(images)
+        out: Tensor = logits_in(self.model(images.clone()))
         if out.ndim == 1:
             out = out.unsqueeze(1)
         return F.pad(out, (1, 0)) if out.shape[1] == 1 else out

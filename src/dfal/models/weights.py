@@ -13,6 +13,7 @@ from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from dfal.atomic import atomic_write
+from dfal.inside import bare
 from dfal.models.card import ModelCard, check, read
 from dfal.networks import NETWORKS, build
 from dfal.types import DfalError
@@ -36,7 +37,7 @@ def save(model: nn.Module, card: ModelCard, path: Path) -> None:
         DfalError: where the card does not fit the network, or the file cannot be written.
     """
     check(model, card, str(path))
-    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in bare(model).state_dict().items()}
     text = json.dumps(dataclasses.asdict(card), sort_keys=True)
     content = packed(tensors, {KEY: text, "sha256": _digest(text, tensors)})
     with atomic_write(path, "name another file", "the model") as part:

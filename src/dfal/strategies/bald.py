@@ -41,12 +41,12 @@ class BALD(Ranking):
     @torch.no_grad()
     def scores(self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator) -> Float[Tensor, "n"]:
         device = device_of(model)
-        with seeded(seed_from(rng), device), only_dropout_on(model):
-            refuse_dead(model, pool)
+        with seeded(seed_from(rng), device), only_dropout_on(model, pool.images.take(indices[:1], device)) as network:
+            refuse_dead(network, pool)
             found = []
             for _, images in chunks(pool, indices, device):
                 for part in images.split(PART):
-                    found.append(mutual_information(passes(model, part, self.passes)))
+                    found.append(mutual_information(passes(network, part, self.passes)))
         return torch.cat(found).cpu()
 
 

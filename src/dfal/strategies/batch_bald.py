@@ -48,14 +48,15 @@ class BatchBALD(Choice):
     @torch.no_grad()
     def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
         device, seed = device_of(model), seed_from(rng)
-        with seeded(seed, device), only_dropout_on(model):
-            refuse_dead(model, pool)
+        example = pool.images.take(drawn[:1], device)
+        with seeded(seed, device), only_dropout_on(model, example) as network:
+            refuse_dead(network, pool)
         parts = []
         for _, images in chunks(pool, drawn, device):
             passes = []
             for t in range(self.passes):
-                with one_mask(model, seed + t):
-                    passes.append(torch.cat([finite(logits(model, part)).softmax(1).cpu() for part in images.split(PART)]))
+                with one_mask(model, seed + t, example) as network:
+                    passes.append(torch.cat([finite(logits(network, part)).softmax(1).cpu() for part in images.split(PART)]))
             parts.append(torch.stack(passes))
         order, gains = batch_bald(torch.cat(parts, dim=1), k, self.samples, rng)
         return Query(drawn[order], gains)

@@ -7,6 +7,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from dfal.attacks import DeepFool
+from dfal.inside import default_modes
 from dfal.pool import Pool
 from dfal.strategies.candidates import all_features, check, k_means, seed_from
 from dfal.strategies.dfal import DFAL
@@ -40,6 +41,7 @@ class BatchDFAL:
         if self.factor < 1:
             raise DfalError(f"factor = {self.factor} must be 1 or more")
 
+    @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
         most = self.factor * k if self.candidates is None else min(self.factor * k, max(self.candidates, k))
         near = DFAL(self.attack, self.candidates, self.twins)(model, pool, most, rng)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.geometry import unit
-from dfal.inside import device_of, features, predict
+from dfal.inside import default_modes, device_of, features, predict
 from dfal.pool import Pool, check_call
 from dfal.types import DfalError, Query
 
@@ -77,6 +77,7 @@ class Choice:
     def __post_init__(self) -> None:
         check(self.candidates)
 
+    @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
         drawn = draw(pool, self.candidates, k, rng)
         return self.choose(model, pool, drawn, min(k, len(drawn)), rng) if len(drawn) else Query.nothing()

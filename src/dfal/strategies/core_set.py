@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,7 +136,7 @@ def k_centre(
     return KCentre(chosen, float(occurring[high]), float(occurring[low]))
 
 
-Distances = NDArray[np.float32]
+Distances = NDArray[np.floating[Any]]
 
 
 def _at(occurring: Distances, radius: float) -> int:

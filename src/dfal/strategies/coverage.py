@@ -51,7 +51,7 @@ class ProbCover(Choice):
         if radius is None:
             classes = all_logits(model, pool, drawn[:1]).shape[1]
             radius = pure_radius(rows, k_means(rows, min(classes, len(rows)), seed_from(rng)), self.purity)
-        order, added = cover(rows, centres, k, kernel=lambda squared: (squared <= radius**2).float())
+        order, added = cover(rows, centres, k, kernel=lambda squared: (squared <= radius**2).to(squared.dtype))
         return Query(drawn[order], added)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from dfal.attacks import DeepFool
 from dfal.attacks.deepfool import Race
-from dfal.inside import device_of
+from dfal.inside import default_modes, device_of
 from dfal.pool import Pool
 from dfal.strategies.candidates import check, chunks, draw
 from dfal.types import Attack, Query, added
@@ -40,6 +40,7 @@ class DFAL:
     def __post_init__(self) -> None:
         check(self.candidates)
 
+    @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
         best, distance, twins = torch.empty(0, dtype=torch.int64), torch.empty(0), torch.empty(0, *pool.images.shape)
         race = Race(k, exact=self.exact)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from dfal.inside import default_modes
 from dfal.pool import Pool
 from dfal.strategies.candidates import draw
 from dfal.types import Query
@@ -14,6 +15,7 @@ from dfal.types import Query
 class Random:
     """Asks about k images of U drawn uniformly. The network is not looked at, and all scores are 0."""
 
+    @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
         chosen = draw(pool, k, k, rng)
         return Query(chosen, torch.zeros(len(chosen)))

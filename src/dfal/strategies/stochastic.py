@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfal.inside import default_modes
 from dfal.pool import Pool
 from dfal.types import DfalError, Query, Strategy
 
@@ -34,6 +35,7 @@ class Stochastic:
         if not self.beta >= 0:
             raise DfalError(f"beta = {self.beta} must be 0 or more")
 
+    @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
         candidates = getattr(self.strategy, "candidates", None)
         count = len(pool.unlabelled) if candidates is None else min(max(candidates, k), len(pool.unlabelled))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dfal.attacks import DeepFool
-from dfal.inside import device_of
+from dfal.inside import default_modes, device_of
 from dfal.pool import Pool
 from dfal.types import Attack, Query, Strategy
 
@@ -21,6 +21,7 @@ class WithTwins:
     strategy: Strategy
     attack: Attack = DeepFool()
 
+    @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
         query = self.strategy(model, pool, k, rng)
         if not len(query.indices):
