@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import dfal
+import dfal.cache
 from dfal import folder as module
 from dfal.folder import Folder
 from dfal.listing import GONE
@@ -424,15 +425,62 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(photos: Path, tmp_path: 
     for name in ("files.db-wal", "files.db-shm"):
         (place / name).unlink(missing_ok=True)
     (place / "files.db").write_bytes(b"no database at all " * 500)
-    with pytest.raises(DfalError, match=r"is damaged .*: delete it"):
-        Folder.open(photos, cache)
+    with Folder.open(photos, cache) as folder:  # it is made again, beside the damaged one
+        assert folder.place == place.with_name(f"{place.name}-2")
+        all_of(folder)
+        assert_right(folder, 12)
+    with Folder.open(photos, cache) as folder:
+        assert_right(folder, 12)
 
 
-def test_the_cache_of_another_folder_is_refused(photos: Path, tmp_path: Path, cache: Path) -> None:
-    Folder.open(photos, cache).close()
-    write(tmp_path / "others" / "x.png", 1)
-    with pytest.raises(DfalError, match="is that of another folder"):
-        Folder.open(tmp_path / "others", cache)
+def test_a_cache_that_is_damaged_while_it_is_open_is_one_sentence(photos: Path, cache: Path) -> None:
+    with Folder.open(photos, cache) as folder:
+        folder._cache._database.execute("DROP TABLE files")
+        with pytest.raises(DfalError, match=r"the cache .* \(no such table: files\)"):
+            all_of(folder)
+
+
+@pytest.mark.parametrize("change", ["every image is renamed", "another folder in its place"])
+def test_the_cache_begins_anew_beside_that_of_another_folder(photos: Path, cache: Path, change: str) -> None:
+    with Folder.open(photos, cache) as before:
+        all_of(before)
+        if change == "every image is renamed":
+            for path in before.paths:
+                (photos / path).rename((photos / path).with_name("new-" + Path(path).name))
+        else:
+            photos.rename(photos.with_name("old"))
+            for number in range(3):
+                write(photos / f"{number:02}.png", number)
+        count = 12 if change == "every image is renamed" else 3
+        with Folder.open(photos, cache) as after:  # while the old one is open
+            assert (len(after), after.ready().sum(), after.place == before.place) == (count, 0, False)
+            all_of(after)
+            assert after.set_aside() == {}
+            for index, path in enumerate(after.paths):
+                number = number_of(path.replace("new-", ""))
+                assert np.array_equal(after.images.array[index, 0], picture(number))
+        assert_right(before, 12)  # nothing was written over
+    with Folder.open(photos, cache) as again:
+        assert again.ready().sum() == count
+
+
+def test_of_the_caches_at_one_place_only_some_are_kept_and_none_that_is_open(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dfal.cache, "KEPT", 2)
+    first = write(tmp_path / "0" / "0.png", 0).parent
+    with Folder.open(first, cache) as held:
+        all_of(held)
+        for turn in range(1, 6):
+            write(tmp_path / f"{turn}" / f"{turn}.png", turn)
+            with Folder.open(tmp_path / f"{turn}", cache) as folder:
+                all_of(folder)
+        assert held.place.is_dir()
+        assert np.array_equal(held.image(0)[..., 0], picture(0))
+        left = sorted(held.place.parent.iterdir())
+        assert (len(left), left[0]) == (3, held.place)
+    with Folder.open(tmp_path / "5", cache) as folder:
+        assert folder.ready().all()
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_is_called_ready(

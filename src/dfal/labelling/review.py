@@ -7,6 +7,7 @@ import numpy as np
 
 from dfal.labelling.session import Session
 from dfal.labelling.state import State
+from dfal.listing import nfc
 from dfal.types import DECLINED, UNKNOWN, DfalError
 
 FILTERS = ("labelled", "suspicious", "flagged", "declined", "disputed", "hold-out", "all")
@@ -78,11 +79,11 @@ def review(
         )
     state = session.refresh()
     latest = {image: (seen, sure, distance) for image, seen, sure, distance in session.rows(_LATEST)}
-    needle = text.casefold()
+    needle = nfc(text).casefold()
     chosen = [
         image
         for image in _candidates(state, show)
-        if (label is None or state.labels[image] == label) and (not needle or needle in state.paths[image].casefold())
+        if (label is None or state.labels[image] == label) and (not needle or needle in nfc(state.paths[image]).casefold())
     ]
     suspicion = {image: _suspicion(int(state.labels[image]), latest.get(image)) for image in chosen}
     if show == "suspicious":
