@@ -93,7 +93,7 @@ class Cache:
 
     def refresh(self) -> None:
         """Take over what this or another process has written since the last time."""
-        with self._lock:
+        with self._lock, self._explained():
             rows = self._database.execute(
                 "SELECT part, number, path, size, modified, decoded, reason IS NOT NULL FROM files WHERE part > ?",
                 (self._part,),
@@ -106,7 +106,7 @@ class Cache:
 
     def look(self, index: int) -> tuple[Entry, int, str | None]:
         """The file of an image as it was last seen, the image's state, and why it is set aside if it is."""
-        with self._lock:
+        with self._lock, self._explained():
             self.refresh()
             (reason,) = self._database.execute("SELECT reason FROM files WHERE number = ?", (index,)).fetchone()
             return self.entries[index], int(self.state[index]), reason
@@ -117,13 +117,13 @@ class Cache:
 
     def reasons(self) -> dict[str, str]:
         """path → reason, of all files that are set aside."""
-        with self._lock:
+        with self._lock, self._explained():
             rows = self._database.execute("SELECT path, reason FROM files WHERE reason IS NOT NULL ORDER BY number").fetchall()
         return {os.fsdecode(path): reason for path, reason in rows}
 
     def gone(self) -> list[int]:
         """The files that were no longer there, by number."""
-        with self._lock:
+        with self._lock, self._explained():
             rows = self._database.execute("SELECT number FROM files WHERE reason = ?", (GONE,)).fetchall()
         return [number for (number,) in rows if number < len(self.entries)]
 
@@ -168,7 +168,7 @@ class Cache:
         """The database, and an open file whose lock says that this cache is in use."""
         with self._explained():
             self.place.mkdir(parents=True, exist_ok=True)
-            (self.place / "pixels.u8").touch()
+            (self.place / "pixels.u8").open("ab").close()  # its time stays: it says when the cache was last written to
             in_use = _lock(self.place)
             try:
                 database = sqlite3.connect(self.place / "files.db", timeout=60, check_same_thread=False, isolation_level=None)

@@ -92,7 +92,7 @@ class Tiff:
         if self.one(COMPRESSION, 1) in FAX | JPEG:
             return True
         if self.format == FLOATING:
-            return (bits, kind, samples) == (32, 1, 1)
+            return (bits, kind, samples, self.order) == (32, 1, 1, "<")
         if self.format != UNSIGNED or len(set(self.tags.get(BITS, (1,)))) > 1:
             return False
         if samples > 1 and self.one(PLANES, 1) != 1:
