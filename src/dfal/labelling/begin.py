@@ -10,7 +10,7 @@ from dfal.folder import Folder
 from dfal.labelling.names import class_names
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
-from dfal.listing import PathIndex, plain
+from dfal.listing import PathIndex, nfc, plain
 from dfal.networks import NETWORKS, build
 from dfal.strategies import named
 from dfal.training import check_device
@@ -58,7 +58,8 @@ def begin(
     h, _, c = folder.shape
     settings = replace(settings, folder=str(photos.resolve()), size=h, channels=c)
     build(settings.model, (c, h, h), 2)
-    classes = [*past.classes, *(name for name in classes if name not in past.classes and plain(name) not in past.former)]
+    there = {*map(nfc, past.classes)}
+    classes = [*past.classes, *(name for name in classes if nfc(name) not in there and plain(name) not in past.former)]
     classes, known = _known(folder, classes, past.former, photos, labels)
     paths = _as_stored(folder.paths, past.paths)
     known = {paths[index]: name for index, name in known.items()}
