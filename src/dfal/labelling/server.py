@@ -123,6 +123,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         413: "too large",
         422: "not what is described here",
         429: "too much at once",
+        503: "an image cannot be read just now, or its folder is away: try again",
         507: "the store cannot be written",
     }.items()
 }
