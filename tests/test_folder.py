@@ -254,7 +254,7 @@ def patient(monkeypatch: pytest.MonkeyPatch, between: Any = None) -> list[float]
         if between:
             between(len(pauses))
 
-    monkeypatch.setattr(module.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     return pauses
 
 
@@ -317,7 +317,13 @@ def test_a_folder_that_stays_away_is_given_up_after_a_while_and_set_aside_never(
 
 @pytest.mark.parametrize(
     "error",
-    [*(OSError(number, os.strerror(number)) for number in (errno.EMFILE, errno.EIO, errno.EACCES, errno.ESTALE, errno.ENOMEM)), MemoryError()],
+    [
+        *(
+            OSError(number, os.strerror(number))
+            for number in (errno.EMFILE, errno.EIO, errno.EACCES, errno.ESTALE, errno.ENOMEM)
+        ),
+        MemoryError(),
+    ],
     ids=lambda error: str(error) or "MemoryError",
 )
 def test_what_the_system_refuses_is_tried_again_and_never_set_aside(
@@ -356,10 +362,11 @@ def test_a_file_that_may_not_be_read_is_named_and_holds_up_nothing(
     monkeypatch.setattr(Path, "read_bytes", read)
     pauses = patient(monkeypatch)
     with Folder.open(photos, cache) as folder:
-        for count in folder.decode(patience=1000):
-            if len(pauses) == 5:
-                break
-        assert count == 10
+        counts = folder.decode(patience=1000)
+        while len(pauses) < 5:
+            next(counts)
+        assert next(counts) == 10
+        counts.close()
         stuck = {"a/00.png": "a/00.png: it cannot be read just now (Permission denied)"}
         short = {"b/01.png": "b/01.png: it cannot be read just now (there is not enough memory)"}
         assert folder.delayed(attempts=3) == folder.delayed() == stuck | short

@@ -38,7 +38,10 @@ def classes(paths: Sequence[str], named: Sequence[str] = ()) -> dict[str, str]:
 
 TREES: dict[str, tuple[list[str], dict[str, str]]] = {
     "classes": (["cat/1", "dog/2", "3"], {"cat/1": "cat", "dog/2": "dog"}),
-    "dates inside classes": (["cat/2020/1", "cat/2021/2", "dog/3"], dict.fromkeys(["cat/2020/1", "cat/2021/2"], "cat") | {"dog/3": "dog"}),
+    "dates inside classes": (
+        ["cat/2020/1", "cat/2021/2", "dog/3"],
+        dict.fromkeys(["cat/2020/1", "cat/2021/2"], "cat") | {"dog/3": "dog"},
+    ),
     "one class alone": (["cat/1", "cat/2"], dict.fromkeys(["cat/1", "cat/2"], "cat")),
     "one class with a date": (["cat/may/1", "cat/may/2"], dict.fromkeys(["cat/may/1", "cat/may/2"], "cat")),
     "one folder around": (["data/cat/1", "data/dog/2"], {"data/cat/1": "cat", "data/dog/2": "dog"}),
@@ -57,7 +60,10 @@ TREES: dict[str, tuple[list[str], dict[str, str]]] = {
         ["train/cat/1", "test/dog/2", "unlabeled/3"],
         {"train/cat/1": "cat", "test/dog/2": "dog"},
     ),
-    "training alone and a folder beside": (["train/cat/1", "train/dog/2", "unlabeled/3"], {"train/cat/1": "cat", "train/dog/2": "dog"}),
+    "training alone and a folder beside": (
+        ["train/cat/1", "train/dog/2", "unlabeled/3"],
+        {"train/cat/1": "cat", "train/dog/2": "dog"},
+    ),
     "parts in a folder": (["x/train/cat/1", "x/test/dog/2"], {"x/train/cat/1": "cat", "x/test/dog/2": "dog"}),
     "a folder in each part": (
         ["train/images/cat/1", "train/images/dog/2", "test/images/cat/3"],
@@ -85,7 +91,9 @@ def test_a_folder_that_is_called_as_a_known_class_is_that_class() -> None:
 
 @pytest.mark.parametrize("beside", ["sample.png", "unlabeled/9.png"])
 @pytest.mark.parametrize("around", ["", "set/"])
-def test_data_run_and_label_see_the_same_parts(tmp_path: Path, beside: str, around: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_run_and_label_see_the_same_parts(
+    tmp_path: Path, beside: str, around: str, capsys: pytest.CaptureFixture[str]
+) -> None:
 
     parts = [f"train/{name}/{at}.png" for name in ("cat", "dog") for at in range(3)]
     tests = [f"test/{name}/{at}.png" for name in ("cat", "dog") for at in range(2)]
@@ -103,7 +111,17 @@ def test_data_run_and_label_see_the_same_parts(tmp_path: Path, beside: str, arou
         assert folder.layout.beside == Counter(["unlabeled"] if "/" in beside else [])
 
 
-SYSTEMS = ["@eaDir", "$RECYCLE.BIN", "__MACOSX", "System Volume Information", "lost+found", "#recycle", ".@__thumb", "RECYCLER", "FOUND.000"]
+SYSTEMS = [
+    "@eaDir",
+    "$RECYCLE.BIN",
+    "__MACOSX",
+    "System Volume Information",
+    "lost+found",
+    "#recycle",
+    ".@__thumb",
+    "RECYCLER",
+    "FOUND.000",
+]
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -130,12 +148,22 @@ def test_paths_are_found_however_their_accents_are_written() -> None:
 def test_a_file_is_found_under_the_name_that_it_has(tmp_path: Path) -> None:
     write(tmp_path, [f"{NFD}/{NFC} 1.png", "2.png"])
     assert find_file(tmp_path, f"{NFC}/{NFD} 1.png") == tmp_path / NFD / f"{NFC} 1.png"
-    assert find_file(tmp_path, f"{NFC}/none.png") == tmp_path / NFC / "none.png" or not find_file(tmp_path, f"{NFC}/none.png").exists()
+    assert (
+        find_file(tmp_path, f"{NFC}/none.png") == tmp_path / NFC / "none.png"
+        or not find_file(tmp_path, f"{NFC}/none.png").exists()
+    )
     assert find_file(tmp_path, "2.png") == tmp_path / "2.png"
 
 
 def test_a_folder_of_classes_with_accents_is_a_data_set(tmp_path: Path) -> None:
-    photos = write(tmp_path / "photos", [*(f"{NFD}/{at}.png" for at in range(5)), *(f"{NFC}/x{at}.png" for at in range(5)), *(f"b/{at}.png" for at in range(10))])
+    photos = write(
+        tmp_path / "photos",
+        [
+            *(f"{NFD}/{at}.png" for at in range(5)),
+            *(f"{NFC}/x{at}.png" for at in range(5)),
+            *(f"b/{at}.png" for at in range(10)),
+        ],
+    )
     data = folders.load(photos)
     assert data.classes == (NFC, "b")
     assert sorted(data.labels.bincount().tolist()) == [8, 8]
@@ -144,7 +172,10 @@ def test_a_folder_of_classes_with_accents_is_a_data_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", ["sub-folders", "csv", "classes", "csv and classes"])
 def test_labels_with_accents_in_either_form(tmp_path: Path, given: str) -> None:
 
-    photos = write(tmp_path / "photos", [f"{NFD}/{NFD} 1.png", "Bar/2.png"] if given in {"sub-folders", "classes"} else [f"{NFD} 1.png", "2.png"])
+    photos = write(
+        tmp_path / "photos",
+        [f"{NFD}/{NFD} 1.png", "Bar/2.png"] if given in {"sub-folders", "classes"} else [f"{NFD} 1.png", "2.png"],
+    )
     table = tmp_path / "labels.csv"
     table.write_text(f"path,label\n{NFC} 1.png,{NFD}\n2.png,Bar\n", encoding="utf-8")
     for turn in range(2):  # a new store, and the same again

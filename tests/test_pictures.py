@@ -231,13 +231,7 @@ def exif(turn: int, *, broken: bytes = b"", order: str = "<") -> bytes:
     """EXIF data with an orientation, and behind it a field of which type, count and value are as broken as wanted."""
     broken = broken or struct.pack(f"{order}HHII", 0x8769, 4, 1, 0)
     mark = b"II*\0" if order == "<" else b"MM\0*"
-    return (
-        mark
-        + struct.pack(f"{order}IH", 8, 2)
-        + struct.pack(f"{order}HHIHH", 0x0112, 3, 1, turn, 0)
-        + broken
-        + bytes(4)
-    )
+    return mark + struct.pack(f"{order}IH", 8, 2) + struct.pack(f"{order}HHIHH", 0x0112, 3, 1, turn, 0) + broken + bytes(4)
 
 
 BROKEN = {
@@ -268,7 +262,8 @@ def with_chunk(content: bytes, chunk: bytes, *, last: bool = False) -> bytes:
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
 def test_a_broken_field_of_exif_costs_neither_the_image_nor_its_orientation(tmp_path: Path, ending: str, broken: str) -> None:
     block = exif(6, broken=BROKEN[broken])
-    options: dict[str, Any] = {"jpg": {"quality": 95}, "png": {}, "webp": {"lossless": True}}[ending]
+    kinds: dict[str, dict[str, Any]] = {"jpg": {"quality": 95}, "png": {}, "webp": {"lossless": True}}
+    options = kinds[ending]
     path = saved(tmp_path, SMOOTH, f"one.{ending}", exif=b"Exif\0\0" + block, **options)
     plain = decoded(saved(tmp_path, SMOOTH, f"plain.{ending}", **options))
     assert np.array_equal(pixels(decoded(path)), np.rot90(pixels(plain), -1))
@@ -385,7 +380,10 @@ def test_without_its_metadata_an_image_is_the_same(tmp_path: Path, ending: str) 
 @pytest.mark.parametrize(
     ("error", "general"),
     [
-        *((OSError(number, "just now"), True) for number in (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOENT, errno.ETIMEDOUT)),
+        *(
+            (OSError(number, "just now"), True)
+            for number in (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOENT, errno.ETIMEDOUT)
+        ),
         *((OSError(number, "just now"), False) for number in (errno.EIO, errno.EACCES)),
         (OSError(errno.ENOMEM, "no memory"), False),
         (MemoryError(), False),

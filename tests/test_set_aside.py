@@ -2,13 +2,13 @@
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from dfal import folder as folder_module
 from dfal.folder import Folder
 from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
@@ -42,7 +42,7 @@ def test_a_folder_that_is_away_sets_nothing_aside(images: Path, monkeypatch: pyt
     def come_back(_: float) -> None:
         images.with_name("away").rename(images)
 
-    monkeypatch.setattr(folder_module.time, "sleep", come_back)
+    monkeypatch.setattr(time, "sleep", come_back)
     with begun(images) as (session, photos):
         images.rename(images.with_name("away"))
         for look in (photos.original, photos.small, photos.seen):
@@ -110,7 +110,7 @@ def test_a_file_that_may_not_be_read_is_set_aside_until_it_may(images: Path, mon
             refusing[0] = False
 
     monkeypatch.setattr(Path, "read_bytes", read)
-    monkeypatch.setattr(folder_module.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     with begun(images) as (session, photos):
         _decode(session, photos)
         assert pauses == [4]
@@ -125,10 +125,10 @@ def test_the_page_is_told_to_try_again(images: Path) -> None:
 
     with begun(images) as (session, photos), TestClient(application(session, photos)) as web:
         images.rename(images.with_name("away"))
-        answer = web.get("/api/images/3/original")
+        answer = web.get("/api/images/3")
         assert (answer.status_code, "is away" in answer.json()["detail"]) == (503, True)
         images.with_name("away").rename(images)
-        assert web.get("/api/images/3/original").status_code == 200
+        assert web.get("/api/images/3").status_code == 200
         (images / "3.png").write_bytes(b"hello")
-        assert web.get("/api/images/3/original").status_code == 400  # the file is at fault: the page goes on without it
+        assert web.get("/api/images/3").status_code == 400  # the file is at fault: the page goes on without it
         assert session.refresh().unreadable.keys() == {3}

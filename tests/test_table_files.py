@@ -117,7 +117,7 @@ def test_an_export_gives_only_what_was_given_or_known(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", ["", ",distance"])
 def test_what_predict_wrote_is_no_label(tmp_path: Path, more: str) -> None:
-    with pytest.raises(DfalError, match="is what a network said.*Remove the column confidence"):
+    with pytest.raises(DfalError, match=r"is what a network said.*Remove the column confidence"):
         read(tmp_path, f"path,label,confidence{more}\n1.png,cat,0.9{more and ',0.1'}\n")
     assert read(tmp_path, "path,label\n1.png,cat\n2.png,dog") == BOTH
 

@@ -61,6 +61,7 @@ class Folder:
         shape: tuple[int, int, int],
         listing: Listing,
         labels: Path | None,
+        *,
         classes: Collection[str] = (),
     ):
         self.path, self.shape = path, shape
@@ -88,6 +89,7 @@ class Folder:
         size: int | None = None,
         channels: int | None = None,
         labels: str | Path | None = None,
+        *,
         classes: Collection[str] = (),
     ) -> "Folder":
         """List a folder, and go on with its cache where there is one. Nothing is decoded yet.
@@ -115,7 +117,7 @@ class Folder:
             size, channels = size or own, channels or seen
         root = Path(cache) if cache else Path(platformdirs.user_cache_dir("dfal")) / "folders" / _name(folder)
         shape = (size, size, channels)
-        return cls(folder, root / "x".join(map(str, shape)), shape, listing, Path(labels) if labels else None, classes)
+        return cls(folder, root / "x".join(map(str, shape)), shape, listing, Path(labels) if labels else None, classes=classes)
 
     @property
     def place(self) -> Path:

@@ -95,7 +95,9 @@ def _plain_jpeg(content: bytes) -> bytes:
     for kind, body in _jpeg_segments(content):
         if kind == 0xDA:
             parts.append(body)
-        elif not (0xE1 <= kind <= 0xED or kind in {0xEF, 0xFE}) and (kind != 0xE0 or (body.startswith(b"JFIF\0") and len(body) >= 14)):
+        elif not (0xE1 <= kind <= 0xED or kind in {0xEF, 0xFE}) and (
+            kind != 0xE0 or (body.startswith(b"JFIF\0") and len(body) >= 14)
+        ):
             parts.append(b"\xff" + bytes([kind]) + struct.pack(">H", len(body) + 2) + body)
     return b"".join(parts)
 

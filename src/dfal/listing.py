@@ -162,7 +162,7 @@ def find_file(folder: Path, path: str) -> Path:
         step = here / name
         if not step.exists():
             try:
-                step = next((here / other for other in os.listdir(here) if nfc(other) == nfc(name)), step)
+                step = next((other for other in here.iterdir() if nfc(other.name) == nfc(name)), step)
             except OSError:
                 return file
         here = step
@@ -288,9 +288,7 @@ def from_csv(file: Path, folder: Path, paths: Sequence[str]) -> LabelFile:
             left_out[how or "nothing in the column how"] += 1
             continue
         if label and known.setdefault(place, label) != label:
-            raise DfalError(
-                f"{file}, row {row.number} gives {path!r} two labels, {known[place]!r} and {label!r}: leave one"
-            )
+            raise DfalError(f"{file}, row {row.number} gives {path!r} two labels, {known[place]!r} and {label!r}: leave one")
     return LabelFile(known, left_out)
 
 

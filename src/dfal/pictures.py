@@ -112,7 +112,7 @@ def header(path: Path) -> tuple[tuple[int, int], str] | None:
     except OSError as error:
         if error.errno is not None:
             return None
-    except Exception:  # decoders raise anything
+    except Exception:  # noqa: S110  decoders raise anything
         pass
     try:
         content = path.read_bytes()
@@ -205,7 +205,7 @@ def _read(path: Path, least: int | None, finish: Callable[[Image.Image, int], Re
             return _decode(plain, content, least, finish)
         except MemoryError as error:
             raise Unavailable.because(error) from None
-        except Exception:  # the metadata were not the reason
+        except Exception:  # noqa: S110  the metadata were not the reason
             pass
     raise reason
 

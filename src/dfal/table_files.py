@@ -48,8 +48,9 @@ class TableFile:
 def read_table(path: Path, needed: Sequence[str], what: str) -> TableFile:
     """Read a CSV file as spreadsheets write it.
 
-    Separators are commas, semicolons, tabs or bars; the encoding is UTF-8, or UTF-16 or UTF-32 with a byte order mark. Empty rows
-    and columns are left out. File names that are not UTF-8 are kept as they are (`surrogateescape`) in the column path.
+    Separators are commas, semicolons, tabs or bars; the encoding is UTF-8, or UTF-16 or UTF-32 with a
+    byte order mark. Empty rows and columns are left out. File names that are not UTF-8 are kept as
+    they are (`surrogateescape`) in the column path.
 
     Args:
         path: the file.
@@ -108,9 +109,7 @@ def _decode(path: Path, what: str) -> str:
     return text
 
 
-def _numbered(
-    path: Path, text: str, separator: str | None, needed: Sequence[str]
-) -> Iterator[tuple[int, list[str]]]:
+def _numbered(path: Path, text: str, separator: str | None, needed: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """The records of a table, each with its row."""
     chosen = separator or _separator(text, needed)
     blanks = BLANK_BEFORE_QUOTE.search(text) is not None
@@ -136,10 +135,9 @@ def _numbered(
 
 def _separator(text: str, needed: Sequence[str]) -> str:
     """The separator with which the first line that is not empty names the columns that are needed."""
-    first = next((line for line in text.splitlines() if line.strip(" ,;\t|\"")), "")
+    first = next((line for line in text.splitlines() if line.strip(' ,;\t|"')), "")
     named = {
-        mark: sum(name in {cell.strip(' "').casefold() for cell in first.split(mark)} for name in needed)
-        for mark in SEPARATORS
+        mark: sum(name in {cell.strip(' "').casefold() for cell in first.split(mark)} for name in needed) for mark in SEPARATORS
     }
     return max(SEPARATORS, key=lambda mark: (named[mark], first.count(mark)))
 

@@ -4,14 +4,12 @@ Source: TIFF revision 6.0 (Adobe, 1992), and its technical notes for BigTIFF and
 """
 
 import io
-import math
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,7 +25,15 @@ PIXELS = frozenset(
 """Tags that pixels depend on. All others are metadata."""
 COLOUR_SAMPLES = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 """Photometric kind → samples of a pixel without extra ones."""
-OTHER_KINDS = {4: "a mask", 9: "ICC Lab", 10: "ITU Lab", 32803: "raw camera data", 32844: "LogL", 32845: "LogLuv", 34892: "raw data"}
+OTHER_KINDS = {
+    4: "a mask",
+    9: "ICC Lab",
+    10: "ITU Lab",
+    32803: "raw camera data",
+    32844: "LogL",
+    32845: "LogLuv",
+    34892: "raw data",
+}
 UNSIGNED, SIGNED, FLOATING = 1, 2, 3
 FAX, JPEG = frozenset({2, 3, 4, 32771}), frozenset({6, 7, 34892, 33003, 33005, 34712})
 """Compressions of whole pixels, which Pillow decodes to 8 bits, and no others."""
@@ -37,7 +43,9 @@ _FORMS = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i
 _FORMS |= {16: "Q", 17: "q", 18: "Q"}
 
 # From CIE L*a*b* at the white of D50 to linear sRGB, adapted after Bradford.
-_TO_RGB = np.array([[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]])
+_TO_RGB = np.array(
+    [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]]
+)
 _WHITE = np.array([0.96422, 1.0, 0.82521])
 
 
@@ -70,7 +78,7 @@ class Tiff:
     @property
     def format(self) -> int:
         found = self.one(FORMAT, UNSIGNED)
-        return UNSIGNED if found == 4 else found  # noqa: PLR2004  4: nobody knows, which is taken for the usual
+        return UNSIGNED if found == 4 else found  # 4: nobody knows, which is taken for the usual
 
     @property
     def photometric(self) -> int:
@@ -80,7 +88,7 @@ class Tiff:
     def turned(self) -> int:
         """How the image is turned, 1 to 8."""
         found = self.one(ORIENTATION, 1)
-        return found if 1 <= found <= 8 else 1  # noqa: PLR2004
+        return found if 1 <= found <= 8 else 1
 
     @property
     def grey(self) -> bool:
@@ -154,7 +162,7 @@ def without_metadata(content: bytes, tiff: Tiff) -> bytes:
     return head + content[8:] + listed + more
 
 
-def read(content: bytes, tiff: Tiff) -> Image.Image:
+def read(content: bytes, tiff: Tiff) -> Image.Image:  # noqa: PLR0911  one for each kind of colours
     """Decode an image to 8 bits: mode L, RGB, LA or RGBA, not turned yet.
 
     Raises:
@@ -167,7 +175,9 @@ def read(content: bytes, tiff: Tiff) -> Image.Image:
     if len(depths) > 1:
         listed = ", ".join(map(str, tiff.tags[BITS]))
         raise ValueError(f"its channels have different depths ({listed} bits): save it with 8 or 16 bits")
-    known = set(range(1, 17)) | {32} if tiff.format in {UNSIGNED, SIGNED} else {16, 32, 64} if tiff.format == FLOATING else set()
+    known = (
+        set(range(1, 17)) | {32} if tiff.format in {UNSIGNED, SIGNED} else {16, 32, 64} if tiff.format == FLOATING else set()
+    )
     if tiff.bits not in known:
         what = {UNSIGNED: "whole", SIGNED: "signed whole", FLOATING: "floating-point"}.get(tiff.format, "complex")
         raise ValueError(f"its pixels are {what} numbers of {tiff.bits} bits: save it with 8 or 16 bits")
@@ -252,7 +262,7 @@ def _lines(content: bytes, tiff: Tiff, width: int, height: int, plane: int) -> U
     """
     tiled = bool(tiff.tags.get(TILES))
     starts = tiff.tags[TILES if tiled else STRIPS]
-    lengths = tiff.tags.get(TILE_BYTES if tiled else STRIP_BYTES, ())
+    lengths = [*tiff.tags.get(TILE_BYTES if tiled else STRIP_BYTES, ())]
     rows = tiff.one(TILE_HEIGHT) if tiled else min(tiff.one(ROWS, height) or height, height)
     each = -(-tiff.size[0] // tiff.one(TILE_WIDTH)) * -(-tiff.size[1] // rows) if tiled else -(-height // rows)
     starts = starts[plane * each : (plane + 1) * each]
@@ -260,7 +270,7 @@ def _lines(content: bytes, tiff: Tiff, width: int, height: int, plane: int) -> U
     if compression == 1:
         lengths = [block * (rows if tiled else min(rows, height - at * rows)) for at in range(each)]
     else:
-        lengths = list(lengths[plane * each : (plane + 1) * each])
+        lengths = lengths[plane * each : (plane + 1) * each]
     if len(starts) != each or len(lengths) != each:
         raise ValueError("it cannot be read (its list of strips is damaged)")
     parts = [content[start : start + length] for start, length in zip(starts, lengths, strict=True)]
@@ -295,10 +305,14 @@ def _numbers(lines: UInt8[np.ndarray, "h b"], tiff: Tiff, width: int, samples: i
     """Lines of bytes as numbers, (height, width, samples), with the predictor undone."""
     height, count, bits = len(lines), width * samples, tiff.bits
     predictor = tiff.one(PREDICTOR, 1)
-    if predictor not in {1, 2, 3} or (predictor == 2 and bits not in {8, 16, 32, 64}) or (predictor == 3 and tiff.format != FLOATING):
+    if (
+        predictor not in {1, 2, 3}
+        or (predictor == 2 and bits not in {8, 16, 32, 64})
+        or (predictor == 3 and tiff.format != FLOATING)
+    ):
         raise ValueError(f"it is compressed with predictor {predictor} on {bits} bits, which is not read")
     if bits % 8:
-        values = np.empty((height, count), np.uint16)
+        values: NDArray[Any] = np.empty((height, count), np.uint16)
         powers = (1 << np.arange(bits - 1, -1, -1)).astype(np.uint16)
         step = max(1, BLOCK // max(1, count * bits))
         for at in range(0, height, step):
@@ -358,7 +372,7 @@ def _from_lab(values: NDArray[Any], bits: int) -> UInt8[np.ndarray, "h w 3"]:
     for at in range(0, len(values), step):
         part = np.ascontiguousarray(values[at : at + step, :, :3].astype(f"=u{bits // 8}"))
         light = part[..., 0] * (100 / (2**bits - 1))
-        a, b = (part[..., place].view(signed) / unit for place in (1, 2))
+        a, b = (part[..., place].view(signed).astype(np.float64) / unit for place in (1, 2))
         y = (light + 16) / 116
         f = np.stack([y + a / 500, y, y - b / 200], -1)
         xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * _WHITE

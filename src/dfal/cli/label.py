@@ -218,7 +218,9 @@ def _guesses(session: Session, saved: models.SavedModel) -> dict[int, tuple[int,
     """What the network sees in the images that have no label."""
     state = session.refresh()
     source = Path(session.settings.folder)
-    images = {find_file(source, path): i for i, path in enumerate(state.paths) if state.labels[i] < 0 and i not in state.unreadable}
+    images = {
+        find_file(source, path): i for i, path in enumerate(state.paths) if state.labels[i] < 0 and i not in state.unreadable
+    }
     number = {name: place for place, name in enumerate(state.classes)}
     found = models.label(saved, list(images))
     return {images[one.path]: (number[one.label], one.confidence) for one in found if isinstance(one, models.Prediction)}

@@ -51,7 +51,7 @@ def begin(
             settings.size or None,
             settings.channels or None,
             labels,
-            [*past.classes, *past.former, *classes],
+            classes=[*past.classes, *past.former, *classes],
         )
     )
     _refuse_another(photos, store, past, folder)
@@ -60,9 +60,9 @@ def begin(
     build(settings.model, (c, h, h), 2)
     there = {*map(nfc, past.classes)}
     classes = [*past.classes, *(name for name in classes if nfc(name) not in there and plain(name) not in past.former)]
-    classes, known = _known(folder, classes, past.former, photos, labels)
+    classes, labelled = _known(folder, classes, past.former, photos, labels)
     paths = _as_stored(folder.paths, past.paths)
-    known = {paths[index]: name for index, name in known.items()}
+    known = {paths[index]: name for index, name in labelled.items()}
     return opened.enter_context(Session.start(store, settings, paths, classes, known)), folder
 
 
@@ -70,9 +70,7 @@ def _as_stored(paths: Sequence[str], stored: Sequence[str]) -> list[str]:
     """The paths of a folder as a store writes them: a copy of the folder may write accents otherwise."""
     index, there = PathIndex(stored), {*paths}
     places = [index.get(path) for path in paths]
-    return [
-        path if place < 0 or stored[place] in there else stored[place] for path, place in zip(paths, places, strict=True)
-    ]
+    return [path if place < 0 or stored[place] in there else stored[place] for path, place in zip(paths, places, strict=True)]
 
 
 @dataclass(frozen=True)
