@@ -117,7 +117,7 @@ def test_images_that_cannot_be_read_just_now_are_not_left_out_in_silence(
             raise PermissionError(13, "Permission denied")
         return whole(path)
 
-    monkeypatch.setattr(folder.Folder.decode, "__defaults__", (None, None, 0.0))
+    monkeypatch.setattr(folder, "PATIENCE", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", read)
         with pytest.raises(DfalError, match=r"1 images of .* the first cat/007.png: it cannot be read just now .Permission"):

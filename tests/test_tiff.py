@@ -336,7 +336,7 @@ def test_a_tiff_that_is_cut_off_is_refused(tmp_path: Path, bits: int, layout: st
         (places,) = struct.unpack_from("<I", content, at + 8)
         content[places : places + 4] = struct.pack("<I", len(content) - 10)
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="^it cannot be read"):
+    with pytest.raises(ValueError, match=r"^it cannot be read"):
         decoded(path)
 
 
@@ -345,7 +345,8 @@ def test_a_tiff_that_is_cut_off_is_refused(tmp_path: Path, bits: int, layout: st
 def test_broken_tags_beside_the_pixels_cost_nothing(tmp_path: Path, tag: int, kind: int) -> None:
     """A text, a resolution, XMP, IPTC, EXIF, a profile: of a wrong type, and at a place that is not there."""
     samples = ramp(8, 3)
-    path = tiff(tmp_path / "a.tif", samples, 8, 2, **{f"t{tag}": [7, 7, 7, 7, 7], "t274": [6]})
+    more: Any = {f"t{tag}": [7, 7, 7, 7, 7], "t274": [6]}
+    path = tiff(tmp_path / "a.tif", samples, 8, 2, **more)
     content = bytearray(path.read_bytes())
     at = content.index(struct.pack("<HHI", tag, 3, 5))
     content[at : at + 12] = struct.pack("<HHII", tag, kind, 2**30, len(content) + 99)

@@ -210,7 +210,7 @@ class Folder:
         raise DfalError(f"{self.paths[index]} is set aside: {reason}")
 
     def decode(
-        self, order: Iterable[int] | None = None, workers: int | None = None, patience: float = PATIENCE
+        self, order: Iterable[int] | None = None, workers: int | None = None, patience: float | None = None
     ) -> Generator[int]:
         """Decode everything that is not yet, on several threads, and say after each part how many images are dealt with.
 
@@ -220,8 +220,10 @@ class Folder:
         Args:
             order: indices to begin with; the others follow by index.
             workers: threads; by default one for each core that this process may use.
-            patience: seconds without progress after which what cannot be read just now is left for another time.
+            patience: seconds without progress after which what cannot be read just now is left for another time;
+                by default `PATIENCE`.
         """
+        patience = PATIENCE if patience is None else patience
         order = list(dict.fromkeys([*(order or ()), *range(len(self))]))
         self._cache.refresh()
         state = self._cache.state
