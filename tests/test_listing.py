@@ -191,6 +191,7 @@ def test_labels_with_accents_in_either_form(tmp_path: Path, given: str) -> None:
 def test_a_store_goes_on_with_a_copy_of_its_folder_that_writes_accents_otherwise(tmp_path: Path) -> None:
 
     from dfal.cli.label import _found
+    from dfal.labelling.export import labels, write_folders
     from dfal.labelling.photos import Photos
     from dfal.labelling.review import review
 
@@ -209,6 +210,8 @@ def test_a_store_goes_on_with_a_copy_of_its_folder_that_writes_accents_otherwise
         assert (photos.original(0).kind, photos.set_aside()) == ("image/png", {})
         assert review(session, text=NFC).total == review(session, text=NFD).total == 1
         assert not any("no longer there" in line for line in _found(session, folder, linux, tmp_path / "s.db"))
+        assert write_folders(labels(session), linux, tmp_path / "out") == []
+        assert len(list((tmp_path / "out" / NFC).iterdir())) == 1
 
 
 def test_another_folder_is_still_refused(tmp_path: Path) -> None:

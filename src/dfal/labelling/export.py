@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dfal.labelling.names import NO_LABEL
 from dfal.labelling.session import Session
+from dfal.listing import find_file
 from dfal.types import DfalError
 
 
@@ -171,7 +172,7 @@ def _copies(
             (part / where(row)).mkdir(exist_ok=True)
             name = _free(row.path, part / where(row))
             try:
-                shutil.copy2(source / row.path, part / where(row) / name)
+                shutil.copy2(find_file(source, row.path), part / where(row) / name)
             except FileNotFoundError:
                 missing.append(row.path)
                 continue
