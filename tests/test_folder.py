@@ -680,12 +680,15 @@ def test_without_a_cache_named_it_lies_in_the_users(photos: Path, tmp_path: Path
         assert other.place != one.place
 
 
-def test_originals_come_in_full_size(photos: Path, cache: Path) -> None:
+def test_originals_come_in_full_size(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(photos / "a" / "large.png", 5, side=50, colour=True)
     with Folder.open(photos, cache) as folder:
         large = folder.paths.index("a/large.png")
         assert np.array_equal(np.asarray(folder.original(large)), picture(5, side=50, colour=True))
         assert folder.file(large) == photos / "a" / "large.png"
+        monkeypatch.setattr("dfal.pictures.LARGE", 2000)
+        assert folder.original(large, longest=10).size == (25, 25)  # where it takes much memory, no larger than it is shown
+        assert folder.original(large, longest=None).size == folder.original(large).size == (50, 50)
         (photos / "a" / "large.png").write_bytes(b"hello")
         with pytest.raises(DfalError, match=r"a/large\.png: it is no JPEG"):
             folder.original(large)

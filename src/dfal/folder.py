@@ -33,6 +33,8 @@ LONGEST_PAUSE = 15.0
 ATTEMPTS = 3
 """Attempts after which a file is left alone that there is not enough memory for."""
 
+SHOWN = 2400
+"""Pixels of the longer side of an original that are enough to be shown."""
 STUCK = 3
 """Attempts after which a file that the system does not let be read is as good as one that cannot be, until it can."""
 
@@ -166,12 +168,13 @@ class Folder:
         self._entry(index)
         return self.path / self.paths[index]
 
-    def original(self, index: int, longest: int | None = None) -> Image.Image:
+    def original(self, index: int, longest: int | None = SHOWN) -> Image.Image:
         """The original, as every browser can show it: 8 bits, grey or colour, turned as its EXIF data say.
 
         Args:
             index: of the image.
-            longest: where it is given, a large image may come smaller, with its longer side no shorter than this.
+            longest: an image of more than 16 million pixels may come smaller, with its longer side no shorter than
+                this; with None it comes in full size.
 
         Raises:
             Unavailable: where it cannot be read just now.

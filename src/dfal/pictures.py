@@ -140,7 +140,7 @@ def decoded(path: Path, least: int | None = None, longest: int | None = None) ->
     """
 
     def finish(image: Image.Image, turn: int) -> Image.Image:
-        factor = max(1, int(max(image.size) / longest / 3)) if longest else 1
+        factor = max(1, int(max(image.size) / longest / 2)) if longest else 1
         return _whole(image, turn, (factor, factor))
 
     return _read(path, least, finish)
