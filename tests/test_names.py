@@ -65,7 +65,7 @@ def test_names_in_every_script(what: str) -> None:
 @pytest.mark.parametrize("what", BAD)
 def test_what_nobody_sees_is_refused(what: str) -> None:
     for check in (class_name, person_name, note):
-        with pytest.raises(DfalError, match="has characters that cannot be shown|have characters|is empty"):
+        with pytest.raises(DfalError, match=r"has characters that cannot be shown|have characters|is empty"):
             check(BAD[what])
 
 

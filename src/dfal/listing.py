@@ -18,6 +18,7 @@ from dfal.types import DfalError
 ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff"})
 """Files that are taken for images; what they really are, Pillow finds out."""
 GONE = "it is no longer there"
+UNLISTED = "it cannot be listed"
 SIZE = 64
 """Side of the network's images, where the folder's own differ."""
 OWN = 128
@@ -77,7 +78,7 @@ class Listing:
             try:
                 found = list(os.scandir(folder / inside))
             except OSError as error:
-                unreadable[inside or "."] = f"it cannot be listed ({error.strerror})"
+                unreadable[inside or "."] = f"{UNLISTED} ({error.strerror})"
                 continue
             for one in found:
                 path = f"{inside}/{one.name}" if inside else one.name

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from dfal.datasets.card import Dataset, stratified_split
 from dfal.folder import Folder
 from dfal.images import Images
-from dfal.listing import counted
+from dfal.listing import UNLISTED, counted
 from dfal.types import DfalError
 
 SPLIT_SEED = 0
@@ -37,6 +37,9 @@ def load(path: Path) -> Dataset:
                 progress.update(task, completed=done)
         ready, aside, paths, images = folder.ready(), folder.set_aside(), folder.paths, folder.images
         layout, delayed = folder.layout, folder.delayed()
+    for folder_path, reason in aside.items():
+        if reason.startswith(UNLISTED):
+            raise DfalError(f"the folder {folder_path} in {path} is not read: {reason}; try again when it can be")
     if delayed:
         reason = next(iter(delayed.values()))
         raise DfalError(f"{len(delayed)} images of {path} cannot be read just now, the first {reason}: try again when they can")
