@@ -478,3 +478,16 @@ def test_large_images_wait_for_each_other() -> None:
         assert not thread.is_alive()
     assert most[0] <= 11 * pictures.BAND
     assert budget._held == 0
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [1, 3, 4])
+def test_the_orientation_is_kept_where_other_metadata_are_damaged(tmp_path: Path, kind: int, order: str) -> None:
+    value = {1: struct.pack("B3x", 6), 3: struct.pack(f"{order}HH", 6, 0), 4: struct.pack(f"{order}I", 6)}[kind]
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    block = mark + struct.pack(f"{order}IHHHI", 8, 1, 0x0112, kind, 1) + value + bytes(4)
+    path = saved(tmp_path, COLOUR)
+    content = with_chunk(path.read_bytes(), PNG_CHUNKS["a comment of 3 MB"])
+    path.write_bytes(with_chunk(content, png_chunk(b"eXIf", block)))
+    assert np.array_equal(pixels(decoded(path)), np.rot90(pixels(COLOUR), -1))
+    assert image_metadata.orientation(path.read_bytes()) == 6

@@ -132,3 +132,13 @@ def test_the_page_is_told_to_try_again(images: Path) -> None:
         (images / "3.png").write_bytes(b"hello")
         assert web.get("/api/images/3").status_code == 400  # the file is at fault: the page goes on without it
         assert session.refresh().unreadable.keys() == {3}
+
+
+def test_what_is_taken_back_is_asked_about_again_in_the_same_session(images: Path) -> None:
+    with begun(images) as (session, photos):
+        first = session.state.order[:5].tolist()
+        session.findings.set_aside(dict.fromkeys(first, "it cannot be read"))
+        assert {question.image for question in session.ask(8)} == set(range(8)) - set(first)
+        session.leave()
+        session.findings.take_back(~photos.ready())
+        assert {question.image for question in session.ask(8)} == set(range(8))
