@@ -491,3 +491,11 @@ def test_the_orientation_is_kept_where_other_metadata_are_damaged(tmp_path: Path
     path.write_bytes(with_chunk(content, png_chunk(b"eXIf", block)))
     assert np.array_equal(pixels(decoded(path)), np.rot90(pixels(COLOUR), -1))
     assert image_metadata.orientation(path.read_bytes()) == 6
+
+
+def test_a_long_image_is_shrunk_in_bands_by_two_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path, Image.fromarray(np.random.default_rng(4).integers(0, 256, (4000, 60, 4), dtype=np.uint8), "RGBA"))
+    whole = fitted(path, (10, 10), 3)
+    monkeypatch.setattr(pictures, "LARGE", 1000)
+    monkeypatch.setattr(pictures, "BAND", 20_000)
+    assert np.array_equal(fitted(path, (10, 10), 3), whole)
