@@ -1,7 +1,9 @@
 """A folder of images: what is in it, what a network sees of it, and that nothing is lost, whatever happens to it."""
 
+import errno
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,10 +17,11 @@ import pytest
 from PIL import Image
 
 import dfal
+import dfal.cache
 from dfal import folder as module
 from dfal.folder import Folder
 from dfal.listing import GONE
-from dfal.pictures import fitted
+from dfal.pictures import Unavailable, fitted
 from dfal.types import DfalError
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
@@ -242,6 +245,172 @@ def test_indices_stay_when_files_come_and_go(photos: Path, cache: Path) -> None:
         assert_right(folder, 12)
 
 
+def patient(monkeypatch: pytest.MonkeyPatch, between: Any = None) -> list[float]:
+    """Pauses that take no time, and what happens in each; how long they would have been."""
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if between:
+            between(len(pauses))
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    return pauses
+
+
+@pytest.mark.parametrize("how", ["renamed", "an empty folder in its place", "a class's folder alone"])
+def test_a_folder_that_is_away_while_it_is_decoded_loses_no_image(
+    photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It goes when the fourth image is decoded, and comes back in the third pause."""
+    for number in range(100, 160):
+        write(photos / "a" / f"{number}.png", number)
+    gone = photos / "a" if how == "a class's folder alone" else photos
+    decodes = []
+    going = threading.Lock()
+
+    def decode(path: Path, *arguments: Any) -> Any:
+        with going:
+            decodes.append(path)
+            if len(decodes) == 4:
+                gone.rename(photos.with_name("away"))
+                if how == "an empty folder in its place":
+                    gone.mkdir()
+        return fitted(path, *arguments)
+
+    def come_back(pause: int) -> None:
+        if pause == 3:
+            if how == "an empty folder in its place":
+                gone.rmdir()
+            photos.with_name("away").rename(gone)
+
+    monkeypatch.setattr(module, "fitted", decode)
+    pauses = patient(monkeypatch, come_back)
+    with Folder.open(photos, cache) as folder:
+        counts = list(folder.decode(workers=2, patience=1000))
+        assert pauses == [0.25, 0.5, 1.0]
+        assert (counts[-1], folder.set_aside(), folder.delayed()) == (72, {}, {})
+        assert_right(folder, 72)
+    with sqlite3.connect(folder.place / "files.db") as database:
+        assert database.execute("SELECT count(*) FROM files WHERE reason IS NOT NULL").fetchone() == (0,)
+    database.close()
+
+
+def test_a_folder_that_stays_away_is_given_up_after_a_while_and_set_aside_never(
+    photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient(monkeypatch)
+    with Folder.open(photos, cache) as folder:
+        photos.rename(photos.with_name("away"))
+        assert list(folder.decode(patience=0))[-1] == 0
+        assert len(folder.delayed()) == 12
+        assert folder.delayed(attempts=2) == {}  # the folder is the reason, not the files
+        for look in (folder.image, folder.file, folder.original):
+            with pytest.raises(Unavailable, match=r"cannot be read just now: the folder .* is away"):
+                look(0)
+        assert folder.set_aside() == {}
+    photos.with_name("away").rename(photos)
+    with Folder.open(photos, cache) as folder:
+        all_of(folder)
+        assert_right(folder, 12)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(
+            OSError(number, os.strerror(number))
+            for number in (errno.EMFILE, errno.EIO, errno.EACCES, errno.ESTALE, errno.ENOMEM)
+        ),
+        MemoryError(),
+    ],
+    ids=lambda error: str(error) or "MemoryError",
+)
+def test_what_the_system_refuses_is_tried_again_and_never_set_aside(
+    photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    refusing = [True]
+    whole = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if refusing[0] and path.suffix == ".png":
+            raise error
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    patient(monkeypatch, lambda pause: refusing.__setitem__(0, pause < 2))
+    with Folder.open(photos, cache) as folder:
+        with pytest.raises(Unavailable, match=r": it cannot be read just now \("):
+            folder.image(0)
+        with pytest.raises(Unavailable, match=r": it cannot be read just now \("):
+            folder.original(0)
+        all_of(folder)
+        assert folder.set_aside() == {}
+        assert_right(folder, 12)
+
+
+def test_a_file_that_may_not_be_read_is_named_and_holds_up_nothing(
+    photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path.name in {"00.png", "01.png"}:
+            raise PermissionError(errno.EACCES, "Permission denied") if path.name == "00.png" else MemoryError
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    pauses = patient(monkeypatch)
+    with Folder.open(photos, cache) as folder:
+        counts = folder.decode(patience=1000)
+        while len(pauses) < 5:
+            next(counts)
+        assert next(counts) == 10
+        counts.close()
+        stuck = {"a/00.png": "a/00.png: it cannot be read just now (Permission denied)"}
+        short = {"b/01.png": "b/01.png: it cannot be read just now (there is not enough memory)"}
+        assert folder.delayed(attempts=3) == folder.delayed() == stuck | short
+        assert folder.delayed(attempts=4) == stuck  # memory is not tried for again and again
+        assert folder.set_aside() == {}
+
+
+def test_a_single_image_that_vanished_is_gone_though_its_folder_is_empty_now(tmp_path: Path, cache: Path) -> None:
+    for name in ("a/1.png", "b/2.png"):
+        write(tmp_path / "photos" / name, 1)
+    with Folder.open(tmp_path / "photos", cache) as folder:
+        (tmp_path / "photos" / "a" / "1.png").unlink()
+        with pytest.raises(DfalError, match=f"a/1.png is set aside: {GONE}"):
+            folder.image(0)
+        write(tmp_path / "photos" / "a" / "1.png", 1)
+        all_of(folder)  # it came back
+        assert folder.set_aside() == {}
+
+
+def test_what_an_earlier_version_set_aside_is_tried_again(photos: Path, cache: Path) -> None:
+    (photos / "a" / "bad.jpg").write_bytes(b"hello")
+    Image.fromarray(picture(70)).save(photos / "c" / "70.tif")
+    with Folder.open(photos, cache) as folder:
+        all_of(folder)
+        place = folder.place
+    (photos / "c" / "02.png").unlink()
+    Folder.open(photos, cache).close()
+    with sqlite3.connect(place / "files.db") as database:
+        database.execute("PRAGMA user_version = 0")
+        old = "it cannot be read (No such file or directory)"
+        database.execute("UPDATE files SET decoded = 0, reason = ? WHERE path < ?", (old, b"b"))
+    database.close()
+    with Folder.open(photos, cache) as folder:
+        assert folder.set_aside() == {"c/02.png": GONE}
+        assert not folder.ready()[folder.paths.index("c/70.tif")]  # its depth may have been read wrongly
+        assert folder.ready()[folder.paths.index("b/01.png")]
+        all_of(folder)
+        assert folder.ready().sum() == 12
+        aside = folder.set_aside()
+        assert aside.keys() == {"a/bad.jpg", "c/02.png"}
+    with Folder.open(photos, cache) as folder:
+        assert folder.set_aside() == aside  # and only once
+
+
 def test_names_of_every_kind(tmp_path: Path, cache: Path) -> None:
     names = ["ü ñ 猫.png", "a,b\n.png", "percent%20.png", os.fsdecode(b"\xff\xfe.png"), "'; DROP TABLE files; --.png"]
     for number, name in enumerate(names):
@@ -424,15 +593,62 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(photos: Path, tmp_path: 
     for name in ("files.db-wal", "files.db-shm"):
         (place / name).unlink(missing_ok=True)
     (place / "files.db").write_bytes(b"no database at all " * 500)
-    with pytest.raises(DfalError, match=r"is damaged .*: delete it"):
-        Folder.open(photos, cache)
+    with Folder.open(photos, cache) as folder:  # it is made again, beside the damaged one
+        assert folder.place == place.with_name(f"{place.name}-2")
+        all_of(folder)
+        assert_right(folder, 12)
+    with Folder.open(photos, cache) as folder:
+        assert_right(folder, 12)
 
 
-def test_the_cache_of_another_folder_is_refused(photos: Path, tmp_path: Path, cache: Path) -> None:
-    Folder.open(photos, cache).close()
-    write(tmp_path / "others" / "x.png", 1)
-    with pytest.raises(DfalError, match="is that of another folder"):
-        Folder.open(tmp_path / "others", cache)
+def test_a_cache_that_is_damaged_while_it_is_open_is_one_sentence(photos: Path, cache: Path) -> None:
+    with Folder.open(photos, cache) as folder:
+        folder._cache._database.execute("DROP TABLE files")
+        with pytest.raises(DfalError, match=r"the cache .* \(no such table: files\)"):
+            all_of(folder)
+
+
+@pytest.mark.parametrize("change", ["every image is renamed", "another folder in its place"])
+def test_the_cache_begins_anew_beside_that_of_another_folder(photos: Path, cache: Path, change: str) -> None:
+    with Folder.open(photos, cache) as before:
+        all_of(before)
+        if change == "every image is renamed":
+            for path in before.paths:
+                (photos / path).rename((photos / path).with_name("new-" + Path(path).name))
+        else:
+            photos.rename(photos.with_name("old"))
+            for number in range(3):
+                write(photos / f"{number:02}.png", number)
+        count = 12 if change == "every image is renamed" else 3
+        with Folder.open(photos, cache) as after:  # while the old one is open
+            assert (len(after), after.ready().sum(), after.place == before.place) == (count, 0, False)
+            all_of(after)
+            assert after.set_aside() == {}
+            for index, path in enumerate(after.paths):
+                number = number_of(path.replace("new-", ""))
+                assert np.array_equal(after.images.array[index, 0], picture(number))
+        assert_right(before, 12)  # nothing was written over
+    with Folder.open(photos, cache) as again:
+        assert again.ready().sum() == count
+
+
+def test_of_the_caches_at_one_place_only_some_are_kept_and_none_that_is_open(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dfal.cache, "KEPT", 2)
+    first = write(tmp_path / "0" / "0.png", 0).parent
+    with Folder.open(first, cache) as held:
+        all_of(held)
+        for turn in range(1, 6):
+            write(tmp_path / f"{turn}" / f"{turn}.png", turn)
+            with Folder.open(tmp_path / f"{turn}", cache) as folder:
+                all_of(folder)
+        assert held.place.is_dir()
+        assert np.array_equal(held.image(0)[..., 0], picture(0))
+        left = sorted(held.place.parent.iterdir())
+        assert (len(left), left[0]) == (3, held.place)
+    with Folder.open(tmp_path / "5", cache) as folder:
+        assert folder.ready().all()
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_is_called_ready(
@@ -464,12 +680,15 @@ def test_without_a_cache_named_it_lies_in_the_users(photos: Path, tmp_path: Path
         assert other.place != one.place
 
 
-def test_originals_come_in_full_size(photos: Path, cache: Path) -> None:
+def test_originals_come_in_full_size(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(photos / "a" / "large.png", 5, side=50, colour=True)
     with Folder.open(photos, cache) as folder:
         large = folder.paths.index("a/large.png")
         assert np.array_equal(np.asarray(folder.original(large)), picture(5, side=50, colour=True))
         assert folder.file(large) == photos / "a" / "large.png"
+        monkeypatch.setattr("dfal.pictures.LARGE", 2000)
+        assert folder.original(large, longest=10).size == (25, 25)  # where it takes much memory, no larger than it is shown
+        assert folder.original(large, longest=None).size == folder.original(large).size == (50, 50)
         (photos / "a" / "large.png").write_bytes(b"hello")
         with pytest.raises(DfalError, match=r"a/large\.png: it is no JPEG"):
             folder.original(large)

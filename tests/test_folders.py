@@ -1,5 +1,6 @@
 """Folders of images as data sets."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,42 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     with pytest.raises(DfalError, match="holds no image"):
         datasets.load(str(tmp_path / "photos"))
+
+
+def test_a_sub_folder_that_cannot_be_listed_is_not_left_out_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(("cat", "dog", "eel")):
+        write(tmp_path / "photos" / name, range(10 * number, 10 * number + 10))
+    whole = os.scandir
+
+    def listed(path: Path) -> Any:
+        if path.name == "eel":
+            raise OSError(5, "Input/output error")
+        return whole(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", listed)
+        with pytest.raises(DfalError, match=r"the folder eel in .*photos is not read: it cannot be listed .Input/output"):
+            folders.load(tmp_path / "photos")
+    assert folders.load(tmp_path / "photos").classes == ("cat", "dog", "eel")
+
+
+def test_images_that_cannot_be_read_just_now_are_not_left_out_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dfal import folder
+
+    write(tmp_path / "photos" / "cat", range(10))
+    write(tmp_path / "photos" / "dog", range(10, 20))
+    whole = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path.name == "007.png":
+            raise PermissionError(13, "Permission denied")
+        return whole(path)
+
+    monkeypatch.setattr(folder, "PATIENCE", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read)
+        with pytest.raises(DfalError, match=r"1 images of .* the first cat/007.png: it cannot be read just now .Permission"):
+            folders.load(tmp_path / "photos")
+    assert len(numbers(folders.load(tmp_path / "photos"))) == 16

@@ -71,7 +71,8 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         (["photos", "--epochs", "0"], "epochs = 0 must be 1 or more"),
         (["photos", "--classes", "_declined", "a"], "'_declined' is no name that a folder may have"),
         (["photos", "--labels", "latin.csv"], "is not written in UTF-8"),
-        (["photos", "--labels", "semicolons.csv"], "has no columns path and label, separated by commas, but 'path;label'"),
+        (["photos", "--labels", "columns.csv"], "has no columns path and label, but 'file,class'"),
+        (["photos", "--labels", "predicted.csv"], "is what a network said: it has a column confidence and no column how"),
         (["--classes", "a", "b", "photos"], "put it before --classes"),
         (["empty"], "holds no image"),
         ([], "Missing argument 'PHOTOS'"),
@@ -84,7 +85,8 @@ def test_bad_input_is_a_sentence_and_nothing_is_written(
     monkeypatch.setenv("XDG_CACHE_HOME", str(photos.parent / "cache"))
     (photos.parent / "empty").mkdir()
     (photos.parent / "latin.csv").write_bytes("path,label\n0.png,Hündin\n".encode("latin-1"))
-    (photos.parent / "semicolons.csv").write_text("path;label\n0.png;cat\n")
+    (photos.parent / "columns.csv").write_text("file;class\n0.png;cat\n")
+    (photos.parent / "predicted.csv").write_text("path,label,confidence\n0.png,cat,0.9\n")
     said = refused(capsys, monkeypatch, "label", "--no-browser", *arguments)
     assert sentence in said
     assert said.startswith("Usage: ") or said.count("\n") == 1

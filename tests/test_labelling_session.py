@@ -589,7 +589,7 @@ def test_no_row_can_be_changed(begin: Callable[..., Session], tmp_path: Path) ->
         session.tell(session.ask()[0], 0)
     db = sqlite3.connect(tmp_path / "s.db")
     tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    assert len(tables) == 14
+    assert len(tables) == 15
     for change in ("UPDATE answers SET label = 1", "DELETE FROM answers", "DELETE FROM questions"):
         with pytest.raises(sqlite3.IntegrityError, match="rows are added, never changed"):
             db.execute(change)

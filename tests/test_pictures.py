@@ -1,6 +1,9 @@
 """Every kind of image file that a person may have, and what is no image."""
 
+import errno
+import io
 import struct
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfal import pictures
-from dfal.pictures import decoded, fitted, header
+from dfal import image_metadata, pictures
+from dfal.pictures import PixelBudget, Unavailable, decoded, fitted, header
 
 RNG = np.random.default_rng(0)
 COLOUR = Image.fromarray(RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8))
@@ -222,3 +225,277 @@ def test_headers_are_read_without_decoding(tmp_path: Path) -> None:
     assert header(saved(tmp_path, GREY)) == ((30, 20), "L")
     assert header(bomb(tmp_path, 5000)) == ((5000, 5000), "RGB")
     assert header(tmp_path / "nothing.png") is None
+
+
+def exif(turn: int, *, broken: bytes = b"", order: str = "<") -> bytes:
+    """EXIF data with an orientation, and behind it a field of which type, count and value are as broken as wanted."""
+    broken = broken or struct.pack(f"{order}HHII", 0x8769, 4, 1, 0)
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    return mark + struct.pack(f"{order}IH", 8, 2) + struct.pack(f"{order}HHIHH", 0x0112, 3, 1, turn, 0) + broken + bytes(4)
+
+
+BROKEN = {
+    "the width as text": struct.pack("<HHI4s", 0xA002, 2, 1, b"x"),
+    "the width as a fraction by zero": struct.pack("<HHII", 0xA002, 5, 1, 0),
+    "behind the end": struct.pack("<HHII", 0x010F, 2, 5000, 60000),
+    "of a type that is none": struct.pack("<HHII", 0x0110, 77, 1, 0),
+    "endless": struct.pack("<HHII", 0x9286, 7, 2**32 - 1, 8),
+    "a list in itself": struct.pack("<HHII", 0x8769, 4, 1, 8),
+    "a list far away": struct.pack("<HHII", 0x8825, 4, 1, 2**31),
+    "turned twice": struct.pack("<HHIHH", 0x0112, 2, 1, 9, 9),
+}
+
+
+def png_chunk(kind: bytes, body: bytes, *, sum: int | None = None) -> bytes:
+    check = zlib.crc32(kind + body) if sum is None else sum
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check)
+
+
+def with_chunk(content: bytes, chunk: bytes, *, last: bool = False) -> bytes:
+    """A PNG with one more chunk, before its pixels or behind them."""
+    at = content.index(b"IEND") - 4 if last else content.index(b"IDAT") - 4
+    return content[:at] + chunk + content[at:]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # as it is outside of the tests
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_a_broken_field_of_exif_costs_neither_the_image_nor_its_orientation(tmp_path: Path, ending: str, broken: str) -> None:
+    block = exif(6, broken=BROKEN[broken])
+    kinds: dict[str, dict[str, Any]] = {"jpg": {"quality": 95}, "png": {}, "webp": {"lossless": True}}
+    options = kinds[ending]
+    path = saved(tmp_path, SMOOTH, f"one.{ending}", exif=b"Exif\0\0" + block, **options)
+    plain = decoded(saved(tmp_path, SMOOTH, f"plain.{ending}", **options))
+    assert np.array_equal(pixels(decoded(path)), np.rot90(pixels(plain), -1))
+    assert fitted(path, (30, 20), 3).shape == (30, 20, 3)
+    assert header(path) is not None
+
+
+PNG_CHUNKS = {
+    "a comment of 3 MB": png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3_000_000))),
+    "a comment of 3 MB in Unicode": png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(3_000_000))),
+    "a profile of 3 MB": png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(3_000_000))),
+    "a profile that is none": png_chunk(b"iCCP", b"icc\0\0hello"),
+    "a comment that is cut off": png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(999))[:9]),
+    "a comment with a wrong sum": png_chunk(b"tEXt", b"Comment\0hello", sum=1),
+    "a comment in a way that is not known": png_chunk(b"zTXt", b"Comment\0\7hello"),
+    "an empty size in inches": png_chunk(b"pHYs", b""),
+    "an empty gamma": png_chunk(b"gAMA", b""),
+    "transparency that does not fit": png_chunk(b"tRNS", b"\0"),
+    "an animation without frames": png_chunk(b"acTL", b"\0\0"),
+    "an animation of frames that are missing": png_chunk(b"acTL", struct.pack(">II", 5, 0)) + png_chunk(b"fcTL", b"\0" * 4),
+    "XMP that is cut off": png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("what", PNG_CHUNKS)
+def test_a_broken_part_of_a_png_beside_its_pixels_costs_nothing(tmp_path: Path, what: str, last: bool) -> None:
+    for image in (COLOUR, GREY, COLOUR.quantize(9)):
+        path = saved(tmp_path, image)
+        path.write_bytes(with_chunk(path.read_bytes(), PNG_CHUNKS[what], last=last))
+        wanted = image if image.mode != "P" or (what.startswith("transparency") and not last) else image.convert("RGB")
+        if not (image.mode == "P" and what.startswith("transparency")):  # one colour of a palette may be transparent
+            assert np.array_equal(pixels(decoded(path)), pixels(wanted)), image.mode
+        assert header(path) is not None
+
+
+def segment(kind: int, body: bytes, length: int | None = None) -> bytes:
+    return struct.pack(">BBH", 0xFF, kind, len(body) + 2 if length is None else length) + body
+
+
+SEGMENTS = {
+    "EXIF of nothing": segment(0xE1, b"Exif\0\0"),
+    "EXIF that is cut off": segment(0xE1, b"Exif\0\0" + exif(1)[:15]),
+    "XMP that is cut off": segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta tiff:Orientation="),
+    "a profile that is none": segment(0xE2, b"ICC_PROFILE\0"),
+    "a profile in parts that are missing": segment(0xE2, b"ICC_PROFILE\0\x02\x09hello"),
+    "pictures that are not there": segment(0xE2, b"MPF\0II*\0\x08\0\0\0\1\0\0\xb0\4\0\xff\xff\xff\xff\0\0\0\0"),
+    "Photoshop's part, cut off": segment(0xED, b"Photoshop 3.0\x008BIM\3\xed\0\0\0\0\0\xff"),
+    "JFIF that is cut off": segment(0xE0, b"JFIF\0\1"),
+    "a comment that is no text": segment(0xFE, b"\xff\xfe\0"),
+    "a length of zero": segment(0xE5, b"", length=0),
+    "bytes between": segment(0xE5, b"hello") + b"hello",
+    "an unknown part": segment(0xEF, b"\0" * 40),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("what", SEGMENTS)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_broken_part_of_a_jpeg_beside_its_pixels_costs_nothing(tmp_path: Path, what: str, mode: str) -> None:
+    path = saved(tmp_path, SMOOTH.convert(mode), "one.jpg")
+    wanted = pixels(decoded(path))
+    content = path.read_bytes()
+    first = content.index(b"\xff\xdb")  # behind the JFIF and Adobe parts
+    for turn in (b"", segment(0xE1, b"Exif\0\0" + exif(8))):
+        path.write_bytes(content[:first] + SEGMENTS[what] + turn + content[first:])
+        found = pixels(decoded(path))
+        # Where two EXIF parts are there, the first may be the one that is read, and says nothing.
+        assert np.array_equal(found, np.rot90(wanted) if turn and not what.startswith("EXIF") else found)
+        assert found.shape[:2] == wanted.shape[:2] or turn
+        assert fitted(path, (8, 8), 3).any()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("what", ["a comment", "an application", "a text", "a comment that is cut off"])
+def test_a_broken_part_of_a_gif_beside_its_pixels_costs_nothing(tmp_path: Path, what: str) -> None:
+    few = GREY.quantize(16)
+    path = saved(tmp_path, few, "one.gif")
+    wanted, content = pixels(decoded(path)), path.read_bytes()
+    part = {
+        "a comment": b"\x21\xfe\x05\xff\xfe\0\1\2\0",
+        "an application": b"\x21\xff\x0bNETSCAPE2.0\x01\0\0",
+        "a text": b"\x21\x01\x01\0\0",
+        "a comment that is cut off": b"",
+    }[what]
+    at = 13 + 3 * 2 ** ((content[10] & 7) + 1)
+    end = b"\x21\xfe\xffhel" if not part else b""
+    path.write_bytes(content[:at] + part + content[at:-1] + end)
+    assert np.array_equal(pixels(decoded(path)), wanted)
+
+
+@pytest.mark.parametrize("kind", [b"EXIF", b"XMP ", b"ICCP"])
+@pytest.mark.parametrize("body", [b"", b"hello", bytes(3)])
+def test_a_broken_part_of_a_webp_beside_its_pixels_costs_nothing(tmp_path: Path, kind: bytes, body: bytes) -> None:
+    path = saved(tmp_path, COLOUR, "one.webp", lossless=True, exif=b"Exif\0\0" + exif(1))
+    content = path.read_bytes()
+    part = kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
+    content = content[:20] + b"\x2c" + content[21:] + part  # it says that all three are there
+    path.write_bytes(content[:4] + struct.pack("<I", len(content) - 8) + content[8:])
+    assert np.array_equal(pixels(decoded(path)), pixels(COLOUR))
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".gif", ".webp"])
+def test_without_its_metadata_an_image_is_the_same(tmp_path: Path, ending: str) -> None:
+    path = saved(tmp_path, COLOUR.quantize(9) if ending in {".png", ".gif"} else COLOUR, f"one{ending}")
+    plain = image_metadata.without_metadata(path.read_bytes())
+    assert plain is not None
+    with Image.open(io.BytesIO(plain)) as image:
+        assert np.array_equal(pixels(image.convert("RGB")), pixels(decoded(path)))
+    assert image_metadata.without_metadata(b"hello") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "general"),
+    [
+        *(
+            (OSError(number, "just now"), True)
+            for number in (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOENT, errno.ETIMEDOUT)
+        ),
+        *((OSError(number, "just now"), False) for number in (errno.EIO, errno.EACCES)),
+        (OSError(errno.ENOMEM, "no memory"), False),
+        (MemoryError(), False),
+    ],
+)
+def test_what_the_system_says_is_for_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, general: bool
+) -> None:
+    path = saved(tmp_path, COLOUR)
+
+    def fail(*_: Any) -> bytes:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        with pytest.raises(Unavailable, match=r"^it cannot be read just now \(") as raised:
+            decoded(path)
+        assert raised.value.general is general
+    if isinstance(error, MemoryError):  # Pillow and NumPy say it in their own ways
+        for late in (error, OSError("out of memory error when reading image file")):
+            with monkeypatch.context() as patch:
+                error = late
+                patch.setattr("PIL.ImageFile.ImageFile.load", fail)
+                with pytest.raises(Unavailable) as raised:
+                    decoded(path)
+                assert raised.value.memory
+    assert decoded(path).size == COLOUR.size
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L", "1", "I;16", "CMYK"])
+@pytest.mark.parametrize("turn", [1, 6])
+def test_large_images_are_put_on_white_and_shrunk_in_bands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, turn: int
+) -> None:
+    rng = np.random.default_rng(3)
+    image: Image.Image = Image.fromarray(rng.integers(0, 256, (211, 173, 4), dtype=np.uint8), "RGBA")
+    options: dict[str, Any] = {}
+    if mode == "P":
+        image, options = image.convert("RGB").quantize(30), {"transparency": 3}
+    elif mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 65536, (211, 173), dtype=np.uint16))
+    else:
+        image = image.convert(mode) if mode != "CMYK" else image.convert("RGB").convert("CMYK")
+    name = "one.tif" if mode == "CMYK" else "one.png"
+    tags = Image.Exif()
+    tags[0x0112] = turn
+    path = saved(tmp_path, image, name, exif=tags, **options)
+    at_once = {size: fitted(path, size, 3) for size in ((10, 10), (20, 31), (300, 300))}
+    whole = pixels(decoded(path))
+    monkeypatch.setattr(pictures, "LARGE", 1000)
+    monkeypatch.setattr(pictures, "BAND", 3000)
+    assert np.array_equal(pixels(decoded(path)), whole)
+    for size, wanted in at_once.items():
+        difference = np.abs(fitted(path, size, 3).astype(int) - wanted)
+        assert difference.max() <= (0 if turn == 1 else 12), size
+        assert difference.mean() < 2
+    small = decoded(path, longest=20)
+    assert 20 <= max(small.size) <= 80
+    shape = whole.shape
+    assert abs(small.height / small.width - shape[0] / shape[1]) < 0.1
+
+
+def test_large_images_wait_for_each_other() -> None:
+    """Three large ones and a small one: never more than the budget at a time, and the small one goes by."""
+    budget = PixelBudget(10 * pictures.BAND)
+    begun, go_on = threading.Semaphore(0), threading.Semaphore(0)
+    now, most = [0], [0]
+    guard = threading.Lock()
+
+    def work(pixels: int) -> None:
+        with budget.hold(pixels):
+            with guard:
+                now[0] += min(pixels, 10 * pictures.BAND)
+                most[0] = max(most[0], now[0])
+            begun.release()
+            assert go_on.acquire(timeout=60)
+            with guard:
+                now[0] -= min(pixels, 10 * pictures.BAND)
+
+    sizes = [99 * pictures.BAND, 6 * pictures.BAND, 6 * pictures.BAND, 4 * pictures.BAND]
+    threads = [threading.Thread(target=work, args=(size,)) for size in sizes]
+    for thread in threads:
+        thread.start()
+    assert begun.acquire(timeout=60)
+    small = threading.Thread(target=work, args=(pictures.BAND,))
+    small.start()
+    assert begun.acquire(timeout=60)  # beside the one that runs, whichever it is
+    for _ in range(5):
+        go_on.release()
+    for thread in (*threads, small):
+        thread.join(60)
+        assert not thread.is_alive()
+    assert most[0] <= 11 * pictures.BAND
+    assert budget._held == 0
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [1, 3, 4])
+def test_the_orientation_is_kept_where_other_metadata_are_damaged(tmp_path: Path, kind: int, order: str) -> None:
+    value = {1: struct.pack("B3x", 6), 3: struct.pack(f"{order}HH", 6, 0), 4: struct.pack(f"{order}I", 6)}[kind]
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    block = mark + struct.pack(f"{order}IHHHI", 8, 1, 0x0112, kind, 1) + value + bytes(4)
+    path = saved(tmp_path, COLOUR)
+    content = with_chunk(path.read_bytes(), PNG_CHUNKS["a comment of 3 MB"])
+    path.write_bytes(with_chunk(content, png_chunk(b"eXIf", block)))
+    assert np.array_equal(pixels(decoded(path)), np.rot90(pixels(COLOUR), -1))
+    assert image_metadata.orientation(path.read_bytes()) == 6
+
+
+def test_a_long_image_is_shrunk_in_bands_by_two_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path, Image.fromarray(np.random.default_rng(4).integers(0, 256, (4000, 60, 4), dtype=np.uint8), "RGBA"))
+    whole = fitted(path, (10, 10), 3)
+    monkeypatch.setattr(pictures, "LARGE", 1000)
+    monkeypatch.setattr(pictures, "BAND", 20_000)
+    assert np.array_equal(fitted(path, (10, 10), 3), whole)

@@ -2,10 +2,17 @@
 
 import contextlib
 import os
+import re
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: old caches stay
+    fcntl = None  # type: ignore[assignment]
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,6 +23,10 @@ from dfal.listing import GONE, Entry
 from dfal.types import DfalError
 
 TO_DO, READY, ASIDE = 0, 1, 2
+DECODER = 1
+"""To be raised where files come out otherwise than before, or are set aside otherwise: see `_renew`."""
+KEPT = 3
+"""Caches that one place keeps: a drive may hold now this folder, now that."""
 
 SCHEMA = (
     # What is decoded: of a file of that size and time. `part` counts the writes, so that a reader takes over what is new to it.
@@ -29,10 +40,19 @@ Found = tuple[int, Entry, NDArray[np.uint8] | str]
 """The index of an image, its file as it was read, and its pixels, channels first, or the reason why there are none."""
 
 
+class OtherFolder(Exception):  # noqa: N818
+    """The cache is that of another folder."""
+
+
+class Damaged(DfalError):  # noqa: N818
+    """The cache's database cannot be read."""
+
+
 class Cache:
     """`pixels.u8`, a row an image, and `files.db`, which says which of its rows are good.
 
-    A row is on the disk before the database says that it is. Threads may share a Cache.
+    A row is on the disk before the database says that it is. Threads may share a Cache. Where the cache is that of another
+    folder, or damaged, another one is begun beside it: some process may have the old one open.
 
     Attributes:
         place: the folder that holds the two files.
@@ -42,27 +62,38 @@ class Cache:
     """
 
     def __init__(self, place: Path, shape: tuple[int, int, int], listed: list[Entry]):
-        self.place = place
         self._lock = threading.RLock()
-        self._database = self._connect()
-        try:
-            with self._writing() as part:
-                count = self._bring_up_to_date(listed, part)
-            self.entries = [Entry("", 0, 0)] * count
-            self.state = np.zeros(count, np.uint8)
-            self._part = 0
-            self.refresh()
-            h, w, c = shape
-            with self._explained():
-                self._reserve(count * h * w * c)
-                self.raw: NDArray[np.uint8] = np.memmap(self.place / "pixels.u8", np.uint8, "r", shape=(count, c, h, w))
-        except BaseException:
-            self._database.close()
-            raise
+        for candidate in _candidates(place):
+            self.place = candidate
+            self._database, self._in_use = self._connect()
+            try:
+                self._set_up()
+                with self._writing() as part:
+                    self._renew(part)
+                    count = self._bring_up_to_date(listed, part)
+                self._open(shape, count)
+                break
+            except (OtherFolder, Damaged):
+                self.close()
+            except BaseException:
+                self.close()
+                raise
+        if self.place != place:
+            self._remove_old(place)
+
+    def _open(self, shape: tuple[int, int, int], count: int) -> None:
+        self.entries = [Entry("", 0, 0)] * count
+        self.state = np.zeros(count, np.uint8)
+        self._part = 0
+        self.refresh()
+        h, w, c = shape
+        with self._explained():
+            self._reserve(count * h * w * c)
+            self.raw: NDArray[np.uint8] = np.memmap(self.place / "pixels.u8", np.uint8, "r", shape=(count, c, h, w))
 
     def refresh(self) -> None:
         """Take over what this or another process has written since the last time."""
-        with self._lock:
+        with self._lock, self._explained():
             rows = self._database.execute(
                 "SELECT part, number, path, size, modified, decoded, reason IS NOT NULL FROM files WHERE part > ?",
                 (self._part,),
@@ -75,7 +106,7 @@ class Cache:
 
     def look(self, index: int) -> tuple[Entry, int, str | None]:
         """The file of an image as it was last seen, the image's state, and why it is set aside if it is."""
-        with self._lock:
+        with self._lock, self._explained():
             self.refresh()
             (reason,) = self._database.execute("SELECT reason FROM files WHERE number = ?", (index,)).fetchone()
             return self.entries[index], int(self.state[index]), reason
@@ -86,9 +117,15 @@ class Cache:
 
     def reasons(self) -> dict[str, str]:
         """path → reason, of all files that are set aside."""
-        with self._lock:
+        with self._lock, self._explained():
             rows = self._database.execute("SELECT path, reason FROM files WHERE reason IS NOT NULL ORDER BY number").fetchall()
         return {os.fsdecode(path): reason for path, reason in rows}
+
+    def gone(self) -> list[int]:
+        """The files that were no longer there, by number."""
+        with self._lock, self._explained():
+            rows = self._database.execute("SELECT number FROM files WHERE reason = ?", (GONE,)).fetchall()
+        return [number for (number,) in rows if number < len(self.entries)]
 
     def keep(self, found: list[Found]) -> None:
         """Write what was decoded: the pixels first, then that they are there.
@@ -123,21 +160,40 @@ class Cache:
         """Close the database."""
         with self._lock:
             self._database.close()
+            if self._in_use >= 0:
+                os.close(self._in_use)
+                self._in_use = -1
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> tuple[sqlite3.Connection, int]:
+        """The database, and an open file whose lock says that this cache is in use."""
         with self._explained():
             self.place.mkdir(parents=True, exist_ok=True)
-            (self.place / "pixels.u8").touch()
-            database = sqlite3.connect(self.place / "files.db", timeout=60, check_same_thread=False, isolation_level=None)
+            (self.place / "pixels.u8").open("ab").close()  # its time stays: it says when the cache was last written to
+            in_use = _lock(self.place)
             try:
-                database.execute("PRAGMA journal_mode = WAL")
-                database.execute("PRAGMA synchronous = NORMAL")
-                for statement in SCHEMA:
-                    database.execute(statement)
+                database = sqlite3.connect(self.place / "files.db", timeout=60, check_same_thread=False, isolation_level=None)
             except BaseException:
-                database.close()
+                if in_use >= 0:
+                    os.close(in_use)
                 raise
-        return database
+        return database, in_use
+
+    def _set_up(self) -> None:
+        with self._explained():
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            for statement in SCHEMA:
+                self._database.execute(statement)
+
+    def _remove_old(self, place: Path) -> None:
+        """Remove the caches beside this one that were not written to for longest, and that no process has open."""
+        others = [other for other in _existing(place) if other != self.place]
+        with contextlib.suppress(OSError):
+            others.sort(key=lambda other: (other / "pixels.u8").stat().st_mtime, reverse=True)
+            for other in others[KEPT - 1 :]:
+                if (lock := _lock(other, alone=True)) >= 0:
+                    shutil.rmtree(other, ignore_errors=True)
+                    os.close(lock)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -149,7 +205,7 @@ class Cache:
                 raise DfalError(
                     f"the cache {self.place} cannot be written ({error}): make it writable, or free space"
                 ) from None
-            raise DfalError(f"the cache {self.place} is damaged ({error}): delete it, it is made again") from None
+            raise Damaged(f"the cache {self.place} is damaged ({error}): start again, it is made again") from None
         except OSError as error:
             raise DfalError(
                 f"the cache {self.place} cannot be written ({error.strerror}): make it writable, or free space"
@@ -162,6 +218,17 @@ class Cache:
             (part,) = self._database.execute("SELECT coalesce(max(part), 0) + 1 FROM files").fetchone()
             yield part
 
+    def _renew(self, part: int) -> None:
+        """Decode again what an earlier version set aside or decoded wrongly: it took what the system said for a fault of the
+        file, refused images for their metadata, and made deep TIFF files too dark."""
+        if self._database.execute("PRAGMA user_version").fetchone() < (DECODER,):
+            again = "(reason IS NOT NULL AND reason != ?) OR lower(CAST(path AS TEXT)) GLOB '*.tif*'"
+            self._database.execute(
+                f"UPDATE files SET decoded = 0, reason = NULL, part = ? WHERE {again}",  # noqa: S608  a constant
+                (part, GONE),
+            )
+            self._database.execute(f"PRAGMA user_version = {DECODER}")
+
     def _bring_up_to_date(self, entries: list[Entry], part: int) -> int:
         """Number the new files, forget what was decoded of changed ones, set aside those that are gone; how many there are."""
         known = {
@@ -172,7 +239,7 @@ class Cache:
         }
         listed = {entry.path for entry in entries}
         if known and not listed & known.keys():
-            raise DfalError(f"the cache {self.place} is that of another folder: name another")
+            raise OtherFolder
         new = [entry for entry in entries if entry.path not in known]
         changed = [
             one for one in entries if (old := known.get(one.path)) and (old[1:3] != (one.size, one.modified) or old[3] == GONE)
@@ -196,3 +263,38 @@ class Cache:
         with (self.place / "pixels.u8").open("r+b") as file:
             if file.seek(0, os.SEEK_END) < size:
                 file.truncate(size)
+
+
+def _existing(place: Path) -> list[Path]:
+    """The caches at a place, the first and those begun after it."""
+    ends = re.compile(re.escape(place.name) + r"(-[1-9]\d*)?")
+    try:
+        found = [other for other in place.parent.iterdir() if ends.fullmatch(other.name) and (other / "files.db").exists()]
+    except OSError:
+        return []
+    return sorted(found, key=lambda other: int(other.name[len(place.name) + 1 :] or 1))
+
+
+def _candidates(place: Path) -> Iterator[Path]:
+    """The caches that may be a folder's: those that are there, and then one that is not."""
+    existing = _existing(place)
+    yield from existing
+    number = 1
+    while (fresh := place if number == 1 else place.with_name(f"{place.name}-{number}")) in existing:
+        number += 1
+    yield fresh
+    for later in range(number + 1, number + 10):  # others begin theirs at the same time
+        yield place.with_name(f"{place.name}-{later}")
+
+
+def _lock(place: Path, *, alone: bool = False) -> int:
+    """Lock a cache as being in use, or for nobody else; the file that holds the lock, or -1 where it is not to be had."""
+    if fcntl is None:
+        return -1
+    file = os.open(place / "in-use", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except OSError:  # or a disk that knows no locks
+        os.close(file)
+        return -1
+    return file

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import time
-from collections.abc import Generator, Iterable
+from collections import Counter
+from collections.abc import Collection, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -15,21 +16,35 @@ from PIL import Image
 
 from dfal.cache import READY, TO_DO, Cache, Found
 from dfal.images import Images
-from dfal.listing import GONE, Entry, Listing, from_csv, from_folders, natural
-from dfal.pictures import decoded, fitted
+from dfal.listing import GONE, Entry, Layout, Listing, from_csv, natural
+from dfal.pictures import Unavailable, decoded, fitted
 from dfal.types import DfalError
 
 TOGETHER = 256
 """Images written with one flush to the disk, at most."""
 WAIT = 0.5
 """Seconds after which what is decoded is written, however little it is."""
+PATIENCE = 10.0
+"""Seconds without progress for which `decode` tries again what cannot be read just now."""
+PAUSE = 0.25
+"""Seconds before the first of these attempts; before each further one twice as many."""
+LONGEST_PAUSE = 15.0
+"""Seconds between two attempts, at most."""
+ATTEMPTS = 3
+"""Attempts after which a file is left alone that there is not enough memory for."""
+
+SHOWN = 2400
+"""Pixels of the longer side of an original that are enough to be shown."""
+STUCK = 3
+"""Attempts after which a file that the system does not let be read is as good as one that cannot be, until it can."""
 
 
 class Folder:
     """The images of a folder and its sub-folders, by index.
 
     An index never changes while the cache stays: files that come later get the next ones, files that vanish keep theirs
-    and are set aside. Threads may share a Folder, and processes a cache.
+    and are set aside. What cannot be read just now, because the folder is away or the system refuses, is not: it is tried
+    again. Threads may share a Folder, and processes a cache.
 
     Attributes:
         path: the folder.
@@ -37,15 +52,33 @@ class Folder:
         shape: height, width and channels of what `image` gives.
         known: index → class, of the images whose class a CSV or the first sub-folder names.
         others: how many files of other kinds there are, by ending.
+        layout: what its sub-folders say.
+        left_out: rows of the CSV that give no label, by what they say in its column `how`.
     """
 
-    def __init__(self, path: Path, cache: Path, shape: tuple[int, int, int], listing: Listing, labels: Path | None):
+    def __init__(
+        self,
+        path: Path,
+        cache: Path,
+        shape: tuple[int, int, int],
+        listing: Listing,
+        labels: Path | None,
+        *,
+        classes: Collection[str] = (),
+    ):
         self.path, self.shape = path, shape
         self._unreadable, self.others = listing.unreadable, listing.others
         self._cache = Cache(cache, shape, listing.entries)
         self.paths = tuple(entry.path for entry in self._cache.entries)
+        self._delayed: dict[int, tuple[int, Unavailable]] = {}
+        self._listed: dict[str, set[str]] = {}
+        self.left_out = Counter[str]()
         try:
-            self.known = from_csv(labels, path, self.paths) if labels else from_folders(self.paths)
+            self.layout = Layout.of(self.paths, classes)
+            self.known = self.layout.classes
+            if labels:
+                table = from_csv(labels, path, self.paths)
+                self.known, self.left_out = table.known, table.left_out
         except BaseException:
             self.close()
             raise
@@ -58,6 +91,8 @@ class Folder:
         size: int | None = None,
         channels: int | None = None,
         labels: str | Path | None = None,
+        *,
+        classes: Collection[str] = (),
     ) -> "Folder":
         """List a folder, and go on with its cache where there is one. Nothing is decoded yet.
 
@@ -67,7 +102,8 @@ class Folder:
             size: side of the square that a network sees; by default the images' own, if a sample of them is square, alike and
                 not larger than `OWN`, else `SIZE`.
             channels: 1 or 3; by default 1 where the sample is grey.
-            labels: a CSV with the columns path and label; by default the names of the first sub-folders are the classes.
+            labels: a CSV with the columns path and label; by default the names of sub-folders are the classes (`Layout.of`).
+            classes: names of classes that are known; a sub-folder that is called as one of them is that class.
 
         Raises:
             DfalError: for a folder that is not there or holds no image, a bad CSV, a cache that cannot be written.
@@ -83,7 +119,7 @@ class Folder:
             size, channels = size or own, channels or seen
         root = Path(cache) if cache else Path(platformdirs.user_cache_dir("dfal")) / "folders" / _name(folder)
         shape = (size, size, channels)
-        return cls(folder, root / "x".join(map(str, shape)), shape, listing, Path(labels) if labels else None)
+        return cls(folder, root / "x".join(map(str, shape)), shape, listing, Path(labels) if labels else None, classes=classes)
 
     @property
     def place(self) -> Path:
@@ -107,33 +143,57 @@ class Folder:
         return np.equal(self._cache.state, READY)
 
     def set_aside(self) -> dict[str, str]:
-        """The files that could not be read so far, each with the reason; sub-folders too."""
+        """The files that could not be read so far, each with the reason; sub-folders too. What is for now is not among them."""
         return self._unreadable | self._cache.reasons()
+
+    def delayed(self, attempts: int = 1) -> dict[str, str]:
+        """The files that could not be read just now, so often or more, each with the reason. They are tried again.
+
+        With two or more attempts only those are named for which the file itself is the reason, such as a permission that
+        is missing, and not the folder that is away or the system.
+        """
+        return {
+            self.paths[index]: str(error)
+            for index, (count, error) in sorted(self._delayed.copy().items())
+            if count >= attempts and (attempts == 1 or not error.general)
+        }
 
     def file(self, index: int) -> Path:
         """The original of an image.
 
         Raises:
+            Unavailable: where it cannot be reached just now.
             DfalError: where it is no longer there.
         """
         self._entry(index)
         return self.path / self.paths[index]
 
-    def original(self, index: int) -> Image.Image:
-        """The original in full size, as every browser can show it: 8 bits, grey or colour, turned as its EXIF data say.
+    def original(self, index: int, longest: int | None = SHOWN) -> Image.Image:
+        """The original, as every browser can show it: 8 bits, grey or colour, turned as its EXIF data say.
+
+        Args:
+            index: of the image.
+            longest: an image of more than 16 million pixels may come smaller, with its longer side no shorter than
+                this; with None it comes in full size.
 
         Raises:
+            Unavailable: where it cannot be read just now.
             DfalError: where it cannot be read.
         """
         try:
-            return decoded(self.file(index))
+            return decoded(self.file(index), longest=longest)
+        except Unavailable as error:
+            raise self._named(index, error) from None
+        except DfalError:
+            raise
         except ValueError as error:
-            raise error if isinstance(error, DfalError) else DfalError(f"{self.paths[index]}: {error}") from None
+            raise DfalError(f"{self.paths[index]}: {error}") from None
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """An image as the network sees it: decoded now if it is not yet, or if its file has changed.
 
         Raises:
+            Unavailable: where it cannot be read just now.
             DfalError: where it cannot be read, with the reason.
         """
         now = self._entry(index)
@@ -141,50 +201,85 @@ class Folder:
         if now == before and state == READY:
             return self._cache.row(index)
         if now != before or reason is None or reason == GONE:
-            result = self._decode(now)
+            try:
+                result = self._decode(now)
+            except Unavailable as error:
+                raise self._named(index, error) from None
             self._cache.keep([(index, now, result)])
+            self._delayed.pop(index, None)
             if isinstance(result, np.ndarray):
                 return self._cache.row(index)
             reason = result
         raise DfalError(f"{self.paths[index]} is set aside: {reason}")
 
-    def decode(self, order: Iterable[int] | None = None, workers: int | None = None) -> Generator[int]:
+    def decode(
+        self, order: Iterable[int] | None = None, workers: int | None = None, patience: float | None = None
+    ) -> Generator[int]:
         """Decode everything that is not yet, on several threads, and say after each part how many images are dealt with.
 
-        A killed process loses no more than the part in flight. Closing the iterator stops it.
+        A killed process loses no more than the part in flight. Closing the iterator stops it. What cannot be read just now
+        is tried again, and is named by `delayed` where it still cannot when this ends.
 
         Args:
             order: indices to begin with; the others follow by index.
             workers: threads; by default one for each core that this process may use.
+            patience: seconds without progress after which what cannot be read just now is left for another time;
+                by default `PATIENCE`.
         """
-        workers = workers or _cores()
+        patience = PATIENCE if patience is None else patience
         order = list(dict.fromkeys([*(order or ()), *range(len(self))]))
         self._cache.refresh()
         state = self._cache.state
-        waiting = iter([index for index in order if state[index] == TO_DO])
+        back = [index for index in self._cache.gone() if (self.path / self.paths[index]).exists()]
+        to_do = [index for index in order if state[index] == TO_DO] + back
+        self._delayed = {}
+        pause, progress = PAUSE, time.monotonic()
+        yield self._dealt_with()
+        while True:
+            before = len(to_do)
+            yield from self._decode_once(to_do, workers or _cores())
+            to_do = [index for index in to_do if self._is_worth_another(index)]
+            if len(to_do) < before:
+                pause, progress = PAUSE, time.monotonic()
+            if not to_do or time.monotonic() - progress >= patience:
+                break
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            yield self._dealt_with()
+
+    def _dealt_with(self) -> int:
+        return int((self._cache.state != TO_DO).sum())
+
+    def _is_worth_another(self, index: int) -> bool:
+        count, error = self._delayed.get(index, (0, None))
+        return error is not None and (count < ATTEMPTS or not error.memory)
+
+    def _decode_once(self, to_do: list[int], workers: int) -> Generator[int]:
+        """Decode each of these images that nobody has asked for in the meantime."""
+        state = self._cache.state
+        waiting = iter(to_do)
         found: list[Found] = []
         pool = ThreadPoolExecutor(workers, "decode")
-        running: set[Future[Found]] = set()
+        running: set[Future[Found | None]] = set()
         flushed = time.monotonic()
         try:
-            yield int((state != TO_DO).sum())
             while True:
                 for index in waiting:
-                    if state[index] == TO_DO:  # nobody asked for it in the meantime
+                    if state[index] != READY:
                         running.add(pool.submit(self._attempt, index))
                     if len(running) >= 2 * workers:
                         break
                 if not running:
                     break
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
-                found += [one.result() for one in finished]
+                found += [result for one in finished if (result := one.result()) is not None]
                 if len(found) >= TOGETHER or time.monotonic() - flushed > WAIT:
                     self._cache.keep(found)
                     found, flushed = [], time.monotonic()
-                    yield int((state != TO_DO).sum())
+                    yield self._dealt_with()
             self._cache.keep(found)
             found = []
-            yield int((state != TO_DO).sum())
+            yield self._dealt_with()
         finally:
             pool.shutdown(cancel_futures=True)
             self._cache.keep(found)
@@ -203,25 +298,76 @@ class Folder:
         """The file as it is now; where it has vanished it is set aside."""
         if not 0 <= index < len(self):
             raise DfalError(f"image {index} is outside the folder: its {len(self)} images are 0 to {len(self) - 1}")
-        try:
-            status = (self.path / self.paths[index]).stat()
-        except OSError:
-            self._cache.keep([(index, self._cache.entries[index], GONE)])
-            raise DfalError(f"{self.paths[index]} is set aside: {GONE}") from None
-        return Entry(self.paths[index], status.st_size, status.st_mtime_ns)
+        for attempt in (1, 2):
+            try:
+                status = (self.path / self.paths[index]).stat()
+                return Entry(self.paths[index], status.st_size, status.st_mtime_ns)
+            except (FileNotFoundError, NotADirectoryError):
+                if self._is_away(self.paths[index]):
+                    away = f"the folder {(self.path / self.paths[index]).parent} is away"
+                    raise Unavailable(f"{self.paths[index]} cannot be read just now: {away}", general=True) from None
+                if attempt == 1:  # the folder may have come back between the two looks
+                    continue
+            except OSError as error:
+                raise Unavailable.because(error, self.paths[index]) from None
+        self._cache.keep([(index, self._cache.entries[index], GONE)])
+        raise DfalError(f"{self.paths[index]} is set aside: {GONE}")
 
-    def _attempt(self, index: int) -> Found:
-        """For `decode`, which goes on whatever happens to one file."""
+    def _is_away(self, path: str) -> bool:
+        """Whether what holds a file is not there, or holds nothing of what was listed there: as a drive that is unplugged.
+
+        A folder of one image only tells nothing: then the folder around it is looked at.
+        """
+        if not self._listed:
+            listed: dict[str, set[str]] = {}
+            for known in self.paths:
+                inside, _, name = known.rpartition("/")
+                while name not in (names := listed.setdefault(inside, set())):
+                    names.add(name)
+                    if not inside:
+                        break
+                    inside, _, name = inside.rpartition("/")
+            self._listed = listed
+        inside, _, name = path.rpartition("/")
+        others = self._listed.get(inside, set()) - {name}
+        try:
+            with os.scandir(self.path / inside) as there:
+                if others:
+                    return not any(one.name in others for one in there)
+        except OSError:
+            return True
+        return bool(inside) and self._is_away(inside)
+
+    def _named(self, index: int, error: Unavailable) -> Unavailable:
+        """The same reason, with the file in front."""
+        path = self.paths[index]
+        text = str(error) if str(error).startswith(path) else f"{path}: {error}"
+        return Unavailable(text, general=error.general, memory=error.memory)
+
+    def _attempt(self, index: int) -> Found | None:
+        """For `decode`, which goes on whatever happens to one file. None where it cannot be read just now."""
         try:
             entry = self._entry(index)
+            result = index, entry, self._decode(entry)
+        except Unavailable as error:
+            count, _ = self._delayed.get(index, (0, None))
+            self._delayed[index] = count + 1, self._named(index, error)
+            return None
         except DfalError:
-            return index, self._cache.entries[index], GONE
-        return index, entry, self._decode(entry)
+            result = index, self._cache.entries[index], GONE
+        self._delayed.pop(index, None)
+        return result
 
     def _decode(self, entry: Entry) -> NDArray[np.uint8] | str:
-        """The pixels as they are kept, channels first, or the reason why there are none."""
+        """The pixels as they are kept, channels first, or the reason why there are none.
+
+        Raises:
+            Unavailable: where there is a reason, but it is for now.
+        """
         try:
             return np.ascontiguousarray(fitted(self.path / entry.path, self.shape[:2], self.shape[2]).transpose(2, 0, 1))
+        except Unavailable:
+            raise
         except ValueError as error:
             return str(error)
 

@@ -1,27 +1,43 @@
 """What a folder of images holds: its files, which of them are images, and what is known of them without decoding any."""
 
-import csv
 import os
+import re
 import stat
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from dfal.pictures import GREY, header
+from dfal.table_files import read_table
 from dfal.types import DfalError
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff"})
 """Files that are taken for images; what they really are, Pillow finds out."""
 GONE = "it is no longer there"
+UNLISTED = "it cannot be listed"
 SIZE = 64
 """Side of the network's images, where the folder's own differ."""
 OWN = 128
 """Up to this side, images that are all alike keep their size."""
 PARTS = frozenset({"train", "training", "test", "val", "valid", "validation"})
 """Sub-folders that are parts of a data set, and no classes."""
+SYSTEM = frozenset(
+    {
+        *("@eadir", "@tmp", "@recycle", "#recycle", "#snapshot"),
+        *("$recycle.bin", "$extend", "recycler", "recycled", "system volume information"),
+        *("__macosx", "network trash folder", "temporary items", "lost+found", "icon\r"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini"),
+    }
+)
+"""Folders and files that systems and network drives write beside a person's, in lower case. Hidden ones need no name here."""
+CHECKED = re.compile(r"found\.\d{3}")
+"""Folders of what Windows found when it checked a disk."""
+LABELS = frozenset({"given", "known"})
+"""What the column `how` of an exported table says of a label; all else is a guess, or none."""
 SAMPLE = 64
 """Headers read to learn the size and the channels of a folder."""
 
@@ -45,7 +61,8 @@ class Listing:
 
     @classmethod
     def of(cls, folder: Path) -> "Listing":
-        """List a folder. Hidden files and folders are left out, links to folders too: they may go round in circles.
+        """List a folder. Hidden files and folders are left out, those of systems (`SYSTEM`), and links to folders: they
+        may go round in circles.
 
         Raises:
             DfalError: where it is not there, cannot be read, or holds no image.
@@ -61,11 +78,11 @@ class Listing:
             try:
                 found = list(os.scandir(folder / inside))
             except OSError as error:
-                unreadable[inside or "."] = f"it cannot be listed ({error.strerror})"
+                unreadable[inside or "."] = f"{UNLISTED} ({error.strerror})"
                 continue
             for one in found:
                 path = f"{inside}/{one.name}" if inside else one.name
-                if one.name.startswith("."):
+                if is_hidden(one.name):
                     continue
                 if one.is_dir(follow_symlinks=False):
                     waiting.append(path)
@@ -102,43 +119,187 @@ def natural(folder: Path, entries: list[Entry]) -> tuple[int, int]:
     return width if alike else SIZE, 1 if modes and modes <= GREY else 3
 
 
-def from_folders(paths: tuple[str, ...]) -> dict[int, str]:
-    """index → the name of the first sub-folder; of the second, where the first are the parts of a data set."""
-    level = 1 if in_parts(paths) else 0
-    names = {index: path.split("/") for index, path in enumerate(paths)}
-    return {index: name[level] for index, name in names.items() if len(name) > level + 1}
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder is hidden, or one that a system writes beside a person's."""
+    return name.startswith(".") or name.casefold() in SYSTEM or bool(CHECKED.fullmatch(name.casefold()))
 
 
-def in_parts(paths: Iterable[str]) -> bool:
-    """Whether the first sub-folders are the parts of a data set, and no classes."""
-    return {path.split("/", 1)[0].casefold() for path in paths} <= PARTS
+def nfc(text: str) -> str:
+    """Compose a name: macOS and some archives write é as e and an accent, and both are the same name."""
+    return unicodedata.normalize("NFC", text)
 
 
-def from_csv(file: Path, folder: Path, paths: tuple[str, ...]) -> dict[int, str]:
-    """index → class as the CSV says. Rows without a label are left out; paths may be absolute, or have backslashes."""
-    try:
-        with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
-            rows = csv.DictReader(text)
-            rows.fieldnames = [name.strip().casefold() for name in rows.fieldnames or ()]
-            if not {"path", "label"} <= set(rows.fieldnames):
-                said = ",".join(rows.fieldnames)[:80]
-                raise DfalError(
-                    f"{file} has no columns path and label, separated by commas, but {said!r}: write them in its first line"
-                )
-            given = [(row["path"] or "", (row["label"] or "").strip()) for row in rows]
-            if any("\udc80" <= letter <= "\udcff" for _, label in given for letter in label):
-                raise DfalError(f"{file} is not written in UTF-8: save it as that")
-    except OSError as error:
-        raise DfalError(f"the labels {file} cannot be read ({error.strerror}): name a CSV that is there") from None
-    except csv.Error as error:
-        raise DfalError(f"the labels {file} are no CSV ({error}): write the columns path and label") from None
-    index = {path: at for at, path in enumerate(paths)}
-    whole = f"{folder.resolve().as_posix()}/"
+def plain(name: str) -> str:
+    """Reduce the name of a class to what makes it the same class: not case, blanks, or how accents are written."""
+    return nfc(" ".join(nfc(name).casefold().split()))
+
+
+class PathIndex:
+    """Find the index of a path, however its accents are written. A path that is there as it is written comes first."""
+
+    def __init__(self, paths: Iterable[str]):
+        self._exact = {path: index for index, path in enumerate(paths)}
+        self._composed: dict[str, int] | None = None
+
+    def get(self, path: str, missing: int = -1) -> int:
+        """Return the index of a path, or `missing`."""
+        index = self._exact.get(path)
+        if index is not None:
+            return index
+        if self._composed is None:
+            self._composed = {}
+            for known, place in self._exact.items():
+                self._composed.setdefault(nfc(known), place)
+        return self._composed.get(nfc(path), missing)
+
+
+def find_file(folder: Path, path: str) -> Path:
+    """Return the file of a path below a folder, under the name it has there: accents may be written otherwise."""
+    file = folder / path
+    if path.isascii() or file.exists():
+        return file
+    here = folder
+    for name in path.split("/"):
+        step = here / name
+        if not step.exists():
+            try:
+                step = next((other for other in here.iterdir() if nfc(other.name) == nfc(name)), step)
+            except OSError:
+                return file
+        here = step
+    return here
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the sub-folders of a folder say about its images.
+
+    Attributes:
+        classes: index → class, in NFC, of the images below a folder of a class.
+        parts: index → the part of the data set, in lower case; empty where the folder has no parts.
+        beside: folders beside the parts, and how many images are in each; they are in no part and have no class.
+    """
+
+    classes: dict[int, str]
+    parts: dict[int, str]
+    beside: Counter[str]
+
+    @classmethod
+    def of(cls, paths: Sequence[str], named: Collection[str] = ()) -> "Layout":
+        """Arrange paths by their folders.
+
+        The first sub-folders are the classes. Where there is one folder only, and several below it, it is what an archive was
+        unpacked into: the search goes on inside. Where the sub-folders are the parts of a data set, the classes are
+        theirs. Files beside sub-folders say nothing.
+
+        Args:
+            paths: of the images, with "/".
+            named: names of classes that are known: a folder that is called as one of them is a class.
+        """
+        folders = [tuple(map(nfc, path.split("/")[:-1])) for path in paths]
+        known = {plain(name) for name in named}
+        level, parts = _class_level(folders, 0, known)
+        if not parts:
+            return cls({at: names[level] for at, names in enumerate(folders) if len(names) > level}, {}, Counter())
+        part_of = {
+            at: names[level].casefold()
+            for at, names in enumerate(folders)
+            if len(names) > level and names[level].casefold() in PARTS
+        }
+        inner, _ = _class_level([folders[at] for at in part_of], level + 1, known, with_parts=False)
+        others = (names[level] for at, names in enumerate(folders) if len(names) > level and at not in part_of)
+        return cls({at: folders[at][inner] for at in part_of if len(folders[at]) > inner}, part_of, Counter(others))
+
+
+def _class_level(
+    folders: Sequence[tuple[str, ...]], start: int, known: Collection[str], *, with_parts: bool = True
+) -> tuple[int, bool]:
+    """Return the level of the classes, or of the parts of a data set, and whether it is the latter."""
+    level = start
+    while True:
+        below = [names for names in folders if len(names) > level]
+        here = {names[level] for names in below}
+        if any(plain(name) in known for name in here):
+            return level, False
+        if with_parts and _are_parts(below, level):
+            return level, True
+        if len(here) > 1:
+            return level, False
+        if 2 * sum(len(names) > level + 1 for names in below) <= len(below):
+            return start, False  # most images lie here, or none: there is nothing to go down to
+        level += 1
+
+
+def _are_parts(below: Sequence[tuple[str, ...]], level: int) -> bool:
+    """Tell whether folders are the parts of a data set: all of them, or those that have sub-folders while others lie beside."""
+    here = {names[level].casefold() for names in below}
+    parts = here & PARTS
+    if here <= PARTS:
+        return bool(parts)
+    deep = {names[level].casefold() for names in below if len(names) > level + 1} & PARTS
+    return bool(deep & {"train", "training"}) or len(deep) > 1
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """What a table of labels says.
+
+    Attributes:
+        known: index → class, in NFC.
+        left_out: rows that give no label, by what their column `how` says.
+    """
+
+    known: dict[int, str]
+    left_out: Counter[str]
+
+
+def from_csv(file: Path, folder: Path, paths: Sequence[str]) -> LabelFile:
+    """Read labels from a table with the columns path and label.
+
+    Rows without a label are left out, and with a column `how`, as `dfal export` writes it, all that are neither `given` nor
+    `known`. Paths may be absolute, have backslashes, and write their accents otherwise.
+
+    Raises:
+        DfalError: for a file that cannot be read, a path that is not in the folder, an image with two labels, and for a table
+            of what a network said.
+    """
+    table = read_table(file, ("path", "label"), "the labels")
+    if "confidence" in table.columns and "how" not in table.columns:
+        raise DfalError(
+            f"{file} is what a network said: it has a column confidence and no column how, and nobody gave these labels. "
+            "Remove the column confidence to take them as labels all the same"
+        )
+    index = PathIndex(paths)
+    whole = tuple(dict.fromkeys(f"{nfc(place.as_posix()).rstrip('/')}/" for place in (folder.resolve(), folder.absolute())))
     known: dict[int, str] = {}
-    for path, label in given:
-        plain = path if path in index else path.replace("\\", "/").removeprefix(whole).removeprefix("./")
-        if plain not in index:
-            raise DfalError(f"{file} names {path!r}, which is not in {folder}: paths are relative to the folder")
-        if label and known.setdefault(index[plain], label) != label:
-            raise DfalError(f"{file} gives {path!r} two labels, {known[index[plain]]!r} and {label!r}: leave one")
-    return known
+    left_out = Counter[str]()
+    for row in table.rows:
+        path, label = row["path"], nfc(row["label"].strip())
+        how = row.get("how", "given").strip().casefold()
+        if not path.strip():
+            if label:
+                raise DfalError(f"{file}, row {row.number}: the label {label!r} has no path: write the image's path beside it")
+            continue
+        place = _place_of(path, index, whole)
+        if place < 0:
+            raise DfalError(
+                f"{file}, row {row.number} names {path!r}, which is not in {folder}: paths are relative to the folder"
+            )
+        if how not in LABELS:
+            left_out[how or "nothing in the column how"] += 1
+            continue
+        if label and known.setdefault(place, label) != label:
+            raise DfalError(f"{file}, row {row.number} gives {path!r} two labels, {known[place]!r} and {label!r}: leave one")
+    return LabelFile(known, left_out)
+
+
+def _place_of(path: str, index: PathIndex, whole: tuple[str, ...]) -> int:
+    """Return the index of an image that a table names, or -1: as it is written, without blanks around it, or made relative."""
+    for written in (path, path.strip()):
+        if (place := index.get(written)) >= 0:
+            return place
+        relative = nfc(written.replace("\\", "/"))
+        relative = next((relative.removeprefix(start) for start in whole if relative.startswith(start)), relative)
+        if (place := index.get(relative.removeprefix("./"))) >= 0:
+            return place
+    return -1

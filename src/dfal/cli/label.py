@@ -19,13 +19,13 @@ from dfal import models
 from dfal.cli.options import settings
 from dfal.folder import Folder
 from dfal.labelling import export as home
-from dfal.labelling.begin import TAUGHT, begin, plain
+from dfal.labelling.begin import TAUGHT, begin
 from dfal.labelling.names import class_names
 from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
 from dfal.labelling.trainer import home as latest_network
-from dfal.listing import counted
+from dfal.listing import PathIndex, counted, find_file, plain
 from dfal.spreadsheet import formulas
 from dfal.training import Training
 from dfal.types import DfalError, Stopped
@@ -116,8 +116,8 @@ def label(  # noqa: PLR0917
 def _found(session: Session, folder: Folder, photos: Path, path: Path) -> Iterator[str]:
     """What lies in the folder, and what of it is left out and why."""
     state = session.state
-    there = set(folder.paths)
-    gone = sum(image not in there for image in state.paths) + len(folder.set_aside().keys() & there)
+    there = PathIndex(folder.paths)
+    gone = sum(there.get(image) < 0 for image in state.paths) + len(folder.set_aside().keys() & {*folder.paths})
     known = int((state.known >= 0).sum())
     labelled = f", {known:,} of them came with a label" if known else ""
     yield f"{_number(len(state.paths) - gone, 'image')} in {photos}{labelled}; every answer goes to {path}"
@@ -127,6 +127,11 @@ def _found(session: Session, folder: Folder, photos: Path, path: Path) -> Iterat
     ignored = Counter(name for name in folder.known.values() if plain(name) not in classes)
     if ignored:
         yield f"labels that are none of the classes are left out: {counted(ignored)}; --classes NAME takes them in"
+    if folder.left_out:
+        yield f"rows of the CSV that are no labels are left out: {counted(folder.left_out)}"
+    if folder.layout.beside:
+        beside = counted(folder.layout.beside)
+        yield f"folders beside the parts of the data set say nothing about their images: {beside}"
     if folder.others:
         yield f"files of other kinds are left out: {counted(folder.others)}"
 
@@ -221,7 +226,9 @@ def _guesses(session: Session, saved: models.SavedModel) -> dict[int, tuple[int,
     """What the network sees in the images that have no label."""
     state = session.refresh()
     source = Path(session.settings.folder)
-    images = {source / path: i for i, path in enumerate(state.paths) if state.labels[i] < 0 and i not in state.unreadable}
+    images = {
+        find_file(source, path): i for i, path in enumerate(state.paths) if state.labels[i] < 0 and i not in state.unreadable
+    }
     number = {name: place for place, name in enumerate(state.classes)}
     found = models.label(saved, list(images))
     return {images[one.path]: (number[one.label], one.confidence) for one in found if isinstance(one, models.Prediction)}

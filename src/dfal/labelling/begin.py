@@ -10,6 +10,7 @@ from dfal.folder import Folder
 from dfal.labelling.names import class_names
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
+from dfal.listing import PathIndex, nfc, plain
 from dfal.networks import NETWORKS, build
 from dfal.strategies import named
 from dfal.training import check_device
@@ -44,20 +45,32 @@ def begin(
     past = _past(store)
     settings = _settings(past, given or {}, store)
     folder = opened.enter_context(
-        Folder.open(photos, settings.cache or None, settings.size or None, settings.channels or None, labels)
+        Folder.open(
+            photos,
+            settings.cache or None,
+            settings.size or None,
+            settings.channels or None,
+            labels,
+            classes=[*past.classes, *past.former, *classes],
+        )
     )
     _refuse_another(photos, store, past, folder)
     h, _, c = folder.shape
     settings = replace(settings, folder=str(photos.resolve()), size=h, channels=c)
     build(settings.model, (c, h, h), 2)
-    classes = [*past.classes, *(name for name in classes if name not in past.classes and plain(name) not in past.former)]
-    classes, known = _known(folder, classes, past.former, photos, labels)
-    return opened.enter_context(Session.start(store, settings, folder.paths, classes, known)), folder
+    there = {*map(nfc, past.classes)}
+    classes = [*past.classes, *(name for name in classes if nfc(name) not in there and plain(name) not in past.former)]
+    classes, labelled = _known(folder, classes, past.former, photos, labels)
+    paths = _as_stored(folder.paths, past.paths)
+    known = {paths[index]: name for index, name in labelled.items()}
+    return opened.enter_context(Session.start(store, settings, paths, classes, known)), folder
 
 
-def plain(name: str) -> str:
-    """A class by which others are known to be the same one."""
-    return " ".join(name.casefold().split())
+def _as_stored(paths: Sequence[str], stored: Sequence[str]) -> list[str]:
+    """The paths of a folder as a store writes them: a copy of the folder may write accents otherwise."""
+    index, there = PathIndex(stored), {*paths}
+    places = [index.get(path) for path in paths]
+    return [path if place < 0 or stored[place] in there else stored[place] for path, place in zip(paths, places, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ class _Past:
     """
 
     settings: Settings = field(default_factory=Settings)
-    paths: frozenset[str] = frozenset()
+    paths: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     former: Mapping[str, str] = field(default_factory=dict)
 
@@ -79,7 +92,7 @@ def _past(store: Path) -> _Past:
         return _Past()
     with Session.open(store) as session:
         former = {plain(name): session.classes[number] for name, number in session.state.former.items()}
-        return _Past(session.settings, frozenset(session.state.paths), tuple(session.classes), former)
+        return _Past(session.settings, tuple(session.state.paths), tuple(session.classes), former)
 
 
 def _settings(past: _Past, given: Mapping[str, Any], store: Path) -> Settings:
@@ -99,7 +112,8 @@ def _settings(past: _Past, given: Mapping[str, Any], store: Path) -> Settings:
 
 def _refuse_another(photos: Path, store: Path, past: _Past, folder: Folder) -> None:
     """A folder may have moved, or got more images. One that holds less than half of the store's is another folder."""
-    there = len(past.paths & set(folder.paths))
+    index = PathIndex(past.paths)
+    there = sum(index.get(path) >= 0 for path in folder.paths)
     if past.paths and str(photos.resolve()) != past.settings.folder and 2 * there < len(past.paths):
         raise DfalError(
             f"{store} belongs to {past.settings.folder}, and of its {len(past.paths):,} images {there:,} are in {photos}: "
@@ -109,8 +123,8 @@ def _refuse_another(photos: Path, store: Path, past: _Past, folder: Folder) -> N
 
 def _known(
     folder: Folder, classes: Sequence[str], former: Mapping[str, str], photos: Path, labels: Path | None
-) -> tuple[list[str], dict[str, str]]:
-    """All classes, and path → class of the images that came with a label.
+) -> tuple[list[str], dict[int, str]]:
+    """All classes, and index → class of the images that came with a label.
 
     A CSV, or sub-folders where no class is named, may bring new classes. Otherwise only sub-folders that are called as a
     class say anything: the others may be dates or places.
@@ -124,4 +138,4 @@ def _known(
         source = f"the labels in {labels}" if labels else f"the sub-folders of {photos} (name the classes with --classes)"
         raise DfalError(f"{source}: {error}") from None
     alike |= {plain(name): name for name in every}
-    return every, {folder.paths[i]: alike[plain(name)] for i, name in known.items()}
+    return every, {i: alike[plain(name)] for i, name in known.items()}

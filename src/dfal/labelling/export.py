@@ -11,6 +11,7 @@ from pathlib import Path
 from dfal.atomic import atomic_write
 from dfal.labelling.names import NO_LABEL
 from dfal.labelling.session import Session
+from dfal.listing import find_file
 from dfal.spreadsheet import defused, row_writer
 from dfal.types import DfalError
 
@@ -177,7 +178,7 @@ def _copies(
             (part / where(row)).mkdir(exist_ok=True)
             name = _free(row.path, part / where(row))
             try:
-                shutil.copy2(source / row.path, part / where(row) / name)
+                shutil.copy2(find_file(source, row.path), part / where(row) / name)
             except FileNotFoundError:
                 missing.append(row.path)
                 continue

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dfal.labelling.log import Log
@@ -93,11 +93,18 @@ class Findings:
                 db.execute("INSERT INTO troubles (text, at) VALUES (?, ?)", (text, self._clock()))
 
     def set_aside(self, reasons: Mapping[int, str]) -> None:
-        """These images cannot be read: they are not asked about any more."""
+        """These images cannot be read: they are not asked about any more, unless they are taken back."""
         new = [(image, reason, self._clock()) for image, reason in reasons.items() if image not in self._log.state.unreadable]
         if new:
             with self._log.adding() as db:
-                db.executemany("INSERT OR IGNORE INTO unreadable (image, reason, at) VALUES (?, ?, ?)", new)
+                db.executemany("INSERT INTO set_aside (image, reason, at) VALUES (?, ?, ?)", new)
+
+    def take_back(self, readable: Bool[np.ndarray, "n"]) -> None:
+        """Take back the images that were set aside and can be read after all: they are asked about again."""
+        back = [(image, "", self._clock()) for image in self._log.state.unreadable if image < len(readable) and readable[image]]
+        if back:
+            with self._log.adding() as db:
+                db.executemany("INSERT INTO set_aside (image, reason, at) VALUES (?, ?, ?)", back)
 
     def queued(self, question: int) -> Queued | None:
         """The image of a question as the network that chose it ranked it; None where chance did. Without its twin's pixels."""

@@ -106,7 +106,8 @@ class Log(LabelStore):
         self.state.add_images((image, os.fsdecode(path), known) for image, path, known in rows)
 
     def _give_unreadable(self, rows: list[Any]) -> None:
-        self.state.unreadable |= {image: reason for _, image, reason in rows}
+        for _, image, reason in rows:
+            self.state.set_aside(image, reason)
 
     def _give_models(self, rows: list[Any]) -> None:
         for row in rows:
@@ -148,6 +149,7 @@ _READ: dict[str, tuple[str, str, Callable[[Log, list[Any]], None]]] = {
     "images": ("image", "path, known", Log._give_images),
     "known": ("number", "image, class", Log._give_known),
     "unreadable": ("number", "image, reason", Log._give_unreadable),
+    "set_aside": ("number", "image, reason", Log._give_unreadable),
     "models": (
         "model",
         "at, heard, annotations, labelled_data, classes, seconds, watched, seen",

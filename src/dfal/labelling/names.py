@@ -1,5 +1,6 @@
 """What people may write: names of classes, their own names, notes. Each is refused with a sentence or comes out tidy."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -18,6 +19,13 @@ RESERVED = frozenset(
     {NO_LABEL, "con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 )
 """Names that no class may have: Windows keeps most of them for itself."""
+ZERO_WIDTH_NON_JOINER, ZERO_WIDTH_JOINER = "\u200c", "\u200d"
+JOINING = "\u0600-\u08ff\u0900-\u0dff\u0f00-\u0fff\u1000-\u109f\u1780-\u18af\ufb50-\ufdff\ufe70-\ufefe\U00010a00-\U00011fff"
+"""Letters of scripts whose words have joiners: Arabic and Persian, Indic ones, Tibetan, Burmese, Khmer, Mongolian."""
+JOINED = re.compile(f"(?<=[{JOINING}])[{ZERO_WIDTH_NON_JOINER}{ZERO_WIDTH_JOINER}](?=[{JOINING}])")
+"""Joiners where they change how a word is written."""
+BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and marks that show nothing."""
 
 
 def class_name(name: str, others: Sequence[str] = ()) -> str:
@@ -67,7 +75,7 @@ def note(text: str) -> str:
     tidy = unicodedata.normalize("NFC", text).strip()
     if len(tidy) > LONGEST_NOTE:
         raise DfalError(f"the note has {len(tidy)} characters: {LONGEST_NOTE} are enough")
-    if any(_hidden(letter) for letter in tidy if letter not in "\n\t"):
+    if _has_hidden(tidy.replace("\n", " ").replace("\t", " ")):
         raise DfalError("the note has characters that cannot be shown: leave them out")
     return tidy
 
@@ -85,10 +93,31 @@ def _tidy(name: str, what: str) -> str:
         raise DfalError(f"{what} is empty: give it a letter at least")
     if len(tidy) > LONGEST:
         raise DfalError(f"{what} {shown(tidy)} has {len(tidy)} characters: {LONGEST} are enough")
-    if any(_hidden(letter) for letter in tidy):
+    if _has_hidden(tidy):
         raise DfalError(f"{what} {shown(tidy)} has characters that cannot be shown: leave them out")
     return tidy
 
 
-def _hidden(letter: str) -> bool:
-    return unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Co", "Cn"}
+def _has_hidden(text: str) -> bool:
+    """Whether a text has characters that nobody sees, but for those that join letters and emoji."""
+    text = JOINED.sub("", text)
+    for place, letter in enumerate(text):
+        before, after = text[place - 1 : place], text[place + 1 : place + 2]
+        if letter == ZERO_WIDTH_JOINER:
+            if not (before and after and _is_emoji(before) and unicodedata.category(after) == "So"):
+                return True
+        elif _selects(letter):
+            if not before or before.isspace() or _selects(before):
+                return True
+        elif letter in BLANK or unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Co", "Cn"}:
+            return True
+    return False
+
+
+def _is_emoji(letter: str) -> bool:
+    """Whether a joiner may come after it: a picture, the tone of a skin, or what asks for colours."""
+    return unicodedata.category(letter) in {"So", "Sk"} or letter == "\ufe0f"
+
+
+def _selects(letter: str) -> bool:
+    return unicodedata.name(letter, "").startswith("VARIATION SELECTOR")

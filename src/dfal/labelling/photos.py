@@ -9,8 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 from PIL import Image, ImageOps
 
-from dfal.folder import Folder
+from dfal.folder import STUCK, Folder
 from dfal.labelling.session import Session
+from dfal.listing import PathIndex
+from dfal.pictures import Unavailable
 from dfal.types import DfalError
 
 KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".gif": "image/gif", ".webp": "image/webp"}
@@ -40,7 +42,7 @@ class Photos:
     """
 
     def __init__(self, session: Session, folder: Folder):
-        at = {path: index for index, path in enumerate(folder.paths)}
+        at = PathIndex(folder.paths)
         self.folder, self._session = folder, session
         self.place: Int64[np.ndarray, n] = np.array([at.get(path, -1) for path in session.state.paths], dtype=np.int64)
         self._small = functools.lru_cache(maxsize=1024)(self._shrunk)
@@ -58,13 +60,13 @@ class Photos:
         return decoded
 
     def set_aside(self) -> dict[int, str]:
-        """The session's images that cannot be read, each with the reason."""
-        reasons = self.folder.set_aside()
+        """The session's images that cannot be read, each with the reason. What is for now is not among them."""
+        reasons = self.folder.set_aside() | self.folder.delayed(STUCK)
         gone = dict.fromkeys(np.flatnonzero(self.place < 0).tolist(), "it is no longer there")
         if not reasons:
             return gone
-        index = {path: index for index, path in enumerate(self._session.state.paths)}
-        return gone | {index[path]: reason for path, reason in reasons.items() if path in index}
+        index = PathIndex(self._session.state.paths)
+        return gone | {index.get(path): reason for path, reason in reasons.items() if index.get(path) >= 0}
 
     def original(self, image: int) -> Picture:
         """An image as it is, if a browser can show it and will not wait for it; else as JPEG or PNG."""
@@ -119,9 +121,10 @@ class Photos:
         """Whoever finds out that an image cannot be read sees to it that nobody else is asked about it."""
         try:
             yield
+        except Unavailable:
+            raise
         except OSError as error:
-            self._session.findings.set_aside({image: str(error.strerror or error)})
-            raise DfalError(f"image {image} is set aside: {error.strerror or error}") from None
+            raise Unavailable.because(error, f"image {image}") from None
         except DfalError as error:
             if image < len(self.place) and image >= 0:
                 self._session.findings.set_aside({image: str(error).partition(": ")[2] or str(error)})

@@ -9,6 +9,7 @@ from dfal.agreement import ENOUGH
 from dfal.labelling.doubts import is_reliable
 from dfal.labelling.session import Session
 from dfal.labelling.state import State
+from dfal.listing import nfc
 from dfal.types import DECLINED, UNKNOWN, DfalError
 
 FILTERS = ("labelled", "suspicious", "flagged", "declined", "disputed", "disagreed", "hold-out", "all")
@@ -91,11 +92,11 @@ def review(
         )
     state = session.refresh()
     latest = {image: (seen, sure, distance) for image, seen, sure, distance in session.rows(_LATEST)}
-    needle = text.casefold()
+    needle = nfc(text).casefold()
     chosen = [
         image
         for image in _candidates(state, show)
-        if (label is None or state.labels[image] == label) and (not needle or needle in state.paths[image].casefold())
+        if (label is None or state.labels[image] == label) and (not needle or needle in nfc(state.paths[image]).casefold())
     ]
     reliable, checked = _checked(state, latest)
     suspicion = {image: _suspicion(int(state.labels[image]), latest.get(image)) if reliable else 0.0 for image in chosen}

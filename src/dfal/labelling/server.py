@@ -23,6 +23,7 @@ from dfal.labelling.rows import Question
 from dfal.labelling.session import ACTIVE, Missing, Refused, Session
 from dfal.labelling.session import MOST as MOST_OPEN
 from dfal.labelling.state import State
+from dfal.pictures import Unavailable
 from dfal.types import DECLINED, DfalError
 
 Person = Annotated[str, Field(min_length=1, max_length=LONGEST, description="who answers")]
@@ -122,6 +123,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         413: "too large",
         422: "not what is described here",
         429: "too much at once",
+        503: "an image cannot be read just now, or its folder is away: try again",
         507: "the store cannot be written",
     }.items()
 }
@@ -150,7 +152,9 @@ def application(session: Session, photos: Photos, training: Callable[[], str] = 
     def explain(_: Request, error: DfalError) -> JSONResponse:
         """One sentence."""
         code = 404 if isinstance(error, Missing) else 409 if isinstance(error, Refused) else 400
-        if error.__cause__ is not None:  # what the disk or the database said
+        if isinstance(error, Unavailable):  # the page tries again
+            code = 503
+        elif error.__cause__ is not None:  # what the disk or the database said
             code = 507
         return JSONResponse({"detail": _plain(str(error))}, code)
 

@@ -29,6 +29,7 @@ from dfal.labelling.names import class_name, class_names, note, person_name, sho
 from dfal.labelling.rows import Answer, Choice, Question
 from dfal.labelling.state import State
 from dfal.labelling.store import Settings
+from dfal.listing import nfc
 from dfal.types import DECLINED, UNKNOWN, DfalError
 
 MOST = 200
@@ -322,6 +323,7 @@ class Session:
     def _label(self, label: int | str) -> int:
         classes = self.state.classes
         if isinstance(label, str):
+            label = next((name for name in classes if nfc(name) == nfc(label)), label)
             if label not in classes:
                 raise Missing(
                     f"there is no class {shown(label)}: add it first" + (f", or give one of {', '.join(classes[:20])}")

@@ -150,6 +150,14 @@ class State:
         self.order = self.order[~self.held[self.order]]
         self._from = self._from_held = 0
 
+    def set_aside(self, image: int, reason: str) -> None:
+        """Set aside an image that cannot be read; without a reason it can be read after all."""
+        if reason:
+            self.unreadable[image] = reason
+        else:
+            self.unreadable.pop(image, None)
+            self._from = self._from_held = 0
+
     def add_answer(self, number: int, answer: Answer) -> None:
         """An answer, a correction, or what is true again since one of them was taken back."""
         self.heard = number

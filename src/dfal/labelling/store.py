@@ -61,15 +61,20 @@ SINCE_2 = (
   at REAL NOT NULL) STRICT""",
 )
 """Classes that are called otherwise now, and labels that came from the folder or a CSV after their images."""
+SINCE_3 = (
+    """CREATE TABLE set_aside (
+  number INTEGER PRIMARY KEY, image INTEGER NOT NULL REFERENCES images, reason TEXT NOT NULL, at REAL NOT NULL) STRICT""",
+)
+"""Images that cannot be read, after those of the table `unreadable`; without a reason where one can be read after all."""
 
 
 class LabelStore(Ledger):
     """An open store of `dfal label`."""
 
     application = 0x4446414D
-    version = 2
-    schema = SCHEMA + ";".join((*SINCE_2, ""))
-    migrations = MappingProxyType({1: SINCE_2})
+    version = 3
+    schema = SCHEMA + ";".join((*SINCE_2, *SINCE_3, ""))
+    migrations = MappingProxyType({1: SINCE_2, 2: SINCE_3})
     maker = "dfal label"
     when_full = "answer again; every answer that was accepted is safe"
     shared = True

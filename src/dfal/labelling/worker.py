@@ -1,5 +1,6 @@
 """The training process: it decodes, trains and reviews for as long as the page lives. The store is all that they share."""
 
+import math
 import os
 import signal
 import threading
@@ -69,12 +70,14 @@ def _end_with(pipe: Connection) -> None:
 
 
 def _decode(session: Session, photos: Photos) -> None:
-    """Decode all images, those that are looked at first in the beginning, and set aside what cannot be."""
+    """Decode all images, those that are looked at first in the beginning, set aside what cannot be, and take it back when it
+    can. What cannot be read just now, because the folder is away, is tried again as long as the page lives."""
     state = session.refresh()
     drawn, order = state.drawn[:WATCHED], state.order[:WATCHED]
     first = photos.place[np.concatenate([np.stack([drawn[: len(order)], order[: len(drawn)]], 1).ravel(), drawn, order])]
     try:
-        for _ in photos.folder.decode(first[first >= 0].tolist()):
+        for _ in photos.folder.decode(first[first >= 0].tolist(), patience=math.inf):
             session.findings.set_aside(photos.set_aside())
+            session.findings.take_back(photos.ready())
     except DfalError as error:
         session.findings.add_trouble(str(error))
