@@ -171,6 +171,7 @@ def test_why_this_one_and_its_twin(session_and_web: tuple[Session, TestClient], 
     session.findings.add_model(model, [Queued(5, 0.25, 7, 1, twin, 1), Queued(6, float("inf"), 3, 8)])
     near, far, *others = ask(web, 3)
     why = web.get(f"/api/questions/{near['id']}").json()
+    assert len(why.pop("version")) == 24
     assert why == {"seen": 7, "other": 1, "score": 0.25, "twin": True, "twin_seen": 1, "strategy": "dfal"}
     assert web.get(f"/api/questions/{far['id']}").json()["score"] is None
     assert web.get(f"/api/questions/{others[0]['id']}").json() == {"seen": None}
