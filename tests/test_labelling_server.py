@@ -262,7 +262,7 @@ def test_on_another_address_a_token_is_needed(folder: Path) -> None:
                 assert web.get(path).status_code == 401, path
             assert web.get("/api/progress", headers={"authorization": "Bearer s3cret"}).status_code == 200
             opened = web.get("/?token=s3cret")
-            assert (opened.status_code, opened.headers["location"]) == (303, "/")
+            assert (opened.status_code, opened.headers["location"]) == (303, "./")
             assert "HttpOnly" in opened.headers["set-cookie"]
             assert web.get("/").status_code == 200
             assert web.get("/api/progress").json()["person"] is None

@@ -139,9 +139,7 @@ class Photos:
             raise Changed
         return replace(picture, version=version)
 
-    def _steady(
-        self, image: int, versioned: Callable[[str], Picture], read: Callable[[], Picture]
-    ) -> Picture:
+    def _steady(self, image: int, versioned: Callable[[str], Picture], read: Callable[[], Picture]) -> Picture:
         """Read a picture with its version, or without one where the file changes all the time."""
         for _ in range(READS):
             with contextlib.suppress(Changed):
