@@ -138,9 +138,10 @@ class Guard:
             if public is None:
                 return "this page answers on 127.0.0.1 only: open it there, or start it with --host"
             return f"this page answers as {public} only: let the proxy pass the visitor's Host"
-        own = origin is None or (origin[1] == name and origin[2] == (port or PORTS[origin[0]]))
-        if public is not None and origin == (public.scheme, public.host, public.port):
+        if origin is None or (public is not None and origin == (public.scheme, public.host, public.port)):
             own = True
+        else:  # the page itself is asked, by whatever name: at its public name, only its public address is its own
+            own = origin[1] == name and origin[2] == (port or PORTS[origin[0]]) and (public is None or name != public.host)
         site = headers.only("sec-fetch-site", "none")
         opened = method == "GET" and path == "/" and headers.only("sec-fetch-mode", "navigate") == "navigate"
         if (site not in {"same-origin", "none"} and not opened) or not own:
