@@ -53,8 +53,10 @@ class Site:
         self.root, self.port = root, free_port()
         self.certificate, self.key = root / "site.crt", root / "site.key"
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={NAME}"]
-            + ["-addext", f"subjectAltName=DNS:{NAME}", "-keyout", str(self.key), "-out", str(self.certificate)],
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={NAME}"),
+                *("-addext", f"subjectAltName=DNS:{NAME}", "-keyout", str(self.key), "-out", str(self.certificate)),
+            ],
             check=True,
             capture_output=True,
         )
@@ -198,7 +200,9 @@ def test_a_browser_labels_through_a_proxy(site: Site, proxy: Callable[[Site], li
     pytest.importorskip("playwright", reason="the browser is driven by playwright")
     from playwright.sync_api import sync_playwright
 
-    chromium = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    chromium = next(
+        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+    )
     if chromium is None:
         pytest.skip("no chromium is installed: apt install chromium")
     errors: list[str] = []
@@ -214,7 +218,7 @@ def test_a_browser_labels_through_a_proxy(site: Site, proxy: Callable[[Site], li
         page.keyboard.press("Enter")
         page.wait_for_selector(".stage img.here")
         assert page.url.partition("#")[0] == site.url, "the token is not left in the address"
-        before = page.get_attribute(".stage img", "alt")
+        before = str(page.get_attribute(".stage img", "alt"))
         page.keyboard.press("3")
         page.wait_for_function("before => document.querySelector('.stage img')?.alt !== before", arg=before)
         page.click("nav >> text=Review")
