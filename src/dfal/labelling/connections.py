@@ -13,7 +13,7 @@ from dfal.labelling.address import is_near
 
 REQUEST_SECONDS = 20.0
 """How long a request may take until all of it is here."""
-STALLED_SECONDS = 60.0
+STALLED_SECONDS = 120.0
 """How long a reply may stay where it is because nobody reads it."""
 MAX_WAITING = 100
 """Connections of one address that have sent no whole request yet. Beyond them the oldest are closed."""

@@ -191,6 +191,7 @@ def bound(host: str, port: int | None) -> socket.socket:
     wanted = [PORT, 0] if port is None else [port]
     reason = ""
     for number in wanted:
+        listening: socket.socket | None = None
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
             listening = socket.socket(family, kind, protocol)
@@ -200,6 +201,8 @@ def bound(host: str, port: int | None) -> socket.socket:
             listening.bind(address)
         except OSError as error:
             reason = error.strerror or str(error)
+            if listening is not None:
+                listening.close()
             continue
         return listening
     raise DfalError(f"the page cannot be opened on {host}, port {wanted[0]} ({reason}): give another --host or --port")
