@@ -130,9 +130,8 @@ class Stubbed:
         now = {"answers": len(self.answered), "model": 0, "left": len(left), "store": self.store}
         if path == "/api/ask":
             note = {"path": "a.png", "kind": "random", "note": None}
-            rows = [
-                {"id": image, "image": image, "version": self.versions.get(image)} | note for image in left[: body["count"]]
-            ]
+            shown = left[: body["count"]]
+            rows = [{"id": image, "image": image, "version": self.versions.get(image), **note} for image in shown]
             return now | {"questions": rows}
         if re.match("/api/questions/", path):
             return {"seen": None}
