@@ -126,9 +126,12 @@ def test_a_second_request_that_does_not_end_is_closed(running: Running, monkeypa
         assert read_all(slow) == b""
 
 
-def test_single_bytes_do_not_extend_the_time(quick: None, running: Running) -> None:
+@pytest.mark.parametrize(
+    "head", [b"GET / HTTP/1.1\r\nHost: h\r\nX: ", b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n"]
+)
+def test_single_bytes_do_not_extend_the_time(quick: None, running: Running, head: bytes) -> None:
     closed = threading.Event()
-    with running.connect(b"GET / HTTP/1.1\r\nHost: h\r\nX: ") as slow:
+    with running.connect(head) as slow:
         slow.settimeout(0.05)
         until = time.monotonic() + WAIT
         while time.monotonic() < until and not closed.is_set():
@@ -182,10 +185,11 @@ def test_whole_requests_keep_their_connection(running: Running) -> None:
             assert not running.all._waiting
 
 
-def test_the_oldest_that_wait_are_closed_and_others_are_not(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_that_wait_are_closed_and_others_are_not(
+    quick: None, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "REQUEST_SECONDS", WAIT)
     monkeypatch.setattr(connections, "MAX_WAITING", 5)
-    running = Running(page)
     with contextlib.ExitStack() as opened:
         busy = [opened.enter_context(running.connect(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")) for _ in range(2)]
         for one in busy:
