@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
-DEBIAN = chromium gcc libc6-dev nginx openssl texlive-latex-base texlive-latex-recommended
+DEBIAN = caddy chromium gcc libc6-dev nginx openssl texlive-latex-base texlive-latex-recommended
 
 .PHONY: run test lint debian format clean
 

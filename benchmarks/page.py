@@ -97,7 +97,8 @@ def _answer(url: str, data: Dataset, annotations: int) -> None:
         while given < annotations:
             for question in web.post("/api/ask", json=me | {"count": 10}).json()["questions"]:
                 label = int(data.labels[int(question["path"][:5])])
-                web.post("/api/tell", json={"question": question["id"], "label": label, "person": "machine"}).raise_for_status()
+                told = {"question": question["id"], "image": question["image"]}
+                web.post("/api/tell", json=told | {"label": label, "person": "machine"}).raise_for_status()
                 given += 1
             while (now := web.get("/api/progress").json())["model"] == model:
                 time.sleep(0.05)

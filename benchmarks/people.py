@@ -71,7 +71,7 @@ def measured(folder: Path, people: int, answers: int) -> dict[str, float]:
                 return answer
 
             while questions := timed("ask", {"person": name, "holder": name, "count": 1}).json()["questions"]:
-                timed("tell", {"question": questions[0]["id"], "label": 0, "person": name})
+                timed("tell", {"question": questions[0]["id"], "image": questions[0]["image"], "label": 0, "person": name})
                 mine.append(questions[0]["image"])
         with lock:
             asked.update(mine)

@@ -62,7 +62,7 @@ class Served:
             if self.process.poll() is not None:
                 raise RuntimeError(self.process.communicate()[0])
             with contextlib.suppress(httpx.TransportError):
-                if self.http.get("/api/progress").status_code == 200:
+                if self.http.get("/api/progress").status_code in {200, 401}:  # 401: it wants its token
                     return
             time.sleep(0.05)
         raise RuntimeError("the page does not answer")

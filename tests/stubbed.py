@@ -3,10 +3,11 @@
 import io
 import json
 import re
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 
@@ -24,6 +25,10 @@ class Stubbed:
         held: path → requests that wait there, for `release`: a slow connection.
         sent: what the page posted, as pairs of a path and a body.
         pictures: image → its size, or bytes that are none, or None where it is set aside; a photograph by default.
+        shown: the images whose pictures the page asked for.
+        store: which one the server has: a page that was opened over another one is refused.
+        queries: path → the query of its latest request.
+        versions: image → the version that questions say; none by default.
         progress: what differs from the beginning of a session.
         errors: what the browser complained about.
     """
@@ -35,6 +40,10 @@ class Stubbed:
         self.sent: list[tuple[str, Any]] = []
         self.pictures: dict[int, tuple[int, int] | bytes | None] = {}
         self.progress: dict[str, Any] = {}
+        self.shown: list[int] = []
+        self.store = "s1"
+        self.queries: dict[str, str] = {}
+        self.versions: dict[int, str] = {}
         self.answered: dict[int, int | None] = {}
         self.aside: set[int] = set()
         self.errors: list[str] = []
@@ -52,12 +61,21 @@ class Stubbed:
         """What was posted there."""
         return [body for posted, body in self.sent if posted == path]
 
+    def wait_until(self, so: Callable[[], Any]) -> None:
+        """Let the page go on until this is so."""
+        for _ in range(1500):
+            if so():
+                return
+            self.page.wait_for_timeout(20)
+        raise AssertionError("it never came to be so")
+
     def _complain(self, text: str) -> None:
         if "Failed to load resource" not in text:  # the browser says so of every refusal
             self.errors.append(text)
 
     def _serve(self, route: Any) -> None:
         path = urlsplit(route.request.url).path
+        self.queries[path] = urlsplit(route.request.url).query
         if (PAGE / path[1:]).exists():
             file = PAGE / (path[1:] or "index.html")
             route.fulfill(path=file, headers={"content-security-policy": POLICY, "content-type": _kind(file)})
@@ -66,7 +84,12 @@ class Stubbed:
         if route.request.method == "POST":
             self.sent.append((path, body))
         if path.startswith("/api/images/"):
-            self._show(route, int(path.rpartition("/")[2]))
+            self.shown.append(int(path.rpartition("/")[2]))
+            self._show(route, self.shown[-1])
+            return
+        if parse_qs(self.queries[path]).get("store", [self.store]) != [self.store]:
+            said = {"detail": "this page was opened over another store: reload it to label green", "store": self.store}
+            route.fulfill(status=412, json=said)
             return
         if path in self.held:
             self.held[path].append((route, body))
@@ -104,10 +127,12 @@ class Stubbed:
             self.classes[at : at + 1] = [body["name"]]
             return {"class": at, "classes": self.classes}
         left = [image for image in range(self.images) if image not in self.answered and image not in self.aside]
-        now = {"answers": len(self.answered), "model": 0, "left": len(left)}
+        now = {"answers": len(self.answered), "model": 0, "left": len(left), "store": self.store}
         if path == "/api/ask":
             note = {"path": "a.png", "kind": "random", "note": None}
-            return now | {"questions": [{"id": image, "image": image} | note for image in left[: body["count"]]]}
+            shown = left[: body["count"]]
+            rows = [{"id": image, "image": image, "version": self.versions.get(image), **note} for image in shown]
+            return now | {"questions": rows}
         if re.match("/api/questions/", path):
             return {"seen": None}
         if path == "/api/review":

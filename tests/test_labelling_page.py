@@ -1,17 +1,24 @@
 """The page in a real browser: labelled by keyboard, undone, skipped, corrected, while a network learns beside it."""
 
+import contextlib
+import math
 import re
 import shutil
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from dfal.datasets import Dataset
+from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
 from dfal.types import DECLINED
-from labelled import DIGITS, Served, index_in, some_pngs
+from labelled import DIGITS, Served, a_session, index_in, some_pngs
 from stubbed import Stubbed
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
@@ -62,11 +69,16 @@ class Person:
         return image, label
 
 
+def percent(fraction: float) -> int:
+    """A fraction as JavaScript rounds its percentage: halves go up."""
+    return math.floor(100 * fraction + 0.5)
+
+
 def has_no_serious_fault(page: Any) -> None:
     """What axe-core finds; the animation of a new image must be over."""
     from axe_playwright_python.sync_playwright import Axe
 
-    page.wait_for_timeout(250)
+    page.wait_for_function("() => document.getAnimations().every((one) => one.playState !== 'running')")
     found = Axe().run(page).response["violations"]
     serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in {"serious", "critical"}]
     assert serious == []
@@ -95,17 +107,17 @@ def test_a_folder_is_labelled_by_keyboard(browser: Any, tmp_path: Path, digits: 
         # A network has learnt: it is on the curve, and chooses.
         served.wait_for_model(1)
         page.wait_for_function("() => document.querySelectorAll('.chart .dot').length === 1")
-        assert page.get_attribute(".chart", "aria-label").startswith("Accuracy from")
-        assert float(page.text_content(".sum .big:nth-of-type(2)").split()[0]) > 0
+        point = served.http.get("/api/progress").json()["curve"][0]
+        assert page.get_attribute(".chart", "aria-label").startswith(f"Accuracy from {percent(point['value'])} % with")
         for _ in range(12):
-            with page.expect_response(re.compile("/api/questions/[0-9]+$")):
+            with page.expect_response(re.compile(r"/api/questions/[0-9]+\?")) as why:
                 page.keyboard.press("w")
-            page.wait_for_timeout(150)
-            if page.locator(".trio img").count() == 3:
+            if why.value.json().get("twin"):
+                page.wait_for_function("() => document.querySelectorAll('.trio img').length === 3")
                 break
             page.keyboard.press("w")
             given.update([person.answer()])
-        assert re.search(r"The network sees \d here, but \d is near: the boundary is 0\.\d+ away", page.text_content("#why"))
+        assert re.search(r"The network sees \d here, but \d is near: the boundary is [\d.e+-]+ away", page.text_content("#why"))
         assert page.evaluate(
             "[...document.querySelectorAll('.trio img')].every((one) => one.complete && one.naturalWidth === 28)"
         )
@@ -329,13 +341,14 @@ def test_what_is_on_the_screen_stays_until_it_is_answered(stub: Any) -> None:
     page.keyboard.press("7")
     page.wait_for_selector(".stage img[alt^='Image 21,']")
     stubbed.release("/api/ask", asked(30, 31))
+    stubbed.wait_until(lambda: 30 in stubbed.shown)
     again = asked(32, 21)
     again["questions"][1]["id"] = 99
     page.wait_for_timeout(200)
     page.keyboard.press("s")
     page.wait_for_selector(".stage img[alt^='Image 30,']")
     stubbed.release("/api/ask", again)
-    page.wait_for_timeout(200)
+    stubbed.wait_until(lambda: 32 in stubbed.shown)
 
     seen = [int(re.sub(r"\D", "", alt)) for alt in page.evaluate("seen")]
     assert seen == [1, 20, 21, 30], "nothing but a key brings another image"
@@ -351,10 +364,9 @@ def test_what_is_on_the_screen_stays_until_it_is_answered(stub: Any) -> None:
 def test_the_page_says_why_nothing_is_asked_and_gives_its_questions_back(stub: Any) -> None:
     stubbed = stub("cat", "dog", images=3)
     page = stubbed.open()
-    page.wait_for_selector(".stage img")
-    for _ in range(3):
+    for image in range(3):
+        page.wait_for_selector(f".stage img[alt^='Image {image},']")
         page.keyboard.press("s")
-        page.wait_for_timeout(200)
     page.wait_for_selector("h1 >> text=Every image was skipped")
     has_no_serious_fault(page)
     page.click("nav >> text=Grid")
@@ -372,7 +384,7 @@ def test_the_page_says_why_nothing_is_asked_and_gives_its_questions_back(stub: A
     stubbed.progress["disputed"] = 0
     page.wait_for_selector("p >> text=Others look at the last 2 images")
     page.evaluate("dispatchEvent(new Event('pagehide'))")  # what is sent while a page closes, no test sees
-    page.wait_for_timeout(200)
+    stubbed.wait_until(lambda: stubbed.told("/api/leave"))
     (left,) = stubbed.told("/api/leave")
     assert left["person"] == "Ada" and len(left["holder"]) == 32
 
@@ -423,7 +435,7 @@ def test_the_grid_fits_and_stays_where_somebody_is(stub: Any) -> None:
     stubbed.images, stubbed.pictures = 44, {5: None}
     stubbed.progress["batch"] = 40
     page.set_viewport_size({"width": 1280, "height": 800})
-    page.wait_for_timeout(1800)
+    page.wait_for_function("async () => (await import('/api.js')).state.progress.batch === 40")
     page.click("text=Other images")
     page.wait_for_selector(".tile >> text=cannot be read")
     assert page.evaluate(chosen).startswith("Image 0,")
@@ -518,3 +530,115 @@ def test_without_a_name_and_without_classes(stub: Any) -> None:
         page.click(".classes >> text=Add a class")
         page.wait_for_selector("dialog input")
     assert len(names) == 2
+
+
+def test_a_picture_is_addressed_by_its_version_and_an_answer_names_its_image(stub: Any) -> None:
+    stubbed = stub("cat", "dog", images=9)
+    stubbed.versions = {image: f"old-{image}" for image in range(9)}
+    page = stubbed.open()
+    source = "document.querySelector('.stage img').getAttribute('src')"
+    page.wait_for_selector(".stage img[alt^='Image 0,']")
+    assert page.evaluate(source) == "api/images/0?version=old-0"
+    page.keyboard.press("e")
+    page.wait_for_selector("dialog img[src='api/images/0?version=old-0']")
+    page.keyboard.press("Escape")
+    stubbed.versions[1] = "new"  # its file is replaced while it waits for its turn
+    page.keyboard.press("1")
+    page.wait_for_selector(".stage img[src='api/images/1?version=new']")
+    page.keyboard.press("s")
+    page.wait_for_selector(".stage img[alt^='Image 2,']")
+    page.click("nav >> text=Grid")
+    page.wait_for_selector(".tile img[src='api/images/2?small=true&version=old-2']")
+    page.keyboard.press("2")
+    page.wait_for_selector(".tile.done")
+    told = [*stubbed.told("/api/tell"), *stubbed.told("/api/decline")]
+    assert [(one["question"], one["image"]) for one in told] == [(0, 0), (2, 2), (1, 1)]
+    for path in ("/api/ask", "/api/tell", "/api/decline", "/api/progress"):
+        assert stubbed.queries[path] == "store=s1", path
+    assert page.get_attribute("text=Download the labels as CSV", "href") == "api/export?store=s1"
+    why = {"seen": 0, "other": 1, "score": 0.5, "twin": True, "twin_seen": 1, "strategy": "dfal", "version": "t"}
+    stubbed.replies |= {f"/api/questions/{image}": (200, why) for image in range(9)}
+    page.keyboard.press("w")
+    page.wait_for_selector("dialog img[src^='api/questions/'][src$='/twin?version=t']", state="attached")
+    page.keyboard.press("Escape")
+
+
+def test_a_page_over_another_store_keeps_what_is_not_saved_and_else_is_loaded_anew(stub: Any) -> None:
+    stubbed = stub("cat", "dog")
+    page = stubbed.open()
+    page.wait_for_selector(".stage img[alt^='Image 0,']")
+    stubbed.replies["/api/tell"] = 500, {"detail": "Something broke."}
+    page.keyboard.press("1")
+    page.wait_for_selector("#trouble >> text=Not saved yet. Something broke")
+    stubbed.store = "s2"
+    del stubbed.replies["/api/tell"]
+    page.wait_for_selector("#trouble >> text=Not saved yet. This page was opened over another store: reload it to label green.")
+    asked = len(stubbed.told("/api/tell"))
+    stubbed.wait_until(lambda: len(stubbed.told("/api/tell")) >= asked + 2)
+    assert stubbed.answered == {}
+    assert "Image 0," in page.get_attribute(".stage img", "alt"), "what is not saved stays"
+    stubbed.store = "s1"  # the first store is there again
+    page.wait_for_selector(".stage img[alt^='Image 1,']")
+    assert stubbed.answered == {0: 0}
+    # Nothing is unsaved: the page is loaded anew by itself, and belongs to the other store.
+    page.evaluate("window.old = true")
+    stubbed.store = "s2"
+    page.wait_for_function("() => !window.old")
+    page.wait_for_selector("#toast >> text=another store")
+    stubbed.wait_until(lambda: stubbed.queries["/api/ask"] == "store=s2")
+
+
+@contextlib.contextmanager
+def served_at(port: int, folder: Path) -> Iterator[Photos]:
+    """A page over a folder in a thread of this process: without training, and at once."""
+    import uvicorn
+
+    from dfal.labelling import serving
+    from dfal.labelling.guard import Guard
+    from dfal.labelling.server import application
+
+    with a_session(folder) as (session, photos), serving.bound("127.0.0.1", port) as listening:
+        config = uvicorn.Config(Guard(application(session, photos)), lifespan="off", log_level="error", ws="none")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            yield photos
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+COLOUR = """() => {
+    const image = document.querySelector(".stage img.here");
+    if (!image) return "";
+    const one = new OffscreenCanvas(1, 1).getContext("2d");
+    one.drawImage(image, 0, 0, 1, 1);
+    return String(one.getImageData(0, 0, 1, 1).data);
+}"""
+
+
+def test_another_folder_at_the_same_address_and_a_file_that_is_replaced_are_seen(browser: Any, tmp_path: Path) -> None:
+    for name, colour in (("red", (255, 0, 0)), ("green", (0, 160, 0))):
+        (tmp_path / name / "photos").mkdir(parents=True)
+        for number in range(6):
+            Image.new("RGB", (300, 200), colour).save(tmp_path / name / "photos" / f"{number}.png")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    page = browser.new_page()
+    sees = f"(colour) => ({COLOUR})() === colour"
+    with served_at(port, tmp_path / "red" / "photos"):
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.wait_for_function(sees, arg="255,0,0,255")
+    with served_at(port, tmp_path / "green" / "photos") as photos:
+        page.wait_for_function(sees, arg="0,160,0,255")  # the page that was open is loaded anew by itself
+        for file in (tmp_path / "green" / "photos").iterdir():
+            Image.new("RGB", (300, 200), (0, 0, 255)).save(file)
+        page.reload()
+        page.wait_for_function(sees, arg="0,0,255,255")
+        image, _ = index_in(page.get_attribute(".stage img", "alt"))
+        assert page.get_attribute(".stage img", "src") == f"api/images/{image}?version={photos.version(image)}"
+        page.close()

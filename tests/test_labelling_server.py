@@ -1,6 +1,13 @@
 """The HTTP API: what it answers, what it refuses, and that nothing makes it stumble."""
 
+import asyncio
+import contextlib
+import io
+import os
+import shutil
+import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +16,14 @@ import pytest
 from PIL import Image
 
 from dfal.datasets import Dataset
+from dfal.folder import Folder
 from dfal.labelling import guard
 from dfal.labelling.findings import Look, Queued
 from dfal.labelling.guard import LARGEST, Guard
+from dfal.labelling.photos import Photos
 from dfal.labelling.rows import Model
 from dfal.labelling.session import Session
+from dfal.types import DfalError
 from labelled import DIGITS, a_session, some_pngs
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
@@ -171,6 +181,7 @@ def test_why_this_one_and_its_twin(session_and_web: tuple[Session, TestClient], 
     session.findings.add_model(model, [Queued(5, 0.25, 7, 1, twin, 1), Queued(6, float("inf"), 3, 8)])
     near, far, *others = ask(web, 3)
     why = web.get(f"/api/questions/{near['id']}").json()
+    assert len(why.pop("version")) == 24
     assert why == {"seen": 7, "other": 1, "score": 0.25, "twin": True, "twin_seen": 1, "strategy": "dfal"}
     assert web.get(f"/api/questions/{far['id']}").json()["score"] is None
     assert web.get(f"/api/questions/{others[0]['id']}").json() == {"seen": None}
@@ -274,7 +285,7 @@ def test_on_another_address_a_token_is_needed(folder: Path) -> None:
                 assert web.get(path).status_code == 401, path
             assert web.get("/api/progress", headers={"authorization": "Bearer s3cret"}).status_code == 200
             opened = web.get("/?token=s3cret")
-            assert (opened.status_code, opened.headers["location"]) == (303, "/")
+            assert (opened.status_code, opened.headers["location"]) == (303, "./")
             assert "HttpOnly" in opened.headers["set-cookie"]
             assert web.get("/").status_code == 200
             assert web.get("/api/progress").json()["person"] is None
@@ -374,6 +385,263 @@ def test_the_labels_come_home_as_a_table(web: TestClient) -> None:
     assert lines[0] == "path,label,by,at,how,confidence,flagged,note"
     assert lines[1].startswith(f"{question['image']:05}.png,7,ann,20")
     assert lines[1].endswith(",given,1.0,False,")
+
+
+def version_of(web: TestClient, image: int) -> str:
+    """The version that the API names for an image now."""
+    (question,) = [one for one in ask(web, 30) if one["image"] == image]
+    return str(question["version"])
+
+
+def test_the_address_of_a_picture_names_its_content(session_and_web: tuple[Session, TestClient], folder: Path) -> None:
+    session, web = session_and_web
+    asked = {one["image"]: str(one["version"]) for one in ask(web, 30)}
+    assert len(set(asked.values())) == 30, "no two images share an address"
+    session.correct(3, 1)
+    assert web.get("/api/review?show=all").json()["images"][0]["version"] == asked[3]
+    assert web.post("/api/undo", json=ME).json()["image"] == 3
+    question = ask(web, 1)[0]
+    web.post("/api/decline", json={"question": question["id"], "image": question["image"], "person": "ann"})
+    assert web.post("/api/undo", json=ME).json()["question"]["version"] == asked[question["image"]]
+
+    for small in ("", "&small=true"):
+        kept = web.get(f"/api/images/3?version={asked[3]}{small}")
+        assert kept.headers["cache-control"] == "private, max-age=86400, immutable"
+        for other in ("", f"version={asked[4]}", "version=x"):
+            asked_for_again = web.get(f"/api/images/3?{other}{small}")
+            assert asked_for_again.headers["cache-control"] == "private, no-cache"
+            assert asked_for_again.content == kept.content
+            tag = {"if-none-match": f'"other", W/{asked_for_again.headers["etag"]}'}
+            assert web.get(f"/api/images/3?{other}{small}", headers=tag).status_code == 304
+            assert web.get(f"/api/images/4?{other}{small}", headers=tag).status_code == 200
+
+    # A file is replaced under its name, by one of the same size and modification time.
+    file = folder / "00003.png"
+    before, status = file.read_bytes(), file.stat()
+    after = before[:-20] + bytes(20)
+    file.write_bytes(after)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    replaced = web.get(f"/api/images/3?version={asked[3]}", headers={"if-none-match": f'"{asked[3]}"'})
+    assert (replaced.status_code, replaced.content) == (200, after)
+    assert replaced.headers["cache-control"] == "private, no-cache"
+    assert version_of(web, 3) not in asked.values()
+
+
+def test_small_pictures_and_those_of_other_forms_follow_their_files(folder: Path) -> None:
+    def colour(web: TestClient, index: int, query: str = "") -> int:
+        picture = Image.open(io.BytesIO(web.get(f"/api/images/{index}?{query}").content))
+        found = picture.convert("L").getpixel((0, 0))
+        assert isinstance(found, int)
+        return found
+
+    Image.new("L", (300, 300), 10).save(folder / "a.tiff")
+    with a_session(folder) as (session, photos), TestClient(application(session, photos)) as web:
+        index = session.state.paths.index("a.tiff")
+        assert [colour(web, index), colour(web, index, "small=true")] == [10, 10]
+        Image.new("L", (300, 300), 200).save(folder / "a.tiff")
+        assert [colour(web, index), colour(web, index, "small=true")] == [200, 200]
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_not_shown_under_the_old_address(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = [(folder / name).read_bytes() for name in ("00001.png", "00002.png", "00004.png", "00005.png")]
+    with a_session(folder) as (session, photos), TestClient(application(session, photos)) as web:
+        read, original = Path.read_bytes, photos.folder.original
+        now = [0]
+
+        def replace_first(times: int) -> None:
+            if now[0] < times:
+                now[0] += 1
+                (folder / "00003.png").write_bytes(contents[now[0]])
+
+        for times in (1, 99):
+            for query in ("", "small=true&"):
+                now[0] = 0
+                (folder / "00003.png").write_bytes(contents[0])
+                version = photos.version(3)
+
+                def slow_bytes(path: Path, times: int = times) -> bytes:
+                    replace_first(times)
+                    found = read(path)
+                    replace_first(times)
+                    return found
+
+                def slow_original(index: int, times: int = times) -> Any:
+                    replace_first(times)
+                    return original(index)
+
+                monkeypatch.setattr(Path, "read_bytes", slow_bytes)
+                monkeypatch.setattr(photos.folder, "original", slow_original)
+                contents[3:] = contents[3:4] * 20
+                found = web.get(f"/api/images/3?{query}version={version}")
+                monkeypatch.undo()
+                assert found.status_code == 200
+                assert found.headers["cache-control"] in {"private, no-cache", "no-store"}
+                if times == 1:
+                    assert found.headers["etag"] == f'"{photos.version(3)}"'
+                    if not query:
+                        assert found.content == contents[now[0]]
+
+
+def test_other_stores_and_folders_have_other_addresses(folder: Path) -> None:
+    def versions(photos_folder: Path) -> tuple[int, int, str]:
+        with a_session(photos_folder) as (session, photos), TestClient(application(session, photos)) as web:
+            (question,) = ask(web)
+            store = web.get("/api/progress").json()["store"]
+            return question["image"], question["version"], store
+
+    first = versions(folder)
+    assert versions(folder) == first, "a restart changes nothing"
+    (folder.parent / "labels.db").unlink()
+    again = versions(folder)
+    assert again[0] == first[0]
+    assert again[1] != first[1], "a store that is begun anew under its name"
+    assert again[2] != first[2]
+    shutil.copytree(folder, folder.parent / "b" / "photos")
+    shutil.copy(folder.parent / "labels.db", folder.parent / "b" / "labels.db")
+    copied = versions(folder.parent / "b" / "photos")
+    assert (copied[0], copied[2]) == (again[0], again[2])
+    assert copied[1] != again[1], "the same store over another folder"
+
+
+def test_a_page_that_was_opened_over_another_store_is_refused(session_and_web: tuple[Session, TestClient]) -> None:
+    session, web = session_and_web
+    (question,) = ask(web)
+    store = web.get("/api/progress").json()["store"]
+    told = {"question": question["id"], "image": question["image"], "label": 1, "person": "ann"}
+    posts: list[tuple[str, dict[str, Any]]] = [
+        ("decline", told),
+        ("tell", told),
+        ("correct", {"image": 1, "label": 1, "person": "ann"}),
+        ("flag", {"image": 1, "person": "ann"}),
+        ("undo", ME),
+        ("ask", ME | {"count": 1}),
+        ("leave", ME),
+        ("classes", {"name": "new", "person": "ann"}),
+        ("rename", {"class": 0, "name": "newer", "person": "ann"}),
+    ]
+    for path, body in posts:
+        refused = web.post(f"/api/{path}?store=0123", json=body)
+        assert refused.status_code == 412, path
+        assert refused.json() == {
+            "detail": "this page was opened over another store: reload it to label photos",
+            "store": store,
+        }
+    for path in ("progress", "review", "images/1", f"questions/{question['id']}", "set-aside", "export"):
+        assert web.get(f"/api/{path}?store=0123").status_code == 412, path
+        assert web.get(f"/api/{path}?store={store}").status_code == 200, path
+    assert len(session.rows("SELECT * FROM answers")) == 0
+    for path, body in posts[1:]:
+        replied = web.post(f"/api/{path}?store={store}", json=body)
+        assert (replied.status_code, replied.json()["store"]) == (200, store), path
+    assert web.get("/api/review").json()["store"] == store
+
+
+def test_an_answer_names_its_image(session_and_web: tuple[Session, TestClient], folder: Path) -> None:
+    session, web = session_and_web
+    # A power loss takes a question with it: its number is given to another image, and the old page answers.
+    before = folder.parent / "before.db"
+    with contextlib.closing(sqlite3.connect(before)) as kept, contextlib.closing(sqlite3.connect(session.path)) as store:
+        store.backup(kept)
+    (lost,) = ask(web)
+    with (
+        Session.open(before, person="ann") as session,
+        Folder.open(folder, folder.parent / "cache") as images,
+        TestClient(application(session, Photos(session, images))) as web,
+    ):
+        _answers_of_an_old_page_are_refused(session, web, lost)
+
+
+def _answers_of_an_old_page_are_refused(session: Session, web: TestClient, lost: dict[str, int]) -> None:
+    session.correct(lost["image"], 2)
+    (found,) = ask(web)
+    assert found["id"] == lost["id"]
+    assert found["image"] != lost["image"]
+    body = {"question": lost["id"], "image": lost["image"], "person": "ann"}
+    for path, more in (("tell", {"label": 7}), ("decline", {})):
+        refused = web.post(f"/api/{path}", json=body | more)
+        assert refused.status_code == 409
+        assert f"about image {found['image']}, not about image {lost['image']}" in refused.json()["detail"]
+    old = replace(session.state.open[found["id"]], image=lost["image"])
+    with pytest.raises(DfalError, match="ask again"):
+        session.tell(old, 7)
+    with pytest.raises(DfalError, match="ask again"):
+        session.decline(found["id"], image=lost["image"])
+    assert session.state.labels[found["image"]] == -1
+    assert web.post("/api/tell", json=body | {"image": found["image"], "label": 7}).status_code == 200
+    assert session.state.labels[found["image"]] == 7
+
+
+TOKEN = "s3cret"
+OURS = f"dfal-8000={TOKEN}"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([("cookie", OURS)], 200),
+        *[
+            ([("cookie", f"{other}; {OURS}{after}")], 200)
+            for other in ('prefs={"a":1}', "foo[bar]=1", "a=hello world", "flag", "a@b=1", "path=/x", "=", "a=\xff\xfe", "")
+            for after in ("", f"; {other}")
+        ],
+        ([("cookie", f' dfal-8000 = "{TOKEN}" ')], 200),
+        ([("cookie", f"dfal-8000=old; {OURS}")], 200),
+        ([("cookie", f"{OURS}; dfal-8000=old")], 200),
+        ([("cookie", "a=1"), ("cookie", OURS)], 200),
+        ([("cookie", f"x{OURS}")], 401),
+        ([("cookie", f"a=1,{OURS}")], 401),
+        ([("cookie", "dfal-8000=")], 401),
+        ([("cookie", f"dfal-8001={TOKEN}")], 401),
+        ([("cookie", "dfal-8000=\xe9")], 401),
+        ([("authorization", f"Bearer {TOKEN}")], 200),
+        ([("authorization", f"bearer   {TOKEN} ")], 200),
+        ([("authorization", TOKEN)], 401),
+        ([("authorization", f"Basic {TOKEN}")], 401),
+        ([("authorization", "Bearer \xff")], 401),
+        ([("authorization", "")], 401),
+        ([("cookie", OURS), ("x-\xe9", "\xff")], 200),
+        ([("cookie", OURS), ("origin", "http://[::1")], 403),
+        ([("cookie", OURS), ("origin", "http://192.168.0.7:99999")], 403),
+        ([("cookie", OURS), ("origin", "http://\xff")], 403),
+        ([("cookie", OURS), ("origin", "http://192.168.0.7:8000"), ("origin", "http://192.168.0.7:8000")], 403),
+        ([("cookie", OURS), ("sec-fetch-site", "\xff")], 403),
+        ([("cookie", OURS), ("content-length", "9" * 5000)], 413),
+        ([("cookie", OURS), ("content-length", "-1")], 413),
+        ([("cookie", OURS), ("content-length", "\xb2")], 413),
+        ([("cookie", OURS), ("content-length", " 0 ")], 200),
+    ],
+)
+def test_other_programs_headers_are_passed_over(headers: list[tuple[str, str]], status: int) -> None:
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    rows = [("host", "192.168.0.7:8000"), *headers]
+    assert replied(Guard(page, token=TOKEN), rows)[0] == status
+
+
+def replied(
+    guarded: Guard, headers: list[tuple[str, str]], path: str = "/api/progress", **scope: Any
+) -> tuple[int, dict[str, str]]:
+    """The status and the headers with which a request is answered."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    path, _, query = path.partition("?")
+    asked = {
+        **{"type": "http", "method": "GET", "path": path, "query_string": query.encode(), "server": ("10.0.0.1", 8000)},
+        **{
+            "client": ("10.0.0.2", 1),
+            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+        },
+        **scope,
+    }
+    asyncio.run(guarded(asked, lambda: None, send))  # type: ignore[arg-type, return-value]
+    return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
 
 
 def test_every_request_that_the_description_allows_is_answered(folder: Path) -> None:

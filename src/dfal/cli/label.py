@@ -19,6 +19,7 @@ from dfal import models
 from dfal.cli.options import settings
 from dfal.folder import Folder
 from dfal.labelling import export as home
+from dfal.labelling.address import PublicAddress
 from dfal.labelling.begin import TAUGHT, begin
 from dfal.labelling.names import class_names
 from dfal.labelling.photos import Photos
@@ -63,6 +64,11 @@ class WithClasses(click.Command):
 @settings(Training, *TAUGHT)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to answer; another address asks for a token.")
 @click.option("--port", type=click.IntRange(1, 65535), help="[default: 8765, or any that is free]")
+@click.option(
+    "--url",
+    metavar="URL",
+    help="Public address behind a reverse proxy, such as https://labels.example.org/photos/; requires a token.",
+)
 @click.option("--browser/--no-browser", default=True, help="Whether to open the page.")
 @click.pass_context
 def label(  # noqa: PLR0917
@@ -74,6 +80,7 @@ def label(  # noqa: PLR0917
     store: Path | None,
     host: str,
     port: int | None,
+    url: str | None,
     browser: bool,
     **configuration: Any,
 ) -> None:
@@ -94,10 +101,11 @@ def label(  # noqa: PLR0917
         from dfal.labelling.serving import Serving, bound  # noqa: PLC0415  an extra
     except ImportError as error:
         raise DfalError(f"the page needs {error.name}: pip install 'dfal[label]'") from None
+    public = PublicAddress.of(url) if url is not None else None
     with contextlib.ExitStack() as opened:
         listening = opened.enter_context(bound(host, port))
         session, folder = begin(opened, photos, path, wanted, labels=labels, given=given)
-        serving = Serving(session, Photos(session, folder), path, host, listening)
+        serving = Serving(session, Photos(session, folder), path, host, listening, public=public)
         console = Console(highlight=False, soft_wrap=True)
         for line in _found(session, folder, photos, path):
             console.print(escape(line))

@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import hashlib
 import io
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -23,14 +25,29 @@ SIDE = 2400
 """Pixels of the longer side of what is sent smaller."""
 SMALL = 256
 """Pixels of the longer side of a picture in a grid."""
+READS = 3
+"""Attempts to read a file that is replaced meanwhile."""
+RENDERING = 1
+"""To be raised where the same file is shown otherwise than before: browsers keep pictures."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image file for the browser."""
+    """An image file for the browser.
+
+    Attributes:
+        content: its bytes.
+        kind: its media type.
+        version: names the content; empty where the file changed while it was read.
+    """
 
     content: bytes
     kind: str
+    version: str = ""
+
+
+class Changed(Exception):  # noqa: N818
+    """A file was replaced while it was read."""
 
 
 class Photos:
@@ -39,12 +56,14 @@ class Photos:
     Attributes:
         folder: the images.
         place: of each image of the session in the folder; −1 where the folder has lost it.
+        store: names the session's store: another store, or one begun anew under the same name, has another.
     """
 
     def __init__(self, session: Session, folder: Folder):
         at = PathIndex(folder.paths)
         self.folder, self._session = folder, session
         self.place: Int64[np.ndarray, n] = np.array([at.get(path, -1) for path in session.state.paths], dtype=np.int64)
+        self.store = store_id(session)
         self._small = functools.lru_cache(maxsize=1024)(self._shrunk)
 
     @classmethod
@@ -68,26 +87,66 @@ class Photos:
         index = PathIndex(self._session.state.paths)
         return gone | {index.get(path): reason for path, reason in reasons.items() if index.get(path) >= 0}
 
+    def version(self, image: int) -> str:
+        """Name what an image's file holds now; empty where it is not there.
+
+        Two stores, two folders, and a file that was replaced have different versions, so that a picture whose address
+        has its version in it never changes.
+        """
+        if image >= len(self.place) or self.place[image] < 0:
+            return ""
+        path = self.folder.path / self.folder.paths[self.place[image]]
+        try:
+            status = path.stat()
+        except OSError:
+            return ""
+        file = (path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return _digest(RENDERING, self.store, image, *file)
+
     def original(self, image: int) -> Picture:
         """An image as it is, if a browser can show it and will not wait for it; else as JPEG or PNG."""
         with self._or_set_aside(image):
             at = self._at(image)
-            file = self.folder.file(at)
-            kind = KINDS.get(file.suffix.lower())
-            if kind and file.stat().st_size <= LARGE:
-                content = file.read_bytes()
-                if _is(kind, content):
-                    return Picture(content, kind)
-            return _picture(self.folder.original(at), SIDE)
+
+            def read() -> Picture:
+                file = self.folder.file(at)
+                kind = KINDS.get(file.suffix.lower())
+                if kind and file.stat().st_size <= LARGE:
+                    content = file.read_bytes()
+                    if _is(kind, content):
+                        return Picture(content, kind)
+                return _picture(self.folder.original(at), SIDE)
+
+            return self._steady(image, lambda version: self._unchanged(image, version, read), read)
 
     def small(self, image: int) -> Picture:
         """An image for a grid."""
         with self._or_set_aside(image):
-            file = self.folder.file(self._at(image))
-            return self._small(image, file.stat().st_mtime_ns)
+            at = self._at(image)
+            self.folder.file(at)  # says why where it is not there
+            return self._steady(
+                image,
+                lambda version: self._small(image, version),
+                lambda: _picture(self.folder.original(at), SMALL),
+            )
 
-    def _shrunk(self, image: int, modified: int) -> Picture:
-        return _picture(self.folder.original(self._at(image)), SMALL)
+    def _shrunk(self, image: int, version: str) -> Picture:
+        at = self._at(image)
+        return self._unchanged(image, version, lambda: _picture(self.folder.original(at), SMALL))
+
+    def _unchanged(self, image: int, version: str, read: Callable[[], Picture]) -> Picture:
+        """Read a picture whose file has this version before and after, or raise `Changed`."""
+        picture = read()
+        if self.version(image) != version:
+            raise Changed
+        return replace(picture, version=version)
+
+    def _steady(self, image: int, versioned: Callable[[str], Picture], read: Callable[[], Picture]) -> Picture:
+        """Read a picture with its version, or without one where the file changes all the time."""
+        for _ in range(READS):
+            with contextlib.suppress(Changed):
+                return versioned(self.version(image))
+        return read()
 
     def seen(self, image: int) -> UInt8[np.ndarray, "h w c"]:
         """An image as the network sees it."""
@@ -97,18 +156,20 @@ class Photos:
     def twin(self, question: int, image: int, part: str) -> Picture | None:
         """The image of a question as the network sees it, its twin, or the change between them, magnified.
 
-        None where there is no twin, or it is one of features, which no eye can see.
+        None where there is no twin, or it is one of features, which no eye can see. The three have the same version.
         """
         change = self._session.findings.twin(question)
         if change is None or change.size != np.prod(self.folder.shape):
             return None
-        pixels = self.seen(image).astype(np.float32) / 255
+        seen = self.seen(image)
+        pixels = seen.astype(np.float32) / 255
         r = change.reshape(pixels.shape[2], *pixels.shape[:2]).transpose(1, 2, 0)
         if part == "change":
             shown = 0.5 + 0.5 * r / max(float(np.abs(r).max()), 1e-12)
         else:
             shown = pixels + r if part == "twin" else pixels
-        return _picture(_image(shown), None)
+        version = _digest(RENDERING, self.store, image, seen.tobytes(), change.tobytes())
+        return replace(_picture(_image(shown), None), version=version)
 
     def _at(self, image: int) -> int:
         self._session.check_image(image)
@@ -129,6 +190,15 @@ class Photos:
             if image < len(self.place) and image >= 0:
                 self._session.findings.set_aside({image: str(error).partition(": ")[2] or str(error)})
             raise
+
+
+def store_id(session: Session) -> str:
+    """Name a store by how it was begun, which never changes: the same after a restart, another for a store begun anew."""
+    return _digest(*session.rows("SELECT at, json FROM settings ORDER BY number LIMIT 1"))
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
 
 
 def _image(pixels: Float[np.ndarray, "h w c"]) -> Image.Image:

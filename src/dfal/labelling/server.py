@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -49,10 +49,17 @@ class Ask(Body):
     ] = []
 
 
+Seen = Annotated[
+    int | None,
+    Field(ge=0, lt=2**53, description="the image that was looked at: another image's question is refused"),
+]
+
+
 class Answer(Body):
     """The answer to a question."""
 
     question: Number
+    image: Seen = None
     label: Annotated[int, Field(ge=0, lt=2**31, description="the number of a class")]
     person: Person
     seconds: Seconds = None
@@ -62,6 +69,7 @@ class Declined(Body):
     """A question that somebody does not want to answer."""
 
     question: Number
+    image: Seen = None
     person: Person
     seconds: Seconds = None
 
@@ -120,6 +128,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         403: "another site sent it",
         404: "there is no such thing",
         409: "not now: it was answered meanwhile, or nothing is left",
+        412: "this page serves another store than the one that `store` names",
         413: "too large",
         422: "not what is described here",
         429: "too much at once",
@@ -130,9 +139,28 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 PICTURES: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {kind: {} for kind in ("image/png", "image/jpeg", "image/gif", "image/webp")},
-        "description": "the picture",
-    }
+        "description": "the picture; it may be kept where the address has its present version",
+    },
+    304: {"description": "the picture that `if-none-match` names"},
 }
+ABOUT = """The page itself uses nothing else.
+
+Each reply names the store, and any request may name it too, as `?store=…`: a page that serves another store refuses
+such a request (412). An answer may name its image: where the question is about another image it is refused (409).
+Questions and rows of the review have the version of their image: `/api/images/7?version=…` never changes and may be
+kept, without a version, or with another one than the present one, it must be asked for again.
+"""
+Version = Annotated[
+    str, Query(max_length=64, description="what the picture's content is called, as replies that name the image say")
+]
+IfNoneMatch = Annotated[str, Header(include_in_schema=False)]
+KEPT = 24 * 3600
+"""Seconds for which a browser may keep a picture whose address names its content."""
+OtherStore = Annotated[str, Query(max_length=64, alias="store", include_in_schema=False)]
+
+
+class OtherStoreError(Exception):
+    """A page that was opened over another store sent a request."""
 
 
 def application(session: Session, photos: Photos, training: Callable[[], str] = lambda: "", *, here: bool = True) -> FastAPI:
@@ -145,7 +173,15 @@ def application(session: Session, photos: Photos, training: Callable[[], str] = 
         here: whether only this machine's user can ask, whose name is known then.
     """
     app = FastAPI(
-        title="dfal label", version="1", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", responses=REFUSALS
+        title="dfal label",
+        version="1",
+        description=ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        responses=REFUSALS,
+        redirect_slashes=False,  # a redirect would name this server, which visitors of a proxy cannot reach
+        dependencies=[Depends(_only_of(photos.store))],
     )
 
     @app.exception_handler(DfalError)
@@ -158,6 +194,14 @@ def application(session: Session, photos: Photos, training: Callable[[], str] = 
             code = 507
         return JSONResponse({"detail": _plain(str(error))}, code)
 
+    @app.exception_handler(OtherStoreError)
+    def disown(_: Request, error: OtherStoreError) -> JSONResponse:
+        """The page is an old one."""
+        folder = _plain(Path(session.settings.folder).name)
+        return JSONResponse(
+            {"detail": f"this page was opened over another store: reload it to label {folder}", "store": photos.store}, 412
+        )
+
     @app.exception_handler(RequestValidationError)
     def refuse(_: Request, error: RequestValidationError) -> JSONResponse:
         """One sentence that does not repeat what was sent: it may be long, and no text that JSON can hold."""
@@ -165,42 +209,53 @@ def application(session: Session, photos: Photos, training: Callable[[], str] = 
         where = ".".join(str(part) for part in first["loc"])
         return JSONResponse({"detail": _plain(f"{where}: {first['msg']}"[:300])}, 422)
 
-    _answering(app, session)
+    _answering(app, session, photos)
     _looking(app, session, photos, training, here)
     app.mount("/", StaticFiles(directory=str(files("dfal.labelling") / "page"), html=True))
     return app
 
 
-def _answering(app: FastAPI, session: Session) -> None:
+def _only_of(store: str) -> Callable[[str], None]:
+    def check(named: OtherStore = "") -> None:
+        if named not in {"", store}:
+            raise OtherStoreError
+
+    return check
+
+
+def _answering(app: FastAPI, session: Session, photos: Photos) -> None:
     """What people say."""
+
+    def now(state: State) -> dict[str, Any]:
+        return _now(state, photos)
 
     @app.post("/api/ask")
     def ask(body: Ask) -> dict[str, Any]:
         """The next questions, which are this page's until their time is over."""
         asked = session.ask(body.count, person=body.person, holder=body.holder, keep=body.keep)
         with session.still() as state:
-            return {"questions": [_question(question, state) for question in asked], **_now(state)}
+            return {"questions": [_question(question, state, photos) for question in asked], **now(state)}
 
     @app.post("/api/tell")
     def tell(body: Answer) -> dict[str, Any]:
         """An answer; it is on the disk when the reply comes. To send it again changes nothing."""
-        session.tell(body.question, body.label, person=body.person, seconds=body.seconds)
+        session.tell(body.question, body.label, person=body.person, seconds=body.seconds, image=body.image)
         with session.still() as state:
-            return _now(state)
+            return now(state)
 
     @app.post("/api/decline")
     def decline(body: Declined) -> dict[str, Any]:
         """No answer; the image is not asked again."""
-        session.tell(body.question, DECLINED, person=body.person, seconds=body.seconds)
+        session.tell(body.question, DECLINED, person=body.person, seconds=body.seconds, image=body.image)
         with session.still() as state:
-            return _now(state)
+            return now(state)
 
     @app.post("/api/leave")
     def leave(body: Leave) -> dict[str, Any]:
         """Give back the questions of a page that is closed."""
         session.leave(holder=body.holder)
         with session.still() as state:
-            return _now(state)
+            return now(state)
 
     @app.post("/api/undo")
     def undo(body: Undo) -> dict[str, Any]:
@@ -208,34 +263,34 @@ def _answering(app: FastAPI, session: Session) -> None:
         again = session.undo(person=body.person, holder=body.holder)
         with session.still() as state:
             if isinstance(again, Question):
-                return {"question": _question(again, state), "image": again.image, **_now(state)}
-            return {"question": None, "image": again, **_now(state)}
+                return {"question": _question(again, state, photos), "image": again.image, **now(state)}
+            return {"question": None, "image": again, **now(state)}
 
     @app.post("/api/correct")
     def correct(body: Correction) -> dict[str, Any]:
         """Settle a label, whatever was answered."""
         session.correct(body.image, DECLINED if body.label is None else body.label, person=body.person)
         with session.still() as state:
-            return _now(state)
+            return now(state)
 
     @app.post("/api/flag")
     def flag(body: Flag) -> dict[str, Any]:
         """Flag an image."""
         session.flag(body.image, body.note, raised=body.raised, person=body.person)
         with session.still() as state:
-            return _now(state)
+            return now(state)
 
     @app.post("/api/classes")
     def add_class(body: NewClass) -> dict[str, Any]:
         """Add a class."""
         number = session.add_class(body.name, person=body.person)
-        return {"class": number, "classes": session.classes}
+        return {"class": number, "classes": session.classes, "store": photos.store}
 
     @app.post("/api/rename")
     def rename(body: Rename) -> dict[str, Any]:
         """Call a class otherwise."""
         session.rename_class(body.number, body.name, person=body.person)
-        return {"classes": session.classes}
+        return {"classes": session.classes, "store": photos.store}
 
 
 def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[[], str], here: bool) -> None:
@@ -246,7 +301,7 @@ def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[
         """How far it is."""
         with session.still() as state:
             found = asdict(progress(state))
-            now = _now(state)
+            now = _now(state, photos)
             names = session.classes
         settings = session.settings
         more = {
@@ -267,31 +322,43 @@ def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[
         found = session.findings.queued(question)
         if found is None:
             return {"seen": None}
+        twin = None if found.twin_seen is None else photos.twin(question, found.image, "image")
         return _finite(
             {
                 "seen": found.seen,
                 "other": found.other,
                 "score": found.score,
-                "twin": found.twin_seen is not None and photos.twin(question, found.image, "image") is not None,
+                "twin": twin is not None,
+                "version": None if twin is None else twin.version,
                 "twin_seen": found.twin_seen,
                 "strategy": session.settings.strategy,
             }
         )
 
     @app.get("/api/questions/{question}/{part}", responses=PICTURES, response_class=Response)
-    def twin(question: Annotated[int, Field(ge=0, lt=2**53)], part: Literal["image", "change", "twin"]) -> Response:
+    def twin(
+        question: Annotated[int, Field(ge=0, lt=2**53)],
+        part: Literal["image", "change", "twin"],
+        version: Version = "",
+        if_none_match: IfNoneMatch = "",
+    ) -> Response:
         """The image as the network sees it, the change that deceives the network, magnified, or the twin."""
         queued = session.findings.queued(question)
         found = photos.twin(question, queued.image, part) if queued else None
         if found is None:
             raise Missing(f"question {question} has no twin")
-        return _sent(found)
+        return _sent(found, version, if_none_match)
 
     @app.get("/api/images/{image}", responses=PICTURES, response_class=Response)
-    def image(image: Annotated[int, Field(ge=0, lt=2**53)], small: bool = False) -> Response:
+    def image(
+        image: Annotated[int, Field(ge=0, lt=2**53)],
+        small: bool = False,
+        version: Version = "",
+        if_none_match: IfNoneMatch = "",
+    ) -> Response:
         """An image by its index."""
         session.check_image(image)
-        return _sent(photos.small(image) if small else photos.original(image))
+        return _sent(photos.small(image) if small else photos.original(image), version, if_none_match)
 
     @app.get("/api/set-aside")
     def set_aside() -> list[dict[str, Any]]:
@@ -310,7 +377,10 @@ def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[
         most: Annotated[int, Query(ge=1, le=MOST_REVIEWED)] = 60,
     ) -> Any:
         """Labels to look at again."""
-        return _finite(asdict(review(session, show=show, order=order, label=label, text=text, start=start, most=most)))
+        found = asdict(review(session, show=show, order=order, label=label, text=text, start=start, most=most))
+        for row in found["images"]:
+            row["version"] = photos.version(row["image"]) or None
+        return _finite(found | {"store": photos.store})
 
     @app.get(
         "/api/export", responses={200: {"content": {"text/csv": {}}, "description": "the labels"}}, response_class=Response
@@ -325,19 +395,25 @@ def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[
         )
 
 
-def _question(question: Question, state: State) -> dict[str, Any]:
+def _question(question: Question, state: State, photos: Photos) -> dict[str, Any]:
     return {
         "id": question.id,
         "image": question.image,
+        "version": photos.version(question.image) or None,
         "path": _plain(state.paths[question.image]),
         "kind": question.kind,
         "note": state.flags.get(question.image),
     }
 
 
-def _now(state: State) -> dict[str, Any]:
+def _now(state: State, photos: Photos) -> dict[str, Any]:
     """What each reply says, so that the page knows what has changed."""
-    return {"answers": state.heard, "model": state.models[-1].model if state.models else 0, "left": state.left}
+    return {
+        "answers": state.heard,
+        "model": state.models[-1].model if state.models else 0,
+        "left": state.left,
+        "store": photos.store,
+    }
 
 
 def _plain(text: str) -> str:
@@ -356,5 +432,13 @@ def _finite(value: Any) -> Any:
     return _plain(value) if isinstance(value, str) else value
 
 
-def _sent(picture: Picture) -> Response:
-    return Response(picture.content, media_type=picture.kind, headers={"cache-control": "private, max-age=3600"})
+def _sent(picture: Picture, version: str, if_none_match: str) -> Response:
+    """A picture, to be kept only under an address that names its content."""
+    if not picture.version:
+        return Response(picture.content, media_type=picture.kind, headers={"cache-control": "no-store"})
+    kept = f"private, max-age={KEPT}, immutable" if version == picture.version else "private, no-cache"
+    headers = {"cache-control": kept, "etag": f'"{picture.version}"'}
+    known = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    if headers["etag"] in known:
+        return Response(status_code=304, headers=headers)
+    return Response(picture.content, media_type=picture.kind, headers=headers)

@@ -7,12 +7,16 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from multiprocessing import get_context, resource_tracker
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, cast
 
 import uvicorn
 
-from dfal.labelling.guard import HERE, Guard
+from dfal.labelling.address import PublicAddress
+from dfal.labelling.connections import Connection, Connections, raise_descriptor_limit
+from dfal.labelling.guard import HERE, LARGEST, Guard
 from dfal.labelling.photos import Photos
 from dfal.labelling.server import application
 from dfal.labelling.session import Session
@@ -40,7 +44,7 @@ class Training(threading.Thread):
 
     def run(self) -> None:
         # What this thread starts does not hear Ctrl-C, which is for the server. Starting the tracker would end that.
-        resource_tracker.ensure_running()
+        start_resource_tracker()
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         with suppress(DfalError):
@@ -81,6 +85,14 @@ class Training(threading.Thread):
         self.join(5)
 
 
+def start_resource_tracker() -> None:
+    """Start multiprocessing's helper process, which Windows has not: what it needs cannot be imported there."""
+    with suppress(ImportError, AttributeError, OSError):
+        from multiprocessing import resource_tracker  # noqa: PLC0415
+
+        resource_tracker.ensure_running()
+
+
 class Serving:
     """A server on its port, not yet answering.
 
@@ -90,28 +102,53 @@ class Serving:
         store: the file.
         host: where to answer. On another address than this machine's own a token is asked for.
         listening: bound to that host.
+        public: where a reverse proxy shows the page. Then a token is asked for on any address: all visitors come from
+            the proxy's.
 
     Raises:
         DfalError: where another page is open over the store.
     """
 
-    def __init__(self, session: Session, photos: Photos, store: Path, host: str, listening: socket.socket):
+    def __init__(
+        self,
+        session: Session,
+        photos: Photos,
+        store: Path,
+        host: str,
+        listening: socket.socket,
+        *,
+        public: PublicAddress | None = None,
+    ):
         self._socket = listening
-        self.token = None if host in HERE else _token(store)
+        self.token = None if host in HERE and public is None else _token(store)
         name = f"[{host}]" if ":" in host else host
         shown = _address() if name in {"0.0.0.0", "[::]"} else name  # noqa: S104
-        self.url = f"http://{shown}:{self._socket.getsockname()[1]}/" + (f"?token={self.token}" if self.token else "")
+        port = self._socket.getsockname()[1]
+        base = f"http://{shown}:{port}/" if public is None else str(public)
+        self.url = base + (f"?token={self.token}" if self.token else "")
         session.alone(self.url)
         self._training = Training(store, session)
-        app = Guard(application(session, photos, lambda: self._training.doing, here=self.token is None), self.token)
+        app = application(session, photos, lambda: self._training.doing, here=self.token is None)
+        guard = Guard(app, self.token, public=public, only_here=host in HERE)
+        connections = Connections(behind_proxy=public is not None)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app, log_level="error", lifespan="off", access_log=False, server_header=False, timeout_graceful_shutdown=2
+                guard,
+                http=cast(Any, partial(Connection, connections)),
+                h11_max_incomplete_event_size=LARGEST,  # other programs' cookies come along
+                ws="none",
+                proxy_headers=False,  # uvicorn would believe everybody on this machine
+                log_level="error",
+                lifespan="off",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=2,
             )
         )
 
     def run(self) -> None:
         """Answer until Ctrl-C."""
+        raise_descriptor_limit()
         self._training.start()
         # The server ends at once when it is told to end, and then tells us, by the signal that it was told by.
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -154,13 +191,18 @@ def bound(host: str, port: int | None) -> socket.socket:
     wanted = [PORT, 0] if port is None else [port]
     reason = ""
     for number in wanted:
+        listening: socket.socket | None = None
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
             listening = socket.socket(family, kind, protocol)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Windows lets a second program take a port that is marked so: there it must be marked as taken.
+            option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+            listening.setsockopt(socket.SOL_SOCKET, option, 1)
             listening.bind(address)
         except OSError as error:
             reason = error.strerror or str(error)
+            if listening is not None:
+                listening.close()
             continue
         return listening
     raise DfalError(f"the page cannot be opened on {host}, port {wanted[0]} ({reason}): give another --host or --port")

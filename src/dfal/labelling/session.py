@@ -209,7 +209,13 @@ class Session:
                 self._give_back(db, question)
 
     def tell(
-        self, question: Question | int, label: int | str, *, person: str | None = None, seconds: float | None = None
+        self,
+        question: Question | int,
+        label: int | str,
+        *,
+        person: str | None = None,
+        seconds: float | None = None,
+        image: int | None = None,
     ) -> None:
         """The answer to a question. To tell it again, as after a lost connection, changes nothing.
 
@@ -217,6 +223,8 @@ class Session:
             question: what `ask` gave, or its id.
             label: a class, by name or number, or `DECLINED`.
             seconds: how long somebody looked at the image.
+            image: the image that was looked at, where only the question's id is given. After a power loss an id that was
+                not on the disk yet is given to another image.
 
         Raises:
             Missing: for a question or a class that is not there.
@@ -224,6 +232,7 @@ class Session:
         """
         person = person_name(person or self.person)
         id = question.id if isinstance(question, Question) else question
+        looked_at = question.image if isinstance(question, Question) else image
         if not _is_number(id) or not 0 <= id < 2**63:
             raise Missing(f"there is no question {id!r}: ask first")
         with self._log.adding() as db:
@@ -232,6 +241,8 @@ class Session:
             if row is None:
                 raise Missing(f"there is no question {id}: ask first")
             image, asked = row
+            if looked_at not in (None, image):
+                raise Refused(f"question {id} is about image {image}, not about image {looked_at}: ask again")
             if asked != person:
                 raise Refused(f"question {id} was put to {asked}, not to {person}: ask for one of your own")
             number = self._label(label)
@@ -249,9 +260,16 @@ class Session:
                 )
             self._add_answer(db, Answer("answer", image, number, person, question=id, seconds=seconds))
 
-    def decline(self, question: Question | int, *, person: str | None = None, seconds: float | None = None) -> None:
+    def decline(
+        self,
+        question: Question | int,
+        *,
+        person: str | None = None,
+        seconds: float | None = None,
+        image: int | None = None,
+    ) -> None:
         """No answer: this image is not asked again."""
-        self.tell(question, DECLINED, person=person, seconds=seconds)
+        self.tell(question, DECLINED, person=person, seconds=seconds, image=image)
 
     def undo(self, *, person: str | None = None, holder: str | None = None) -> Question | int:
         """Take back this person's last answer or correction.
@@ -379,5 +397,5 @@ def _is_number(value: object) -> bool:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
+    except (ImportError, KeyError, OSError):  # Windows has no module pwd
         return "me"

@@ -7,6 +7,8 @@ export const state = {
   keys: new Map(JSON.parse(sessionStorage.getItem("keys") ?? "[]")), // of each class, by its name; they survive a reload
   progress: null,
   model: 0,
+  store: "", // which one this page was opened over
+  moved: false, // whether the server has another one by now
 };
 
 /** This page's own name for the questions that it holds. It survives a reload, and a second tab gets another one. */
@@ -22,7 +24,7 @@ function holder() {
 /** Give back what this page was asked: somebody else may be waiting for it. It is sent even while the page is closing. */
 export function leave() {
   const body = JSON.stringify({ person: state.person, holder: state.holder });
-  if (state.person) navigator.sendBeacon("/api/leave", new Blob([body], { type: "application/json" }));
+  if (state.person) navigator.sendBeacon(address("api/leave"), new Blob([body], { type: "application/json" }));
 }
 
 /** The server's refusal: a sentence. */
@@ -36,15 +38,24 @@ export class Refusal extends Error {
 /** The server did not answer. */
 export class Silence extends Error {}
 
+const OTHER_STORE = 412;
+
+/** A path with the store of this page, relative to the page: it may be under any prefix. A server with another store refuses it. */
+export const address = (path) => (state.store ? `${path}${path.includes("?") ? "&" : "?"}store=${state.store}` : path);
+
 async function request(path, options) {
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(address(path), options);
   } catch {
     throw new Silence("The server does not answer: is dfal label still running?");
   }
   const body = await response.json().catch(() => ({}));
-  if (response.ok) return body;
+  state.moved = response.status === OTHER_STORE;
+  if (response.ok) {
+    if (typeof body.store === "string") state.store ||= body.store;
+    return body;
+  }
   const detail = body.detail;
   const sentence = typeof detail === "string" ? detail : detail?.map?.((one) => one.msg).join("; ");
   throw new Refusal(response.status, sentence ?? `The server answered ${response.status}.`);
@@ -82,12 +93,15 @@ export async function surely(path, body, waiting) {
 /** The server's words begin small and have no stop. */
 export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!…]$/.test(text) ? "" : ".");
 
-export const image = (index) => `/api/images/${index}`;
-export const small = (index) => `/api/images/${index}?small=true`;
+/** The address of a picture has the version of its content in it: no browser shows another one's from its cache. */
+const versioned = (path, { version }) => (version ? `${path}${path.includes("?") ? "&" : "?"}version=${version}` : path);
+export const image = (one) => versioned(`api/images/${one.image}`, one);
+export const small = (one) => versioned(`api/images/${one.image}?small=true`, one);
+export const twin = (question, found, part) => versioned(`api/questions/${question.id}/${part}`, found);
 
 /** Why a picture does not come: where that can change it is tried again, else `gone` hears whether the server has set it aside. */
-export async function failed(element, index, gone) {
-  const error = await get(image(index)).then(() => null, (reason) => reason);
+export async function failed(element, one, gone) {
+  const error = await get(image(one)).then(() => null, (reason) => reason);
   const aside = error?.status === 400 || error?.status === 404;
   if (error && !aside) setTimeout(() => (element.src = element.getAttribute("src")), 2000);
   else gone(aside, sentence(error?.message ?? "this browser cannot show the image"));

@@ -40,7 +40,7 @@ export class GridView {
   async ask() {
     clearTimeout(this.waiting);
     try {
-      const found = await post("/api/ask", { person: state.person, holder: state.holder, count: state.progress?.batch ?? 10 });
+      const found = await post("api/ask", { person: state.person, holder: state.holder, count: state.progress?.batch ?? 10 });
       if (this.stopped) return;
       this.failed = "";
       this.questions = found.questions;
@@ -76,8 +76,8 @@ export class GridView {
 
   /** A click chooses; on the one that is chosen already, and from the keyboard, it enlarges. */
   tile(question, place) {
-    const element = picture(small(question.image), "");
-    element.addEventListener("error", () => failed(element, question.image, (aside, why) => this.vanished(question, element, aside, why)));
+    const element = picture(small(question), "");
+    element.addEventListener("error", () => failed(element, question, (aside, why) => this.vanished(question, element, aside, why)));
     let again = false;
     return h("button", {
       type: "button", className: "tile",
@@ -136,7 +136,7 @@ export class GridView {
     this.busy = true;
     const seconds = Math.min((performance.now() - this.started) / 1000, 3600);
     try {
-      this.app.heard(await surely(path, { ...body, question: question.id, person: state.person, seconds }, (text) => this.app.waiting(text)));
+      this.app.heard(await surely(path, { ...body, question: question.id, image: question.image, person: state.person, seconds }, (text) => this.app.waiting(text)));
       this.answers.set(place, word);
       say(`Image ${question.image}: ${word}.`);
     } catch (error) {
@@ -159,7 +159,7 @@ export class GridView {
 
   async undo() {
     try {
-      const found = await post("/api/undo", { person: state.person, holder: state.holder });
+      const found = await post("api/undo", { person: state.person, holder: state.holder });
       this.app.heard(found);
       if (!found.question) return toast(`The correction of image ${found.image} is taken back.`);
       const place = this.questions.findIndex((one) => one.image === found.image);
@@ -195,7 +195,7 @@ export class GridView {
 
   enlarge(place = this.at) {
     const question = this.questions[place];
-    if (question) enlarge(question.path, image(question.image), `Image ${question.image}`);
+    if (question) enlarge(question.path, image(question), `Image ${question.image}`);
   }
 
   columns() {
@@ -217,11 +217,11 @@ export class GridView {
   }
 
   answer(index) {
-    return this.send("/api/tell", { label: index }, state.classes[index]);
+    return this.send("api/tell", { label: index }, state.classes[index]);
   }
 
   skip() {
-    return this.send("/api/decline", {}, "skipped");
+    return this.send("api/decline", {}, "skipped");
   }
 
   update() {

@@ -55,7 +55,7 @@ export class LabelView {
     if (!keepAll) this.questions = this.questions.slice(0, 1); // the others are given back: none of them may be shown meanwhile
     const keep = this.questions.map((one) => one.id);
     try {
-      const found = await post("/api/ask", { person: state.person, holder: state.holder, count: AHEAD + 1, keep });
+      const found = await post("api/ask", { person: state.person, holder: state.holder, count: AHEAD + 1, keep });
       if (this.stopped) return;
       this.failed = "";
       const current = this.question;
@@ -77,9 +77,10 @@ export class LabelView {
   }
 
   prefetch(question) {
-    if (this.pictures.has(question.image)) return;
-    const element = picture(image(question.image), `Image ${question.image}, ${question.path}`);
-    element.addEventListener("error", () => failed(element, question.image, (aside, why) => this.vanished(question, aside, why)));
+    const source = image(question);
+    if (this.pictures.get(question.image)?.dataset.source === source) return; // else there is none, or the file was replaced
+    const element = picture(source, `Image ${question.image}, ${question.path}`, { data: { source } });
+    element.addEventListener("error", () => failed(element, question, (aside, why) => this.vanished(question, aside, why)));
     this.pictures.set(question.image, element);
     element.decode?.().catch(() => {});
   }
@@ -88,7 +89,7 @@ export class LabelView {
   async vanished(question, aside, why) {
     if (!this.questions.some((one) => one.id === question.id) || this.stopped) return;
     if (!aside) {
-      this.pictures.set(question.image, h("p", { className: "soft" }, why, " Skip it, or look at the file."));
+      this.pictures.set(question.image, h("p", { className: "soft", data: { source: image(question) } }, why, " Skip it, or look at the file."));
       if (question === this.question) this.show();
       return;
     }
@@ -139,11 +140,11 @@ export class LabelView {
     button?.classList.remove("chosen");
     void button?.offsetWidth;
     button?.classList.add("chosen");
-    await this.send("/api/tell", { label: index }, `Labelled ${name}.`);
+    await this.send("api/tell", { label: index }, `Labelled ${name}.`);
   }
 
   skip() {
-    return this.send("/api/decline", {}, "Skipped.");
+    return this.send("api/decline", {}, "Skipped.");
   }
 
   async send(path, body, said) {
@@ -154,7 +155,7 @@ export class LabelView {
     const seconds = Math.min((performance.now() - this.shown) / 1000, 3600);
     const seen = state.model;
     try {
-      const now = await surely(path, { ...body, question: question.id, person: state.person, seconds }, (text) => this.app.waiting(text));
+      const now = await surely(path, { ...body, question: question.id, image: question.image, person: state.person, seconds }, (text) => this.app.waiting(text));
       this.next(question);
       say(this.question ? `${said} Next: image ${this.question.image}.` : said);
       this.app.heard(now);
@@ -180,7 +181,7 @@ export class LabelView {
     if (this.busy) return;
     this.busy = true;
     try {
-      const found = await post("/api/undo", { person: state.person, holder: state.holder });
+      const found = await post("api/undo", { person: state.person, holder: state.holder });
       this.app.heard(found);
       if (found.question) {
         this.done.delete(found.image);
@@ -207,7 +208,7 @@ export class LabelView {
   }
 
   enlarge() {
-    if (this.question) enlarge(this.question.path, image(this.question.image), `Image ${this.question.image}`);
+    if (this.question) enlarge(this.question.path, image(this.question), `Image ${this.question.image}`);
   }
 
   toggleWhy() {

@@ -36,7 +36,7 @@ const app = {
     const name = h("input", { name: "name", autocomplete: "off", maxLength: 300, required: true });
     const first = "The name of the first class, for example cat";
     const found = await ask(title, [h("label", { className: "field" }, state.classes.length ? "Its name" : first, name), renaming()], {
-      button: "Add", read: () => name.value, check: (text) => post("/api/classes", { name: text, person: state.person }),
+      button: "Add", read: () => name.value, check: (text) => post("api/classes", { name: text, person: state.person }),
     });
     if (!found) return;
     setClasses(found.classes);
@@ -64,7 +64,7 @@ async function rename(index) {
   const before = state.classes[index];
   const name = h("input", { name: "name", autocomplete: "off", maxLength: 300, required: true, value: before });
   const found = await ask(`Rename ${before}`, [h("label", { className: "field" }, "Its name from now on; its labels stay", name)], {
-    button: "Rename", read: () => name.value, check: (text) => post("/api/rename", { class: index, name: text, person: state.person }),
+    button: "Rename", read: () => name.value, check: (text) => post("api/rename", { class: index, name: text, person: state.person }),
   });
   if (!found) return;
   setClasses(found.classes);
@@ -98,7 +98,7 @@ async function refresh() {
   if (running) return;
   running = true;
   try {
-    const now = await get("/api/progress");
+    const now = await get("api/progress");
     const before = state.progress;
     state.progress = now;
     setClasses(now.names);
@@ -110,11 +110,18 @@ async function refresh() {
     view?.update();
     silence = "";
   } catch (error) {
+    if (state.moved && !unsaved) reload();
     silence = sentence(error.message);
   }
   notices();
   running = false;
   soon(document.hidden ? 10 * EVERY : EVERY);
+}
+
+/** The server has another store than this page was opened over: nothing of the page is true any more. */
+function reload() {
+  sessionStorage.setItem("reloaded", "yes");
+  location.reload();
 }
 
 let drawn = "";
@@ -186,8 +193,11 @@ addEventListener("keydown", (event) => {
   view?.key(event);
 });
 
+if (sessionStorage.getItem("reloaded")) toast("The server has opened another store. This page was loaded anew.");
+sessionStorage.removeItem("reloaded");
+
 try {
-  const now = await get("/api/progress");
+  const now = await get("api/progress");
   state.progress = now;
   state.model = now.model;
   setClasses(now.names);

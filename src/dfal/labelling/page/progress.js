@@ -1,6 +1,6 @@
 // How far it is, always in sight.
 
-import { get } from "./api.js";
+import { address, get } from "./api.js";
 import { h, show } from "./dom.js";
 
 const percent = (fraction, digits = 0) => `${(100 * fraction).toFixed(digits)} %`;
@@ -31,7 +31,7 @@ export function panel(now) {
     Object.keys(now.people).length > 1 ? h("section", { className: "stack" }, h("h2", {}, "People"), bars(Object.entries(now.people))) : null,
     h("section", { className: "stack small" },
       h("p", { className: "soft" }, doing(now)),
-      h("a", { href: "/api/export", download: "labels.csv" }, "Download the labels as CSV")),
+      h("a", { href: address("api/export"), download: "labels.csv" }, "Download the labels as CSV")),
   ].filter(Boolean);
 }
 
@@ -77,7 +77,7 @@ function figures(now) {
 }
 
 async function listAside() {
-  const found = await get("/api/set-aside");
+  const found = await get("api/set-aside");
   show("Set aside", h("ul", { className: "listed" }, found.map((one) => h("li", {}, h("b", {}, one.path), ` ${one.reason}`))));
 }
 

@@ -1,6 +1,6 @@
 // What the label view and the grid share: buttons, the reason of a question, flags, and what to say where nothing is asked.
 
-import { get, post, sentence, state } from "./api.js";
+import { address, get, post, sentence, state, twin } from "./api.js";
 import { ask, h } from "./dom.js";
 
 const kbd = (key) => h("kbd", { "aria-hidden": "true" }, key.toUpperCase());
@@ -36,7 +36,7 @@ export async function flag(question) {
   const off = raised ? h("label", {}, h("input", { type: "checkbox", name: "off" }), " Take the flag off") : null;
   const found = await ask("Flag this image", [h("label", { className: "field" }, "A note for whoever looks at it later", note), off], {
     button: "Flag", read: () => ({ note: note.value, raised: !off?.querySelector("input").checked }),
-    check: async (read) => { await post("/api/flag", { image: question.image, person: state.person, ...read }); return read; },
+    check: async (read) => { await post("api/flag", { image: question.image, person: state.person, ...read }); return read; },
   });
   return found ? (found.raised ? found.note : null) : undefined;
 }
@@ -49,7 +49,7 @@ const KINDS = {
 
 /** Why this image: distance to the boundary, the two classes it lies between, and its twin. Null where the server does not say. */
 export async function reasons(question) {
-  const found = await get(`/api/questions/${question.id}`).catch(() => null);
+  const found = await get(`api/questions/${question.id}`).catch(() => null);
   if (!found) return null;
   if (found.seen === null) return [h("p", {}, KINDS[question.kind] ?? KINDS.random)];
   const name = (index) => h("b", {}, state.classes[index] ?? String(index));
@@ -60,7 +60,7 @@ export async function reasons(question) {
     : [h("p", {}, "The network sees ", name(found.seen), " here, and next to it ", name(found.other), ". The strategy ", h("b", {}, found.strategy),
         found.score === null ? " chose it." : ` gives it ${found.score.toPrecision(3)}.`)];
   if (!found.twin) return words;
-  const part = (which, text) => h("figure", {}, h("img", { src: `/api/questions/${question.id}/${which}`, alt: "" }), h("figcaption", {}, text));
+  const part = (which, text) => h("figure", {}, h("img", { src: twin(question, found, which), alt: "" }), h("figcaption", {}, text));
   return [h("div", { className: "trio" }, part("image", ["as it is:", h("br"), name(found.seen)]), part("change", ["a change too", h("br"), "small to see"]),
     part("twin", ["its twin:", h("br"), name(found.twin_seen)])), ...words];
 }
@@ -72,7 +72,7 @@ export class Nothing {
     this.words = h("p", { className: "soft" });
     this.element = h("section", { className: "empty" }, this.title, this.words,
       h("div", { className: "row" }, h("button", { type: "button", onclick: undo }, "Undo"),
-        h("a", { href: "#review" }, "Review"), h("a", { href: "/api/export", download: "labels.csv" }, "Download the labels")));
+        h("a", { href: "#review" }, "Review"), h("a", { href: address("api/export"), download: "labels.csv" }, "Download the labels")));
   }
 
   /** Say it: `trouble` is why the server could not be asked. */

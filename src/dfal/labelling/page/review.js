@@ -42,7 +42,7 @@ export class ReviewView {
     if (this.label.value !== "") wanted.set("label", this.label.value);
     const turn = (this.turn = (this.turn ?? 0) + 1);
     try {
-      const found = await get(`/api/review?${wanted}`);
+      const found = await get(`api/review?${wanted}`);
       if (this.stopped || turn !== this.turn) return;
       this.found = more ? [...this.found, ...found.images] : found.images;
       const cards = found.images.map((one) => this.card(one));
@@ -68,7 +68,7 @@ export class ReviewView {
     const doubt = one.seen === null ? null : against
       ? `Model: ${name(one.seen)}, ${percent(one.sure)} confident`
       : one.seen === one.label ? "The model agrees" : `Model: ${name(one.seen)}, ${percent(one.sure)} confident; no reason to doubt the label`;
-    const element = picture(small(one.image), "", { loading: "lazy" });
+    const element = picture(small(one), "", { loading: "lazy" });
     element.addEventListener("error", () => element.replaceWith(h("span", { className: "soft" }, "cannot be read")));
     const larger = h("button", { type: "button", className: "picture frame", "aria-label": `Image ${one.image}, ${one.path}, larger`, onclick: () => this.enlarge(one) }, element);
     const card = h("li", { className: "card" }, larger,
@@ -96,7 +96,7 @@ export class ReviewView {
     const label = value === "none" ? null : Number(value);
     if (value === "") return;
     try {
-      this.app.heard(await post("/api/correct", { image: one.image, label, person: state.person }));
+      this.app.heard(await post("api/correct", { image: one.image, label, person: state.person }));
       say(`Image ${one.image} is ${label === null ? "without a label" : state.classes[label]} now.`);
       Object.assign(one, { label, declined: label === null, disputed: false, source: "correction", suspicion: label === one.seen ? 0 : one.suspicion });
       const fresh = this.card(one);
@@ -112,7 +112,7 @@ export class ReviewView {
 
   async unflag(one, card) {
     try {
-      await post("/api/flag", { image: one.image, person: state.person, raised: false });
+      await post("api/flag", { image: one.image, person: state.person, raised: false });
       one.note = null;
       card.replaceWith(this.card(one));
     } catch (error) {
@@ -121,12 +121,12 @@ export class ReviewView {
   }
 
   enlarge(one) {
-    enlarge(one.path, image(one.image), `Image ${one.image}`);
+    enlarge(one.path, image(one), `Image ${one.image}`);
   }
 
   async undo() {
     try {
-      const found = await post("/api/undo", { person: state.person, holder: state.holder });
+      const found = await post("api/undo", { person: state.person, holder: state.holder });
       this.app.heard(found);
       toast(`What you said last about image ${found.image} is taken back.`);
       await this.load();
