@@ -357,3 +357,14 @@ def test_the_least_step_follows_the_scale_of_the_image(scale: float) -> None:
     torch.testing.assert_close(found.distance.double(), want, rtol=1e-3, atol=1e-6 * scale)
     assert float(deepfool._least_step(torch.full((1, 4), scale))) == pytest.approx(64 * 2**-23 * scale, rel=15.1)
     assert float(deepfool._least_step(torch.zeros(1, 4))) == float(deepfool._least_step(torch.ones(1, 4))) == 64 * 2**-23
+
+
+def test_a_dark_image_far_from_the_boundary_does_leave_it() -> None:
+    """The step that is felt at a dark image is not felt where its pixels have become bright."""
+    layer = nn.Linear(1, 2)
+    with torch.no_grad():
+        layer.weight[:], layer.bias[:] = torch.tensor([[0.3], [-0.7]]), torch.tensor([0.61, -0.17])
+    x = torch.linspace(-0.05, 0.05, 301).unsqueeze(1)
+    found = dfal.DeepFool(overshoot=0)(layer, x)
+    assert found.fooled.all()
+    torch.testing.assert_close(found.distance, (x.squeeze(1) + 0.78).abs(), rtol=1e-4, atol=1e-5)

@@ -125,7 +125,7 @@ class DeepFool:
         order = f0.argsort(dim=1, descending=True, stable=True)[:, : self.classes]  # k̂ first
         r = torch.zeros_like(x)  # r̂ = Σ r_i
         steps, toward = torch.zeros_like(order[:, 0]), torch.zeros_like(order[:, 0])
-        least = _least_step(x)
+        least, usual = _least_step(x), 64 * torch.finfo(x.dtype).eps
         waiting = torch.arange(len(x), device=x.device) if race is None else _margins(f0).argsort()
         active = waiting[:0]
         while len(active) or len(waiting):
@@ -137,9 +137,10 @@ class DeepFool:
             if not len(active):
                 continue
             late = steps[active] >= LATE if (steps >= LATE).sum() >= SOME else torch.zeros_like(active, dtype=torch.bool)
-            r_i, toward[active] = self._step(
-                view, self._moved(x[active], r[active]), order[active], toward[active] * late, least[active]
-            )
+            moved = self._moved(x[active], r[active])
+            # A dark image is brighter once it was moved.
+            least[active] = torch.maximum(least[active], _least_step(moved).clamp(max=usual))
+            r_i, toward[active] = self._step(view, moved, order[active], toward[active] * late, least[active])
             possible = toward[active] > 0
             active = active[possible]
             if not len(active):
