@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dfal.labelling.names import NO_LABEL
 from dfal.labelling.session import Session
+from dfal.labelling.validation import image_file, target_file
 from dfal.types import DfalError
 
 
@@ -84,7 +85,10 @@ def labels(session: Session, guesses: Mapping[int, tuple[int, float]] | None = N
 
 
 def _utc(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):  # a clock was set to what is in no calendar
+        return ""
 
 
 def as_csv(rows: Sequence[Label]) -> str:
@@ -168,10 +172,11 @@ def _copies(
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         for row in rows:
-            (part / where(row)).mkdir(exist_ok=True)
-            name = _free(row.path, part / where(row))
+            folder = target_file(part, where(row))
+            folder.mkdir(exist_ok=True)
+            name = _free(row.path, folder)
             try:
-                shutil.copy2(source / row.path, part / where(row) / name)
+                shutil.copy2(image_file(source, row.path), target_file(folder, name))
             except FileNotFoundError:
                 missing.append(row.path)
                 continue
@@ -182,8 +187,9 @@ def _copies(
                     file.write(json.dumps({"file_name": name} | asdict(row), ensure_ascii=False) + "\n")
         part.replace(path)
     except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
         raise DfalError(f"{path} cannot be written ({error.strerror}): name a folder where there is space") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return missing
 
 

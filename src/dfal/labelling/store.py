@@ -13,6 +13,7 @@ from typing import Any
 
 import filelock
 
+from dfal.damage import check_types
 from dfal.ledger import Ledger
 from dfal.training import Training
 from dfal.types import DfalError, setting
@@ -61,6 +62,9 @@ SINCE_2 = (
   at REAL NOT NULL) STRICT""",
 )
 """Classes that are called otherwise now, and labels that came from the folder or a CSV after their images."""
+
+LARGEST_SIDE = 2**14
+"""Pixels of the side of an image as a network sees it."""
 
 
 class LabelStore(Ledger):
@@ -137,5 +141,14 @@ class Settings:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Settings":
-        """From how it is stored."""
-        return replace(cls(), **{**stored, "training": Training(**stored["training"])})
+        """From how it is stored.
+
+        Raises:
+            ValueError: for a setting that is none, of another type, or outside what it may be.
+        """
+        check_types(Training, stored["training"])
+        settings = {**stored, "training": Training(**stored["training"])}
+        check_types(cls, settings)
+        if settings.get("channels", 0) not in {0, 1, 3} or not 0 <= settings.get("size", 0) <= LARGEST_SIDE:
+            raise ValueError("no image has this size")
+        return replace(cls(), **settings)
