@@ -25,6 +25,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from dfal import cli, models, reproduce
+from dfal.damage import damage
 from dfal.datasets import idx, npz
 from dfal.folder import Folder
 from dfal.labelling.names import class_names
@@ -34,7 +35,9 @@ from dfal.labelling.session import Session
 from dfal.listing import Listing, from_csv
 from dfal.networks import lenet5
 from dfal.pictures import decoded, fitted
+from dfal.pool import Pool
 from dfal.store import Store
+from dfal.strategies.candidates import embedded
 from dfal.types import DfalError
 
 STORES = Path(__file__).parent / "stores"
@@ -347,3 +350,118 @@ def try_many(name: str, numbers: range, tmp_path: Path, monkeypatch: pytest.Monk
             failures.append(f"{number}: it wrote {set(after.items()) ^ set(before.items())}")
     print(f"{kind.name}: {read + refused} files, {read} read, {refused} refused, {len(failures)} failures")
     assert not failures, "\n".join(failures[:20])
+
+
+def an_npz(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **({"images": np.zeros((20, 4, 4), np.uint8), "labels": np.arange(20) % 2} | arrays))
+    return path
+
+
+def with_shape(path: Path, shape: str) -> Path:
+    """The archive with another shape in the header of its images, as long as the old one."""
+    import zipfile
+
+    an_npz(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    old = b"(20, 4, 4), }"
+    members["images.npy"] = members["images.npy"].replace(old + b" " * (len(shape) + 4 - len(old)), f"{shape}, }}".encode(), 1)
+    assert shape.encode() in members["images.npy"]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("shape", ["(1099511627776, 4, 4)", "(20, 4, 5)", "(-20, 4, 4)", "(9223372036854775807, 9, 9)"])
+def test_an_npz_whose_header_claims_another_size_is_refused_before_memory_is_asked_for(tmp_path: Path, shape: str) -> None:
+    with limit(SECONDS), pytest.raises(DfalError, match=r"d\.npz cannot be read as \.npz"):
+        npz.load(with_shape(tmp_path / "d.npz", shape))
+
+
+def test_an_npz_that_unpacks_to_more_than_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert npz.physical_memory() > 2**28
+    monkeypatch.setattr(npz, "physical_memory", lambda: 500)
+    with pytest.raises(DfalError, match="more than this machine's memory"):
+        npz.load(an_npz(tmp_path / "d.npz"))
+
+
+def test_an_npz_with_objects_or_labels_out_of_range_is_refused(tmp_path: Path) -> None:
+    for labels in (np.array([{}] * 20, dtype=object), np.full(20, 2**63, np.uint64), np.full(20, 2**50)):
+        with pytest.raises(DfalError, match=r"d\.npz"):
+            npz.load(an_npz(tmp_path / "d.npz", labels=labels, classes=np.array(["a", "b"])))
+
+
+@pytest.mark.parametrize("dimensions", [(), (-2, -2), (2**31 - 1, 2**31 - 1), (2,) * 200, (1, 5)])
+def test_an_idx_file_of_impossible_dimensions_is_refused(tmp_path: Path, dimensions: tuple[int, ...]) -> None:
+    path = tmp_path / "t-idx"
+    path.write_bytes(struct.pack(f">4B{len(dimensions)}i", 0, 0, 8, len(dimensions), *dimensions) + bytes(4))
+    with pytest.raises(DfalError, match="is no IDX file of bytes"):
+        idx.array(idx.content(path), path)
+
+
+def test_a_packed_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idx, "LARGEST", 10_000)
+    (tmp_path / "t.gz").write_bytes(gzip.compress(bytes(1_000_000)))
+    with pytest.raises(DfalError, match=r"t\.gz cannot be read \(it unpacks to more than"):
+        idx.content(tmp_path / "t.gz")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"classes": ["a", "b"], "image": [1, 16, 16], "accuracy": NaN}',
+        '{"classes": ["a", "b"], "image": [1, 16, 16], "accuracy": 1e999}',
+        '{"classes": ["a", "b"], "image": [1, 16, 16], "accuracy": 7}',
+        '{"classes": ["a", "b"], "image": [1, 16, 16], "interval": [0.1, 1' + "0" * 400 + "]}",
+        '{"classes": ["a", "b"], "image": [1, 16, 1' + "0" * 5000 + "]}",
+        '{"classes": ["a", "b"], "image": [1, 16, 1' + "0" * 30 + "]}",
+        '{"classes": ["a", ["b"]], "image": [1, 16, 16]}',
+        '{"classes": ["a", "\\ud800"], "image": [1, 16, 16]}',
+        '{"classes": ["a", "a"], "image": [1, 16, 16]}',
+        '{"classes": ["a", "b"], "image": [1, 16, 16], "versions": {"a": {}}}',
+        '{"classes": ["a", "b"], "image": [1, 16, 16], "annotations": -1}',
+    ],
+    ids=range(12),
+)
+def test_a_card_of_strange_numbers_and_texts_is_one_sentence(text: str) -> None:
+    with pytest.raises(DfalError, match="is of another version of dfal, or damaged"):
+        models.card.read(text, Path("m.safetensors"))
+
+
+@pytest.mark.parametrize("claimed", [2**63, 2**64 - 1, 2**31, 10**8])
+def test_a_model_whose_header_claims_to_be_giant_is_one_sentence(tmp_path: Path, claimed: int) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(struct.pack("<Q", claimed) + _model_content()[8:])
+    with limit(SECONDS), pytest.raises(DfalError, match="is damaged or no model"):
+        models.load(path)
+
+
+@pytest.mark.parametrize("kind", ["objects", "text", "header", "cut", "letters", "archive"])
+def test_an_embedding_that_is_damaged_is_one_sentence(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "e.npy"
+    np.save(path, np.zeros((20, 3)))
+    content = path.read_bytes()
+    if kind == "objects":
+        np.save(path, np.array([{}] * 20, dtype=object), allow_pickle=True)
+    elif kind == "letters":
+        np.save(path, np.full((20, 3), "a"))
+    elif kind == "archive":
+        np.savez(tmp_path / "e.npz", e=np.zeros((20, 3)))
+        (tmp_path / "e.npz").replace(path)
+    else:
+        path.write_bytes({"text": b"hello", "header": content.replace(b"{", b"("), "cut": content[:90]}[kind])
+    pool = Pool.new(torch.rand(20, 1, 4, 4), {0: 0, 1: 1})
+    with pytest.raises(DfalError, match=r"the embedding .*e\.npy (cannot be read|holds no numbers)"):
+        embedded(torch.nn.Flatten(), pool, torch.arange(3), str(path))
+
+
+def test_what_a_library_written_in_rust_raises_is_damage_and_ctrl_c_is_not() -> None:
+    panic = type("PanicException", (BaseException,), {})
+    with pytest.raises(DfalError, match="the file x is damaged .*: restore a copy, or start a new one"), damage("the file x"):
+        raise panic("called `Option::unwrap()` on a `None` value")
+    with pytest.raises(KeyboardInterrupt), damage("the file x"):
+        raise KeyboardInterrupt
+    with pytest.raises(DfalError, match="larger than this machine's memory"), damage("the file x"):
+        raise MemoryError
