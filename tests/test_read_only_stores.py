@@ -216,12 +216,12 @@ def test_a_clock_that_is_set_back_keeps_no_question_for_long(tmp_path: Path, bac
         (question,) = session.ask()
         now -= back
         waited = 0
-        while not (found := session.ask(person="Bob")):
+        while not (found := session.ask(person="Bob", holder="phone")):
             now, waited = now + 100, waited + 100
             assert waited <= 2 * 600
         assert found[0].image == question.image
         session.tell(found[0], "dog", person="Bob")
-        again = session.undo(person="Bob")
+        again = session.undo(person="Bob", holder="phone")
         assert isinstance(again, Question)
         assert again.image == 0  # the order is that of the rows
 

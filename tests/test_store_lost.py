@@ -81,6 +81,13 @@ def test_a_store_that_was_deleted_is_written_back_with_every_answer(
     assert not [one for one in path.parent.iterdir() if one.name.endswith(".part")]
 
 
+def test_who_only_reads_sees_what_is_added_after_a_store_was_written_back(session: Session, path: Path) -> None:
+    with Session.open(path) as trainer:
+        path.unlink()
+        image = answer(session)
+        assert image in trainer.refresh().votes
+
+
 def test_a_store_that_is_deleted_in_the_middle_of_an_answer_is_written_back(session: Session, path: Path) -> None:
     (question,) = session.ask()
     with session._log.adding() as db:
