@@ -460,7 +460,7 @@ def test_an_embedding_that_is_damaged_is_one_sentence(tmp_path: Path, kind: str)
 
 def test_what_a_library_written_in_rust_raises_is_damage_and_ctrl_c_is_not() -> None:
     panic = type("PanicException", (BaseException,), {})
-    with pytest.raises(DfalError, match="the file x is damaged .*: restore a copy, or start a new one"), damage("the file x"):
+    with pytest.raises(DfalError, match=r"the file x is damaged .*: restore a copy, or start a new one"), damage("the file x"):
         raise panic("called `Option::unwrap()` on a `None` value")
     with pytest.raises(KeyboardInterrupt), damage("the file x"):
         raise KeyboardInterrupt
