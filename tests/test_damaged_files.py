@@ -353,7 +353,8 @@ def try_many(name: str, numbers: range, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def an_npz(path: Path, **arrays: Any) -> Path:
-    np.savez(path, **({"images": np.zeros((20, 4, 4), np.uint8), "labels": np.arange(20) % 2} | arrays))
+    given: dict[str, Any] = {"images": np.zeros((20, 4, 4), np.uint8), "labels": np.arange(20) % 2} | arrays
+    np.savez(path, **given)
     return path
 
 
