@@ -439,16 +439,16 @@ def test_a_store_in_use_is_refused(dfal: Shell) -> None:
 
 def test_a_full_disk_is_a_sentence_and_what_was_stored_is_kept(dfal: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     assert dfal("run", *SMALL, "--store", "whole.db").code == 0
-    opened = Store._open
+    opened = Store._open_to_write
 
-    def small_disk(self: Store, write: bool) -> sqlite3.Connection:
-        db = opened(self, write)
+    def small_disk(self: Store) -> sqlite3.Connection:
+        db = opened(self)
         pages = db.execute("PRAGMA page_count").fetchone()[0]
-        db.execute(f"PRAGMA max_page_count = {pages + 12 if write else 1_000_000}")
+        db.execute(f"PRAGMA max_page_count = {pages + 12}")
         return db
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "_open", small_disk)
+        patch.setattr(Store, "_open_to_write", small_disk)
         assert "full disk" in dfal.refused("run", *SMALL, "--store", "s.db")
     with Store("s.db") as store:
         assert any(store.records(trial) for trial in store.trials())

@@ -329,6 +329,28 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(session_and_web: tuple[Se
     assert session.state.labels[[one["image"] for one in asked]].tolist() == [1, 2]
 
 
+def test_answers_wait_while_the_store_is_away_and_are_written_back_when_its_place_is_free(
+    session_and_web: tuple[Session, TestClient], tmp_path: Path
+) -> None:
+    session, web = session_and_web
+    asked = ask(web, 3)
+    answers = [{"question": one["id"], "label": 1 + place, "person": "ann"} for place, one in enumerate(asked)]
+    assert web.post("/api/tell", json=answers[0]).status_code == 200
+    session.path.unlink()
+    assert web.post("/api/tell", json=answers[1]).status_code == 200  # written back
+    session.path.unlink()
+    session.path.write_text("another file")
+    for _ in range(2):
+        refused = web.post("/api/tell", json=answers[2])
+        assert refused.status_code == 507  # at which the page keeps the answer and tries again
+        assert "was replaced by another file while it was open, and nothing is saved now" in refused.json()["detail"]
+        assert web.get("/api/progress").status_code == 200
+    session.path.unlink()
+    assert web.post("/api/tell", json=answers[2]).status_code == 200
+    with Session.open(session.path, write=False) as reader:
+        assert reader.state.labels[[one["image"] for one in asked]].tolist() == [1, 2, 3]
+
+
 def test_a_disk_that_can_no_longer_be_written_is_a_sentence_and_nothing_is_lost(
     session_and_web: tuple[Session, TestClient],
 ) -> None:

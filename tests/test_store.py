@@ -260,7 +260,7 @@ def test_a_store_with_a_damaged_middle_says_so(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[4096 * 2 :] = b"\xa5" * (len(content) - 4096 * 2)
     path.write_bytes(content)
-    with Store(path) as store, pytest.raises(DfalError, match="is damaged"):
+    with pytest.raises(DfalError, match="is damaged"), Store(path) as store:
         store.contents()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from dfal import attacks, strategies
+from dfal.damage import check_types, described
 from dfal.strategies import Own
 from dfal.strategies.own import own
 from dfal.training import Training
@@ -43,7 +44,12 @@ def from_json(kind: type[Kind], text: str, code: Sequence[Any] = ()) -> Kind:
     kinds: dict[str, Callable[..., Any]] = {**BARE, _name(kind): kind}
     for value in code:
         kinds |= _theirs(value)
-    value = _decode(json.loads(text), kinds)
+    try:
+        value = _decode(json.loads(text, parse_constant=_refuse_constant), kinds)
+    except (DfalError, MemoryError):
+        raise
+    except Exception as error:  # a text that was changed makes a class fail in any way
+        raise DfalError(f"{text[:60]!r} is no {kind.__name__.lower()} ({described(error)})") from error
     if not isinstance(value, kind):
         raise DfalError(f"{text[:60]} is no {kind.__name__.lower()}")
     return value
@@ -51,7 +57,15 @@ def from_json(kind: type[Kind], text: str, code: Sequence[Any] = ()) -> Kind:
 
 def is_kind(kind: type, text: str) -> bool:
     """Whether this text is a configuration of that kind."""
-    return list(json.loads(text)) == [_name(kind)]
+    try:
+        stored = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(stored, dict) and list(stored) == [_name(kind)]
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is never written")
 
 
 BARE: dict[str, type] = {
@@ -119,7 +133,11 @@ def _decode(value: Any, kinds: Mapping[str, Callable[..., Any]]) -> Any:
     if isinstance(value, dict):
         ((name, fields),) = value.items()
         settings = {key: _decode(part, kinds) for key, part in fields.items()}
-        return kinds[name](**settings) if name in kinds else Own(name, tuple(sorted(settings.items())))
+        if name not in kinds:
+            return Own(name, tuple(sorted(settings.items())))
+        if kinds[name] is BARE.get(name):
+            check_types(kinds[name], settings)  # type: ignore[arg-type]
+        return kinds[name](**settings)
     if isinstance(value, list):
         return tuple(_decode(part, kinds) for part in value)
     return float("inf") if value == "inf" else value

@@ -17,6 +17,7 @@ from torch import Tensor
 from dfal import datasets, drawing, reproduce
 from dfal.atomic import atomic_write
 from dfal.curves import Curve, Study
+from dfal.damage import damage
 from dfal.datasets import Dataset
 from dfal.environment import place_in
 from dfal.reproduce import Shelf, compared
@@ -89,12 +90,11 @@ def write(store: Store, found: Shelf, path: Path, at: Sequence[int] = ()) -> Pat
     environment.filters |= {"percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}", "signed": signed}
     drawn = {title: Markup(chart.svg) for title, chart in charts(found).items()}  # noqa: S704
     named = zip(titles(found.studies), found.studies, strict=True)
-    page = environment.get_template("report.html").render(
-        sections=[_section(store, title, study, at, drawn) for title, study in named],
-        paper=_paper(found, drawn) if found.reproduced else None,
-        runs=store.environments(),
-        store=store.path.name,
-    )
+    sections = [_section(store, title, study, at, drawn) for title, study in named]
+    paper = _paper(found, drawn) if found.reproduced else None
+    template = environment.get_template("report.html")
+    with damage(f"the store {store.path}"):  # what is known of a run may not be there
+        page = template.render(sections=sections, paper=paper, runs=store.environments(), store=store.path.name)
     with atomic_write(path, "name another with --out", "the report") as part:
         part.write_text(page, encoding="utf-8")
     return path
@@ -121,14 +121,19 @@ def _section(store: Store, title: str, study: Study, at: Sequence[int], drawn: M
     accuracies, *differences = compared.tables(title, study, budgets)
     rows = []
     for curve, colour in zip(study.curves, map(drawing.css, drawing.colours(study)), strict=True):
+        asked, twins = list[Asked](), list[Twin]()
+        if data:
+            with damage(f"the store {store.path}"):
+                asked = _asked(curve, data, SHOWN // len(study.curves))
+                twins = _twins(store.records(curve.trials[0].id), data)
         rows.append(
             {
                 "curve": curve,
                 "colour": colour,
                 "seconds": seconds(float(curve.seconds.mean())),
-                "asked": _asked(curve, data, SHOWN // len(study.curves)) if data else [],
+                "asked": asked,
                 "questions": sum(len(record.answers) for record in curve.records[0]),
-                "twins": _twins(store.records(curve.trials[0].id), data) if data else [],
+                "twins": twins,
             }
         )
     comparisons, few = study.comparisons, len(study.curves) <= drawing.MANY

@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from dfal.atomic import atomic_write
 from dfal.configuration import is_kind
 from dfal.curves import Curve, Study
+from dfal.damage import RESTORE
 from dfal.spreadsheet import defused
 from dfal.store import Record, Store
 from dfal.strategies import NAMED, Random, name_of
@@ -100,6 +101,8 @@ def _rows(name: str, title: str, trial: Trial, records: Sequence[Record]) -> lis
     return rows
 
 
+MEASURED = {"annotations", "labelled_data", "accuracy"}
+"""What every round of a trial is measured by."""
 Group = dict[Strategy, dict[int, tuple[Trial, tuple[Record, ...]]]]
 """Strategy → seed → its trial with its rounds."""
 
@@ -128,6 +131,8 @@ def studies(
             continue
         trial = Trial.from_json(text)
         if records := tuple(store.records(stored, twins=False)):
+            if not all(record.measurements.keys() >= MEASURED for record in records):
+                raise DfalError(f"the store {store.path} is damaged (a round was not measured): {RESTORE}")
             seeds = groups.setdefault(dataclasses.replace(trial, strategy=Random(), seed=0), {}).setdefault(trial.strategy, {})
             if len(records) > len(seeds.get(trial.seed, (trial, ()))[1]):  # two texts of one trial are no two seeds
                 seeds[trial.seed] = (trial, records)

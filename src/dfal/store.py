@@ -5,8 +5,12 @@ the table `runs`, which hold clocks and machines, is a function of the trial: tw
 `contents()`, however often one of them was killed.
 """
 
+import hashlib
 import io
 import json
+import math
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +52,13 @@ CREATE TABLE costs (
 """
 TABLES = ("trials", "runs", "questions", "answers", "twins", "guesses", "measurements", "costs")
 CLOCKED = ("runs", "costs")
+COUNTS = ("annotations", "labelled_data")
+ID = re.compile("[0-9a-f]{16}")
+"""A trial's id: the beginning of its configuration's SHA-256, by which a changed configuration is found."""
+LARGEST = 2**40
+"""No image, class or count has such a number."""
+Rounds = defaultdict[int, list[tuple[Any, ...]]]
+"""Rows of a table by their round."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +99,15 @@ class Store(Ledger):
 
     def add_run(self, trials: Mapping[str, str], environment: Mapping[str, Any]) -> None:
         """Remember that these trials (id → configuration as JSON) are worked on from now on, by whom and where."""
-        with self._explained(), transaction(self._db):
-            self._db.execute("INSERT INTO runs (environment) VALUES (?)", (json.dumps(environment, sort_keys=True),))
-            self._db.executemany("INSERT OR IGNORE INTO trials VALUES (?, ?)", trials.items())
+        with self._explained(), self._adding() as db:
+            db.execute("INSERT INTO runs (environment) VALUES (?)", (json.dumps(environment, sort_keys=True),))
+            db.executemany("INSERT OR IGNORE INTO trials VALUES (?, ?)", trials.items())
 
     def add(self, trial: str, record: Record) -> None:
         """Add one round, whole, and wait until it is on disk."""
         query, key = record.query, (trial, record.round)
         asked = query.indices.tolist()
-        with self._explained(), transaction(self._db) as db:
+        with self._explained(), self._adding() as db:
             questions = zip(asked, query.scores.tolist(), record.seen.tolist(), strict=True)
             db.executemany(
                 "INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?)", [(*key, i, *row) for i, row in enumerate(questions)]
@@ -116,55 +127,51 @@ class Store(Ledger):
 
     def trials(self) -> dict[str, str]:
         """Every trial: id → configuration as JSON."""
-        return dict(self._rows("SELECT trial, config FROM trials"))
+        found = dict(self._rows("SELECT trial, config FROM trials"))
+        with self._undamaged():
+            for trial, config in found.items():
+                if ID.fullmatch(trial) and hashlib.sha256(config.encode()).hexdigest()[: len(trial)] != trial:
+                    raise ValueError(f"the configuration of trial {trial} is another")
+        return found
 
     def environments(self) -> list[dict[str, Any]]:
         """Of each run in order: time, commit, versions, machine, threads, data."""
-        return [json.loads(text) for (text,) in self._rows("SELECT environment FROM runs ORDER BY run")]
+        rows = self._rows("SELECT environment FROM runs ORDER BY run")
+        with self._undamaged():
+            found = [json.loads(text) for (text,) in rows]
+            if not all(isinstance(run, dict) and isinstance(run.get("data", {}), dict) for run in found):
+                raise ValueError("the description of a run is none")
+        return found
 
     def records(self, trial: str, *, twins: bool = True) -> list[Record]:
         """The rounds of a trial, in order; without its twins, which are most of the bytes, where they are not wanted."""
         key = "WHERE trial = ? ORDER BY round, position"
-        with self._explained(), transaction(self._db, "DEFERRED"):  # one state of the store, though a writer may go on
-            questions = self._by_round(f"SELECT round, image, score, seen FROM questions {key}", trial)
-            answers = self._by_round(f"SELECT round, label FROM answers {key}", trial)
-            made = self._by_round(f"SELECT round, image, seen, npy FROM twins {key}", trial) if twins else {}
-            guesses = self._by_round(f"SELECT round, image, label FROM guesses {key}", trial)
+        with self._undamaged(), transaction(self._db, "DEFERRED"):  # one state of the store, though a writer may go on
+            questions = self._by_round(f"SELECT round, position, image, score, seen FROM questions {key}", trial)
+            answers = self._by_round(f"SELECT round, position, image, label FROM answers {key}", trial)
+            made = (
+                self._by_round(f"SELECT round, position, image, seen, npy FROM twins {key}", trial) if twins else Rounds(list)
+            )
+            guesses = self._by_round(f"SELECT round, position, image, label FROM guesses {key}", trial)
             measured = self._by_round("SELECT round, name, value FROM measurements WHERE trial = ? ORDER BY round", trial)
             costs = self._by_round("SELECT round, name, seconds FROM costs WHERE trial = ? ORDER BY round", trial)
-        records = []
-        for round in sorted(measured):
-            asked, twinned, guessed = questions.get(round, []), made.get(round, []), guesses.get(round, [])
-            query = Query(
-                indices=_integers(row[0] for row in asked),
-                scores=torch.tensor([np.nan if row[1] is None else row[1] for row in asked], dtype=torch.float32),
-                twinned=_integers(row[0] for row in twinned) if twinned else None,
-                twins=torch.stack([torch.from_numpy(np.load(io.BytesIO(row[2]))) for row in twinned]) if twinned else None,
-                guessed=_integers(row[0] for row in guessed) if guessed else None,
-                guesses=_integers(row[1] for row in guessed) if guessed else None,
-            )
-            records.append(
-                Record(
-                    round,
-                    query,
-                    answers=_integers(row[0] for row in answers.get(round, [])),
-                    seen=_integers(row[2] for row in asked),
-                    twins_seen=_integers(row[1] for row in twinned),
-                    measurements=dict(measured[round]),
-                    costs=dict(costs.get(round, [])),
-                )
-            )
-        return records
+            for rounds in (questions, answers, made, guesses):
+                _check_positions(rounds, measured)
+            _check_measured(measured, costs)
+            return [
+                _record(round, questions[round], answers[round], made[round], guesses[round], measured[round], costs[round])
+                for round in sorted(measured)
+            ]
 
     def contents(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of every table but those that hold clocks and machines, in order: what a resumed study must equal."""
         kept = [table for table in TABLES if table not in CLOCKED]
         return {table: self._rows(f"SELECT * FROM {table}") for table in kept}  # tables without row ids come in key order
 
-    def _by_round(self, sql: str, trial: str) -> dict[int, list[tuple[Any, ...]]]:
-        rounds: dict[int, list[tuple[Any, ...]]] = {}
+    def _by_round(self, sql: str, trial: str) -> Rounds:
+        rounds = Rounds(list)
         for round, *row in self._rows(sql, trial):
-            rounds.setdefault(round, []).append(tuple(row))
+            rounds[round].append(tuple(row))
         return rounds
 
     def _rows(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
@@ -172,10 +179,64 @@ class Store(Ledger):
             return self._db.execute(sql, values).fetchall()
 
 
+def _record(round: int, *tables: list[tuple[Any, ...]]) -> Record:
+    """The record of a round, from its rows of each table."""
+    asked, answers, twinned, guessed, measured, costs = tables
+    images = [row[1] for row in asked]
+    if [row[1] for row in answers] != images:
+        raise ValueError(f"the answers of round {round} belong to other images")
+    twins = [_image(row[3]) for row in twinned]
+    query = Query(
+        indices=_integers(images),
+        scores=torch.tensor([np.nan if row[2] is None else row[2] for row in asked], dtype=torch.float32),
+        twinned=_integers(row[1] for row in twinned) if twinned else None,
+        twins=torch.stack(twins) if twinned else None,
+        guessed=_integers(row[1] for row in guessed) if guessed else None,
+        guesses=_integers(row[2] for row in guessed) if guessed else None,
+    )
+    return Record(
+        round,
+        query,
+        answers=_integers(row[2] for row in answers),
+        seen=_integers(row[3] for row in asked),
+        twins_seen=_integers(row[2] for row in twinned),
+        measurements=dict(measured),
+        costs=dict(costs),
+    )
+
+
+def _check_positions(rounds: Rounds, measured: Rounds) -> None:
+    """Raise unless the rows of each round are numbered from 0, and images and classes have numbers that there can be."""
+    if not rounds.keys() <= measured.keys():
+        raise ValueError("rows of a round that has not ended")
+    for round, rows in rounds.items():
+        if [row[0] for row in rows] != list(range(len(rows))):
+            raise ValueError(f"the rows of round {round} have not the numbers 0, 1, …")
+        numbers = [value for row in rows for value in row[1:] if isinstance(value, int)]
+        if numbers and not 0 <= min(numbers) <= max(numbers) < LARGEST:
+            raise ValueError(f"round {round} has an image or a class that there cannot be")
+
+
+def _check_measured(measured: Rounds, costs: Rounds) -> None:
+    if measured and sorted(measured) != list(range(min(measured), min(measured) + len(measured))):
+        raise ValueError("a round is missing")
+    for name, value in (row for rows in (*measured.values(), *costs.values()) for row in rows):
+        if not name or not name.isprintable() or not math.isfinite(value):
+            raise ValueError(f"a measurement {name[:20]!r} is {value}")
+        if (name == "accuracy" and not 0 <= value <= 1) or (
+            name in COUNTS and not (0 <= value < LARGEST and value == int(value))
+        ):
+            raise ValueError(f"{name} is {value}")
+
+
 def _npy(image: Tensor) -> bytes:
     file = io.BytesIO()
     np.save(file, image.cpu().numpy(), allow_pickle=False)
     return file.getvalue()
+
+
+def _image(npy: bytes) -> Tensor:
+    return torch.from_numpy(np.load(io.BytesIO(npy), allow_pickle=False))
 
 
 def _integers(values: Iterable[int]) -> Int64[Tensor, "n"]:

@@ -26,7 +26,9 @@ from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
 from dfal.labelling.trainer import home as latest_network
-from dfal.listing import PathIndex, counted, find_file, plain
+from dfal.labelling.validation import image_file
+from dfal.ledger import real_path
+from dfal.listing import PathIndex, counted, plain
 from dfal.spreadsheet import formulas
 from dfal.training import Training
 from dfal.types import DfalError, Stopped
@@ -90,7 +92,7 @@ def label(  # noqa: PLR0917
     it was stopped.
     """
     beside = photos.parent if photos.name not in {"", ".."} else photos.resolve().parent
-    path = store or beside / f"{photos.resolve().name}.labels.db"
+    path = real_path(store or beside / f"{photos.resolve().name}.labels.db")
     given = {
         name: value
         for name, value in configuration.items()
@@ -190,7 +192,7 @@ def export(store: Path, form: str, guess: bool, out: Path | None, model: str | N
         raise DfalError(f"{store} is a folder: name a store that `dfal label` made, such as {store.resolve().name}.labels.db")
     path = out or store.with_name(store.name.removesuffix(".db").removesuffix(".labels") + ENDINGS[form])
     console = Console(highlight=False, soft_wrap=True)
-    with Session.open(store) as session:
+    with Session.open(store, write=False) as session:
         if form == "onnx":
             home.check_target(path, b"\x08")  # how ONNX begins
             network = _network(store, model)
@@ -219,12 +221,12 @@ def export(store: Path, form: str, guess: bool, out: Path | None, model: str | N
     if missing:
         listed = ", ".join(missing[:5]) + (" …" if missing[5:] else "")
         console.print(escape(f"{_number(len(missing), 'image')} no longer there and left out: {listed}"))
-    if (latest := latest_network(store)).exists():
+    if (latest := latest_network(real_path(store))).exists():
         console.print(escape(f"the network in {latest}: dfal predict {shlex.quote(str(latest))} FOLDER"))
 
 
 def _network(store: Path, model: str | None) -> models.SavedModel:
-    path = latest_network(store)
+    path = latest_network(real_path(store))
     if not path.exists():
         raise DfalError(f"there is no network {path} yet: label some images of two classes first")
     return models.load(path, model)
@@ -235,8 +237,10 @@ def _guesses(session: Session, saved: models.SavedModel) -> dict[int, tuple[int,
     state = session.refresh()
     source = Path(session.settings.folder)
     images = {
-        find_file(source, path): i for i, path in enumerate(state.paths) if state.labels[i] < 0 and i not in state.unreadable
+        image_file(source, path): i for i, path in enumerate(state.paths) if state.labels[i] < 0 and i not in state.unreadable
     }
-    number = {name: place for place, name in enumerate(state.classes)}
+    number = dict(state.former) | {name: i for i, name in enumerate(state.classes)}
+    if strange := [name for name in saved.card.classes if name not in number]:
+        raise DfalError(f"the network beside the store knows the class {strange[0]!r}, which the store has not: train it again")
     found = models.label(saved, list(images))
     return {images[one.path]: (number[one.label], one.confidence) for one in found if isinstance(one, models.Prediction)}

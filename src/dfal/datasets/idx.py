@@ -2,7 +2,7 @@
 
 import gzip
 import hashlib
-import zlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dfal.damage import described
 from dfal.datasets.card import Dataset
 from dfal.datasets.download import verify
 from dfal.images import Images
 from dfal.types import DfalError
+
+LARGEST = 2**30
+"""Bytes of an unpacked file: MNIST has 47 million."""
+MOST_DIMENSIONS = 8
 
 
 def read(path: Path, sha256: str) -> NDArray[Any]:
@@ -31,17 +36,23 @@ def read(path: Path, sha256: str) -> NDArray[Any]:
 def content(path: Path) -> NDArray[np.uint8]:
     """The bytes of a file, unpacked where it ends in .gz."""
     try:
-        packed = path.suffix == ".gz"
-        return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8) if packed else np.memmap(path, np.uint8, "r")
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DfalError(f"{path} cannot be read ({error}): delete it and try again") from None
+        if path.suffix != ".gz":
+            return np.memmap(path, np.uint8, "r")
+        with gzip.open(path) as file:
+            unpacked = file.read(LARGEST + 1)
+        if len(unpacked) > LARGEST:
+            raise ValueError(f"it unpacks to more than {LARGEST / 2**30:g} GiB")
+        return np.frombuffer(unpacked, np.uint8)
+    except Exception as error:  # changed bytes make gzip fail in many ways
+        raise DfalError(f"{path} cannot be read ({described(error)}): delete it and try again") from error
 
 
 def array(raw: NDArray[np.uint8], path: Path) -> NDArray[Any]:
     """Two zero bytes, the type 8, the number of dimensions, each as a big-endian int32, then the data."""
     start = 4 + 4 * int(raw[3]) if len(raw) > 3 else 4
-    shape = np.frombuffer(raw[4:start].tobytes(), ">i4") if len(raw) >= start else np.empty(0)
-    if raw[:3].tolist() != [0, 0, 8] or len(raw) != start + shape.prod(dtype=np.int64):
+    shape = np.frombuffer(raw[4:start].tobytes(), ">i4").tolist() if len(raw) >= start else []
+    good = raw[:3].tolist() == [0, 0, 8] and 0 < len(shape) <= MOST_DIMENSIONS and min(shape) >= 0
+    if not good or len(raw) != start + math.prod(shape):
         raise DfalError(f"{path} is no IDX file of bytes: delete it and try again")
     return raw[start:].reshape(shape)
 

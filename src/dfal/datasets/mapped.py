@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from dfal.atomic import atomic_write
+from dfal.damage import described
 from dfal.datasets.card import Dataset
 from dfal.datasets.download import folders, writing
 from dfal.images import CHUNK, Images
@@ -45,8 +46,8 @@ def _part(path: Path, image: tuple[int, ...], counts: dict[str, int]) -> tuple[I
     shape = (sum(counts.values()), *image)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DfalError(f"{path} cannot be read ({error}): delete it and try again") from None
+    except Exception as error:  # changed bytes make a header fail in many ways
+        raise DfalError(f"{path} cannot be read ({described(error)}): delete it and try again") from error
     if array.shape != shape or array.dtype != np.uint8:
         raise DfalError(f"{path} holds {array.dtype} of shape {array.shape}, not uint8 of {shape}: delete it and try again")
     return Images(array), torch.arange(len(counts)).repeat_interleave(torch.tensor(list(counts.values())))

@@ -1,7 +1,8 @@
 """Any images as one .npz file: `images` (N, H, W) or (N, H, W, C), `labels` (N), and if there is one a test set."""
 
+import math
+import os
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dfal.damage import described
 from dfal.datasets.card import Dataset, stratified_split
 from dfal.images import Images
 from dfal.types import DfalError
 
 SPLIT_SEED = 0
 """Fixes the stratified fifth that is held out where the file has no test set."""
+LARGEST = 2**40
+"""No class has such a number."""
 LARGE = 16
 """Above this, floating-point images without a negative value are taken for bytes that nobody scaled."""
 
@@ -28,13 +32,7 @@ def load(path: Path) -> Dataset:
     """
     if not path.is_file():
         raise DfalError(f"there is no file {path}: name one that is there")
-    if not zipfile.is_zipfile(path):
-        raise DfalError(f"{path} cannot be read as .npz (it is no zip archive): write it with numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise DfalError(f"{path} cannot be read as .npz ({error}): write it with numpy.savez") from None
+    arrays = _arrays(path)
     images, labels = _part("images", "labels", arrays, path)
     if "test_images" in arrays or "test_labels" in arrays:
         test_images, test_labels = _part("test_images", "test_labels", arrays, path)
@@ -59,6 +57,49 @@ def load(path: Path) -> Dataset:
     return Dataset(images, labels, test_images, test_labels, tuple(map(str, names)))
 
 
+def _arrays(path: Path) -> "dict[str, NDArray[Any]]":
+    """Every array of the file, by its name. Nothing is unpickled, and no more memory is asked for than there is to read."""
+    refusal = "cannot be read as .npz ({}): write it with numpy.savez"
+    try:
+        if not zipfile.is_zipfile(path):
+            raise DfalError(f"{path} {refusal.format('it is no zip archive')}")
+        with zipfile.ZipFile(path) as archive:
+            _check_sizes(archive, path)
+        with np.load(path, allow_pickle=False) as file:
+            return {name: array for name, array in file.items() if isinstance(array, np.ndarray)}
+    except DfalError:
+        raise
+    except Exception as error:  # changed bytes make archives and headers fail in any way
+        raise DfalError(f"{path} {refusal.format(described(error))}") from error
+
+
+def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raise where an array needs other memory than the archive says, or all of them more than the machine has."""
+    whole = sum(member.file_size for member in archive.infolist())
+    if whole > physical_memory():
+        raise DfalError(f"{path} unpacks to {whole / 2**30:.1f} GiB, more than this machine's memory: write it in parts")
+    for member in archive.infolist():
+        if member.filename.endswith(".npy"):
+            with archive.open(member) as file:
+                shape, _, dtype = _header(file)
+                if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size and not dtype.hasobject:
+                    raise ValueError(f"{member.filename} has not the size that its header says")
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], bool, "np.dtype[Any]"]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)
+
+
+def physical_memory() -> int:
+    """Return the bytes of this machine's memory; very many where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 2**62
+
+
 def _part(images: str, labels: str, arrays: "dict[str, NDArray[Any]]", path: Path) -> tuple[Images, Tensor]:
     for name in (images, labels):
         if name not in arrays:
@@ -70,6 +111,8 @@ def _part(images: str, labels: str, arrays: "dict[str, NDArray[Any]]", path: Pat
 def _labels(labels: NDArray[Any], images: NDArray[Any], path: Path) -> Tensor:
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or labels.size == 0 or labels.min() < 0:
         raise DfalError(f"{path} must have one label, a whole number from 0, for each of its {len(images)} images")
+    if labels.max() >= LARGEST:
+        raise DfalError(f"{path} has the label {labels.max()}: number the classes from 0")
     return torch.from_numpy(labels.astype(np.int64))
 
 

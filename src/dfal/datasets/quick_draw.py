@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dfal.damage import described
 from dfal.datasets import mapped
 from dfal.datasets.card import Card, Dataset
 from dfal.datasets.download import fetch, find
@@ -51,8 +52,8 @@ def _blocks(files: dict[str, Path], first: bool) -> Iterator[NDArray[np.uint8]]:
     for name, path in files.items():
         try:
             bitmaps = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DfalError(f"{path} cannot be read ({error}): delete it and try again") from None
+        except Exception as error:  # changed bytes make a header fail in many ways
+            raise DfalError(f"{path} cannot be read ({described(error)}): delete it and try again") from error
         mapped.check(bitmaps, (COUNTS[name], 28 * 28), path)
         border = pool()[name]
         yield from mapped.in_blocks(bitmaps, 0 if first else border, border if first else COUNTS[name])

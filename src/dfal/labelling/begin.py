@@ -44,6 +44,8 @@ def begin(
     """
     past = _past(store)
     settings = _settings(past, given or {}, store)
+    if past.paths and past.settings.folder != str(photos.resolve()) and "cache" not in (given or {}):
+        settings = replace(settings, cache="")  # the store of somebody else names a folder of theirs
     folder = opened.enter_context(
         Folder.open(
             photos,

@@ -11,7 +11,7 @@ from pathlib import Path
 from dfal.atomic import atomic_write
 from dfal.labelling.names import NO_LABEL
 from dfal.labelling.session import Session
-from dfal.listing import find_file
+from dfal.labelling.validation import image_file, target_file
 from dfal.spreadsheet import defused, row_writer
 from dfal.types import DfalError
 
@@ -86,7 +86,10 @@ def labels(session: Session, guesses: Mapping[int, tuple[int, float]] | None = N
 
 
 def _utc(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):  # a clock was set to what is in no calendar
+        return ""
 
 
 def as_csv(rows: Sequence[Label]) -> str:
@@ -175,10 +178,11 @@ def _copies(
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         for row in rows:
-            (part / where(row)).mkdir(exist_ok=True)
-            name = _free(row.path, part / where(row))
+            folder = target_file(part, where(row))
+            folder.mkdir(exist_ok=True)
+            name = _free(row.path, folder)
             try:
-                shutil.copy2(find_file(source, row.path), part / where(row) / name)
+                shutil.copy2(image_file(source, row.path), target_file(folder, name))
             except FileNotFoundError:
                 missing.append(row.path)
                 continue

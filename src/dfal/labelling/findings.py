@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dfal.labelling.log import Log
 from dfal.labelling.rows import Model
+from dfal.labelling.validation import check_index
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,13 @@ class Findings:
             "WHERE question = ?",
             (question,),
         )
-        for image, score, seen, other, twin_seen in found:
-            return Queued(image, np.inf if score is None else score, seen, other, None, twin_seen)
+        with self._log.parsing():
+            for image, score, seen, other, twin_seen in found:
+                check_index(image, len(self._log.state.paths))
+                for label in (seen, other, twin_seen):
+                    if label is not None:
+                        check_index(label, len(self._log.state.classes))
+                return Queued(image, np.inf if score is None else score, seen, other, None, twin_seen)
         return None
 
     def twin(self, question: int) -> Float[np.ndarray, "d"] | None:
@@ -123,7 +129,8 @@ class Findings:
             "SELECT q.twin FROM questions JOIN queue q USING (model, position) WHERE question = ? AND q.twin IS NOT NULL",
             (question,),
         )
-        return np.frombuffer(found[0][0], dtype=np.float16).astype(np.float32) if found else None
+        with self._log.parsing():
+            return _change(found[0][0]) if found else None
 
     def twins(self) -> dict[int, Float[np.ndarray, "d"]]:
         """For each image that is trained on and was asked about with a twin, the twin minus the image, flat."""
@@ -132,4 +139,13 @@ class Findings:
             "WHERE q.twin IS NOT NULL ORDER BY a.answer"
         )
         trained_on = self._log.state.trained_on
-        return {image: np.frombuffer(twin, dtype=np.float16).astype(np.float32) for image, twin in found if trained_on[image]}
+        with self._log.parsing():
+            return {image: _change(twin) for image, twin in found if trained_on[image]}
+
+
+def _change(stored: bytes) -> Float[np.ndarray, "d"]:
+    """A twin minus its image, as it is stored."""
+    change: Float[np.ndarray, d] = np.frombuffer(stored, dtype=np.float16).astype(np.float32)
+    if np.isnan(change).any():
+        raise ValueError("a twin has values that are no numbers")
+    return change

@@ -29,6 +29,7 @@ from dfal.labelling.names import class_name, class_names, note, person_name, sho
 from dfal.labelling.rows import Answer, Choice, Question
 from dfal.labelling.state import State
 from dfal.labelling.store import Settings
+from dfal.labelling.validation import check_path
 from dfal.listing import nfc
 from dfal.types import DECLINED, UNKNOWN, DfalError
 
@@ -71,11 +72,20 @@ class Session:
         return self._log.state
 
     @classmethod
-    def open(cls, store: Path | str, *, person: str | None = None, clock: Callable[[], float] = time.time) -> "Session":
-        """Go on with a store, beside whoever works on it now."""
+    def open(
+        cls, store: Path | str, *, person: str | None = None, clock: Callable[[], float] = time.time, write: bool = True
+    ) -> "Session":
+        """Open a store that is there, beside whoever works on it now.
+
+        Args:
+            store: the file.
+            person: who answers, where a call does not say it.
+            clock: gives the time in seconds.
+            write: whether to label, too. Without it the store may lie where nothing can be written.
+        """
         if not Path(store).exists():
             raise DfalError(f"there is no store {store}: start it with `dfal label FOLDER`")
-        return cls(Log(store, clock), person, clock)
+        return cls(Log(store, clock, write=write), person, clock)
 
     @classmethod
     def start(
@@ -99,6 +109,8 @@ class Session:
             known: path → class, for images that have a label already. It must be one of the classes.
         """
         names = class_names(classes)
+        for path in paths:
+            check_path(path, settings.folder)
         session = cls(Log(store, clock), person, clock)
         try:
             session._begin(settings, paths, names, known or {})
@@ -301,9 +313,10 @@ class Session:
 
     def flag(self, image: int, text: str = "", *, raised: bool = True, person: str | None = None) -> None:
         """Put a flag with a note on an image, or take it off."""
-        self.check_image(image)
-        row = (int(image), int(raised), note(text), person_name(person or self.person), self._clock())
+        said, who = note(text), person_name(person or self.person)
         with self._log.adding() as db:
+            self.check_image(image)
+            row = (int(image), int(raised), said, who, self._clock())
             db.execute("INSERT INTO flags (image, raised, note, person, at) VALUES (?, ?, ?, ?, ?)", row)
 
     def add_class(self, name: str, *, person: str | None = None) -> int:

@@ -293,8 +293,12 @@ class State:
         return np.concatenate([self._hold_outs, rest])
 
     def run_out(self, now: float) -> None:
-        """Questions whose time is over are nobody's any more."""
-        for question in [question for question in self.open.values() if question.until <= now]:
+        """Questions whose time is over are nobody's any more; nor are those that were asked long after now.
+
+        The latter were asked before somebody set the clock back: their time would be over in a year, or in ten.
+        """
+        over = [one for one in self.open.values() if one.until <= now or now < one.at - (one.until - one.at)]
+        for question in over:
             self.close(question.id)
 
     def may_ask(self, image: int, person: str) -> bool:

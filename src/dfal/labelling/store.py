@@ -13,6 +13,7 @@ from typing import Any
 
 import filelock
 
+from dfal.damage import check_types
 from dfal.ledger import Ledger
 from dfal.training import Training
 from dfal.types import DfalError, setting
@@ -66,6 +67,9 @@ SINCE_3 = (
   number INTEGER PRIMARY KEY, image INTEGER NOT NULL REFERENCES images, reason TEXT NOT NULL, at REAL NOT NULL) STRICT""",
 )
 """Images that cannot be read, after those of the table `unreadable`; without a reason where one can be read after all."""
+
+LARGEST_SIDE = 2**14
+"""Pixels of the side of an image as a network sees it."""
 
 
 class LabelStore(Ledger):
@@ -144,5 +148,14 @@ class Settings:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Settings":
-        """From how it is stored."""
-        return replace(cls(), **{**stored, "training": Training(**stored["training"])})
+        """From how it is stored.
+
+        Raises:
+            ValueError: for a setting that is none, of another type, or outside what it may be.
+        """
+        check_types(Training, stored["training"])
+        settings = {**stored, "training": Training(**stored["training"])}
+        check_types(cls, settings)
+        if settings.get("channels", 0) not in {0, 1, 3} or not 0 <= settings.get("size", 0) <= LARGEST_SIDE:
+            raise ValueError("no image has this size")
+        return replace(cls(), **settings)

@@ -1,6 +1,7 @@
 """The card of a model: what somebody who gets the file must know."""
 
 import json
+import math
 import platform
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -11,8 +12,12 @@ import torch
 from torch import nn
 
 from dfal.agreement import ENOUGH
+from dfal.damage import check_types
 from dfal.inside import device_of, logits, looking
 from dfal.types import DfalError
+
+LARGEST_IMAGE = 2**30
+"""Numbers in an image that a network can take."""
 
 
 def _versions() -> dict[str, str]:
@@ -98,37 +103,32 @@ def check(model: nn.Module, card: ModelCard, name: str) -> None:
 
 def read(text: str, path: Path) -> ModelCard:
     """The card in a file: every field of its type, and nothing else."""
+    refusal = DfalError(f"the card in {path} is of another version of dfal, or damaged: save the model again")
     try:
         given: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()}
+        check_types(ModelCard, given)
         card = ModelCard(**given)
-        good = _is_good(card)
-    except (TypeError, ValueError, AttributeError):
-        good = False
-    if not good:
-        raise DfalError(f"the card in {path} is of another version of dfal, or damaged: save the model again")
+        if not _is_good(card):
+            raise refusal
+        card.lines()
+    except Exception as error:  # numbers of a thousand digits and lists in lists fail in many ways
+        raise refusal from error
     return card
 
 
-def _is_good(card: Any) -> bool:
+def _is_good(card: ModelCard) -> bool:
+    fractions = [value for value in (card.accuracy, *(card.interval or ())) if value is not None]
+    texts = (*card.classes, card.network, card.licence, card.about, *card.versions, *card.versions.values())
     return (
         len(card.classes) > 1
-        and _all(card.classes, str)
-        and len(card.image) == 3
-        and _all(card.image, int)
+        and len(set(card.classes)) == len(card.classes)
+        and all(card.classes)
         and card.image[0] in {1, 3}
         and min(card.image) > 0
-        and _all((card.network, card.licence, card.about), str)
-        and _all((card.annotations, card.held_out), int)
-        and (card.accuracy is None or _all((card.accuracy,), float, int))
-        and (card.interval is None or (len(card.interval) == 2 and _all(card.interval, float, int)))
-        and (card.temperature is None or _is_temperature(card.temperature))
-        and _all((*card.versions, *card.versions.values()), str)
+        and math.prod(card.image) <= LARGEST_IMAGE
+        and min(card.annotations, card.held_out) >= 0
+        and all(0 <= value <= 1 for value in fractions)
+        and (card.temperature is None or 0 < card.temperature < math.inf)
+        and all(type(text) is str and text.isprintable() for text in texts if text != card.about)
+        and not any("\ud800" <= letter <= "\udfff" for letter in card.about)
     )
-
-
-def _is_temperature(value: Any) -> bool:
-    return _all((value,), float, int) and 0 < value < float("inf")
-
-
-def _all(values: Any, *kinds: type) -> bool:
-    return isinstance(values, tuple) and all(type(value) in kinds for value in values)

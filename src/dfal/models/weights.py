@@ -4,15 +4,17 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from dfal.atomic import atomic_write
+from dfal.damage import damage, described
 from dfal.inside import bare
 from dfal.models.card import ModelCard, check, read
 from dfal.networks import NETWORKS, build
@@ -56,24 +58,25 @@ def load(path: Path, network: str | None = None) -> SavedModel:
     """
     if not path.is_file():
         raise DfalError(f"there is no model {path}: name a .safetensors file that is there")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise DfalError(f"{path} is damaged or no model ({str(error).splitlines()[0]}): get it again") from None
+    with _reading(path), safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
     if KEY not in metadata:
         raise DfalError(f"{path} has no card of dfal: only models that dfal saved can be read")
-    if _digest(metadata[KEY], tensors) != metadata.get("sha256"):
+    with _reading(path):
+        digest = _digest(metadata[KEY], tensors)
+    if digest != metadata.get("sha256"):
         raise DfalError(f"{path} was changed since it was saved: its checksum does not fit; get it again")
     card = read(metadata[KEY], path)
     own = card.network in NETWORKS
     if not own and network != card.network:
         raise DfalError(f"{path} was made with the network {card.network}: say --model {card.network} if its code may be run")
     # Without memory of its own: a card that asks for a giant network is found out before it is made.
-    with torch.device("meta") if own else contextlib.nullcontext():
-        model = build(card.network, card.image, len(card.classes))
     try:
+        with torch.device("meta") if own else contextlib.nullcontext():
+            model = build(card.network, card.image, len(card.classes))
+        if any(kept.dtype != tensors[name].dtype for name, kept in model.state_dict().items() if own and name in tensors):
+            raise RuntimeError("they are of another precision")
         model.load_state_dict(tensors, assign=own)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
@@ -81,6 +84,17 @@ def load(path: Path, network: str | None = None) -> SavedModel:
     model.eval()
     check(model, card, str(path))
     return SavedModel(model, card)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Around the reading of a file that may be no model."""
+    try:
+        with damage(str(path)):
+            yield
+    except DfalError as error:
+        reason = error.__cause__
+        raise DfalError(f"{path} is damaged or no model ({described(reason or error)}): get it again") from None
 
 
 def _digest(card: str, tensors: dict[str, Tensor]) -> str:

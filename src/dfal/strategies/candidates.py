@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from dfal.damage import described
 from dfal.geometry import unit
 from dfal.inside import default_modes, device_of, features, predict
 from dfal.pool import Pool, check_call
@@ -128,8 +129,11 @@ def embedded(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], space: s
     path = Path(space)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DfalError(f"the embedding {path} cannot be read ({error}): give a .npy file of shape (N, d)") from None
+    except Exception as error:  # changed bytes make a header fail in many ways
+        what = described(error)
+        raise DfalError(f"the embedding {path} cannot be read ({what}): give a .npy file of shape (N, d)") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise DfalError(f"the embedding {path} holds no numbers: give a .npy file of shape (N, d)")
     if array.ndim != 2 or len(array) != len(pool.images):
         raise DfalError(f"the embedding {path} has shape {array.shape}, but {len(pool.images)} rows are needed, one an image")
     rows = torch.from_numpy(np.asarray(array[indices.numpy()], dtype=np.float32))
