@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,15 @@ def test_a_device_is_written_to_and_not_replaced() -> None:
     with atomic_write(Path(os.devnull)) as part:
         part.write_text("gone")
     assert not Path(os.devnull).is_file()
+
+
+def test_what_a_killed_process_has_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    dead, alive = tmp_path / f".a.txt.{process.pid}.part", tmp_path / f".a.txt.{os.getppid()}.part"
+    others = [tmp_path / ".a.txt.part", tmp_path / f".b.txt.{process.pid}.part", tmp_path / f"a.txt.{process.pid}.part"]
+    for path in (dead, alive, *others):
+        path.touch()
+    with atomic_write(tmp_path / "a.txt") as part:
+        part.write_text("new")
+    assert left_over(tmp_path) == sorted(["a.txt", alive.name, *(path.name for path in others)])

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -385,3 +386,28 @@ def test_images_that_the_network_cannot_take_are_refused_in_a_sentence() -> None
     for make in (lambda: nn.Sequential(nn.Linear(9, 2)), lambda: nn.Sequential(nn.Linear(9, 2), nn.Softsign())):
         with pytest.raises(dfal.DfalError, match=r"the network cannot take images of shape \(4,\)"):
             dfal.fit(make, data(), dfal.Training(epochs=1), seed=0)
+
+
+class ByAutograd(nn.Module):
+    """A network that is no chain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inner(x)
+        return out
+
+
+@pytest.mark.parametrize("make", [linear, ByAutograd])
+@pytest.mark.parametrize(
+    "mode",
+    [torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16)],
+    ids=lambda mode: type(mode).__name__,
+)
+def test_a_network_is_trained_the_same_in_every_mode_of_the_caller(make: Callable[[], nn.Module], mode: Any) -> None:
+    settings = dfal.Training(epochs=3, holdout=0.2)
+    usual = weights(dfal.fit(make, data(), settings, seed=0))
+    with mode:
+        assert torch.equal(weights(dfal.fit(make, data(), settings, seed=0)), usual)

@@ -13,8 +13,9 @@ from dfal.types import DfalError
 def atomic_write(path: Path, cure: str = "name another file", what: str = "") -> Iterator[Path]:
     """Yield the path of a new file that replaces `path` when the block ends without an exception.
 
-    A full disk, Ctrl-C or a crash leaves `path` as it was. A link stays a link: its target is replaced. What is
-    no regular file, such as /dev/null or a named pipe, is written to directly.
+    A full disk, Ctrl-C or a crash leaves `path` as it was; what a killed process leaves beside it is removed by
+    the next one. A link stays a link: its target is replaced. What is no regular file, such as /dev/null or a
+    named pipe, is written to directly.
 
     Args:
         path: the file to write; its folder must exist.
@@ -33,8 +34,8 @@ def atomic_write(path: Path, cure: str = "name another file", what: str = "") ->
             yield path
             return
         target = Path(os.path.realpath(path))
+        _remove_abandoned(target)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        part.unlink(missing_ok=True)
         yield part
         if target.exists():
             shutil.copymode(target, part)
@@ -47,3 +48,28 @@ def atomic_write(path: Path, cure: str = "name another file", what: str = "") ->
         if part is not None:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove the parts of processes that were killed while they wrote this file, and an earlier one of this process."""
+    head, tail = f".{target.name}.", ".part"
+    for path in target.parent.iterdir() if target.parent.is_dir() else ():
+        number = path.name.removeprefix(head).removesuffix(tail)
+        if path.name == f"{head}{number}{tail}" and number.isdecimal() and not _runs(int(number)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _runs(process: int) -> bool:
+    """Whether another process of this number may be writing."""
+    if process == os.getpid():
+        return False
+    if os.name == "nt":  # there is no signal that only asks
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True

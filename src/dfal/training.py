@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dfal.arguments import check_fields, check_network, kind_of, whole
 from dfal.chain import Chain, chain
 from dfal.chance import generator, seed_for, seeded
-from dfal.inside import as_logits, explained, logits, predict, ready
+from dfal.inside import as_logits, default_modes, explained, logits, predict, ready
 from dfal.networks import materialised
 from dfal.pool import LabelledData
 from dfal.types import DfalError, setting
@@ -58,12 +58,14 @@ def check_device(device: str) -> None:
 Network = TypeVar("Network", bound=nn.Module)
 
 
+@default_modes()
 def fit(make: Callable[[], Network], data: LabelledData, settings: Training, seed: int) -> Network:
     """The best of `settings.restarts` networks trained on the labelled data.
 
     Frozen blocks (modules whose parameters all have requires_grad = False) stay in evaluation mode, with everything in
     them: a frozen backbone's batch norm keeps its running statistics, and its dropout is off. A layer without
-    parameters that is in no frozen block, such as dropout before a new head, is trained as usual.
+    parameters that is in no frozen block, such as dropout before a new head, is trained as usual. The caller's
+    `torch.no_grad`, `torch.inference_mode` and autocast are off meanwhile.
 
     Args:
         make: gives a new, randomly initialised network.
