@@ -118,8 +118,8 @@ def test_a_folder_is_labelled_by_keyboard(browser: Any, tmp_path: Path, digits: 
             page.keyboard.press("w")
             given.update([person.answer()])
         assert re.search(r"The network sees \d here, but \d is near: the boundary is [\d.e+-]+ away", page.text_content("#why"))
-        assert page.evaluate(
-            "[...document.querySelectorAll('.trio img')].every((one) => one.complete && one.naturalWidth === 28)"
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.trio img')].every((one) => one.complete && one.naturalWidth === 28)"
         )
         has_no_serious_fault(page)
         page.screenshot(path=tmp_path / "light.png")
@@ -266,6 +266,30 @@ def test_every_class_keeps_its_key(stub: Any) -> None:
     }"""
     page = stub("cat").open()
     assert [page.evaluate(script, steps) for steps in cases.values()] == [*cases]
+
+
+def test_the_reason_is_that_of_the_image_on_the_page_whatever_else_the_server_says(stub: Any) -> None:
+    stubbed = stub("cat", "dog")
+    found = {"seen": 0, "other": 1, "score": 0.25, "twin": False, "version": None, "twin_seen": None, "strategy": "dfal"}
+    stubbed.replies["/api/questions/0"] = 200, found
+    stubbed.replies["/api/questions/1"] = 200, found | {"score": 0.5}
+    page = stubbed.open()
+    page.wait_for_selector(".stage img[alt^='Image 0,']")
+    page.keyboard.press("w")
+    page.wait_for_selector("#why >> text=0.25")
+    # Another image comes: nothing is said of it before its own reason is there.
+    stubbed.held["/api/questions/1"] = []
+    stubbed.held["/api/ask"] = []
+    page.keyboard.press("1")
+    page.wait_for_selector(".stage img[alt^='Image 1,']")
+    assert page.text_content("#why") == ""
+    # The server names the same question again while its reason is on the way: it is shown all the same.
+    stubbed.release("/api/ask")
+    del stubbed.held["/api/ask"]
+    stubbed.wait_until(lambda: stubbed.held["/api/questions/1"])
+    page.wait_for_timeout(100)
+    stubbed.release("/api/questions/1", found | {"score": 0.5})
+    page.wait_for_selector("#why >> text=0.50")
 
 
 def test_an_answer_is_never_another_one_and_never_dropped(stub: Any) -> None:

@@ -197,6 +197,16 @@ def test_other_settings_are_another_study(store: Store) -> None:
     assert studies(store)[1].baseline is None
 
 
+def test_a_folder_goes_by_its_name_unless_two_have_the_same(store: Store) -> None:
+    (study,) = studies(store)
+    at = [dataclasses.replace(study, settings=dataclasses.replace(study.settings, dataset=place)) for place in PLACES]
+    assert titles(at[:2]) == ["cats, lenet5", "dogs, lenet5"]
+    assert titles(at) == ["/a/cats, lenet5", "dogs, lenet5", "/c/cats, lenet5"]
+
+
+PLACES = ("/a/cats", "/b/dogs", "/c/cats")
+
+
 def test_one_seed_has_no_spread(tmp_path: Path) -> None:
     with Store(tmp_path / "one.db", write=True) as store:
         trial = Trial(annotations=10, strategy=dfal.Random())

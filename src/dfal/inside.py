@@ -36,13 +36,14 @@ def ready(model: nn.Module, images: Any) -> Float[Tensor, "n *image"]:
     Raises:
         DfalError: for anything but a floating-point tensor of images.
     """
-    check_images(images)
+    check_input(model, images)
     prepared: Tensor = images.to(device_of(model), _type_of(model) or images.dtype)
     return prepared
 
 
-def check_images(images: Any) -> None:
-    """Raise for anything but a floating-point tensor of images."""
+def check_input(model: Any, images: Any) -> None:
+    """Raise for anything but a network and a floating-point tensor of images."""
+    check_network(model)
     if not isinstance(images, Tensor):
         raise DfalError(f"images must be a tensor, but they are {type(images).__name__}: try torch.as_tensor(images)")
     if not images.is_floating_point():
@@ -408,7 +409,7 @@ def as_logits(out: Any, n: int) -> Float[Tensor, "n c"]:
 @torch.no_grad()
 def predict(model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1024) -> Float[Tensor, "n c"]:
     """Logits in evaluation mode, without gradients, `chunk` images at a time, on the network's device."""
-    check_images(images)
+    check_input(model, images)
     with looking(model, images[:1]) as network, explained(images):
         layers = chain(network, ready(network, images[:1]) if len(images) >= FOLDED else None)
         parts = images.split(chunk if layers is None else min(chunk, PART))
@@ -504,7 +505,7 @@ def ending(model: nn.Module, images: Float[Tensor, "n *image"]) -> Ending:
     Raises:
         DfalError: where the network runs no `nn.Linear`, and for NaN or infinite logits.
     """
-    check_images(images)
+    check_input(model, images)
     ran: list[tuple[nn.Linear, Tensor, Tensor]] = []
 
     def remember(layer: nn.Linear, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:

@@ -27,12 +27,18 @@ FEW = 1000
 
 
 def titles(studies: Sequence[Study]) -> list[str]:
-    """What tells each study from the others: data set and network, and every setting in which they differ."""
+    """What tells each study from the others: data set and network, and every setting in which they differ.
+
+    A data set that is a file or folder goes by its name alone, unless two have the same.
+    """
     settings = [_settings(study) for study in studies]
+    places = {one["dataset"] for one in settings}
+    names = Counter(Path(place).name for place in places)
+    short = {place: Path(place).name if names[Path(place).name] == 1 else place for place in places}
     differ = [name for name in settings[0] if len({str(one[name]) for one in settings}) > 1] if settings else []
     return [
         ", ".join(
-            [one["dataset"], one["model"]]
+            [short[one["dataset"]], one["model"]]
             + [f"{name} {one[name]}" for name in differ if name not in {"dataset", "model"} and one[name] != ""]
         )
         for one in settings

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dfal.attacks.linear import check_norm, dual, norm, step
 from dfal.attacks.slopes import Slopes, slopes
-from dfal.inside import check_images, default_modes, explained, finite, looking, ready, single
+from dfal.inside import check_input, default_modes, explained, finite, looking, ready, single
 from dfal.types import DfalError, Perturbation
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ class DeepFool:
 
     @default_modes()
     def _attack(self, model: nn.Module, images: Tensor, race: Race | None) -> Perturbation:
-        check_images(images)
+        check_input(model, images)
         with looking(model, images[:1]) as network, explained(images):
             x = single(ready(network, images)).detach().clone()
             distance = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)

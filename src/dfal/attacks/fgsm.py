@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dfal.inside import (
-    check_images,
+    check_input,
     default_modes,
     differentiable,
     differentiated,
@@ -44,7 +44,7 @@ class FGSM:
     def __call__(self, model: nn.Module, images: Float[Tensor, "n *image"]) -> Perturbation:
         """Attack a batch: `distance` is ‖r‖_∞, and inf where the class stays."""
         moved, same = [], []
-        check_images(images)
+        check_input(model, images)
         with looking(model, images[:1]) as network, explained(images):
             images = single(ready(network, images)).detach()
             for part in images.split(self.chunk):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfal.inside import check_images, default_modes, linear_ending
+from dfal.inside import check_input, default_modes, linear_ending
 from dfal.types import DfalError, Perturbation
 
 
@@ -80,7 +80,7 @@ class LinearHead:
     @default_modes()
     @torch.no_grad()
     def __call__(self, model: nn.Module, images: Float[Tensor, "n *image"]) -> Perturbation:
-        check_images(images)
+        check_input(model, images)
         end = linear_ending(model, images)
         x, f, weight, bias = end.features, end.logits, end.weight, end.bias
         k = f.argmax(1)

@@ -225,7 +225,7 @@ class Trainer:
 
     def _looks(
         self,
-        judges: Sequence[tuple[nn.Module, Int64[np.ndarray, "k"]]],
+        judges: Sequence[tuple[nn.Module, Int64[np.ndarray, "_"]]],
         outputs: Float64[np.ndarray, "n c"],
         truth: Int64[np.ndarray, "n"],
         pool: Pool,

@@ -90,7 +90,7 @@ export class LabelView {
     if (!this.questions.some((one) => one.id === question.id) || this.stopped) return;
     if (!aside) {
       this.pictures.set(question.image, h("p", { className: "soft", data: { source: image(question) } }, why, " Skip it, or look at the file."));
-      if (question === this.question) this.show();
+      if (question.id === this.question?.id) this.show();
       return;
     }
     toast(why);
@@ -222,8 +222,12 @@ export class LabelView {
     const question = this.question;
     this.reason.hidden = !this.why;
     if (!this.why || !question) return;
+    if (this.explained !== question.id) this.reason.replaceChildren(); // what it says is of the image before
     const found = await reasons(question);
-    if (question === this.question && found) this.reason.replaceChildren(...found);
+    // The same question may be another object by now: each reply of the server brings new ones.
+    if (question.id !== this.question?.id || !found) return;
+    this.explained = question.id;
+    this.reason.replaceChildren(...found);
   }
 
   key(event) {
