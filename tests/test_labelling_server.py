@@ -666,7 +666,8 @@ def replied(
     return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
 
 
-def test_every_request_that_the_description_allows_is_answered(folder: Path) -> None:
+@pytest.mark.parametrize("requests", [8, pytest.param(200, marks=pytest.mark.slow)])
+def test_every_request_that_the_description_allows_is_answered(folder: Path, requests: int) -> None:
     """What schemathesis makes of the description of the API: nothing may end in an error of the server's."""
     schemathesis = pytest.importorskip("schemathesis")
 
@@ -677,14 +678,16 @@ def test_every_request_that_the_description_allows_is_answered(folder: Path) -> 
         assert len(operations) >= 12
         with TestClient(Guard(app), base_url="http://127.0.0.1", raise_server_exceptions=False) as web:
             for operation in operations:
-                _try(operation.as_strategy(), web)
+                _try(operation.as_strategy(), web, requests)
                 web.app._buckets.clear()  # type: ignore[attr-defined]
 
 
-def _try(strategy: Any, web: TestClient) -> None:
+def _try(strategy: Any, web: TestClient, requests: int) -> None:
     from hypothesis import HealthCheck, Phase, given, settings
 
-    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None)
+    @settings(
+        max_examples=requests, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None
+    )
     @given(case=strategy)
     def send(case: Any) -> None:
         sent = case.as_transport_kwargs(base_url="http://127.0.0.1")
