@@ -296,13 +296,11 @@ KINDS = {
     "folder.jpg": Kind("JPEG in a folder", _picture("JPEG", exif=_exif()), _folder_read),
 }
 """By the name that the file has."""
-FEWER = {"reported.db": 15, "m.safetensors": 30, "written.labels.db": 30, "folder.jpg": 20}
-"""Files of the kinds that take long, in CI."""
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_changed_file_is_read_or_refused_in_one_sentence(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    try_many(name, range(FEWER.get(name, 50)), tmp_path, monkeypatch)
+    try_many(name, range(50), tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
