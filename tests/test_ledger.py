@@ -9,6 +9,7 @@ import pytest
 import dfal
 from dfal.ledger import transaction
 from dfal.store import Store
+from dfal.types import DfalError
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="this machine has no folder in which nobody can write")
@@ -30,3 +31,13 @@ def test_after_a_transaction_that_failed_nothing_is_left_and_the_next_begins(why
             db.execute("INSERT INTO numbers VALUES (3)")
         assert [number for (number,) in db.execute("SELECT number FROM numbers")] == ([3] if why else [1, 2, 3])
         assert not db.in_transaction
+
+
+def test_what_is_wrong_with_a_damaged_page_is_said(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.db", write=True) as store:
+        store.add_run({f"{number:04}": "{}" for number in range(2000)}, {})
+    content = bytearray((tmp_path / "s.db").read_bytes())
+    content[8192:8200] = b"garbage!"
+    (tmp_path / "s.db").write_bytes(content)
+    with pytest.raises(DfalError, match=r"s\.db is damaged \(.*[Pp]age 3.*\): restore a copy"):
+        Store(tmp_path / "s.db")

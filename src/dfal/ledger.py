@@ -197,8 +197,9 @@ class Ledger:
                 )
         if (_size(self.path) or 0) <= CHECKED:
             ((found,),) = db.execute("PRAGMA quick_check(1)").fetchall()
-            if found != "ok":
-                raise DfalError(f"the store {self.path} is damaged ({described(ValueError(found))}): {RESTORE}")
+            if found != "ok":  # a line "*** in database main ***" may come before what is wrong
+                what = described(ValueError(found.splitlines()[-1]))
+                raise DfalError(f"the store {self.path} is damaged ({what}): {RESTORE}")
 
     def _create(self) -> None:
         """A store is there whole or not at all: it is made beside its place and moved there."""
