@@ -303,6 +303,11 @@ def test_a_changed_file_is_read_or_refused_in_one_sentence(name: str, tmp_path: 
     try_many(name, range(50), tmp_path, monkeypatch)
 
 
+@pytest.mark.parametrize(("name", "number"), [("p.tif", 244)])
+def test_what_the_slow_suite_has_found(name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try_many(name, range(number, number + 1), tmp_path, monkeypatch)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_thousand_changed_files_of_each_kind(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,15 +198,15 @@ def _read(path: Path, least: int | None, finish: Callable[[Image.Image, int], Re
         raise Unavailable.because(error) from None
     except Exception as error:  # decoders raise anything: SyntaxError, struct.error, KeyError, …
         reason = _reason(error)
-    tiff = tiff_pixels.parse(content)
-    plain = tiff_pixels.without_metadata(content, tiff) if tiff else image_metadata.without_metadata(content)
-    if plain is not None:
-        try:
+    try:
+        tiff = tiff_pixels.parse(content)
+        plain = tiff_pixels.without_metadata(content, tiff) if tiff else image_metadata.without_metadata(content)
+        if plain is not None:
             return _decode(plain, content, least, finish)
-        except MemoryError as error:
-            raise Unavailable.because(error) from None
-        except Exception:  # noqa: S110  the metadata were not the reason
-            pass
+    except MemoryError as error:
+        raise Unavailable.because(error) from None
+    except Exception:  # noqa: S110  the metadata were not the reason, or cannot be told from the pixels
+        pass
     raise reason
 
 
