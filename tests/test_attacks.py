@@ -263,7 +263,7 @@ def test_nan_logits_are_refused(attack: dfal.Attack) -> None:
     model = affine(4, 3, 0)
     with torch.no_grad():
         model.bias[0] = torch.nan
-    with pytest.raises(dfal.DfalError, match="NaN or infinite logits for 5 of 5 images"):
+    with pytest.raises(dfal.DfalError, match=r"NaN or infinite logits for (\d) of \1 images"):  # those of a thread
         attack(model, torch.randn(5, 4))
 
 
