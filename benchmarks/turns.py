@@ -31,6 +31,9 @@ with Session.open(sys.argv[1], person="notebook") as session:
         session.tell(asked[0], 0)
 """
 
+IMAGES_A_SECOND = 2_500
+"""More than the two answer together, so that some are left at the end."""
+
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "photos"
         folder.mkdir()
-        for place in range(6_000):
+        for place in range(int(IMAGES_A_SECOND * options.seconds)):
             Image.new("L", (16, 16), place % 256).save(folder / f"{place:06}.png")
         found = measured(folder, options.seconds)
     for name, value in found.items():
@@ -53,26 +56,36 @@ def measured(folder: Path, seconds: float) -> dict[str, float]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "dfal", "label", str(folder), "--classes", "one", "--no-browser", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(600):
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_for_images(url)
+            return both(url, folder.parent / "photos.labels.db", seconds)
+        finally:
+            server.terminate()
+
+
+def wait_for_images(url: str) -> None:
+    """Wait until the server answers and all images are decoded."""
+    while True:
+        time.sleep(0.5)
         with contextlib.suppress(httpx.TransportError):
-            httpx.get(f"{url}/api/progress")
-            break
-        time.sleep(0.1)
-    time.sleep(20)  # the images are decoded by now
-    store = folder.parent / "photos.labels.db"
+            progress = httpx.get(f"{url}/api/progress").json()
+            if progress["decoded"] == progress["images"]:
+                return
+
+
+def both(url: str, store: Path, seconds: float) -> dict[str, float]:
     alone, slowest_alone = labelled(url, seconds)
-    loop = subprocess.Popen([sys.executable, "-c", LOOP, str(store)], stdout=subprocess.PIPE, text=True)
-    assert loop.stdout is not None
-    loop.stdout.readline()
-    before = answers(store)
-    beside, slowest_beside = labelled(url, seconds)
-    others = answers(store) - before - beside
-    loop.kill()
-    loop.wait()
-    server.terminate()
-    server.wait()
+    with subprocess.Popen([sys.executable, "-c", LOOP, str(store)], stdout=subprocess.PIPE, text=True) as loop:
+        try:
+            assert loop.stdout is not None
+            loop.stdout.readline()
+            before = answers(store)
+            beside, slowest_beside = labelled(url, seconds)
+            others = answers(store) - before - beside
+        finally:
+            loop.kill()
     return {
         "seconds": seconds,
         "answers alone": alone,
