@@ -1,5 +1,6 @@
 """Stores where nothing can be written, stores behind a link, and clocks that are set back."""
 
+import codecs
 import contextlib
 import os
 import shutil
@@ -33,6 +34,11 @@ def shelf() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+CODECS = ("ascii", "cp437", "idna", "latin-1", "utf-16", "utf-32", "utf-8-sig")
+"""Python imports a codec when it is first asked for, and remembers for good where that fails, as it does for a user who may not
+read root's Python."""
+
+
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """Nothing in the folder can be written: by nobody, as whom root acts for a while, or by its owner."""
@@ -40,6 +46,8 @@ def read_only(folder: Path) -> Iterator[None]:
         path.chmod(0o444)
     folder.chmod(0o555)
     root = hasattr(os, "geteuid") and os.geteuid() == 0
+    for codec in CODECS:
+        codecs.lookup(codec)
     if root:
         os.seteuid(65534)
     try:

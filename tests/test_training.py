@@ -266,7 +266,9 @@ def pictures(count: int = 40) -> dfal.LabelledData:
 @pytest.mark.parametrize("network", [by_autograd, by_chain])
 @pytest.mark.parametrize("settings", [dfal.Training(epochs=3), dfal.Training(epochs=3, holdout=0.2, restarts=2)], ids=repr)
 def test_a_frozen_backbone_stays_as_it_was_to_the_bit(network: Callable[[], nn.Sequential], settings: dfal.Training) -> None:
-    first = network()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # some weights leave no feature alive, and then the head learns nothing
+        first = network()
     first[0].requires_grad_(False)
     before = copy.deepcopy(first.state_dict())
 
