@@ -1,6 +1,7 @@
 """A store of every version is kept, and is read and continued by this one."""
 
 import hashlib
+import itertools
 import json
 import runpy
 import sqlite3
@@ -94,6 +95,9 @@ JOBS: dict[str, tuple[type, str, list[float]]] = {
 }
 """What commit 1f115f8 wrote into every-job.db: id, kind, label and accuracies."""
 
+FIRST_NAMES = [*[None] * 6, "dfal.reproduce.question.Question", "dfal.reproduce.transfer.Transfer"]
+"""The module paths under which the last two kinds were stored; today they have short names and the same ids."""
+
 
 @pytest.fixture
 def every_job(tmp_path: Path) -> Path:
@@ -130,7 +134,10 @@ def test_every_kind_of_job_that_was_stored_is_the_one_that_is_made_today(every_j
     jobs = runpy.run_path(str(Path(__file__).parent / "stores" / "make_every_job.py"))["JOBS"]
     assert [job.id for job in jobs] == list(JOBS)
     with Store(every_job, write=True) as store:
-        assert {one.id: json.loads(one.to_json()) for one in jobs} == {k: json.loads(v) for k, v in store.trials().items()}
+        for job, first_name in itertools.zip_longest(jobs, FIRST_NAMES):
+            ((name, fields),) = json.loads(job.to_json()).items()
+            assert json.loads(store.trials()[job.id]) == {first_name or name: fields}
+            assert name == type(job).__name__.replace("Question", "SelectionTiming")
         before = store.contents()
         assert list(engine.run(jobs, store, 1)) == []
         assert store.contents() == before

@@ -15,7 +15,13 @@ from dfal.types import DfalError
 
 
 def id_of(text: str) -> str:
-    """The id of a configuration: SHA-256 of its text, shortened."""
+    """Return the id of a configuration: SHA-256 of its text, shortened.
+
+    A kind that was stored under a module path is hashed under it for ever, so that its ids stay.
+    """
+    for name, first in FIRST_NAMES.items():
+        if text.startswith(f'{{"{name}": '):
+            text = f'{{"{first}": ' + text.removeprefix(f'{{"{name}": ')
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -41,7 +47,7 @@ def from_json(kind: type[Kind], text: str, code: Sequence[Any] = ()) -> Kind:
     Raises:
         DfalError: for another kind.
     """
-    kinds: dict[str, Callable[..., Any]] = {**BARE, _name(kind): kind}
+    kinds: dict[str, Callable[..., Any]] = {**BARE, **dict.fromkeys(_names(kind), kind)}
     for value in code:
         kinds |= _theirs(value)
     try:
@@ -61,7 +67,7 @@ def is_kind(kind: type, text: str) -> bool:
         stored = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(stored, dict) and list(stored) == [_name(kind)]
+    return isinstance(stored, dict) and len(stored) == 1 and not stored.keys().isdisjoint(_names(kind))
 
 
 def _refuse_constant(name: str) -> float:
@@ -73,7 +79,17 @@ BARE: dict[str, type] = {
     for kind in (Training, *(getattr(module, name) for module in (attacks, strategies) for name in module.__all__))
     if isinstance(kind, type) and kind is not Own
 }
-"""Classes that are stored under their name alone; a trial is one of them."""
+"""Classes that are stored under their name alone; kinds of jobs add themselves by `stored_kind`."""
+
+FIRST_NAMES: dict[str, str] = {}
+"""Kinds of jobs that were stored under a module path at first: short name → that path."""
+
+
+def stored_kind(kind: type[Kind], name: str, first_name: str = "") -> None:
+    """Store a kind of job under a short name, wherever its class lies, and read it under its first name too."""
+    BARE[name] = kind
+    if first_name:
+        FIRST_NAMES[name] = first_name
 
 
 def parts(value: Any) -> Iterator[Any]:
@@ -126,7 +142,13 @@ def _encode(value: Any) -> Any:
 
 
 def _name(kind: type) -> str:
-    return kind.__name__ if BARE.get(kind.__name__) is kind else f"{kind.__module__}.{kind.__qualname__}"
+    return next((name for name, known in BARE.items() if known is kind), f"{kind.__module__}.{kind.__qualname__}")
+
+
+def _names(kind: type) -> list[str]:
+    """The names under which a kind may be stored, today's first."""
+    name = _name(kind)
+    return [name, FIRST_NAMES[name]] if name in FIRST_NAMES else [name]
 
 
 def _decode(value: Any, kinds: Mapping[str, Callable[..., Any]]) -> Any:

@@ -5,7 +5,6 @@ the table `runs`, which hold clocks and machines, is a function of the trial: tw
 `contents()`, however often one of them was killed.
 """
 
-import hashlib
 import io
 import json
 import math
@@ -20,6 +19,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from dfal.configuration import id_of
 from dfal.ledger import Ledger, transaction
 from dfal.types import Query
 
@@ -130,7 +130,7 @@ class Store(Ledger):
         found = dict(self._rows("SELECT trial, config FROM trials"))
         with self._undamaged():
             for trial, config in found.items():
-                if ID.fullmatch(trial) and hashlib.sha256(config.encode()).hexdigest()[: len(trial)] != trial:
+                if ID.fullmatch(trial) and id_of(config) != trial:
                     raise ValueError(f"the configuration of trial {trial} is another")
         return found
 

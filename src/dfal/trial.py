@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dfal import strategies
 from dfal.arguments import check_fields, check_strategy, kind_of
 from dfal.chance import generator, seeded
-from dfal.configuration import BARE, from_json, id_of, to_json
+from dfal.configuration import from_json, id_of, stored_kind, to_json
 from dfal.datasets import Dataset
 from dfal.images import CHUNK, Images
 from dfal.imported import reason
@@ -244,4 +244,4 @@ class Clock:
         return spent
 
 
-BARE["Trial"] = Trial
+stored_kind(Trial, "Trial")

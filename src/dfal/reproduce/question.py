@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from dfal.chance import generator, seed_for
-from dfal.configuration import id_of, to_json
+from dfal.configuration import id_of, stored_kind, to_json
 from dfal.datasets import Dataset
 from dfal.networks import build
 from dfal.pool import Pool
@@ -101,3 +101,6 @@ class Question:
             measured = {"labelled": self.labelled, "unlabelled": self.unlabelled, "picks": len(query.indices)}
             proved = {} if query.bound is None else {"radius": float(query.scores[0]), "bound": query.bound}
             yield Record(round, Query.nothing(), none, none, none, measured | proved, costs)
+
+
+stored_kind(Question, "SelectionTiming", first_name="dfal.reproduce.question.Question")

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.chance import generator, seed_for
-from dfal.configuration import id_of, to_json
+from dfal.configuration import id_of, stored_kind, to_json
 from dfal.datasets import Dataset
 from dfal.images import CHUNK
 from dfal.inside import predict
@@ -151,3 +151,6 @@ def _fooled(model: nn.Module, data: Dataset, following: Sequence[Record], rng: t
 
 def _classes(model: nn.Module, images: Float[Tensor, "n *image"]) -> Int64[Tensor, "n"]:
     return predict(model, images).argmax(1).cpu()
+
+
+stored_kind(Transfer, "Transfer", first_name="dfal.reproduce.transfer.Transfer")
