@@ -1,10 +1,11 @@
-"""Can DFAL be made aware of its batch, so that the nearest images are not near-copies of each other? Forms of it, side by side:
+"""Can DFAL be made aware of its batch, so that the nearest images are not near-copies of each
+other? Forms of it, side by side:
 
     python benchmarks/batch_dfal.py --seeds 10
 
-Each form sees the same candidates and distances as DFAL, and the same networks for the same labels. Twins are off: they are
-another matter than whom to ask. Everything goes into a store, from which a stopped run goes on. The form that won is in the
-package, as `BatchDFAL`; the others live here.
+Each form sees the same candidates and distances as DFAL, and the same networks for the same labels.
+Twins are off: they are another matter than whom to ask. Everything goes into a store, from which a
+stopped run goes on. The form that won is in the package, as `BatchDFAL`; the others live here.
 """
 
 import argparse
@@ -37,15 +38,19 @@ class Form:
     """DFAL with a second look at the `factor` · k nearest candidates.
 
     spread: farthest first in the network's features, from the labelled images and the nearest on.
-    facets: the nearest of each piece of boundary in turn; a piece is a pair of classes, of the image and of its twin.
-    directions: k-means++ seeds among r / ‖r‖², which is long for near images and points to where their boundary lies.
+    facets: the nearest of each piece of boundary in turn; a piece is a pair of classes, of the
+    image and of its twin.
+    directions: k-means++ seeds among r / ‖r‖², which is long for near images and points to where
+    their boundary lies.
     """
 
     form: str
     factor: int = 5
     candidates: int | None = 300
 
-    def __call__(self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+    def __call__(
+        self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator
+    ) -> dfal.Query:
         chosen = draw(pool, self.candidates, k, rng)
         images = pool.images.take(chosen, device_of(model))
         found = dfal.DeepFool()(model, images)
@@ -60,7 +65,9 @@ class Form:
             order = in_turn(own * 1000 + other, k)
         else:
             features = dfal.features(model, images)
-            centres = torch.cat([dfal.features(model, pool.images.take(pool.labelled)), features[:1]])
+            centres = torch.cat(
+                [dfal.features(model, pool.images.take(pool.labelled)), features[:1]]
+            )
             rest, _ = farthest_first(features[1:], centres, k - 1)
             order = torch.cat([torch.zeros(1, dtype=torch.int64), rest + 1])
         return dfal.Query(chosen[near[order]], distance[order])
@@ -79,49 +86,87 @@ FORMS: dict[str, dfal.Strategy] = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Compare forms of DFAL that are aware of their batch.")
+    parser = argparse.ArgumentParser(
+        description="Compare forms of DFAL that are aware of their batch."
+    )
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--annotations", type=int, default=300)
-    parser.add_argument("--batch", type=int, default=30, help="images asked about in a round, and labelled before the first")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=30,
+        help="images asked about in a round, and labelled before the first",
+    )
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--processes", type=int, default=engine.cores())
     parser.add_argument("--store", type=Path, default=Path("runs/batch-dfal.db"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "batch_dfal.json", help="JSON file")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).parent / "results" / "batch_dfal.json",
+        help="JSON file",
+    )
     asked = parser.parse_args()
     training = dfal.Training(epochs=asked.epochs)
-    common = {"annotations": asked.annotations, "batch": asked.batch, "first": asked.batch, "training": training}
+    common = {
+        "annotations": asked.annotations,
+        "batch": asked.batch,
+        "first": asked.batch,
+        "training": training,
+    }
     trials = {
-        (name, seed): Trial(strategy=form, seed=seed, **common) for seed in range(asked.seeds) for name, form in FORMS.items()
+        (name, seed): Trial(strategy=form, seed=seed, **common)
+        for seed in range(asked.seeds)
+        for name, form in FORMS.items()
     }
     with Store(asked.store, write=True) as store:
         for trial, record in engine.run(list(trials.values()), store, asked.processes):
             if record.last:
-                print(trial.seed, repr(trial.strategy)[:60], record.measurements["accuracy"], flush=True)
-        curves = {name: np.array([accuracies(store, trials[name, seed]) for seed in range(asked.seeds)]) for name in FORMS}
-    areas = {name: np.trapezoid(curve, axis=1) / (curve.shape[1] - 1) for name, curve in curves.items()}
+                print(
+                    trial.seed,
+                    repr(trial.strategy)[:60],
+                    record.measurements["accuracy"],
+                    flush=True,
+                )
+        curves = {
+            name: np.array([accuracies(store, trials[name, seed]) for seed in range(asked.seeds)])
+            for name in FORMS
+        }
+    areas = {
+        name: np.trapezoid(curve, axis=1) / (curve.shape[1] - 1) for name, curve in curves.items()
+    }
     forms = [name for name in FORMS if name != "DFAL"]
     gains = {name: areas[name] - areas["DFAL"] for name in forms}
     last = {name: curves[name][:, -1] - curves["DFAL"][:, -1] for name in forms}
     p = dict(zip(forms, holm([paired_p(gains[name]) for name in forms]), strict=True))
     p_last = dict(zip(forms, holm([paired_p(last[name]) for name in forms]), strict=True))
     figures = {
-        name: {"area": float(areas[name].mean()), "last": float(curves[name][:, -1].mean())}
-        | (
-            {}
-            if name == "DFAL"
-            else {
-                "area_gain": float(gains[name].mean()),
-                "area_half_width": half_width(gains[name]),
-                "area_p": p[name],
-                "last_gain": float(last[name].mean()),
-                "last_half_width": half_width(last[name]),
-                "last_p": p_last[name],
-            }
+        name: (
+            {"area": float(areas[name].mean()), "last": float(curves[name][:, -1].mean())}
+            | (
+                {}
+                if name == "DFAL"
+                else {
+                    "area_gain": float(gains[name].mean()),
+                    "area_half_width": half_width(gains[name]),
+                    "area_p": p[name],
+                    "last_gain": float(last[name].mean()),
+                    "last_half_width": half_width(last[name]),
+                    "last_p": p_last[name],
+                }
+            )
         )
         for name in FORMS
     }
-    facts = taken_on(("dfal", "torch", "numpy")) | {"threads": 1, "seeds": asked.seeds, "epochs": asked.epochs}
-    write(asked.out, facts | {"annotations": asked.annotations, "batch": asked.batch, "forms": figures})
+    facts = taken_on(("dfal", "torch", "numpy")) | {
+        "threads": 1,
+        "seeds": asked.seeds,
+        "epochs": asked.epochs,
+    }
+    write(
+        asked.out,
+        facts | {"annotations": asked.annotations, "batch": asked.batch, "forms": figures},
+    )
     show(figures)
     return 0
 
@@ -131,7 +176,12 @@ def accuracies(store: Store, trial: Trial) -> list[float]:
 
 
 def show(figures: dict[str, dict[str, float]]) -> None:
-    table = Table(title="Differences from DFAL in points, mean and 95 % interval over paired seeds; p with Holm's correction")
+    table = Table(
+        title=(
+            "Differences from DFAL in points, mean and 95 % interval over paired seeds; p with"
+            " Holm's correction"
+        )
+    )
     for heading in ("", "area", "difference", "p", "last accuracy", "difference", "p"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, row in figures.items():
@@ -139,7 +189,9 @@ def show(figures: dict[str, dict[str, float]]) -> None:
         for what in ("area", "last"):
             cells.append(f"{100 * row[what]:.2f}")
             if f"{what}_gain" in row:
-                cells.append(f"{100 * row[f'{what}_gain']:+.2f} ± {100 * row[f'{what}_half_width']:.2f}")
+                cells.append(
+                    f"{100 * row[f'{what}_gain']:+.2f} ± {100 * row[f'{what}_half_width']:.2f}"
+                )
                 cells.append(f"{row[f'{what}_p']:.3f}")
             else:
                 cells += ["", ""]

@@ -1,10 +1,12 @@
-"""Which labels does the review suspect, and how far are confidences from accuracy, before and after calibration?
+"""Which labels does the review suspect, and how far are confidences from accuracy, before and after
+calibration?
 
     python benchmarks/doubts.py [--seeds 100 101] [--data mnist-5k quick-draw-sample]
 
-LeNet5 is trained on 100, 220 or 400 labels, for 10 or 40 epochs, of which 0, 3 or 10 % are wrong at random. As in `dfal label`
-each label is judged by a network that was trained on the other two thirds. Temperatures are fitted to 100 other images and
-measured on 500. The constants of `dfal.labelling.doubts` were chosen on the seeds 0 and 1: report others.
+LeNet5 is trained on 100, 220 or 400 labels, for 10 or 40 epochs, of which 0, 3 or 10 % are wrong at
+random. As in `dfal label` each label is judged by a network that was trained on the other two
+thirds. Temperatures are fitted to 100 other images and measured on 500. The constants of
+`dfal.labelling.doubts` were chosen on the seeds 0 and 1: report others.
 """
 
 import argparse
@@ -29,12 +31,16 @@ FOLDS, CALIBRATED, FRESH = 3, 100, 500
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--seeds", type=int, nargs="+", default=[100, 101])
     arguments.add_argument("--data", nargs="+", default=["mnist-5k", "quick-draw-sample"])
     options = arguments.parse_args()
     torch.set_num_threads(1)
-    counts: dict[str, Counter[str]] = {f"{noise:.0%} wrong": Counter() for noise in (0.0, 0.03, 0.1)}
+    counts: dict[str, Counter[str]] = {
+        f"{noise:.0%} wrong": Counter() for noise in (0.0, 0.03, 0.1)
+    }
     gaps: dict[str, list[float]] = {"raw": [], "calibrated": []}
     for name in options.data:
         data = load(name)
@@ -44,7 +50,10 @@ def main() -> None:
                     measure(data, n, dfal.Training(epochs=epochs), seed, counts, gaps)
     found: dict[str, Any] = {key: dict(counted) for key, counted in counts.items()}
     for key, values in gaps.items():
-        found[f"|confidence − accuracy|, {key}"] = {"mean": float(np.mean(values)), "largest": float(np.max(values))}
+        found[f"|confidence − accuracy|, {key}"] = {
+            "mean": float(np.mean(values)),
+            "largest": float(np.max(values)),
+        }
     for key, value in found.items():
         print(key, value)
     write(Path(__file__).parent / "results" / "doubts.json", taken_on(["dfal", "torch"]) | found)
@@ -58,7 +67,8 @@ def measure(
     counts: dict[str, Counter[str]],
     gaps: dict[str, list[float]],
 ) -> None:
-    """Count suspicious labels among n, for each fraction of wrong ones; on the true ones, compare confidence and accuracy."""
+    """Count suspicious labels among n, for each fraction of wrong ones; on the true ones, compare
+    confidence and accuracy."""
     truth = data.labels.numpy()
     chosen = np.random.default_rng(seed).choice(len(truth), n + CALIBRATED + FRESH, replace=False)
     labelled, held = chosen[:n], chosen[n:]
@@ -67,7 +77,9 @@ def measure(
         rng = np.random.default_rng([seed, n])
         wrong = rng.random(n) < noise
         labels = truth[labelled].copy()
-        labels[wrong] = (labels[wrong] + rng.integers(1, len(data.classes), size=wrong.sum())) % len(data.classes)
+        labels[wrong] = (
+            labels[wrong] + rng.integers(1, len(data.classes), size=wrong.sum())
+        ) % len(data.classes)
         outputs = np.empty((n, len(data.classes)))
         for fold in range(FOLDS):
             model = trained(data, labelled[folds != fold], labels[folds != fold], training, seed)
@@ -81,21 +93,32 @@ def measure(
         if not noise:
             outputs = logits(trained(data, labelled, labels, training, seed), data, held)
             t = temperature(outputs[:CALIBRATED], truth[held[:CALIBRATED]])
-            fresh, right = outputs[CALIBRATED:], outputs[CALIBRATED:].argmax(1) == truth[held[CALIBRATED:]]
+            fresh, right = (
+                outputs[CALIBRATED:],
+                outputs[CALIBRATED:].argmax(1) == truth[held[CALIBRATED:]],
+            )
             for key, scaled in (("raw", fresh), ("calibrated", fresh / t)):
                 gaps[key].append(abs(float(softmax(scaled, axis=1).max(1).mean() - right.mean())))
 
 
 def trained(
-    data: Dataset, images: Int64[np.ndarray, "n"], labels: Int64[np.ndarray, "n"], training: dfal.Training, seed: int
+    data: Dataset,
+    images: Int64[np.ndarray, "n"],
+    labels: Int64[np.ndarray, "n"],
+    training: dfal.Training,
+    seed: int,
 ) -> nn.Module:
     pool = dfal.Pool.new(data.images, dict(zip(images.tolist(), labels.tolist(), strict=True)))
     shape, classes = data.images.shape, len(data.classes)
     return dfal.fit(lambda: build("lenet5", shape, classes), pool.labelled_data(), training, seed)
 
 
-def logits(model: nn.Module, data: Dataset, images: Int64[np.ndarray, "n"]) -> Float64[np.ndarray, "n c"]:
-    found: Float64[np.ndarray, n] = dfal.predict(model, data.images.take(torch.from_numpy(images))).double().numpy()
+def logits(
+    model: nn.Module, data: Dataset, images: Int64[np.ndarray, "n"]
+) -> Float64[np.ndarray, "n c"]:
+    found: Float64[np.ndarray, n] = (
+        dfal.predict(model, data.images.take(torch.from_numpy(images))).double().numpy()
+    )
     return found
 
 

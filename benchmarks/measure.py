@@ -1,4 +1,5 @@
-"""What benchmarks share: sides timed in turns, what the figures were taken on, and a JSON file of them."""
+"""What benchmarks share: sides timed in turns, what the figures were taken on, and a JSON file of
+them."""
 
 import json
 import os
@@ -37,7 +38,8 @@ class Measured(Generic[T]):
 
 
 def interleaved(sides: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, Measured[T]]:
-    """Every side once a round, so that a slow spell of the machine meets them all; each round starts with another side."""
+    """Every side once a round, so that a slow spell of the machine meets them all; each round
+    starts with another side."""
     names = list(sides)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     results: dict[str, T] = {}
@@ -61,7 +63,9 @@ def taken_on(packages: Iterable[str]) -> dict[str, Any]:
         "machine": f"{_processor()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},
+        "versions": (
+            {"python": platform.python_version()} | {name: _version(name) for name in packages}
+        ),
     }
 
 
@@ -87,10 +91,13 @@ def _version(package: str) -> str:
 
 
 def resident(*, peak: bool = False) -> float:
-    """The resident size of this process in MB (10⁶ bytes), or its peak since `reset_peak`. Linux."""
+    """The resident size of this process in MB (10⁶ bytes), or its peak since `reset_peak`.
+    Linux."""
     key = "VmHWM:" if peak else "VmRSS:"
     lines = Path("/proc/self/status").read_text().splitlines()
-    return round(int(next(line.split()[1] for line in lines if line.startswith(key))) * 1024 / 1e6, 1)
+    return round(
+        int(next(line.split()[1] for line in lines if line.startswith(key))) * 1024 / 1e6, 1
+    )
 
 
 def reset_peak() -> None:
@@ -98,7 +105,8 @@ def reset_peak() -> None:
 
 
 def product_rate(side: int = 1024, repeats: int = 20) -> float:
-    """Floating-point operations a second of a product of two square matrices: the machine's practical peak."""
+    """Floating-point operations a second of a product of two square matrices: the machine's
+    practical peak."""
     a, b = torch.rand(2, side, side)
     best = min(_timed(lambda: a @ b) for _ in range(repeats))
     return 2 * side**3 / best

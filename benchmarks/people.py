@@ -1,9 +1,11 @@
-"""Fifty people label at once on loopback: is an image asked twice, is an answer lost, how long do ask and tell take?
+"""Fifty people label at once on loopback: is an image asked twice, is an answer lost, how long do
+ask and tell take?
 
     python benchmarks/people.py [--people 50] [--answers 5000]
 
-`dfal label` runs in a process of its own on a folder of small images; with one class only there is nothing to train. Each
-person is a thread that asks for one image and tells at once, without looking. The store syncs every answer to the disk.
+`dfal label` runs in a process of its own on a folder of small images; with one class only there is
+nothing to train. Each person is a thread that asks for one image and tells at once, without
+looking. The store syncs every answer to the disk.
 """
 
 import argparse
@@ -26,7 +28,9 @@ from measure import taken_on, write
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--people", type=int, default=50)
     arguments.add_argument("--answers", type=int, default=5000)
     options = arguments.parse_args()
@@ -38,7 +42,9 @@ def main() -> None:
         found = measured(folder, options.people, options.answers)
     for name, value in found.items():
         print(f"{name:32} {value}")
-    write(Path(__file__).parent / "results" / "people.json", taken_on(["fastapi", "uvicorn"]) | found)
+    write(
+        Path(__file__).parent / "results" / "people.json", taken_on(["fastapi", "uvicorn"]) | found
+    )
 
 
 def measured(folder: Path, people: int, answers: int) -> dict[str, float]:
@@ -46,7 +52,18 @@ def measured(folder: Path, people: int, answers: int) -> dict[str, float]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "dfal", "label", str(folder), "--classes", "one", "--no-browser", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "dfal",
+        "label",
+        str(folder),
+        "--classes",
+        "one",
+        "--no-browser",
+        "--port",
+        str(port),
+    ]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     for _ in range(300):
@@ -70,15 +87,27 @@ def measured(folder: Path, people: int, answers: int) -> dict[str, float]:
                 answer.raise_for_status()
                 return answer
 
-            while questions := timed("ask", {"person": name, "holder": name, "count": 1}).json()["questions"]:
-                timed("tell", {"question": questions[0]["id"], "image": questions[0]["image"], "label": 0, "person": name})
+            while questions := timed("ask", {"person": name, "holder": name, "count": 1}).json()[
+                "questions"
+            ]:
+                timed(
+                    "tell",
+                    {
+                        "question": questions[0]["id"],
+                        "image": questions[0]["image"],
+                        "label": 0,
+                        "person": name,
+                    },
+                )
                 mine.append(questions[0]["image"])
         with lock:
             asked.update(mine)
             for what, values in spent.items():
                 times[what] += values
 
-    threads = [threading.Thread(target=label, args=(f"person-{number}",)) for number in range(people)]
+    threads = [
+        threading.Thread(target=label, args=(f"person-{number}",)) for number in range(people)
+    ]
     start = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -96,8 +125,14 @@ def measured(folder: Path, people: int, answers: int) -> dict[str, float]:
         "images asked twice": sum(count > 1 for count in asked.values()),
         "images never asked": answers - len(asked),
         "answers a second": round(sum(asked.values()) / seconds, 1),
-        **{f"{what}, median ms": round(1000 * float(np.median(values)), 1) for what, values in times.items()},
-        **{f"{what}, 95th percentile ms": round(1000 * float(np.quantile(values, 0.95)), 1) for what, values in times.items()},
+        **{
+            f"{what}, median ms": round(1000 * float(np.median(values)), 1)
+            for what, values in times.items()
+        },
+        **{
+            f"{what}, 95th percentile ms": round(1000 * float(np.quantile(values, 0.95)), 1)
+            for what, values in times.items()
+        },
     }
 
 

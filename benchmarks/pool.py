@@ -1,11 +1,13 @@
-"""A pool larger than memory: what a question costs an image, and how much memory it takes, from 1,000 images to a million.
+"""A pool larger than memory: what a question costs an image, and how much memory it takes, from
+1,000 images to a million.
 
     python benchmarks/pool.py --data mnist
 
-The images are MNIST digits, moved by a few pixels and with noise, in a memory-mapped file of uint8 (784 MB for a million)
-that is written once beside --folder. Every measurement has a process of its own, with a trained LeNet5, 1,000 labels and
-every other image a candidate; 10 are asked for. Memory is the peak resident size of the whole process, Python, PyTorch and
-the pages of the file that were read included; above it stands what the process had before the question.
+The images are MNIST digits, moved by a few pixels and with noise, in a memory-mapped file of uint8
+(784 MB for a million) that is written once beside --folder. Every measurement has a process of its
+own, with a trained LeNet5, 1,000 labels and every other image a candidate; 10 are asked for. Memory
+is the peak resident size of the whole process, Python, PyTorch and the pages of the file that were
+read included; above it stands what the process had before the question.
 """
 
 import argparse
@@ -62,12 +64,18 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
         "--asked",
-        default="dfal:1000 10000 100000 1000000,core-set:10000 100000 1000000,"
-        "badge:10000 100000 1000000,bald:10000 100000,egl:10000 100000",
+        default=(
+            "dfal:1000 10000 100000 1000000,core-set:10000 100000 1000000,"
+            "badge:10000 100000 1000000,bald:10000 100000,egl:10000 100000"
+        ),
     )
-    parser.add_argument("--folder", type=Path, help="where the file of images is kept  [default: a temporary one]")
+    parser.add_argument(
+        "--folder", type=Path, help="where the file of images is kept  [default: a temporary one]"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "pool.json")
-    parser.add_argument("--figure", type=Path, default=Path(__file__).parents[1] / "docs" / "pool.svg")
+    parser.add_argument(
+        "--figure", type=Path, default=Path(__file__).parents[1] / "docs" / "pool.svg"
+    )
     parser.add_argument("--alone", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.alone:
@@ -75,7 +83,10 @@ def main() -> int:
         print(json.dumps(alone(name, Path(path), Path(weights), int(count), asked.threads)))
         return 0
     torch.set_num_threads(asked.threads)
-    sizes = {text.split(":")[0]: list(map(int, text.split(":")[1].split())) for text in asked.asked.split(",")}
+    sizes = {
+        text.split(":")[0]: list(map(int, text.split(":")[1].split()))
+        for text in asked.asked.split(",")
+    }
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.folder or Path(temporary)
@@ -95,9 +106,14 @@ def main() -> int:
                     weights,
                     str(count),
                 ]
-                found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+                found = json.loads(
+                    subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+                )
                 micro = 1e6 * found["seconds"] / count
-                rows.append({"strategy": name, "images": count, "microseconds_an_image": round(micro, 1)} | found)
+                rows.append(
+                    {"strategy": name, "images": count, "microseconds_an_image": round(micro, 1)}
+                    | found
+                )
                 print(rows[-1], flush=True)
     write(asked.out, taken_on(("dfal", "torch", "numpy")) | {"data": asked.data, "rows": rows})
     draw(rows, asked.figure)

@@ -1,12 +1,14 @@
-"""DFAL as a race: does it ask about the same images as if all were measured, and how much work does it save?
+"""DFAL as a race: does it ask about the same images as if all were measured, and how much work does
+it save?
 
     python benchmarks/race.py --data mnist --threads 2
 
-For each of several networks every image of the pool is measured to the end once. Then come many queries for the 10 nearest
-of K drawn at random, as a race and as an exact race, and what they ask about is compared with what the full measurement
-says. Work is counted in images whose gradients are taken. The exit status is 1 if an exact race is ever wrong, or the other
-in more than one of 1,000 queries. Images that are equally far to 1e-5 may change places: float rounding depends on who
-shares a batch.
+For each of several networks every image of the pool is measured to the end once. Then come many
+queries for the 10 nearest of K drawn at random, as a race and as an exact race, and what they ask
+about is compared with what the full measurement says. Work is counted in images whose gradients are
+taken. The exit status is 1 if an exact race is ever wrong, or the other in more than one of 1,000
+queries. Images that are equally far to 1e-5 may change places: float rounding depends on who shares
+a batch.
 """
 
 import argparse
@@ -48,50 +50,79 @@ class Work:
 
 
 def queries(
-    work: Work, model: nn.Module, pool: dfal.Pool, distance: Tensor, full: float, candidates: int, times: int
+    work: Work,
+    model: nn.Module,
+    pool: dfal.Pool,
+    distance: Tensor,
+    full: float,
+    candidates: int,
+    times: int,
 ) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for name, exact in (("race", False), ("exact race", True)):
         wrong, taken, seconds = 0, 0, 0.0
         for seed in range(times):
             rng = dfal.generator(seed, 0, "select")
-            drawn = pool.unlabelled[torch.randperm(len(pool.unlabelled), generator=rng)[:candidates]]
+            drawn = pool.unlabelled[
+                torch.randperm(len(pool.unlabelled), generator=rng)[:candidates]
+            ]
             farthest = distance[drawn].sort().values[N - 1]
             strategy = dfal.DFAL(candidates=candidates, exact=exact)
             rng = dfal.generator(seed, 0, "select")
-            query, images, spent = work.of(lambda strategy=strategy, rng=rng: strategy(model, pool, N, rng))
+            query, images, spent = work.of(
+                lambda strategy=strategy, rng=rng: strategy(model, pool, N, rng)
+            )
             wrong += bool((distance[query.indices] > farthest * (1 + 1e-5)).any())
             taken, seconds = taken + images, seconds + spent
-        each = {"queries": times, "wrong": wrong, "gradients": taken / times / candidates, "seconds": seconds / times}
+        each = {
+            "queries": times,
+            "wrong": wrong,
+            "gradients": taken / times / candidates,
+            "seconds": seconds / times,
+        }
         found[name] = each | {"work_saved": 1 - each["gradients"] / full}
     return found
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Compare DFAL as a race with measuring every image.")
+    parser = argparse.ArgumentParser(
+        description="Compare DFAL as a race with measuring every image."
+    )
     parser.add_argument("--data", default="mnist-5k")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--labels", default="30,200,1000", help="how many labels each network was trained on")
-    parser.add_argument("--queries", default="300:350,800:100,10000:8,60000:1", help="K:how many, with commas")
+    parser.add_argument(
+        "--labels", default="30,200,1000", help="how many labels each network was trained on"
+    )
+    parser.add_argument(
+        "--queries", default="300:350,800:100,10000:8,60000:1", help="K:how many, with commas"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "race.json")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     dataset, work = load(asked.data), Work()
     rows: list[dict[str, Any]] = []
     for labelled in map(int, asked.labels.split(",")):
-        order = torch.randperm(len(dataset.images), generator=dfal.generator(labelled, 0, "benchmark"))
-        pool = dfal.Pool.new(dataset.images, {int(i): int(dataset.labels[i]) for i in order[:labelled]})
+        order = torch.randperm(
+            len(dataset.images), generator=dfal.generator(labelled, 0, "benchmark")
+        )
+        pool = dfal.Pool.new(
+            dataset.images, {int(i): int(dataset.labels[i]) for i in order[:labelled]}
+        )
         model = dfal.fit(dfal.lenet5, pool.labelled_data(), dfal.Training(epochs=50), seed=0)
         distance = torch.full((len(dataset.images),), torch.inf)
 
-        def measure(model: nn.Module = model, pool: dfal.Pool = pool, distance: Tensor = distance) -> None:
+        def measure(
+            model: nn.Module = model, pool: dfal.Pool = pool, distance: Tensor = distance
+        ) -> None:
             for part in pool.unlabelled.split(4096):
                 distance[part] = dfal.DeepFool()(model, pool.images.take(part)).distance
 
         _, images, seconds = work.of(measure)
         left = len(pool.unlabelled)
         full = images / left
-        rows.append({"labelled": labelled, "K": left, "form": "full", "gradients": full, "seconds": seconds})
+        rows.append(
+            {"labelled": labelled, "K": left, "form": "full", "gradients": full, "seconds": seconds}
+        )
         for text in asked.queries.split(","):
             most, times = map(int, text.split(":"))
             candidates = min(most, left)
@@ -109,7 +140,16 @@ def main() -> int:
 
 def show(rows: list[dict[str, Any]]) -> None:
     table = Table(title=f"The {N} nearest of K images: gradients an image, seconds a query")
-    for heading in ("labels", "K", "", "queries", "wrong", "gradients an image", "work saved", "seconds"):
+    for heading in (
+        "labels",
+        "K",
+        "",
+        "queries",
+        "wrong",
+        "gradients an image",
+        "work saved",
+        "seconds",
+    ):
         table.add_column(heading, justify="left" if not heading else "right")
     for row in rows:
         saved = f"{row['work_saved']:.1%}" if "work_saved" in row else ""

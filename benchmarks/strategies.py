@@ -1,13 +1,16 @@
-"""What a question costs, strategy by strategy, and how the selection compares with other libraries'. One command, one run:
+"""What a question costs, strategy by strategy, and how the selection compares with other
+libraries'. One command, one run:
 
     python benchmarks/strategies.py --data mnist
 
-Strategies: full MNIST, LeNet5 trained on |L| = 1,000 labels, each strategy with its own K, picking 10 and 100. Each runs in a
-process of its own, once to warm up on a small pool, then `--repeats` times, or fewer if that is slow. Seconds are medians;
-memory is the peak resident size above that before the first question, images in memory and all.
+Strategies: full MNIST, LeNet5 trained on |L| = 1,000 labels, each strategy with its own K, picking
+10 and 100. Each runs in a process of its own, once to warm up on a small pool, then `--repeats`
+times, or fewer if that is slow. Seconds are medians; memory is the peak resident size above that
+before the first question, images in memory and all.
 
-Peers: the same features or probabilities go into both sides, which take turns. What is chosen is compared: faster and worse
-is a failure (exit status 1). It needs scikit-activeml, of the dependency group `test`.
+Peers: the same features or probabilities go into both sides, which take turns. What is chosen is
+compared: faster and worse is a failure (exit status 1). It needs scikit-activeml, of the dependency
+group `test`.
 """
 
 import argparse
@@ -44,7 +47,8 @@ ENOUGH = 15
 
 
 def pool_of(data: str, labelled: int, limit: int | None = None) -> dfal.Pool:
-    """A pool with so many labelled images, drawn at random; the first `limit` images of the data set, or all."""
+    """A pool with so many labelled images, drawn at random; the first `limit` images of the data
+    set, or all."""
     dataset = load(data)
     images = dfal.Images(dataset.images.array[:limit])
     order = torch.randperm(len(images), generator=dfal.generator(0, 0, "benchmark"))
@@ -61,7 +65,9 @@ def alone(name: str, data: str, weights: Path, repeats: int) -> dict[str, Any]:
     model.load_state_dict(torch.load(weights, weights_only=True))
     strategy, pool = NAMED[name], pool_of(data, LABELLED)
     strategy(model, pool_of(data, 50, 300), 10, dfal.generator(0, 0, "warm"))
-    found: dict[str, Any] = {"candidates": min(getattr(strategy, "candidates", None) or 10**9, len(pool.unlabelled))}
+    found: dict[str, Any] = {
+        "candidates": min(getattr(strategy, "candidates", None) or 10**9, len(pool.unlabelled))
+    }
     for k in PICKS:
         seconds: list[float] = []
         before = resident()
@@ -94,13 +100,17 @@ def peers(model: nn.Module, data: str, repeats: int) -> dict[str, Any]:
         return farthest_first(rows[0], rows[1], k)[0]
 
     def theirs(k: int) -> Tensor:
-        return torch.from_numpy(np.asarray(k_greedy_center(x, y, batch_size=k, random_state=0)[0])) - len(rows[1])
+        return torch.from_numpy(
+            np.asarray(k_greedy_center(x, y, batch_size=k, random_state=0)[0])
+        ) - len(rows[1])
 
     for k in (10, 100, 1000):
         found[f"core-set: {k} of {len(rows[0]):,} × {x.shape[1]}"] = beside(
             {"dfal": partial(ours, k), "scikit-activeml": partial(theirs, k)},
             repeats,
-            lambda chosen: float(to_nearest(rows[0], torch.cat([rows[1], rows[0][chosen]])).max().sqrt()),
+            lambda chosen: float(
+                to_nearest(rows[0], torch.cat([rows[1], rows[0][chosen]])).max().sqrt()
+            ),
             smaller=True,
         )
     p = torch.randn(10, 1000, 10, generator=dfal.generator(0, 0, "p")).mul(3).softmax(2)
@@ -120,7 +130,9 @@ def peers(model: nn.Module, data: str, repeats: int) -> dict[str, Any]:
     found["max-herding: 100 of 5,000 × 84"] = beside(
         {
             "dfal": lambda: cover(few, few[:0], 100, kernel=partial(gaussian, sigma=0.5))[0],
-            "scikit-activeml": lambda: torch.from_numpy(herding.query(few.numpy(), np.full(len(few), np.nan), batch_size=100)),
+            "scikit-activeml": lambda: torch.from_numpy(
+                herding.query(few.numpy(), np.full(len(few), np.nan), batch_size=100)
+            ),
         },
         repeats,
         lambda chosen: float(gaussian(to_nearest(few, few[chosen]), 0.5).sum()),
@@ -143,7 +155,11 @@ def joint_information(p: Tensor, chosen: Tensor) -> float:
 
 
 def beside(
-    sides: dict[str, Callable[[], Tensor]], repeats: int, worth: Callable[[Tensor], float], *, smaller: bool
+    sides: dict[str, Callable[[], Tensor]],
+    repeats: int,
+    worth: Callable[[Tensor], float],
+    *,
+    smaller: bool,
 ) -> dict[str, Any]:
     """Two sides in turns, how much faster ours is, and what their choices are worth."""
     with warnings.catch_warnings():
@@ -158,7 +174,7 @@ def beside(
     worths = {name: worth(side.result) for name, side in measured.items()}
     ours, theirs = worths.values()
     good = ours <= theirs * 1.001 if smaller else ours >= theirs * 0.999
-    ((_, us), (peer, them)) = measured.items()
+    (_, us), (peer, them) = measured.items()
     return {
         "peer": peer,
         "seconds": {name: round(median(side.seconds), 4) for name, side in measured.items()},
@@ -170,12 +186,23 @@ def beside(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Time the strategies on full MNIST, and their selection beside peers.")
+    parser = argparse.ArgumentParser(
+        description="Time the strategies on full MNIST, and their selection beside peers."
+    )
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--only", default=",".join(name for name in NAMED if name != "uncertainty"), help="names, with commas")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "strategies.json", help="JSON file")
+    parser.add_argument(
+        "--only",
+        default=",".join(name for name in NAMED if name != "uncertainty"),
+        help="names, with commas",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).parent / "results" / "strategies.json",
+        help="JSON file",
+    )
     parser.add_argument("--alone", nargs=2, metavar=("NAME", "WEIGHTS"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
@@ -199,7 +226,9 @@ def main() -> int:
             str(asked.threads),
         ]
         for name in asked.only.split(","):
-            done = subprocess.run([*common, "--alone", name, str(weights)], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [*common, "--alone", name, str(weights)], capture_output=True, text=True, check=True
+            )
             costs[name] = json.loads(done.stdout.splitlines()[-1])
             print(name, costs[name], flush=True)
     facts = taken_on(("dfal", "torch", "numpy", "scipy", "scikit-learn", "scikit-activeml")) | {
@@ -215,7 +244,10 @@ def main() -> int:
 def show(facts: dict[str, Any], costs: dict[str, Any], beside_peers: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 128)
     table = Table(
-        title=f"A question about {facts['data']}, LeNet5, |L| = {LABELLED}: {facts['machine']}, {facts['threads']} threads"
+        title=(
+            f"A question about {facts['data']}, LeNet5, |L| = {LABELLED}: {facts['machine']},"
+            f" {facts['threads']} threads"
+        )
     )
     for heading in ("strategy", "K", "10 picks, s", "100 picks, s", "peak above images, MB"):
         table.add_column(heading, justify="left" if heading == "strategy" else "right")
@@ -229,7 +261,16 @@ def show(facts: dict[str, Any], costs: dict[str, Any], beside_peers: dict[str, A
         )
     console.print(table)
     table = Table(title="The selection alone, beside another library")
-    for heading in ("", "dfal, s", "peer, s", "times as long", "dfal, MB", "peer, MB", "worth: dfal", "peer"):
+    for heading in (
+        "",
+        "dfal, s",
+        "peer, s",
+        "times as long",
+        "dfal, MB",
+        "peer, MB",
+        "worth: dfal",
+        "peer",
+    ):
         table.add_column(heading, justify="right" if heading else "left")
     for name, row in beside_peers.items():
         mine, theirs = row["seconds"].values()

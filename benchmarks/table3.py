@@ -1,10 +1,12 @@
-"""Table 3 of the paper: how long a question takes. 10 of |U| = 800 MNIST digits, LeNet5, |L| = 100 and 1000.
+"""Table 3 of the paper: how long a question takes. 10 of |U| = 800 MNIST digits, LeNet5, |L| = 100
+and 1000.
 
     python benchmarks/table3.py --data mnist --threads 2
 
-The paper: DFAL 126.54 s, CORE-SET 784.99 s, CORE-SET with regularisation 891.78 s (its robust programme, on another
-machine). Sides take turns; seconds are medians. Both kinds of CORE-SET include the features of all images; the robust one
-says what its solver proved. The stretch, 100 of 3,900 with |L| = 100, is the selection alone.
+The paper: DFAL 126.54 s, CORE-SET 784.99 s, CORE-SET with regularisation 891.78 s (its robust
+programme, on another machine). Sides take turns; seconds are medians. Both kinds of CORE-SET
+include the features of all images; the robust one says what its solver proved. The stretch, 100 of
+3,900 with |L| = 100, is the selection alone.
 """
 
 import argparse
@@ -38,8 +40,12 @@ STRATEGIES: dict[str, dfal.Strategy] = {
 def pool_of(data: str, labelled: int, unlabelled: int) -> dfal.Pool:
     """So many labelled images and so many others, drawn at random."""
     dataset = load(data)
-    order = torch.randperm(len(dataset.images), generator=dfal.generator(0, 0, "table 3"))[: labelled + unlabelled]
-    return dfal.Pool.new(dataset.images.take(order), {i: int(dataset.labels[order[i]]) for i in range(labelled)})
+    order = torch.randperm(len(dataset.images), generator=dfal.generator(0, 0, "table 3"))[
+        : labelled + unlabelled
+    ]
+    return dfal.Pool.new(
+        dataset.images.take(order), {i: int(dataset.labels[order[i]]) for i in range(labelled)}
+    )
 
 
 def network(pool: dfal.Pool) -> nn.Sequential:
@@ -55,7 +61,8 @@ def question(data: str, labelled: int, repeats: int) -> dict[str, Any]:
     pool = pool_of(data, labelled, UNLABELLED)
     model = network(pool)
     sides = {
-        name: partial(strategy, model, pool, PICKS, dfal.generator(0, 0, "select")) for name, strategy in STRATEGIES.items()
+        name: partial(strategy, model, pool, PICKS, dfal.generator(0, 0, "select"))
+        for name, strategy in STRATEGIES.items()
     }
     measured = interleaved(sides, repeats)
     found = {}
@@ -73,10 +80,16 @@ def question(data: str, labelled: int, repeats: int) -> dict[str, Any]:
 def stretch(data: str) -> dict[str, float]:
     pool = pool_of(data, 100, 3900)
     model = network(pool)
-    rows, centres = (features_84(model, pool.images.take(which)) for which in (pool.unlabelled, pool.labelled))
+    rows, centres = (
+        features_84(model, pool.images.take(which)) for which in (pool.unlabelled, pool.labelled)
+    )
     start = perf_counter()
     answer = k_centre(rows, centres, 100, seconds=60)
-    return {"seconds": round(perf_counter() - start, 2), "radius": answer.radius, "proved": answer.bound}
+    return {
+        "seconds": round(perf_counter() - start, 2),
+        "radius": answer.radius,
+        "proved": answer.bound,
+    }
 
 
 def main() -> int:
@@ -84,21 +97,36 @@ def main() -> int:
     parser.add_argument("--data", default="mnist-5k")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "table3.json", help="JSON file")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).parent / "results" / "table3.json",
+        help="JSON file",
+    )
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    found = {f"|L| = {labelled}": question(asked.data, labelled, asked.repeats) for labelled in (100, 1000)}
+    found = {
+        f"|L| = {labelled}": question(asked.data, labelled, asked.repeats)
+        for labelled in (100, 1000)
+    }
     last = stretch(asked.data)
     facts = taken_on(("dfal", "torch", "scipy")) | {"data": asked.data, "repeats": asked.repeats}
     write(asked.out, facts | found | {"stretch: 100 of 3,900": last})
-    table = Table(title=f"{PICKS} of {UNLABELLED} digits, LeNet5: {facts['machine']}, {facts['threads']} threads")
+    table = Table(
+        title=(
+            f"{PICKS} of {UNLABELLED} digits, LeNet5: {facts['machine']}, {facts['threads']}"
+            " threads"
+        )
+    )
     for heading in ("", "|L|", "seconds", "times dfal's", "paper, s", "radius (proved)"):
         table.add_column(heading, justify="right" if heading else "left")
     for labelled, rows in found.items():
         for name, row in rows.items():
             radius = f"{row['radius']:.4f} ({row['proved']:.4f})" if "radius" in row else ""
             paper = str(PAPER.get(name, ""))
-            table.add_row(name, labelled[6:], f"{row['seconds']:.3f}", str(row["times_dfals"]), paper, radius)
+            table.add_row(
+                name, labelled[6:], f"{row['seconds']:.3f}", str(row["times_dfals"]), paper, radius
+            )
     Console(width=None if sys.stdout.isatty() else 110).print(table)
     print("stretch, 100 of 3,900:", last)
     return 0

@@ -1,14 +1,15 @@
-"""What a training step costs: LeNet5, batches of 32, one thread, alone and beside another process that does the same.
+"""What a training step costs: LeNet5, batches of 32, one thread, alone and beside another process
+that does the same.
 
     python benchmarks/training.py
 
-All sides take turns in one process, which keeps its memory as a study's do (`dfal.engine`); a run is one process, or two at
-once. Ratios are those of a process's medians.
+All sides take turns in one process, which keeps its memory as a study's do (`dfal.engine`); a run
+is one process, or two at once. Ratios are those of a process's medians.
 
 - eager: PyTorch's modules, autograd and Adam as they come.
 - dfal: `dfal.fit`: a chain, Adam in one kernel over one vector.
-- vmap: ten networks in step, PyTorch's way (`torch.func`, one batched forward and backward): what the other sides, run in
-  one process a core, have to beat. Its figure is a step of one network.
+- vmap: ten networks in step, PyTorch's way (`torch.func`, one batched forward and backward): what
+  the other sides, run in one process a core, have to beat. Its figure is a step of one network.
 """
 
 import argparse
@@ -104,19 +105,26 @@ def alone() -> dict[str, float]:
                 step()
                 if turn:
                     seconds[side].append(perf_counter() - start)
-    return {side: 1000 * median(times) / (STACK if side == "vmap" else 1) for side, times in seconds.items()}
+    return {
+        side: 1000 * median(times) / (STACK if side == "vmap" else 1)
+        for side, times in seconds.items()
+    }
 
 
 def measured(together: int) -> list[dict[str, float]]:
     command = [sys.executable, __file__, "--alone"]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(together)]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(together)
+    ]
     return [json.loads(one.communicate()[0]) for one in running]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Time a training step.")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "training.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "training.json"
+    )
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.alone:
@@ -138,14 +146,25 @@ def main() -> int:
         }
         for side in SIDES
     }
-    write(asked.out, taken_on(("dfal", "torch")) | {"repeats": asked.repeats, "batch": BATCH, "sides": rows})
-    table = Table(title=f"Milliseconds a step of LeNet5, batches of {BATCH}, one thread a process (smallest to largest)")
+    write(
+        asked.out,
+        taken_on(("dfal", "torch")) | {"repeats": asked.repeats, "batch": BATCH, "sides": rows},
+    )
+    table = Table(
+        title=(
+            f"Milliseconds a step of LeNet5, batches of {BATCH}, one thread a process (smallest to"
+            " largest)"
+        )
+    )
     for heading in ("", "alone", "times eager's speed", "two at once", "times eager's speed"):
         table.add_column(heading, justify="right" if heading else "left")
     for side, each in rows.items():
         cells = []
         for row in each.values():
-            cells += [f"{row['median_ms']} ({row['min_ms']} to {row['max_ms']})", f"{row['times_faster']}"]
+            cells += [
+                f"{row['median_ms']} ({row['min_ms']} to {row['max_ms']})",
+                f"{row['times_faster']}",
+            ]
         table.add_row(side, *cells)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     return 0

@@ -1,11 +1,13 @@
-"""Whole trials with what makes dfal fast and without it: seconds, and whether the accuracies are the same.
+"""Whole trials with what makes dfal fast and without it: seconds, and whether the accuracies are
+the same.
 
     python benchmarks/trial.py --data mnist --annotations 1000 --strategies dfal --seeds 1
     python benchmarks/trial.py --data mnist-5k --annotations 300 --first 30 --batch 30 --seeds 10
 
-Each trial is run twice, in a process and a thread of its own, as many at a time as --processes: "plain" trains, predicts and
-attacks with PyTorch's modules and autograd, and measures all candidates to the end; "dfal" is as it is. Both start from the
-same labels and weights. Differences of areas are paired by seed, with a 95 % t interval.
+Each trial is run twice, in a process and a thread of its own, as many at a time as --processes:
+"plain" trains, predicts and attacks with PyTorch's modules and autograd, and measures all
+candidates to the end; "dfal" is as it is. Both start from the same labels and weights. Differences
+of areas are paired by seed, with a 95 % t interval.
 """
 
 import argparse
@@ -59,7 +61,10 @@ def alone(form: str, asked: argparse.Namespace, strategy: str, seed: int) -> dic
     )
     start, records = perf_counter(), list(trial.run(load(asked.data)))
     accuracy = [record.measurements["accuracy"] for record in records]
-    costs = {name: round(sum(record.costs.get(name, 0) for record in records), 2) for name in ("fit", "select")}
+    costs = {
+        name: round(sum(record.costs.get(name, 0) for record in records), 2)
+        for name in ("fit", "select")
+    }
     return {"seconds": round(perf_counter() - start, 2), "accuracy": accuracy, **costs}
 
 
@@ -73,44 +78,83 @@ def main() -> int:
     parser.add_argument("--strategies", default="dfal,uncertainty,random")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, help="JSON file  [default: results/trial-DATA-ANNOTATIONS.json beside this file]")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="JSON file  [default: results/trial-DATA-ANNOTATIONS.json beside this file]",
+    )
     parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.alone:
         form, strategy, seed = asked.alone
         print(json.dumps(alone(form, asked, strategy, int(seed))))
         return 0
-    jobs = [(form, s, str(seed)) for seed in range(asked.seeds) for s in asked.strategies.split(",") for form in FORMS]
+    jobs = [
+        (form, s, str(seed))
+        for seed in range(asked.seeds)
+        for s in asked.strategies.split(",")
+        for form in FORMS
+    ]
 
     def run(job: tuple[str, str, str]) -> dict[str, Any]:
         command = [sys.executable, __file__, *sys.argv[1:], "--alone", *job]
-        found: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        found: dict[str, Any] = json.loads(
+            subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        )
         return found
 
     with ThreadPoolExecutor(asked.processes) as pool:
         found = dict(zip(jobs, pool.map(run, jobs), strict=True))
     rows = {}
     for strategy in asked.strategies.split(","):
-        of = {form: [found[form, strategy, str(seed)] for seed in range(asked.seeds)] for form in FORMS}
+        of = {
+            form: [found[form, strategy, str(seed)] for seed in range(asked.seeds)]
+            for form in FORMS
+        }
         row: dict[str, Any] = {}
         for form, trials in of.items():
-            row[form] = {key: round(mean(trial[key] for trial in trials), 1) for key in ("seconds", "fit", "select")}
-        areas = {form: np.array([mean(trial["accuracy"]) for trial in trials]) for form, trials in of.items()}
-        last = {form: np.array([trial["accuracy"][-1] for trial in trials]) for form, trials in of.items()}
+            row[form] = {
+                key: round(mean(trial[key] for trial in trials), 1)
+                for key in ("seconds", "fit", "select")
+            }
+        areas = {
+            form: np.array([mean(trial["accuracy"]) for trial in trials])
+            for form, trials in of.items()
+        }
+        last = {
+            form: np.array([trial["accuracy"][-1] for trial in trials])
+            for form, trials in of.items()
+        }
         for name, values in (("area", areas), ("last", last)):
             difference = values["dfal"] - values["plain"]
-            row[name] = {form: round(100 * float(value.mean()), 2) for form, value in values.items()}
-            row[name] |= {"difference": round(100 * float(difference.mean()), 2), "±": round(100 * half_width(difference), 2)}
+            row[name] = {
+                form: round(100 * float(value.mean()), 2) for form, value in values.items()
+            }
+            row[name] |= {
+                "difference": round(100 * float(difference.mean()), 2),
+                "±": round(100 * half_width(difference), 2),
+            }
         rows[strategy] = row
-    out = asked.out or Path(__file__).parent / "results" / f"trial-{asked.data}-{asked.annotations}.json"
-    settings = {key: getattr(asked, key) for key in ("data", "annotations", "first", "batch", "epochs", "seeds", "processes")}
+    out = (
+        asked.out
+        or Path(__file__).parent / "results" / f"trial-{asked.data}-{asked.annotations}.json"
+    )
+    settings = {
+        key: getattr(asked, key)
+        for key in ("data", "annotations", "first", "batch", "epochs", "seeds", "processes")
+    }
     write(out, taken_on(("dfal", "torch")) | settings | {"strategies": rows})
     show(asked, rows)
     return 0
 
 
 def show(asked: argparse.Namespace, rows: dict[str, Any]) -> None:
-    table = Table(title=f"Trials of {asked.data} to {asked.annotations} annotations, means over {asked.seeds} seeds")
+    table = Table(
+        title=(
+            f"Trials of {asked.data} to {asked.annotations} annotations, means over {asked.seeds}"
+            " seeds"
+        )
+    )
     for heading in (
         "",
         "seconds: plain",
@@ -127,7 +171,12 @@ def show(asked: argparse.Namespace, rows: dict[str, Any]) -> None:
     for strategy, row in rows.items():
         cells = [str(row[form][key]) for key in ("seconds", "fit", "select") for form in FORMS]
         area = row["area"]
-        table.add_row(strategy, *cells, *(str(area[form]) for form in FORMS), f"{area['difference']:+.2f} ± {area['±']:.2f}")
+        table.add_row(
+            strategy,
+            *cells,
+            *(str(area[form]) for form in FORMS),
+            f"{area['difference']:+.2f} ± {area['±']:.2f}",
+        )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 

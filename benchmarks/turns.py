@@ -2,9 +2,10 @@
 
     python benchmarks/turns.py [--seconds 20]
 
-The person labels through the page: `dfal label` runs in a process of its own, and each answer is an `ask` and a `tell` over
-HTTP, without looking. The notebook is a third process that does the same through `dfal.labelling.Session`, as fast as it can.
-With one class only there is nothing to train. The store syncs every answer to the disk.
+The person labels through the page: `dfal label` runs in a process of its own, and each answer is an
+`ask` and a `tell` over HTTP, without looking. The notebook is a third process that does the same
+through `dfal.labelling.Session`, as fast as it can. With one class only there is nothing to train.
+The store syncs every answer to the disk.
 """
 
 import argparse
@@ -36,7 +37,9 @@ IMAGES_A_SECOND = 2_500
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--seconds", type=float, default=20)
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -47,7 +50,9 @@ def main() -> None:
         found = measured(folder, options.seconds)
     for name, value in found.items():
         print(f"{name:32} {value}")
-    write(Path(__file__).parent / "results" / "turns.json", taken_on(["fastapi", "uvicorn"]) | found)
+    write(
+        Path(__file__).parent / "results" / "turns.json", taken_on(["fastapi", "uvicorn"]) | found
+    )
 
 
 def measured(folder: Path, seconds: float) -> dict[str, float]:
@@ -55,7 +60,18 @@ def measured(folder: Path, seconds: float) -> dict[str, float]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "dfal", "label", str(folder), "--classes", "one", "--no-browser", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "dfal",
+        "label",
+        str(folder),
+        "--classes",
+        "one",
+        "--no-browser",
+        "--port",
+        str(port),
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
             url = f"http://127.0.0.1:{port}"
@@ -77,7 +93,9 @@ def wait_for_images(url: str) -> None:
 
 def both(url: str, store: Path, seconds: float) -> dict[str, float]:
     alone, slowest_alone = labelled(url, seconds)
-    with subprocess.Popen([sys.executable, "-c", LOOP, str(store)], stdout=subprocess.PIPE, text=True) as loop:
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOP, str(store)], stdout=subprocess.PIPE, text=True
+    ) as loop:
         try:
             assert loop.stdout is not None
             loop.stdout.readline()
@@ -102,8 +120,12 @@ def labelled(url: str, seconds: float) -> tuple[int, float]:
     count, slowest, until = 0, 0.0, time.perf_counter() + seconds
     with httpx.Client(base_url=url, timeout=60) as web:
         while (start := time.perf_counter()) < until:
-            questions = web.post("/api/ask", json={"person": "ada", "holder": "ada", "count": 1}).json()["questions"]
-            web.post("/api/tell", json={"question": questions[0]["id"], "label": 0, "person": "ada"}).raise_for_status()
+            questions = web.post(
+                "/api/ask", json={"person": "ada", "holder": "ada", "count": 1}
+            ).json()["questions"]
+            web.post(
+                "/api/tell", json={"question": questions[0]["id"], "label": 0, "person": "ada"}
+            ).raise_for_status()
             slowest = max(slowest, time.perf_counter() - start)
             count += 1
     return count, slowest

@@ -1,6 +1,8 @@
-"""The pictures of docs/labelling.md, from a real session: `python docs/screenshots.py`. Needs playwright and chromium.
+"""The pictures of docs/labelling.md, from a real session: `python docs/screenshots.py`. Needs
+playwright and chromium.
 
-500 digits are labelled by a machine that knows them, with two mistakes, until there are 120 answers; then the page is pictured.
+500 digits are labelled by a machine that knows them, with two mistakes, until there are 120
+answers; then the page is pictured.
 """
 
 import json
@@ -71,20 +73,34 @@ def _label(truth: dict[str, int]) -> None:
     for turn in range(ANSWERS):
         (question,) = post("/api/ask", me | {"count": 1})["questions"]
         label = (truth[question["path"]] + 3 * (turn in {40, 77})) % 10
-        post("/api/tell", {"question": question["id"], "label": label, "person": "Ada", "seconds": 1.2 + 0.1 * (turn % 7)})
+        post(
+            "/api/tell",
+            {
+                "question": question["id"],
+                "label": label,
+                "person": "Ada",
+                "seconds": 1.2 + 0.1 * (turn % 7),
+            },
+        )
         if turn % 10 == 9:  # as if somebody were looking: the network keeps up
             before = get("/api/progress")["model"]
             until = time.monotonic() + 20
-            while turn >= 19 and get("/api/progress")["model"] == before and time.monotonic() < until:
+            while (
+                turn >= 19 and get("/api/progress")["model"] == before and time.monotonic() < until
+            ):
                 time.sleep(0.1)
     until = time.monotonic() + 180
-    while time.monotonic() < until and any(one["seen"] is None for one in get("/api/review?most=200")["images"]):
+    while time.monotonic() < until and any(
+        one["seen"] is None for one in get("/api/review?most=200")["images"]
+    ):
         time.sleep(1)  # the review's networks come when nobody answers
 
 
 def _picture() -> None:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
         page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
         page.add_init_script("localStorage.setItem('person', 'Ada')")
 

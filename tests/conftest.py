@@ -1,4 +1,5 @@
-"""Shapes and types are checked at run time under pytest only, and every test is given the same small networks."""
+"""Shapes and types are checked at run time under pytest only, and every test is given the same
+small networks."""
 
 from jaxtyping import install_import_hook
 

@@ -1,4 +1,5 @@
-"""Strategies of somebody's own, which `tests/stores/every-job.db` has by these names: neither they nor their fields change."""
+"""Strategies of somebody's own, which `tests/stores/every-job.db` has by these names: neither they
+nor their fields change."""
 
 from dataclasses import dataclass
 
@@ -15,7 +16,9 @@ class Mine:
     power: float = 2.5
     candidates: int | None = None
 
-    def __call__(self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+    def __call__(
+        self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator
+    ) -> dfal.Query:
         return dfal.Random()(model, pool, k, rng)
 
 

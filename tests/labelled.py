@@ -1,4 +1,5 @@
-"""What the tests of labelling share: digits as PNG files, a session over them, and a server in a process of its own."""
+"""What the tests of labelling share: digits as PNG files, a session over them, and a server in a
+process of its own."""
 
 import contextlib
 import os
@@ -34,12 +35,16 @@ def some_pngs(folder: Path, digits: Dataset, n: int) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def a_session(folder: Path, known: dict[str, str] | None = None, **settings: object) -> Iterator[tuple[Session, Photos]]:
+def a_session(
+    folder: Path, known: dict[str, str] | None = None, **settings: object
+) -> Iterator[tuple[Session, Photos]]:
     """A session over a folder, with the store and the cache beside it."""
     given = Settings(folder=str(folder), cache=str(folder.parent / "cache"), **settings)  # type: ignore[arg-type]
     with (
         Folder.open(folder, given.cache) as opened,
-        Session.start(folder.parent / "labels.db", given, opened.paths, DIGITS, known, person="ann") as session,
+        Session.start(
+            folder.parent / "labels.db", given, opened.paths, DIGITS, known, person="ann"
+        ) as session,
     ):
         yield session, Photos(session, opened)
 
@@ -51,10 +56,28 @@ class Served:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = port or free.getsockname()[1]
-        command = [sys.executable, "-m", "dfal", "label", str(folder), "--no-browser", "--port", str(self.port), *options]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder.parent / "cache")}
+        command = [
+            sys.executable,
+            "-m",
+            "dfal",
+            "label",
+            str(folder),
+            "--no-browser",
+            "--port",
+            str(self.port),
+            *options,
+        ]
+        environment = os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "XDG_CACHE_HOME": str(folder.parent / "cache"),
+        }
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            start_new_session=True,
         )
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, timeout=30)
@@ -62,16 +85,25 @@ class Served:
             if self.process.poll() is not None:
                 raise RuntimeError(self.process.communicate()[0])
             with contextlib.suppress(httpx.TransportError):
-                if self.http.get("/api/progress").status_code in {200, 401}:  # 401: it wants its token
+                if self.http.get("/api/progress").status_code in {
+                    200,
+                    401,
+                }:  # 401: it wants its token
                     return
             time.sleep(0.05)
         raise RuntimeError("the page does not answer")
 
     def trainer(self) -> int | None:
         """The process id of its trainer."""
-        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")  # a thread of its own starts it
+        tasks = Path(f"/proc/{self.process.pid}/task").glob(
+            "*/children"
+        )  # a thread of its own starts it
         children = [child for task in tasks for child in task.read_text().split()]
-        spawned = [int(one) for one in children if "spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes().decode()]
+        spawned = [
+            int(one)
+            for one in children
+            if "spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes().decode()
+        ]
         return spawned[0] if spawned else None
 
     def wait_for_trainer(self, seconds: float = 60) -> int:

@@ -1,4 +1,5 @@
-"""The page before a server that says what a test wants: refusals, curves, pictures that a real one gives only after a while."""
+"""The page before a server that says what a test wants: refusals, curves, pictures that a real one
+gives only after a while."""
 
 import io
 import json
@@ -24,7 +25,8 @@ class Stubbed:
         replies: path → status and body: what the server says there, instead of what it would.
         held: path → requests that wait there, for `release`: a slow connection.
         sent: what the page posted, as pairs of a path and a body.
-        pictures: image → its size, or bytes that are none, or None where it is set aside; a photograph by default.
+        pictures: image → its size, or bytes that are none, or None where it is set aside; a
+        photograph by default.
         shown: the images whose pictures the page asked for.
         store: which one the server has: a page that was opened over another one is refused.
         queries: path → the query of its latest request.
@@ -33,7 +35,15 @@ class Stubbed:
         errors: what the browser complained about.
     """
 
-    def __init__(self, browser: Any, classes: list[str], *, images: int = 5, person: str | None = "Ada", **view: Any):
+    def __init__(
+        self,
+        browser: Any,
+        classes: list[str],
+        *,
+        images: int = 5,
+        person: str | None = "Ada",
+        **view: Any,
+    ):
         self.classes, self.images, self.person = list(classes), images, person
         self.replies: dict[str, tuple[int, Any]] = {}
         self.held: dict[str, list[Any]] = {}
@@ -49,7 +59,10 @@ class Stubbed:
         self.errors: list[str] = []
         self.page = browser.new_page(**({"viewport": {"width": 1280, "height": 800}} | view))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda message: self._complain(message.text) if message.type == "error" else None)
+        self.page.on(
+            "console",
+            lambda message: self._complain(message.text) if message.type == "error" else None,
+        )
         self.page.route("**/*", self._serve)
 
     def open(self, view: str = "label") -> Any:
@@ -78,7 +91,9 @@ class Stubbed:
         self.queries[path] = urlsplit(route.request.url).query
         if (PAGE / path[1:]).exists():
             file = PAGE / (path[1:] or "index.html")
-            route.fulfill(path=file, headers={"content-security-policy": POLICY, "content-type": _kind(file)})
+            route.fulfill(
+                path=file, headers={"content-security-policy": POLICY, "content-type": _kind(file)}
+            )
             return
         body = json.loads(route.request.post_data or "{}")
         if route.request.method == "POST":
@@ -88,7 +103,10 @@ class Stubbed:
             self._show(route, self.shown[-1])
             return
         if parse_qs(self.queries[path]).get("store", [self.store]) != [self.store]:
-            said = {"detail": "this page was opened over another store: reload it to label green", "store": self.store}
+            said = {
+                "detail": "this page was opened over another store: reload it to label green",
+                "store": self.store,
+            }
             route.fulfill(status=412, json=said)
             return
         if path in self.held:
@@ -126,22 +144,34 @@ class Stubbed:
             at = body.get("class", len(self.classes))
             self.classes[at : at + 1] = [body["name"]]
             return {"class": at, "classes": self.classes}
-        left = [image for image in range(self.images) if image not in self.answered and image not in self.aside]
+        left = [
+            image
+            for image in range(self.images)
+            if image not in self.answered and image not in self.aside
+        ]
         now = {"answers": len(self.answered), "model": 0, "left": len(left), "store": self.store}
         if path == "/api/ask":
             note = {"path": "a.png", "kind": "random", "note": None}
             shown = left[: body["count"]]
-            rows = [{"id": image, "image": image, "version": self.versions.get(image), **note} for image in shown]
+            rows = [
+                {"id": image, "image": image, "version": self.versions.get(image), **note}
+                for image in shown
+            ]
             return now | {"questions": rows}
         if re.match("/api/questions/", path):
             return {"seen": None}
         if path == "/api/review":
-            return {"images": [self._reviewed(image, label) for image, label in self.answered.items()], "total": 1}
+            return {
+                "images": [self._reviewed(image, label) for image, label in self.answered.items()],
+                "total": 1,
+            }
         return now | self._progress() if path == "/api/progress" else now
 
     def _progress(self) -> dict[str, Any]:
         given = [label for label in self.answered.values() if label is not None]
-        zeros = dict.fromkeys(["unreadable", "known", "trained_on", "held_out", "flagged", "disputed"], 0)
+        zeros = dict.fromkeys(
+            ["unreadable", "known", "trained_on", "held_out", "flagged", "disputed"], 0
+        )
         return {
             **zeros,
             "images": self.images,
@@ -185,4 +215,9 @@ class Stubbed:
 
 
 def _kind(file: Path) -> str:
-    return {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}[file.suffix]
+    return {
+        ".html": "text/html",
+        ".js": "text/javascript",
+        ".css": "text/css",
+        ".svg": "image/svg+xml",
+    }[file.suffix]

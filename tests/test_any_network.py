@@ -1,4 +1,5 @@
-"""Whatever a network is wrapped in, returns, or does to its images: everything that looks at it gets through to it."""
+"""Whatever a network is wrapped in, returns, or does to its images: everything that looks at it
+gets through to it."""
 
 import copy
 from collections import OrderedDict
@@ -17,9 +18,9 @@ import dfal
 from dfal.inside import as_logits, bare, ending, linear_ending, logits, looking
 from dfal.models.onnx import _Logits
 from dfal.networks import materialised
+from dfal.protocols import Strategy
 from dfal.strategies import NAMED
 from dfal.strategies.egl import expected_gradient_length
-from dfal.types import Strategy
 
 ATTACKS: list[dfal.Attack] = [dfal.DeepFool(), dfal.FGSM(), dfal.LinearHead()]
 attacks = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: type(attack).__name__)
@@ -88,13 +89,25 @@ COVERED: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
 
 
 @pytest.mark.parametrize("cover", COVERED)
-def test_what_a_network_is_wrapped_in_changes_nothing(cover: str, pool: dfal.Pool, images: Tensor) -> None:
+def test_what_a_network_is_wrapped_in_changes_nothing(
+    cover: str, pool: dfal.Pool, images: Tensor
+) -> None:
     """All strategies one after the other on one network that has run as compiled code before."""
     model, plain = (make() for make in COVERED[cover])
     with torch.no_grad():
         model(images[:4])
     modes = [module.training for module in model.modules()]
-    for name in ("dfal", "core-set", "badge", "egl", "egl-last-layer", "bald", "batch-bald", "u-herding", "cluster-margin"):
+    for name in (
+        "dfal",
+        "core-set",
+        "badge",
+        "egl",
+        "egl-last-layer",
+        "bald",
+        "batch-bald",
+        "u-herding",
+        "cluster-margin",
+    ):
         query, want = ask(NAMED[name], model, pool), ask(NAMED[name], plain, pool)
         assert torch.equal(query.indices, want.indices), name
         assert torch.equal(query.scores, want.scores), name
@@ -158,10 +171,13 @@ def test_outputs_with_logits_are_taken(output: str, pool: dfal.Pool, images: Ten
     for attack in ATTACKS:
         assert torch.equal(attack(model, images).distance, attack(plain, images).distance)
     for name in ("entropy", "badge", "egl", "bald", "batch-bald"):
-        assert torch.equal(ask(NAMED[name], model, pool).scores, ask(NAMED[name], plain, pool).scores), name
+        assert torch.equal(
+            ask(NAMED[name], model, pool).scores, ask(NAMED[name], plain, pool).scores
+        ), name
     assert torch.equal(_Logits(model)(images), plain(images)), "ONNX"
     trained, want = (
-        dfal.fit(partial(copy.deepcopy, made), pool.labelled_data(), dfal.Training(epochs=2), 0) for made in (model, plain)
+        dfal.fit(partial(copy.deepcopy, made), pool.labelled_data(), dfal.Training(epochs=2), 0)
+        for made in (model, plain)
     )
     assert torch.equal(dfal.predict(trained, images), dfal.predict(want, images))
 
@@ -171,7 +187,10 @@ def test_outputs_with_logits_are_taken(output: str, pool: dfal.Pool, images: Ten
     [
         ({"scores": torch.rand(2, 3)}, r"returned dict$"),
         (SimpleNamespace(logits=None), r"returned NoneType$"),
-        ((torch.rand(2, 3), torch.rand(2, 3)), r"returned tuple: wrap it in a module that returns out\[0\]"),
+        (
+            (torch.rand(2, 3), torch.rand(2, 3)),
+            r"returned tuple: wrap it in a module that returns out\[0\]",
+        ),
         ({"logits": torch.rand(2, 3, 4)}, r"returned \(2, 3, 4\)$"),
         (torch.tensor([1, 2]), "returns torch.int64, but logits are needed"),
     ],
@@ -203,7 +222,9 @@ def test_strategies_take_networks_that_change_their_images(name: str, pool: dfal
 
 
 @attacks
-def test_attacks_take_networks_that_change_their_images(attack: dfal.Attack, images: Tensor) -> None:
+def test_attacks_take_networks_that_change_their_images(
+    attack: dfal.Attack, images: Tensor
+) -> None:
     mine = images.clone()
     found, want = (attack(make(network()), mine) for make in (Normalising, Normalised))
     assert torch.equal(found.distance, want.distance)
@@ -216,7 +237,15 @@ def test_no_image_of_the_caller_is_changed(expanded: bool, images: Tensor) -> No
     mine = images[:1].expand(24, 1, 6, 6) if expanded else images.clone()
     before, model = mine.clone(), Normalising(network())
     looks: list[Callable[[nn.Module, Tensor], object]] = [
-        *(dfal.predict, dfal.features, dfal.logits, ending, linear_ending, expected_gradient_length, materialised),
+        *(
+            dfal.predict,
+            dfal.features,
+            dfal.logits,
+            ending,
+            linear_ending,
+            expected_gradient_length,
+            materialised,
+        ),
         lambda network, images: _Logits(network)(images),
     ]
     for look in looks:
@@ -250,7 +279,9 @@ PROBABILITIES: dict[str, Callable[[], nn.Module]] = {
     "in float64": lambda: Functional(head(1), torch.sigmoid).double(),
     "in bfloat16": lambda: Functional(head(3), torch.sigmoid).bfloat16(),
     "cast afterwards": lambda: Functional(head(3), lambda f: f.sigmoid().double()),
-    "several heads": lambda: Functional(head(3), lambda f: torch.cat([f[:, :1].sigmoid(), f[:, 1:].sigmoid()], 1)),
+    "several heads": lambda: Functional(
+        head(3), lambda f: torch.cat([f[:, :1].sigmoid(), f[:, 1:].sigmoid()], 1)
+    ),
     "hard sigmoid": lambda: nn.Sequential(head(1), nn.Hardsigmoid()),
     "one column of a softmax": lambda: Functional(head(2), lambda f: f.softmax(1)[:, 1]),
     "saturated": lambda: Functional(head(1), lambda f: (1e4 * f).sigmoid()),
@@ -265,13 +296,19 @@ def test_probabilities_are_refused(kind: str, pool: dfal.Pool, images: Tensor) -
     model = PROBABILITIES[kind]()
     looks: list[Callable[[], object]] = [
         *(lambda attack=attack: attack(model, images) for attack in ATTACKS),
-        *(lambda name=name: ask(NAMED[name], model, pool) for name in ("dfal", "entropy", "egl", "badge", "bald")),
+        *(
+            lambda name=name: ask(NAMED[name], model, pool)
+            for name in ("dfal", "entropy", "egl", "badge", "bald")
+        ),
         lambda: dfal.predict(model, images),
         lambda: dfal.predict(model, images[:1]),
         lambda: logits(model, images.to(next(model.parameters()).dtype)),
     ]
     for look in looks:
-        with pytest.raises(dfal.DfalError, match=r"the network returns probabilities .* take off its s(igmoid|oftmax)$"):
+        with pytest.raises(
+            dfal.DfalError,
+            match=r"the network returns probabilities .* take off its s(igmoid|oftmax)$",
+        ):
             look()
     with torch.inference_mode(), pytest.raises(dfal.DfalError, match="probabilities"):
         dfal.predict(model, images)
@@ -280,7 +317,9 @@ def test_probabilities_are_refused(kind: str, pool: dfal.Pool, images: Tensor) -
 TRUE_LOGITS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: Functional(head(3), lambda f: 0.5 + f / 100),
     "one logit": lambda: Functional(head(1), lambda f: 0.5 + f / 100),
-    "of squashed features": lambda: nn.Sequential(nn.Flatten(), nn.Sigmoid(), steady(nn.Linear(36, 3))),
+    "of squashed features": lambda: nn.Sequential(
+        nn.Flatten(), nn.Sigmoid(), steady(nn.Linear(36, 3))
+    ),
     "gated": lambda: Functional(head(3), lambda f: f.sigmoid() * (0.5 + f / 100)),
     "scaled": lambda: Functional(head(3), lambda f: 0.9 * f.sigmoid()),
     "silu": lambda: Functional(head(3), lambda f: F.silu(1 + f / 100)),
@@ -295,7 +334,9 @@ def steady(layer: nn.Linear) -> nn.Linear:
 
 
 @pytest.mark.parametrize("kind", TRUE_LOGITS)
-def test_logits_between_0_and_1_are_no_probabilities(kind: str, pool: dfal.Pool, images: Tensor) -> None:
+def test_logits_between_0_and_1_are_no_probabilities(
+    kind: str, pool: dfal.Pool, images: Tensor
+) -> None:
     model = TRUE_LOGITS[kind]()
     raw = model.eval()(images).detach()
     assert raw.min() >= 0
@@ -341,13 +382,17 @@ def test_a_network_without_gradients_is_not_blamed_on_the_shape(
 ) -> None:
     model = kind(network())
     assert torch.equal(dfal.predict(model, images), dfal.predict(Wrapped(network()), images))
-    with pytest.raises(dfal.DfalError, match=r"logits have no gradient, .*: take torch\.no_grad\(\), detach\(\)"):
+    with pytest.raises(
+        dfal.DfalError, match=r"logits have no gradient, .*: take torch\.no_grad\(\), detach\(\)"
+    ):
         attack(model, images)
     with pytest.raises(dfal.DfalError, match="logits have no gradient"):
         ask(dfal.DFAL(attack=attack), model, dfal.Pool.new(images, {}))
 
 
-def test_what_autograd_cannot_follow_is_not_blamed_on_the_shape(pool: dfal.Pool, images: Tensor) -> None:
+def test_what_autograd_cannot_follow_is_not_blamed_on_the_shape(
+    pool: dfal.Pool, images: Tensor
+) -> None:
     model = Overwriting(network())
     looks: list[Callable[[], object]] = [
         lambda: dfal.DeepFool()(model, images),
@@ -355,7 +400,9 @@ def test_what_autograd_cannot_follow_is_not_blamed_on_the_shape(pool: dfal.Pool,
         lambda: ask(dfal.EGL(), model, pool),
     ]
     for look in looks:
-        with pytest.raises(dfal.DfalError, match=r"cannot be differentiated \(one of the variables needed"):
+        with pytest.raises(
+            dfal.DfalError, match=r"cannot be differentiated \(one of the variables needed"
+        ):
             look()
     with pytest.raises(dfal.DfalError, match="logits have no gradient"):
         ask(dfal.EGL(), Unrecorded(network()), pool)
@@ -376,7 +423,8 @@ def test_one_image_of_a_model_that_takes_them_by_name() -> None:
     assert torch.equal(dfal.features(model, x), x.flatten(1))
     assert dfal.LinearHead()(model, x).fooled.all()
     torch.testing.assert_close(
-        expected_gradient_length(model, x), expected_gradient_length(nn.Sequential(nn.Flatten(), model.last), x)
+        expected_gradient_length(model, x),
+        expected_gradient_length(nn.Sequential(nn.Flatten(), model.last), x),
     )
 
 

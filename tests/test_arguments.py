@@ -1,6 +1,7 @@
 """Whatever is handed to a public entrance, the answer is right or one sentence that names the cure.
 
-All is run in a process of its own, without the run-time type checker of the other tests, as users have none.
+All is run in a process of its own, without the run-time type checker of the other tests, as users
+have none.
 """
 
 # ruff: noqa: E501  a table
@@ -52,10 +53,17 @@ def labelled(**changes):
 
 WRONG: dict[str, str] = {
     # Pool.new and Images
-    "dfal.Pool.new(sets, {})": r"images must be an array or a tensor .* they are TensorDataset: give its images, dataset.tensors\[0\]",
+    "dfal.Pool.new(sets, {})": (
+        r"images must be an array or a tensor .* they are TensorDataset: give its images,"
+        r" dataset.tensors\[0\]"
+    ),
     "dfal.Images(sets)": r"they are TensorDataset",
-    "dfal.Pool.new(DataLoader(sets), {})": r"they are DataLoader: give the images of its data set, torch.stack",
-    "dfal.Pool.new(torch.utils.data.Subset(sets, [0]), {})": r"they are Subset: give its images, torch.stack",
+    "dfal.Pool.new(DataLoader(sets), {})": (
+        r"they are DataLoader: give the images of its data set, torch.stack"
+    ),
+    "dfal.Pool.new(torch.utils.data.Subset(sets, [0]), {})": (
+        r"they are Subset: give its images, torch.stack"
+    ),
     "dfal.Pool.new(picture, {})": r"they are Image: give one array, np.stack",
     "dfal.Pool.new([picture, picture], {})": r"they are list of Image: give one array, np.stack",
     "dfal.Pool.new([(X[0], 1), (X[1], 0)], {})": r"they are list of tuple: give one array",
@@ -63,87 +71,171 @@ WRONG: dict[str, str] = {
     "dfal.Pool.new([X[0], X[1, :, :20]], {})": r"the images of this list have several shapes",
     "dfal.Pool.new('photos', {})": r"they are str: give one array",
     "dfal.Pool.new(None, {})": r"they are NoneType: give one array",
-    "dfal.Pool.new(X.to_sparse(), {})": r"must be a dense tensor, but it is torch.sparse_coo on cpu: try images.to_dense\(\)",
+    "dfal.Pool.new(X.to_sparse(), {})": (
+        r"must be a dense tensor, but it is torch.sparse_coo on cpu: try images.to_dense\(\)"
+    ),
     "dfal.Pool.new(X.long(), {})": r"images must be uint8 or floating point, but they are int64",
-    "dfal.Pool.new(X, {0: 'cat'})": r"known\[0\] = cat is no class: classes are 0, 1, 2, …; number the names of classes",
+    "dfal.Pool.new(X, {0: 'cat'})": (
+        r"known\[0\] = cat is no class: classes are 0, 1, 2, …; number the names of classes"
+    ),
     "dfal.Pool.new(X, {0: 1.5})": r"known\[0\] = 1.5 is no class",
     "dfal.Pool.new(X, {0: float('nan')})": r"known\[0\] = nan is no class",
     "dfal.Pool.new(X, {0: None})": r"known\[0\] = None is no class",
     "dfal.Pool.new(X, {0: -1})": r"known\[0\] = -1 is no class",
     "dfal.Pool.new(X, {'0': 1})": r"an index of known = '0' is no whole number",
     "dfal.Pool.new(X, {1.5: 1})": r"an index of known = 1.5 is no whole number",
-    "dfal.Pool.new(X, [1, 2, 0])": r"known must be a mapping .* it is list: for a label of each image give dict\(enumerate\(labels\)\)",
+    "dfal.Pool.new(X, [1, 2, 0])": (
+        r"known must be a mapping .* it is list: for a label of each image give"
+        r" dict\(enumerate\(labels\)\)"
+    ),
     "dfal.Pool.new(X, Y)": r"known must be a mapping from index to class, but it is Tensor",
-    "dfal.Pool.new(X, None)": r"known must be a mapping from index to class, but it is NoneType: give \{\} where there is none",
-    "pool.learn(dfal.Random()(net, pool, 2, rng()), ['cat', 'dog'])": r"the answers are no classes .*: give 0, 1, …",
+    "dfal.Pool.new(X, None)": (
+        r"known must be a mapping from index to class, but it is NoneType: give \{\} where there is"
+        r" none"
+    ),
+    "pool.learn(dfal.Random()(net, pool, 2, rng()), ['cat', 'dog'])": (
+        r"the answers are no classes .*: give 0, 1, …"
+    ),
     "pool.learn(dfal.Random()(net, pool, 2, rng()), None)": r"the answers are no classes",
-    "pool.learn(dfal.Random()(net, pool, 2, rng()), [0.5, 1])": r"the answer 0.5 for image \d+ is no class",
-    "pool.learn(torch.tensor([3, 4]), [0, 1])": r"the question must be a dfal.Query, but it is Tensor",
+    "pool.learn(dfal.Random()(net, pool, 2, rng()), [0.5, 1])": (
+        r"the answer 0.5 for image \d+ is no class"
+    ),
+    "pool.learn(torch.tensor([3, 4]), [0, 1])": (
+        r"the question must be a dfal.Query, but it is Tensor"
+    ),
     # fit
-    "dfal.fit(net, data, once, 0)": r"make must be a function that returns a new network, but it is Sequential: give lambda: copy",
-    "dfal.fit('lenet5', data, once, 0)": r"make must be a function that returns a new network, but it is str: give dfal.lenet5",
-    "dfal.fit(LogisticRegression, data, once, 0)": r"what make returns must be a torch.nn.Module .* it is LogisticRegression",
-    "dfal.fit(lambda: None, data, once, 0)": r"what make returns must be a torch.nn.Module .* it is NoneType",
-    "dfal.fit(lambda: dfal.lenet5, data, once, 0)": r"what make returns must be .* it is function: call it, as in lenet5\(\)",
-    "dfal.fit(dfal.lenet5, pool, once, 0)": r"the data must be a dfal.LabelledData, but they are Pool: give pool.labelled_data\(\)",
-    "dfal.fit(dfal.lenet5, sets, once, 0)": r"they are TensorDataset: give dfal.LabelledData\(images, labels, source\)",
-    "dfal.fit(dfal.lenet5, data, {'epochs': 1}, 0)": r"the settings must be a dfal.Training, but they are dict",
+    "dfal.fit(net, data, once, 0)": (
+        r"make must be a function that returns a new network, but it is Sequential: give lambda:"
+        r" copy"
+    ),
+    "dfal.fit('lenet5', data, once, 0)": (
+        r"make must be a function that returns a new network, but it is str: give dfal.lenet5"
+    ),
+    "dfal.fit(LogisticRegression, data, once, 0)": (
+        r"what make returns must be a torch.nn.Module .* it is LogisticRegression"
+    ),
+    "dfal.fit(lambda: None, data, once, 0)": (
+        r"what make returns must be a torch.nn.Module .* it is NoneType"
+    ),
+    "dfal.fit(lambda: dfal.lenet5, data, once, 0)": (
+        r"what make returns must be .* it is function: call it, as in lenet5\(\)"
+    ),
+    "dfal.fit(dfal.lenet5, pool, once, 0)": (
+        r"the data must be a dfal.LabelledData, but they are Pool: give pool.labelled_data\(\)"
+    ),
+    "dfal.fit(dfal.lenet5, sets, once, 0)": (
+        r"they are TensorDataset: give dfal.LabelledData\(images, labels, source\)"
+    ),
+    "dfal.fit(dfal.lenet5, data, {'epochs': 1}, 0)": (
+        r"the settings must be a dfal.Training, but they are dict"
+    ),
     "dfal.fit(dfal.lenet5, data, once, 'now')": r"seed = 'now' is no whole number",
     "dfal.fit(dfal.lenet5, data, once, 0.5)": r"seed = 0.5 is no whole number",
-    "dfal.fit(dfal.lenet5, dfal.Pool.new(X, {}).labelled_data(), once, 0)": r"there is no labelled image to train on",
-    "dfal.fit(dfal.lenet5, labelled(labels=data.labels.float()), once, 0)": r"labels must be whole numbers.*: try labels.long\(\)",
-    "dfal.fit(dfal.lenet5, labelled(labels=[1, 2]), once, 0)": r"labels must be a tensor, but they are list",
-    "dfal.fit(dfal.lenet5, labelled(labels=data.labels[:1]), once, 0)": r"a row for each image, but their shapes are images \(2, 1,",
-    "dfal.fit(dfal.lenet5, labelled(labels=nn.functional.one_hot(data.labels)), once, 0)": r"labels \(2, 3\)",
-    "dfal.fit(dfal.lenet5, labelled(labels=data.labels + 12), once, 0)": r"image 0 has the label 13, .* give the network 15 logits",
-    "dfal.fit(dfal.lenet5, labelled(labels=data.labels - 3), once, 0)": r"image 0 has the label -2, .*: give it a class",
-    "dfal.fit(lambda: dfal.lenet5((3, 28, 28)), data, once, 0)": r"the network cannot take images of shape \(1, 28, 28\)",
+    "dfal.fit(dfal.lenet5, dfal.Pool.new(X, {}).labelled_data(), once, 0)": (
+        r"there is no labelled image to train on"
+    ),
+    "dfal.fit(dfal.lenet5, labelled(labels=data.labels.float()), once, 0)": (
+        r"labels must be whole numbers.*: try labels.long\(\)"
+    ),
+    "dfal.fit(dfal.lenet5, labelled(labels=[1, 2]), once, 0)": (
+        r"labels must be a tensor, but they are list"
+    ),
+    "dfal.fit(dfal.lenet5, labelled(labels=data.labels[:1]), once, 0)": (
+        r"a row for each image, but their shapes are images \(2, 1,"
+    ),
+    "dfal.fit(dfal.lenet5, labelled(labels=nn.functional.one_hot(data.labels)), once, 0)": (
+        r"labels \(2, 3\)"
+    ),
+    "dfal.fit(dfal.lenet5, labelled(labels=data.labels + 12), once, 0)": (
+        r"image 0 has the label 13, .* give the network 15 logits"
+    ),
+    "dfal.fit(dfal.lenet5, labelled(labels=data.labels - 3), once, 0)": (
+        r"image 0 has the label -2, .*: give it a class"
+    ),
+    "dfal.fit(lambda: dfal.lenet5((3, 28, 28)), data, once, 0)": (
+        r"the network cannot take images of shape \(1, 28, 28\)"
+    ),
     "dfal.Training(epochs=2.5)": r"epochs = 2.5 is no whole number",
     "dfal.Training(epochs='30')": r"epochs = '30' is no whole number",
     "dfal.Training(learning_rate='0.1')": r"learning_rate = '0.1' is no number",
     "dfal.Training(learning_rate=float('inf'))": r"learning_rate = inf would not train",
     # strategies
-    "dfal.Random()(net, pool, 2, 0)": r"rng must be a torch.Generator, but it is int: give dfal.generator\(seed, round, 'select'\)",
+    "dfal.Random()(net, pool, 2, 0)": (
+        r"rng must be a torch.Generator, but it is int: give dfal.generator\(seed, round,"
+        r" 'select'\)"
+    ),
     "dfal.DFAL()(net, pool, 2, 0)": r"rng must be a torch.Generator, but it is int",
-    "dfal.Margin()(net, pool, 2, np.random.default_rng(0))": r"rng must be a torch.Generator, but it is Generator",
+    "dfal.Margin()(net, pool, 2, np.random.default_rng(0))": (
+        r"rng must be a torch.Generator, but it is Generator"
+    ),
     "dfal.CoreSet()(net, pool, 2, None)": r"rng must be a torch.Generator, but it is NoneType",
     "dfal.WithTwins(dfal.Entropy())(net, pool, 2, 0)": r"rng must be a torch.Generator",
-    "dfal.Margin()(net, X, 2, rng())": r"the pool must be a dfal.Pool, but it is Tensor: give dfal.Pool.new\(images, known\)",
+    "dfal.Margin()(net, X, 2, rng())": (
+        r"the pool must be a dfal.Pool, but it is Tensor: give dfal.Pool.new\(images, known\)"
+    ),
     "dfal.Margin()(net, pool, '2', rng())": r"k = '2' is no whole number",
     "dfal.Margin()(net, pool, -2, rng())": r"k = -2 must be 0 or more images",
-    "dfal.Margin()(LogisticRegression(), pool, 2, rng())": r"the network must be a torch.nn.Module that returns logits, but it is "
-    r"LogisticRegression: models of other libraries have no gradients here",
+    "dfal.Margin()(LogisticRegression(), pool, 2, rng())": (
+        r"the network must be a torch.nn.Module that returns logits, but it is "
+        r"LogisticRegression: models of other libraries have no gradients here"
+    ),
     "dfal.DFAL()(fitted, pool, 2, rng())": r"it is Skorch: give its .module_",
     "dfal.DFAL()(Skorch(), pool, 2, rng())": r"it is Skorch: fit it first, and give its .module_",
     "dfal.Margin()(Trainer(), pool, 2, rng())": r"it is Trainer: give its .model",
     "dfal.Margin()(dfal.lenet5, pool, 2, rng())": r"it is function: call it, as in lenet5\(\)",
     "dfal.Margin()(Lazy, pool, 2, rng())": r"it is the class Lazy: call it, as in Lazy\(\)",
-    "dfal.Margin()(net.state_dict(), pool, 2, rng())": r"it is OrderedDict: make the network and give it these with load_state_dict",
-    "dfal.WithTwins(dfal.Random())(None, pool, 2, rng())": r"the network must be a torch.nn.Module .* it is NoneType",
+    "dfal.Margin()(net.state_dict(), pool, 2, rng())": (
+        r"it is OrderedDict: make the network and give it these with load_state_dict"
+    ),
+    "dfal.WithTwins(dfal.Random())(None, pool, 2, rng())": (
+        r"the network must be a torch.nn.Module .* it is NoneType"
+    ),
     # attacks and what looks at a network
-    "dfal.DeepFool()(LogisticRegression(), X)": r"the network must be a torch.nn.Module .* it is LogisticRegression",
+    "dfal.DeepFool()(LogisticRegression(), X)": (
+        r"the network must be a torch.nn.Module .* it is LogisticRegression"
+    ),
     "dfal.FGSM()(fitted, X)": r"it is Skorch: give its .module_",
-    "dfal.predict(LogisticRegression(), X)": r"the network must be a torch.nn.Module .* it is LogisticRegression",
+    "dfal.predict(LogisticRegression(), X)": (
+        r"the network must be a torch.nn.Module .* it is LogisticRegression"
+    ),
     "dfal.DeepFool()(X, net)": r"the network must be a torch.nn.Module .* it is Tensor",
     "dfal.DeepFool()(net, sets)": r"images must be a tensor, but they are TensorDataset",
     "dfal.DeepFool()(net, picture)": r"images must be a tensor, but they are Image",
     # active_learning
     "loop(pool=X)": r"the pool must be a dfal.Pool, but it is Tensor",
-    "loop(fit=dfal.fit)": r"fit takes \(.*\).*, but it is called with \(pool, seed\): give lambda pool, seed: dfal.fit\(",
-    "loop(fit=net)": r"fit must be a function \(pool, seed\) that returns a trained network, but it is a network",
+    "loop(fit=dfal.fit)": (
+        r"fit takes \(.*\).*, but it is called with \(pool, seed\): give lambda pool, seed:"
+        r" dfal.fit\("
+    ),
+    "loop(fit=net)": (
+        r"fit must be a function \(pool, seed\) that returns a trained network, but it is a network"
+    ),
     "loop(fit=None)": r"fit must be a function \(pool, seed\), but it is NoneType",
-    "loop(strategy='dfal')": r"the strategy must be a function .* it is str: give dfal.strategies.named\('dfal'\)",
+    "loop(strategy='dfal')": (
+        r"the strategy must be a function .* it is str: give dfal.strategies.named\('dfal'\)"
+    ),
     "loop(strategy=dfal.Margin)": r"it is the class Margin: give an object of it, Margin\(\)",
-    "loop(strategy=lambda model, pool: None)": r"the strategy takes \(model, pool\), but it is called with \(model, pool, k, rng\)",
-    "loop(strategy=lambda model, pool, k, rng: None)": r"the strategy returned NoneType, but a Query is needed",
-    "loop(strategy=dfal.Margin(), fit=lambda pool, seed: LogisticRegression())": r"the network must be .* it is LogisticRegression",
-    "loop(oracle=Y)": r"the oracle must be a function \(indices\), but it is Tensor: give a function .* lambda i: labels\[i\]",
+    "loop(strategy=lambda model, pool: None)": (
+        r"the strategy takes \(model, pool\), but it is called with \(model, pool, k, rng\)"
+    ),
+    "loop(strategy=lambda model, pool, k, rng: None)": (
+        r"the strategy returned NoneType, but a Query is needed"
+    ),
+    "loop(strategy=dfal.Margin(), fit=lambda pool, seed: LogisticRegression())": (
+        r"the network must be .* it is LogisticRegression"
+    ),
+    "loop(oracle=Y)": (
+        r"the oracle must be a function \(indices\), but it is Tensor: give a function .* lambda i:"
+        r" labels\[i\]"
+    ),
     "loop(oracle=lambda i: ['cat'] * len(i))": r"the answers are no classes",
     "loop(batch='2')": r"batch = '2' is no whole number",
     "loop(annotations=3.5)": r"annotations = 3.5 is no whole number",
     "loop(seed='a')": r"seed = 'a' is no whole number",
     # Trial
-    "Trial(strategy='dfal')": r"the strategy must be .* it is str: give dfal.strategies.named\('dfal'\)",
+    "Trial(strategy='dfal')": (
+        r"the strategy must be .* it is str: give dfal.strategies.named\('dfal'\)"
+    ),
     "Trial(strategy=dfal.DFAL)": r"it is the class DFAL: give an object of it, DFAL\(\)",
     "Trial(training={'epochs': 1})": r"training must be a dfal.Training, but it is dict",
     "Trial(annotations='100')": r"annotations = '100' is no whole number",
@@ -151,24 +243,36 @@ WRONG: dict[str, str] = {
     "Trial(dataset=5)": r"dataset = 5 must be a text, but it is int",
     "Trial(model=net)": r"model = Sequential\(.* must be a text, but it is Sequential",
     # generators
-    "dfal.generator('select', 0, 0)": r"the purpose 0 is no text: give dfal.generator\(seed, round, 'select'\)",
+    "dfal.generator('select', 0, 0)": (
+        r"the purpose 0 is no text: give dfal.generator\(seed, round, 'select'\)"
+    ),
     "dfal.generator('a', 0, 'select')": r"seed = 'a' is no whole number",
-    "dfal.seed_for(0, None, 'fit')": r"round = None is no whole number",
+    "dfal.derive_seed(0, None, 'fit')": r"round = None is no whole number",
 }
 
 RIGHT: dict[str, str] = {
     "dfal.Pool.new([X[0], X[1]], {}).images.shape": "(1, 28, 28)",
     "dfal.Pool.new(tuple(X.numpy()), {}).images.shape": "(1, 28, 28)",
     "len(dfal.Pool.new(sets.tensors[0], {}).images)": "12",
-    "dfal.Pool.new(X, {np.int64(3): torch.tensor(1), 4.0: np.float32(2)}).labels[3:5].tolist()": "[1, 2]",
+    "dfal.Pool.new(X, {np.int64(3): torch.tensor(1), 4.0: np.float32(2)}).labels[3:5].tolist()": (
+        "[1, 2]"
+    ),
     "dfal.Pool.new(X, dict(enumerate(Y))).annotations": "12",
     "type(dfal.fit(Lazy, data, once, 0)).__name__": "'Lazy'",
-    "type(dfal.fit(dfal.lenet5, labelled(labels=data.labels.to(torch.uint8)), once, np.int64(3))).__name__": "'Sequential'",
-    "[one.pool.annotations for one in loop(batch=2.0, annotations=np.int64(4), seed=torch.tensor(1))]": "[2, 4]",
+    "type(dfal.fit(dfal.lenet5, labelled(labels=data.labels.to(torch.uint8)), once, np.int64(3))).__name__": (
+        "'Sequential'"
+    ),
+    "[one.pool.annotations for one in loop(batch=2.0, annotations=np.int64(4), seed=torch.tensor(1))]": (
+        "[2, 4]"
+    ),
     "[one.pool.annotations for one in loop(oracle=Y.__getitem__)]": "[2, 4]",
-    "Trial(annotations=np.int64(100), batch=10.0, device=torch.device('cpu')).id": "'88ca169baebfa49a'",
+    "Trial(annotations=np.int64(100), batch=10.0, device=torch.device('cpu')).id": (
+        "'88ca169baebfa49a'"
+    ),
     "dfal.Training(epochs=10.0) == dfal.Training(epochs=10)": "True",
-    "dfal.seed_for(np.int64(7), torch.tensor(2), 'fit') == dfal.seed_for(7, 2, 'fit') == dfal.seed_for(7.0, 2, 'fit')": "True",
+    "dfal.derive_seed(np.int64(7), torch.tensor(2), 'fit') == dfal.derive_seed(7, 2, 'fit') == dfal.derive_seed(7.0, 2, 'fit')": (
+        "True"
+    ),
 }
 
 EVALUATE = """
@@ -186,7 +290,9 @@ def said() -> dict[str, Any]:
     """What each of the lines comes to: a value or an exception."""
     lines = [*WRONG, *RIGHT]
     command = [sys.executable, "-W", "ignore", "-c", SETUP + EVALUATE]
-    ran = subprocess.run(command, input=json.dumps(lines), capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        command, input=json.dumps(lines), capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stderr
     return dict(zip(lines, map(json.loads, ran.stdout.splitlines()), strict=True))
 

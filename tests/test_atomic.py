@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dfal.atomic import atomic_write
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 
 def left_over(folder: Path) -> list[str]:
@@ -22,7 +22,10 @@ def test_the_new_file_is_there_when_the_block_ends(tmp_path: Path) -> None:
     assert left_over(tmp_path) == ["a.txt"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), ValueError("ours")])
+@pytest.mark.parametrize(
+    "error",
+    [KeyboardInterrupt(), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), ValueError("ours")],
+)
 def test_whatever_stops_it_leaves_the_old_file(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
@@ -37,7 +40,11 @@ def test_whatever_stops_it_leaves_the_old_file(tmp_path: Path, error: BaseExcept
 def test_a_full_disk_is_one_sentence_with_the_cure(tmp_path: Path) -> None:
     with (
         pytest.raises(
-            DfalError, match=r"the model .*a\.txt cannot be written \(No space left on device\): name another with --out"
+            DfalError,
+            match=(
+                r"the model .*a\.txt cannot be written \(No space left on device\): name another"
+                r" with --out"
+            ),
         ),
         atomic_write(tmp_path / "a.txt", "name another with --out", "the model"),
     ):
@@ -74,7 +81,11 @@ def test_what_a_killed_process_has_left_is_removed_by_the_next(tmp_path: Path) -
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         pass
     dead, alive = tmp_path / f".a.txt.{process.pid}.part", tmp_path / f".a.txt.{os.getppid()}.part"
-    others = [tmp_path / ".a.txt.part", tmp_path / f".b.txt.{process.pid}.part", tmp_path / f"a.txt.{process.pid}.part"]
+    others = [
+        tmp_path / ".a.txt.part",
+        tmp_path / f".b.txt.{process.pid}.part",
+        tmp_path / f"a.txt.{process.pid}.part",
+    ]
     for path in (dead, alive, *others):
         path.touch()
     with atomic_write(tmp_path / "a.txt") as part:

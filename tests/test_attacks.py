@@ -1,4 +1,5 @@
-"""Attacks against closed forms, against a plain reference, and at the edges where public implementations fail."""
+"""Attacks against closed forms, against a plain reference, and at the edges where public
+implementations fail."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +18,13 @@ from dfal.attacks.linear import dual
 from dfal.attacks.slopes import ByChain, Slopes, slopes
 from dfal.datasets import Dataset
 
-ATTACKS = [dfal.DeepFool(), dfal.DeepFool(p=torch.inf, chunk=7), dfal.DeepFool(classes=3), dfal.FGSM(), dfal.LinearHead()]
+ATTACKS = [
+    dfal.DeepFool(),
+    dfal.DeepFool(p=torch.inf, chunk=7),
+    dfal.DeepFool(classes=3),
+    dfal.FGSM(),
+    dfal.LinearHead(),
+]
 
 
 class Counting(nn.Module):
@@ -50,12 +57,18 @@ def affine_distance(model: nn.Linear, x: Tensor, p: float) -> Tensor:
             out.append(abs(f[0]) / torch.linalg.vector_norm(w[0], ord=q))
         else:
             k = int(f.argmax())
-            gaps = [(f[k] - f[j]) / torch.linalg.vector_norm(w[k] - w[j], ord=q) for j in range(len(f)) if j != k]
+            gaps = [
+                (f[k] - f[j]) / torch.linalg.vector_norm(w[k] - w[j], ord=q)
+                for j in range(len(f))
+                if j != k
+            ]
             out.append(torch.stack(gaps).min())
     return torch.stack(out).float()
 
 
-def plain_deepfool(model: nn.Module, x0: Tensor, p: float, overshoot: float = 0.02, steps: int = 50) -> tuple[float, bool]:
+def plain_deepfool(
+    model: nn.Module, x0: Tensor, p: float, overshoot: float = 0.02, steps: int = 50
+) -> tuple[float, bool]:
     """DeepFool as the paper writes it, one image and one gradient at a time."""
     q = {1: math.inf, math.inf: 1.0}.get(p) or p / (p - 1)
     k = int(model(x0[None]).argmax())
@@ -67,7 +80,9 @@ def plain_deepfool(model: nn.Module, x0: Tensor, p: float, overshoot: float = 0.
         best = (math.inf, torch.zeros_like(x0))
         for j in range(len(f)):
             w = gradients[j] - gradients[k]
-            length = float((f[j] - f[k]).detach().abs() / torch.linalg.vector_norm(w.flatten(), ord=q))
+            length = float(
+                (f[j] - f[k]).detach().abs() / torch.linalg.vector_norm(w.flatten(), ord=q)
+            )
             if j != k and length < best[0]:
                 best = (length, w)
         length, w = best
@@ -76,7 +91,13 @@ def plain_deepfool(model: nn.Module, x0: Tensor, p: float, overshoot: float = 0.
         elif p == math.inf:
             r = r + length * w.sign()
         else:
-            r = r + length / torch.linalg.vector_norm(w.flatten(), ord=q) ** (q - 1) * w.abs() ** (q - 1) * w.sign()
+            r = (
+                r
+                + length
+                / torch.linalg.vector_norm(w.flatten(), ord=q) ** (q - 1)
+                * w.abs() ** (q - 1)
+                * w.sign()
+            )
         if int(model((x0 + (1 + overshoot) * r)[None]).argmax()) != k:
             return float(torch.linalg.vector_norm(r.flatten(), ord=p)), True
     return math.inf, False
@@ -90,25 +111,38 @@ def plain_deepfool(model: nn.Module, x0: Tensor, p: float, overshoot: float = 0.
     overshoot=st.sampled_from([0.0, 0.02, 0.5]),
 )
 @settings(deadline=None)
-def test_distance_is_exact_for_affine_classifiers(p: float, inputs: int, classes: int, seed: int, overshoot: float) -> None:
+def test_distance_is_exact_for_affine_classifiers(
+    p: float, inputs: int, classes: int, seed: int, overshoot: float
+) -> None:
     model = affine(inputs, classes, seed)
     x = torch.randn(9, inputs, generator=torch.Generator().manual_seed(seed))
     want = affine_distance(model, x, p)
-    assume(float(want.max()) < 100)  # farther away, float32 tells the logits of nearly equal classes apart too coarsely
-    for attack in (dfal.DeepFool(p=p, overshoot=overshoot), dfal.LinearHead(p=p, overshoot=max(overshoot, 0.02))):
+    assume(
+        float(want.max()) < 100
+    )  # farther away, float32 tells the logits of nearly equal classes apart too coarsely
+    for attack in (
+        dfal.DeepFool(p=p, overshoot=overshoot),
+        dfal.LinearHead(p=p, overshoot=max(overshoot, 0.02)),
+    ):
         found = attack(model, x)
         assert found.fooled.all()
         torch.testing.assert_close(found.distance, want, rtol=1e-3, atol=1e-4)
         moved = torch.linalg.vector_norm((found.images - x).double(), ord=p, dim=1)
-        torch.testing.assert_close(moved.float(), (1 + attack.overshoot) * found.distance, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            moved.float(), (1 + attack.overshoot) * found.distance, rtol=1e-3, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("p", [1.5, 2.0, 3.0, math.inf])
-def test_agrees_with_one_image_at_a_time(trained: nn.Sequential, some_digits: Tensor, p: float) -> None:
+def test_agrees_with_one_image_at_a_time(
+    trained: nn.Sequential, some_digits: Tensor, p: float
+) -> None:
     found = dfal.DeepFool(p=p, chunk=20)(trained, some_digits)
     want = [plain_deepfool(trained, image, p) for image in some_digits]
     assert found.fooled.tolist() == [fooled for _, fooled in want]
-    torch.testing.assert_close(found.distance, torch.tensor([distance for distance, _ in want]), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(
+        found.distance, torch.tensor([distance for distance, _ in want]), rtol=1e-3, atol=1e-6
+    )
 
 
 def test_one_logit_and_two_are_the_same_classifier(some_digits: Tensor) -> None:
@@ -116,21 +150,35 @@ def test_one_logit_and_two_are_the_same_classifier(some_digits: Tensor) -> None:
     with torch.no_grad():
         double.weight[0], double.bias[0] = 0, 0
         double.weight[1], double.bias[1] = single.weight[0], single.bias[0]
-    one, two = nn.Sequential(nn.Flatten(), single, nn.Flatten(0)), nn.Sequential(nn.Flatten(), double)
-    torch.testing.assert_close(dfal.DeepFool()(one, some_digits).distance, dfal.DeepFool()(two, some_digits).distance)
+    one, two = (
+        nn.Sequential(nn.Flatten(), single, nn.Flatten(0)),
+        nn.Sequential(nn.Flatten(), double),
+    )
+    torch.testing.assert_close(
+        dfal.DeepFool()(one, some_digits).distance, dfal.DeepFool()(two, some_digits).distance
+    )
 
 
-def test_every_digit_is_fooled_and_its_class_is_the_networks_own(trained: nn.Sequential, some_digits: Tensor) -> None:
+def test_every_digit_is_fooled_and_its_class_is_the_networks_own(
+    trained: nn.Sequential, some_digits: Tensor
+) -> None:
     found = dfal.DeepFool()(trained, some_digits)
     assert found.fooled.all()
-    assert (dfal.predict(trained, found.images).argmax(1) != dfal.predict(trained, some_digits).argmax(1)).all()
+    assert (
+        dfal.predict(trained, found.images).argmax(1)
+        != dfal.predict(trained, some_digits).argmax(1)
+    ).all()
     assert (found.distance > 0).all(), "an image that the network has wrong is not at distance 0"
 
 
-def test_the_boundary_lies_between_image_and_twin(trained: nn.Sequential, some_digits: Tensor) -> None:
+def test_the_boundary_lies_between_image_and_twin(
+    trained: nn.Sequential, some_digits: Tensor
+) -> None:
     found = dfal.DeepFool(overshoot=0.02)(trained, some_digits)
     before = some_digits + 0.9 * (found.images - some_digits) / 1.02
-    assert (dfal.predict(trained, before).argmax(1) == dfal.predict(trained, some_digits).argmax(1)).float().mean() > 0.9
+    assert (
+        dfal.predict(trained, before).argmax(1) == dfal.predict(trained, some_digits).argmax(1)
+    ).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=repr)
@@ -153,10 +201,14 @@ def test_leaves_the_network_as_it_was(attack: dfal.Attack, some_digits: Tensor) 
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=repr)
-def test_does_not_depend_on_the_batch_an_image_is_in(attack: dfal.Attack, trained: nn.Sequential, some_digits: Tensor) -> None:
+def test_does_not_depend_on_the_batch_an_image_is_in(
+    attack: dfal.Attack, trained: nn.Sequential, some_digits: Tensor
+) -> None:
     together = attack(trained, some_digits)
     alone = [attack(trained, image[None]) for image in some_digits[:12]]
-    torch.testing.assert_close(together.distance[:12], torch.cat([one.distance for one in alone]), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        together.distance[:12], torch.cat([one.distance for one in alone]), rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=repr)
@@ -166,7 +218,9 @@ def test_takes_no_image_at_all(attack: dfal.Attack, trained: nn.Sequential) -> N
 
 
 def test_batch_norm_and_dropout_are_in_evaluation_mode(some_digits: Tensor) -> None:
-    model = nn.Sequential(nn.Flatten(), norm := nn.BatchNorm1d(784), nn.Dropout(0.5), affine(784, 5, 0)).train()
+    model = nn.Sequential(
+        nn.Flatten(), norm := nn.BatchNorm1d(784), nn.Dropout(0.5), affine(784, 5, 0)
+    ).train()
     first, second = dfal.DeepFool()(model, some_digits), dfal.DeepFool()(model, some_digits)
     assert torch.equal(first.distance, second.distance)
     assert norm.num_batches_tracked is not None
@@ -196,7 +250,9 @@ def test_what_cannot_be_fooled_is_infinitely_far() -> None:
     assert (dfal.DeepFool(max_steps=1)(dfal.lenet5(), torch.rand(8, 1, 28, 28)).distance > 0).all()
 
 
-def test_too_few_steps_are_a_failure_and_not_a_short_distance(trained: nn.Sequential, some_digits: Tensor) -> None:
+def test_too_few_steps_are_a_failure_and_not_a_short_distance(
+    trained: nn.Sequential, some_digits: Tensor
+) -> None:
     found = dfal.DeepFool(max_steps=1, overshoot=0)(trained, some_digits)
     assert not found.fooled.all()
     assert torch.equal(found.distance.isinf(), ~found.fooled)
@@ -227,14 +283,22 @@ def test_work_comes_in_chunks(trained: nn.Sequential, some_digits: Tensor) -> No
     assert max(counting.passes) == 10
 
 
-def test_only_the_likeliest_classes_are_considered(trained: nn.Sequential, some_digits: Tensor) -> None:
+def test_only_the_likeliest_classes_are_considered(
+    trained: nn.Sequential, some_digits: Tensor
+) -> None:
     two = dfal.DeepFool(classes=2)(trained, some_digits)
     every = dfal.DeepFool()(trained, some_digits)
-    torch.testing.assert_close(dfal.DeepFool(classes=10)(trained, some_digits).distance, every.distance)
-    assert (two.distance > every.distance * 1.001).any(), "the second most likely class is not always the nearest"
+    torch.testing.assert_close(
+        dfal.DeepFool(classes=10)(trained, some_digits).distance, every.distance
+    )
+    assert (two.distance > every.distance * 1.001).any(), (
+        "the second most likely class is not always the nearest"
+    )
 
 
-def test_clipping_stays_in_the_range_and_changes_the_distance(trained: nn.Sequential, some_digits: Tensor) -> None:
+def test_clipping_stays_in_the_range_and_changes_the_distance(
+    trained: nn.Sequential, some_digits: Tensor
+) -> None:
     clipped, free = (dfal.DeepFool(clip=clip)(trained, some_digits) for clip in ((0.0, 1.0), None))
     assert clipped.images.min() >= 0
     assert clipped.images.max() <= 1
@@ -263,7 +327,9 @@ def test_nan_logits_are_refused(attack: dfal.Attack) -> None:
     model = affine(4, 3, 0)
     with torch.no_grad():
         model.bias[0] = torch.nan
-    with pytest.raises(dfal.DfalError, match=r"NaN or infinite logits for (\d) of \1 images"):  # those of a thread
+    with pytest.raises(
+        dfal.DfalError, match=r"NaN or infinite logits for (\d) of \1 images"
+    ):  # those of a thread
         attack(model, torch.randn(5, 4))
 
 
@@ -284,7 +350,9 @@ def test_settings_that_cannot_work_are_refused(wrong: Callable[[], object], sent
         wrong()
 
 
-def test_fgsm_moves_every_pixel_by_epsilon_uphill(trained: nn.Sequential, some_digits: Tensor) -> None:
+def test_fgsm_moves_every_pixel_by_epsilon_uphill(
+    trained: nn.Sequential, some_digits: Tensor
+) -> None:
     found = dfal.FGSM(epsilon=0.1)(trained, some_digits)
     x = some_digits.clone().requires_grad_()
     f = trained(x)
@@ -292,7 +360,9 @@ def test_fgsm_moves_every_pixel_by_epsilon_uphill(trained: nn.Sequential, some_d
     assert x.grad is not None
     torch.testing.assert_close(found.images, some_digits + 0.1 * x.grad.sign())
     assert torch.equal(found.fooled, trained(found.images).argmax(1) != f.argmax(1))
-    torch.testing.assert_close(found.distance[found.fooled], torch.full((int(found.fooled.sum()),), 0.1))
+    torch.testing.assert_close(
+        found.distance[found.fooled], torch.full((int(found.fooled.sum()),), 0.1)
+    )
 
 
 def test_linear_head_measures_in_feature_space(trained: nn.Sequential, some_digits: Tensor) -> None:
@@ -324,7 +394,9 @@ def test_cuda_finds_the_same_distances(trained: nn.Sequential, some_digits: Tens
     torch.testing.assert_close(there.distance.cpu(), here.distance, rtol=1e-3, atol=1e-5)
 
 
-def test_what_is_certain_is_true_and_exact_for_an_affine_network(trained: nn.Sequential, some_digits: Tensor) -> None:
+def test_what_is_certain_is_true_and_exact_for_an_affine_network(
+    trained: nn.Sequential, some_digits: Tensor
+) -> None:
     trained.eval()
     view = slopes(trained, some_digits[:1])
     certain = sure(view, some_digits, 2)
@@ -402,10 +474,14 @@ def test_a_race_finds_the_nearest_with_less_work(
     want = every.distance[: len(distance)].argsort()[:5]
     assert sorted(order.tolist()) == sorted(want.tolist())
     torch.testing.assert_close(distance[order], every.distance[order], rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(torch.cat([first.images, second.images])[order], every.images[order], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        torch.cat([first.images, second.images])[order], every.images[order], rtol=1e-4, atol=1e-4
+    )
     assert race.limit == pytest.approx(float(distance[order[-1]]))
     kept = distance.isfinite()
-    torch.testing.assert_close(distance[kept], every.distance[: len(kept)][kept], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        distance[kept], every.distance[: len(kept)][kept], rtol=1e-4, atol=1e-5
+    )
     if clip is None:
         attack.nearest(counting, images[:40], Race(5, exact=False))
         fewer = sum(counting.passes)
@@ -429,7 +505,9 @@ def test_a_race_with_few_starters_has_no_limit(trained: nn.Sequential, some_digi
     race = Race(100, exact=False)
     found = dfal.DeepFool().nearest(trained, some_digits, race)
     assert race.limit == math.inf
-    torch.testing.assert_close(found.distance, dfal.DeepFool()(trained, some_digits).distance, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        found.distance, dfal.DeepFool()(trained, some_digits).distance, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_threads_change_nothing(trained: nn.Sequential, digits: Dataset) -> None:
@@ -448,7 +526,11 @@ def test_threads_change_nothing(trained: nn.Sequential, digits: Dataset) -> None
 
 
 @pytest.mark.parametrize("p", [1, 1.5, 2, math.inf])
-def test_a_chain_agrees_with_autograd(trained: nn.Sequential, some_digits: Tensor, p: float) -> None:
-    by_chain, by_autograd = (dfal.DeepFool(p=p)(model, some_digits) for model in (trained, Counting(trained)))
+def test_a_chain_agrees_with_autograd(
+    trained: nn.Sequential, some_digits: Tensor, p: float
+) -> None:
+    by_chain, by_autograd = (
+        dfal.DeepFool(p=p)(model, some_digits) for model in (trained, Counting(trained))
+    )
     torch.testing.assert_close(by_chain.distance, by_autograd.distance, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(by_chain.fooled, by_autograd.fooled)

@@ -1,4 +1,5 @@
-"""Chains against the networks they are made of: outputs, gradients of images and of parameters, and what is no chain."""
+"""Chains against the networks they are made of: outputs, gradients of images and of parameters, and
+what is no chain."""
 
 import math
 from collections.abc import Callable
@@ -22,36 +23,83 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "lenet5 of odd colour images": (lambda: dfal.lenet5((3, 33, 31), 7), (3, 33, 31)),
     "vgg8": (lambda: dfal.vgg8((3, 16, 16), 5), (3, 16, 16)),
     "linear": (lambda: nn.Sequential(nn.Linear(6, 3)), (6,)),
-    "linear layers in a row": (lambda: nn.Sequential(nn.Linear(6, 50), nn.Linear(50, 50, bias=False), nn.Linear(50, 3)), (6,)),
-    "one logit": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 1)), (1, 2, 3)),
+    "linear layers in a row": (
+        lambda: nn.Sequential(nn.Linear(6, 50), nn.Linear(50, 50, bias=False), nn.Linear(50, 3)),
+        (6,),
+    ),
+    "one logit": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 1)),
+        (1, 2, 3),
+    ),
     "convolution alone": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), *ends(4, 15, 12)), GREY),
-    "no bias": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2), *ends(4, 7, 6)), GREY),
+    "no bias": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2), *ends(4, 7, 6)
+        ),
+        GREY,
+    ),
     "no relu": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), *ends(4, 5, 7)), COLOUR),
-    "relu after pooling": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.ReLU(), *ends(4, 5, 7)), COLOUR),
-    "no pooling": (
-        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3), nn.ReLU(), *ends(2, 9, 12)),
+    "relu after pooling": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.ReLU(), *ends(4, 5, 7)),
         COLOUR,
     ),
-    "even kernel": (lambda: nn.Sequential(nn.Conv2d(1, 4, (4, 2)), nn.ReLU(), nn.MaxPool2d(2), *ends(4, 7, 6)), GREY),
-    "padding": (lambda: nn.Sequential(nn.Conv2d(3, 4, 5, padding=(1, 2)), nn.ReLU(), nn.MaxPool2d(2), *ends(4, 5, 8)), COLOUR),
-    "stride": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), *ends(4, 6, 7)), COLOUR),
-    "groups": (lambda: nn.Sequential(nn.Conv2d(3, 6, 3, groups=3, dilation=2), nn.ReLU(), *ends(6, 9, 12)), COLOUR),
+    "no pooling": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3), nn.ReLU(), *ends(2, 9, 12)
+        ),
+        COLOUR,
+    ),
+    "even kernel": (
+        lambda: nn.Sequential(nn.Conv2d(1, 4, (4, 2)), nn.ReLU(), nn.MaxPool2d(2), *ends(4, 7, 6)),
+        GREY,
+    ),
+    "padding": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 5, padding=(1, 2)), nn.ReLU(), nn.MaxPool2d(2), *ends(4, 5, 8)
+        ),
+        COLOUR,
+    ),
+    "stride": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), *ends(4, 6, 7)),
+        COLOUR,
+    ),
+    "groups": (
+        lambda: nn.Sequential(nn.Conv2d(3, 6, 3, groups=3, dilation=2), nn.ReLU(), *ends(6, 9, 12)),
+        COLOUR,
+    ),
     "sides as lists": (lambda: nn.Sequential(nn.MaxPool2d([2, 2], [2, 2]), *ends(3, 6, 8)), COLOUR),  # type: ignore[arg-type]
     "pooling first": (
-        lambda: nn.Sequential(nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(3, 20, 3), nn.MaxPool2d(2), *ends(20, 2, 3)),
+        lambda: nn.Sequential(
+            nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(3, 20, 3), nn.MaxPool2d(2), *ends(20, 2, 3)
+        ),
         COLOUR,
     ),
     "many channels": (
-        lambda: nn.Sequential(nn.Conv2d(3, 20, 3), nn.ReLU(), nn.Conv2d(20, 6, 3), nn.ReLU(), nn.MaxPool2d(2), *ends(6, 4, 6)),
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 20, 3),
+            nn.ReLU(),
+            nn.Conv2d(20, 6, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            *ends(6, 4, 6),
+        ),
         COLOUR,
     ),
     "nested": (
-        lambda: nn.Sequential(nn.Sequential(nn.Conv2d(1, 4, 3)), nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), *ends(4, 7, 6)),
+        lambda: nn.Sequential(
+            nn.Sequential(nn.Conv2d(1, 4, 3)),
+            nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)),
+            *ends(4, 7, 6),
+        ),
         GREY,
     ),
     "batch norm": (
         lambda: nn.Sequential(
-            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4, affine=False), *ends(4, 15, 12)
+            nn.Conv2d(1, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.BatchNorm2d(4, affine=False),
+            *ends(4, 15, 12),
         ),
         GREY,
     ),
@@ -60,7 +108,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 @pytest.fixture(params=NETWORKS)
 def case(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor]:
-    """A network in evaluation mode, and images of which one is black, so that pixels that are pooled are equal."""
+    """A network in evaluation mode, and images of which one is black, so that pixels that are
+    pooled are equal."""
     make, image = NETWORKS[request.param]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -101,7 +150,9 @@ def test_outputs_and_the_gradients_of_images(case: tuple[nn.Module, Tensor], fol
 def test_the_gradients_of_parameters(case: tuple[nn.Module, Tensor]) -> None:
     model, images = case
     weights = torch.randn(model(images).shape, generator=torch.Generator().manual_seed(1))
-    want = torch.autograd.grad((model(images) * weights).sum(), list(model.parameters()), allow_unused=True)
+    want = torch.autograd.grad(
+        (model(images) * weights).sum(), list(model.parameters()), allow_unused=True
+    )
     if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         return  # is a chain in evaluation only, and does not learn
     with torch.no_grad():
@@ -123,7 +174,10 @@ def test_frozen_parameters_learn_nothing() -> None:
 
 
 def test_equal_pixels_send_the_gradient_to_the_first() -> None:
-    for model in (nn.Sequential(nn.MaxPool2d(2)), nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.MaxPool2d(2))):
+    for model in (
+        nn.Sequential(nn.MaxPool2d(2)),
+        nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.MaxPool2d(2)),
+    ):
         for parameter in model.parameters():
             nn.init.ones_(parameter)
         _, back = made(model).forward(torch.ones(1, 1, 4, 4))
@@ -156,12 +210,17 @@ def test_dropout_keeps_its_share_and_the_mean(p: float) -> None:
         other, _ = made(model).forward(torch.ones(400, 501))
     kept = (out > 0).float().mean()
     assert abs(float(kept) - (1 - p)) < 5 * math.sqrt(p * (1 - p) / out.numel())
-    torch.testing.assert_close(out[out > 0], torch.full((int((out > 0).sum()),), 1 / (1 - p)), rtol=1e-4, atol=0)
-    assert not torch.equal(out, other)
-    assert torch.equal(back(torch.ones(1, 400, 501), learn=False, inwards=True)[0], out), "the gradient has the same mask"
-    assert abs(float(((out[:, 1:] > 0) == (out[:, :-1] > 0)).float().mean()) - (p**2 + (1 - p) ** 2)) < 0.01, (
-        "neighbours are independent"
+    torch.testing.assert_close(
+        out[out > 0], torch.full((int((out > 0).sum()),), 1 / (1 - p)), rtol=1e-4, atol=0
     )
+    assert not torch.equal(out, other)
+    assert torch.equal(back(torch.ones(1, 400, 501), learn=False, inwards=True)[0], out), (
+        "the gradient has the same mask"
+    )
+    assert (
+        abs(float(((out[:, 1:] > 0) == (out[:, :-1] > 0)).float().mean()) - (p**2 + (1 - p) ** 2))
+        < 0.01
+    ), "neighbours are independent"
 
 
 def test_dropout_at_its_ends_and_in_evaluation() -> None:
@@ -216,7 +275,9 @@ def test_spectral_norms_and_the_last_matrix() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         convolution, inner, last = nn.Conv2d(1, 3, 3), nn.Linear(12, 5), nn.Linear(5, 4)
-    model = nn.Sequential(convolution, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), inner, nn.ReLU(), last)
+    model = nn.Sequential(
+        convolution, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), inner, nn.ReLU(), last
+    )
     image = torch.rand(1, 1, 6, 6)
     found = made(model, image).steepness(image)
     assert found is not None

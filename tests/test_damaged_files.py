@@ -1,6 +1,8 @@
-"""Files with changed bytes: a right answer or one sentence and exit code 2, and nothing is written elsewhere.
+"""Files with changed bytes: a right answer or one sentence and exit code 2, and nothing is written
+elsewhere.
 
-The changes are drawn from seeds, so that a failure can be made again: its test's name has the kind and the number.
+The changes are drawn from seeds, so that a failure can be made again: its test's name has the kind
+and the number.
 """
 
 import contextlib
@@ -27,6 +29,7 @@ from PIL import Image, ImageDraw
 from dfal import cli, models, reproduce
 from dfal.damage import damage
 from dfal.datasets import idx, npz
+from dfal.errors import DfalError
 from dfal.folder import Folder
 from dfal.labelling.names import class_names
 from dfal.labelling.progress import progress
@@ -38,7 +41,6 @@ from dfal.pictures import decoded, fitted
 from dfal.pool import Pool
 from dfal.store import Store
 from dfal.strategies.candidates import embedded
-from dfal.types import DfalError
 
 STORES = Path(__file__).parent / "stores"
 SECONDS = 30
@@ -64,7 +66,8 @@ def limit(seconds: int) -> Iterator[None]:
 
 
 def changed(content: bytes, seed: str) -> bytes:
-    """The file with one to thirty other bytes, cut off, or with a block of zeros or of another place."""
+    """The file with one to thirty other bytes, cut off, or with a block of zeros or of another
+    place."""
     rng = random.Random(seed)
     found = bytearray(content)
     kind = rng.choice(["bytes"] * 6 + ["cut", "zeros", "copy", "bits"])
@@ -81,10 +84,16 @@ def changed(content: bytes, seed: str) -> bytes:
         for _ in range(rng.randint(1, 30)):
             # Headers of files and of pages are a small part of them, and say the most.
             place = rng.choice(
-                [rng.randrange(len(found)), rng.randrange(min(len(found), 2000)), at // 4096 * 4096 + rng.randrange(200)]
+                [
+                    rng.randrange(len(found)),
+                    rng.randrange(min(len(found), 2000)),
+                    at // 4096 * 4096 + rng.randrange(200),
+                ]
             )
             place = min(place, len(found) - 1)
-            found[place] = found[place] ^ 1 << rng.randrange(8) if kind == "bits" else rng.randrange(256)
+            found[place] = (
+                found[place] ^ 1 << rng.randrange(8) if kind == "bits" else rng.randrange(256)
+            )
     return bytes(found)
 
 
@@ -171,7 +180,9 @@ def _model_content() -> bytes:
         torch.manual_seed(0)
         path = Path(folder) / "m.safetensors"
         models.save(
-            lenet5((1, 16, 16), 2), models.ModelCard(("cat", "dog"), (1, 16, 16), accuracy=0.9, interval=(0.8, 1)), path
+            lenet5((1, 16, 16), 2),
+            models.ModelCard(("cat", "dog"), (1, 16, 16), accuracy=0.9, interval=(0.8, 1)),
+            path,
         )
         return path.read_bytes()
 
@@ -183,8 +194,20 @@ def _model_used(path: Path, out: Path, shared: Path) -> None:
 
 def _card_content() -> bytes:
     return json.dumps(
-        {"classes": ["cat", "dog"], "image": [1, 16, 16], "network": "lenet5", "annotations": 7, "accuracy": 0.5}
-        | {"interval": [0.25, 0.75], "held_out": 4, "licence": "MIT", "about": "x", "versions": {"dfal": "0.1"}}
+        {
+            "classes": ["cat", "dog"],
+            "image": [1, 16, 16],
+            "network": "lenet5",
+            "annotations": 7,
+            "accuracy": 0.5,
+        }
+        | {
+            "interval": [0.25, 0.75],
+            "held_out": 4,
+            "licence": "MIT",
+            "about": "x",
+            "versions": {"dfal": "0.1"},
+        }
     ).encode()
 
 
@@ -194,13 +217,20 @@ def _card_read(path: Path, out: Path, shared: Path) -> None:
 
 def _npz_content() -> bytes:
     file, rng = io.BytesIO(), np.random.default_rng(0)
-    np.savez_compressed(file, images=rng.integers(0, 255, (20, 4, 4), np.uint8), labels=np.arange(20) % 2)
+    np.savez_compressed(
+        file, images=rng.integers(0, 255, (20, 4, 4), np.uint8), labels=np.arange(20) % 2
+    )
     return file.getvalue()
 
 
 def _plain_npz_content() -> bytes:
     file, rng = io.BytesIO(), np.random.default_rng(0)
-    np.savez(file, images=rng.random((20, 4, 4), np.float32), labels=np.arange(20) % 2, classes=np.array(["a", "b"]))
+    np.savez(
+        file,
+        images=rng.random((20, 4, 4), np.float32),
+        labels=np.arange(20) % 2,
+        classes=np.array(["a", "b"]),
+    )
     return file.getvalue()
 
 
@@ -274,9 +304,15 @@ def _stored(name: str) -> Callable[[], bytes]:
 
 KINDS = {
     "labels.db": Kind("labelling store, read", _stored("label-version-2.db"), _labels_read),
-    "old.labels.db": Kind("labelling store of version 1, read", _stored("label-version-1.db"), _labels_read),
-    "written.labels.db": Kind("labelling store, written", _stored("label-version-2.db"), _labels_written),
-    "copied.labels.db": Kind("labelling store, exported as folders", _stored("label-version-2.db"), _labels_copied),
+    "old.labels.db": Kind(
+        "labelling store of version 1, read", _stored("label-version-1.db"), _labels_read
+    ),
+    "written.labels.db": Kind(
+        "labelling store, written", _stored("label-version-2.db"), _labels_written
+    ),
+    "copied.labels.db": Kind(
+        "labelling store, exported as folders", _stored("label-version-2.db"), _labels_copied
+    ),
     "run.db": Kind("run store, read", _stored("version-1.db"), _run_read),
     "reported.db": Kind("run store, reported", _stored("version-1.db"), _run_reported),
     "m.safetensors": Kind("model", _model_content, _model_used),
@@ -284,7 +320,9 @@ KINDS = {
     "d.npz": Kind(".npz", _npz_content, _npz_read),
     "plain.npz": Kind(".npz that is not packed", _plain_npz_content, _npz_read),
     "t-idx3-ubyte": Kind("IDX", _idx_content, _idx_read),
-    "t-idx3-ubyte.gz": Kind("IDX, packed", lambda: gzip.compress(_idx_content(), mtime=0), _idx_read),
+    "t-idx3-ubyte.gz": Kind(
+        "IDX, packed", lambda: gzip.compress(_idx_content(), mtime=0), _idx_read
+    ),
     "known.csv": Kind("CSV of labels", _csv_content, _csv_read),
     "p.jpg": Kind("JPEG", _picture("JPEG", exif=_exif()), _picture_read),
     "p.png": Kind("PNG", _picture("PNG", "RGBA"), _picture_read),
@@ -299,18 +337,24 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_changed_file_is_read_or_refused_in_one_sentence(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_file_is_read_or_refused_in_one_sentence(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     try_many(name, range(50), tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(("name", "number"), [("p.tif", 244)])
-def test_what_the_slow_suite_has_found(name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_slow_suite_has_found(
+    name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     try_many(name, range(number, number + 1), tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
-def test_a_thousand_changed_files_of_each_kind(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_changed_files_of_each_kind(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     try_many(name, range(int(os.environ.get("DFAL_FUZZ", "1000"))), tmp_path, monkeypatch)
 
 
@@ -348,15 +392,23 @@ def try_many(name: str, numbers: range, tmp_path: Path, monkeypatch: pytest.Monk
             while trace:
                 frames.append(f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}")
                 trace = trace.tb_next
-            failures.append(f"{number}: {type(error).__name__}: {str(error)[:200]} at {' '.join(frames[-4:])}")
+            failures.append(
+                f"{number}: {type(error).__name__}: {str(error)[:200]} at {' '.join(frames[-4:])}"
+            )
         if (after := tree(tmp_path, out)) != before:
             failures.append(f"{number}: it wrote {set(after.items()) ^ set(before.items())}")
-    print(f"{kind.name}: {read + refused} files, {read} read, {refused} refused, {len(failures)} failures")
+    print(
+        f"{kind.name}: {read + refused} files, {read} read, {refused} refused, {len(failures)}"
+        " failures"
+    )
     assert not failures, "\n".join(failures[:20])
 
 
 def an_npz(path: Path, **arrays: Any) -> Path:
-    given: dict[str, Any] = {"images": np.zeros((20, 4, 4), np.uint8), "labels": np.arange(20) % 2} | arrays
+    given: dict[str, Any] = {
+        "images": np.zeros((20, 4, 4), np.uint8),
+        "labels": np.arange(20) % 2,
+    } | arrays
     np.savez(path, **given)
     return path
 
@@ -369,7 +421,9 @@ def with_shape(path: Path, shape: str) -> Path:
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     old = b"(20, 4, 4), }"
-    members["images.npy"] = members["images.npy"].replace(old + b" " * (len(shape) + 3 - len(old)), f"{shape}, }}".encode(), 1)
+    members["images.npy"] = members["images.npy"].replace(
+        old + b" " * (len(shape) + 3 - len(old)), f"{shape}, }}".encode(), 1
+    )
     assert shape.encode() in members["images.npy"]
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
@@ -377,14 +431,20 @@ def with_shape(path: Path, shape: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("shape", ["(1099511627776, 4, 4)", "(20, 4, 5)", "(-20, 4, 4)", "(9223372036854775807, 9, 9)"])
-def test_an_npz_whose_header_claims_another_size_is_refused_before_memory_is_asked_for(tmp_path: Path, shape: str) -> None:
+@pytest.mark.parametrize(
+    "shape", ["(1099511627776, 4, 4)", "(20, 4, 5)", "(-20, 4, 4)", "(9223372036854775807, 9, 9)"]
+)
+def test_an_npz_whose_header_claims_another_size_is_refused_before_memory_is_asked_for(
+    tmp_path: Path, shape: str
+) -> None:
     claims = r"d\.npz cannot be read as \.npz \(images\.npy has not the size that its header says\)"
     with limit(SECONDS), pytest.raises(DfalError, match=claims):
         npz.load(with_shape(tmp_path / "d.npz", shape))
 
 
-def test_an_npz_that_unpacks_to_more_than_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_npz_that_unpacks_to_more_than_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert npz.physical_memory() > 2**28
     monkeypatch.setattr(npz, "physical_memory", lambda: 500)
     with pytest.raises(DfalError, match="more than this machine's memory"):
@@ -392,20 +452,30 @@ def test_an_npz_that_unpacks_to_more_than_the_memory_is_refused(tmp_path: Path, 
 
 
 def test_an_npz_with_objects_or_labels_out_of_range_is_refused(tmp_path: Path) -> None:
-    for labels in (np.array([{}] * 20, dtype=object), np.full(20, 2**63, np.uint64), np.full(20, 2**50)):
+    for labels in (
+        np.array([{}] * 20, dtype=object),
+        np.full(20, 2**63, np.uint64),
+        np.full(20, 2**50),
+    ):
         with pytest.raises(DfalError, match=r"d\.npz"):
             npz.load(an_npz(tmp_path / "d.npz", labels=labels, classes=np.array(["a", "b"])))
 
 
 @pytest.mark.parametrize("dimensions", [(), (-2, -2), (2**31 - 1, 2**31 - 1), (2,) * 200, (1, 5)])
-def test_an_idx_file_of_impossible_dimensions_is_refused(tmp_path: Path, dimensions: tuple[int, ...]) -> None:
+def test_an_idx_file_of_impossible_dimensions_is_refused(
+    tmp_path: Path, dimensions: tuple[int, ...]
+) -> None:
     path = tmp_path / "t-idx"
-    path.write_bytes(struct.pack(f">4B{len(dimensions)}i", 0, 0, 8, len(dimensions), *dimensions) + bytes(4))
+    path.write_bytes(
+        struct.pack(f">4B{len(dimensions)}i", 0, 0, 8, len(dimensions), *dimensions) + bytes(4)
+    )
     with pytest.raises(DfalError, match="is no IDX file of bytes"):
         idx.array(idx.content(path), path)
 
 
-def test_a_packed_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_packed_file_that_unpacks_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(idx, "LARGEST", 10_000)
     (tmp_path / "t.gz").write_bytes(gzip.compress(bytes(1_000_000)))
     with pytest.raises(DfalError, match=r"t\.gz cannot be read \(it unpacks to more than"):
@@ -436,7 +506,9 @@ def test_a_card_of_strange_numbers_and_texts_is_one_sentence(text: str) -> None:
 
 
 @pytest.mark.parametrize("claimed", [2**63, 2**64 - 1, 2**31, 10**8])
-def test_a_model_whose_header_claims_to_be_giant_is_one_sentence(tmp_path: Path, claimed: int) -> None:
+def test_a_model_whose_header_claims_to_be_giant_is_one_sentence(
+    tmp_path: Path, claimed: int
+) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(struct.pack("<Q", claimed) + _model_content()[8:])
     with limit(SECONDS), pytest.raises(DfalError, match="is damaged or no model"):
@@ -456,15 +528,24 @@ def test_an_embedding_that_is_damaged_is_one_sentence(tmp_path: Path, kind: str)
         np.savez(tmp_path / "e.npz", e=np.zeros((20, 3)))
         (tmp_path / "e.npz").replace(path)
     else:
-        path.write_bytes({"text": b"hello", "header": content.replace(b"{", b"("), "cut": content[:90]}[kind])
+        path.write_bytes(
+            {"text": b"hello", "header": content.replace(b"{", b"("), "cut": content[:90]}[kind]
+        )
     pool = Pool.new(torch.rand(20, 1, 4, 4), {0: 0, 1: 1})
-    with pytest.raises(DfalError, match=r"the embedding .*e\.npy (cannot be read|holds no numbers)"):
+    with pytest.raises(
+        DfalError, match=r"the embedding .*e\.npy (cannot be read|holds no numbers)"
+    ):
         embedded(torch.nn.Flatten(), pool, torch.arange(3), str(path))
 
 
 def test_what_a_library_written_in_rust_raises_is_damage_and_ctrl_c_is_not() -> None:
     panic = type("PanicException", (BaseException,), {})
-    with pytest.raises(DfalError, match=r"the file x is damaged .*: restore a copy, or start a new one"), damage("the file x"):
+    with (
+        pytest.raises(
+            DfalError, match=r"the file x is damaged .*: restore a copy, or start a new one"
+        ),
+        damage("the file x"),
+    ):
         raise panic("called `Option::unwrap()` on a `None` value")
     with pytest.raises(KeyboardInterrupt), damage("the file x"):
         raise KeyboardInterrupt

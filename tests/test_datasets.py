@@ -12,8 +12,8 @@ from dfal import datasets
 from dfal.datasets import Dataset, mnist, mnist_5k, npz
 from dfal.datasets.card import stratified_split
 from dfal.datasets.download import find
+from dfal.errors import DfalError
 from dfal.images import Images
-from dfal.types import DfalError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -29,20 +29,31 @@ def test_mnist_5k_is_4000_digits_to_ask_about_and_1000_to_measure_on() -> None:
 
 def test_no_image_of_the_pool_of_mnist_5k_is_in_its_test_set() -> None:
     data = datasets.load("mnist-5k")
-    pool, test = ({image.tobytes() for image in images.array} for images in (data.images, data.test_images))
+    pool, test = (
+        {image.tobytes() for image in images.array} for images in (data.images, data.test_images)
+    )
     assert len(pool) + len(test) == 5000
     assert not pool & test
 
 
 def test_the_labels_of_mnist_5k_belong_to_its_images() -> None:
     data = datasets.load("mnist-5k")
-    means = torch.stack([data.images.take((data.labels == label).nonzero().squeeze(1)).mean(0) for label in range(10)])
-    nearest = torch.cdist(data.test_images.take(torch.arange(1000)).flatten(1), means.flatten(1)).argmin(1)
+    means = torch.stack(
+        [
+            data.images.take((data.labels == label).nonzero().squeeze(1)).mean(0)
+            for label in range(10)
+        ]
+    )
+    nearest = torch.cdist(
+        data.test_images.take(torch.arange(1000)).flatten(1), means.flatten(1)
+    ).argmin(1)
     assert (nearest == data.test_labels).float().mean() > 0.75
 
 
 def test_mnist_5k_is_the_same_on_every_machine() -> None:
-    assert mnist_5k.load().fingerprint == datasets.load("mnist-5k").fingerprint == "6f38cb9492fd55a2"
+    assert (
+        mnist_5k.load().fingerprint == datasets.load("mnist-5k").fingerprint == "6f38cb9492fd55a2"
+    )
 
 
 def test_without_its_package_mnist_5k_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +72,9 @@ def test_without_its_package_mnist_5k_says_what_to_install(monkeypatch: pytest.M
         pytest.param(gzip.compress(b"1,2\n")[:10] + b"\xff" * 9, id="a damaged start"),
     ],
 )
-def test_a_damaged_mnist_5k_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+def test_a_damaged_mnist_5k_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
     path = tmp_path / "digits.csv.gz"
     path.write_bytes(content)
     monkeypatch.setattr(mnist_5k, "where", lambda: path)
@@ -70,7 +83,12 @@ def test_a_damaged_mnist_5k_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("mnist5k", "mnist-5k"), ("MNIST", "mnist"), ("imagenet", "there are mnist-5k, .*, FILE.npz, FOLDER")]
+    ("name", "near"),
+    [
+        ("mnist5k", "mnist-5k"),
+        ("MNIST", "mnist"),
+        ("imagenet", "there are mnist-5k, .*, FILE.npz, FOLDER"),
+    ],
 )
 def test_an_unknown_name_offers_the_nearest(name: str, near: str) -> None:
     with pytest.raises(DfalError, match=f"there is no data set '{name}': .*{near}"):
@@ -80,7 +98,10 @@ def test_an_unknown_name_offers_the_nearest(name: str, near: str) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("no/where", "there is no file or folder no/where: name one that is there, or a data set: mnist-5k"),
+        (
+            "no/where",
+            "there is no file or folder no/where: name one that is there, or a data set: mnist-5k",
+        ),
         ("images.npy", "there is no file or folder images.npy"),
         ("there.npy", "there.npy is neither FILE.npz nor a folder of images"),
     ],
@@ -96,14 +117,24 @@ def test_a_path_is_not_taken_for_a_misspelt_name(
 
 def test_the_card_of_mnist_5k_says_what_its_loader_returns() -> None:
     card, data = datasets.CARDS["mnist-5k"], datasets.load("mnist-5k")
-    assert (card.pool, card.test, card.image) == (len(data.images), len(data.test_images), data.images.shape)
+    assert (card.pool, card.test, card.image) == (
+        len(data.images),
+        len(data.test_images),
+        data.images.shape,
+    )
     where = card.where()
     assert where is not None
     assert where.is_file()
 
 
 def a_dataset() -> Dataset:
-    return Dataset(Images(pixels(6)[:, None]), torch.arange(6) % 2, Images(pixels(4)[:, None]), torch.arange(4) % 2, ("a", "b"))
+    return Dataset(
+        Images(pixels(6)[:, None]),
+        torch.arange(6) % 2,
+        Images(pixels(4)[:, None]),
+        torch.arange(4) % 2,
+        ("a", "b"),
+    )
 
 
 def test_a_fingerprint_changes_with_one_pixel_one_label_and_the_split() -> None:
@@ -119,13 +150,17 @@ def test_a_fingerprint_changes_with_one_pixel_one_label_and_the_split() -> None:
         Dataset(data.test_images, data.test_labels, data.images, data.labels, data.classes),
     ]
     assert a_dataset().fingerprint == data.fingerprint
-    twice = Images(np.repeat(data.images.array, 2, axis=0), np.arange(0, 12, 2))  # the same images, as part of an array
+    twice = Images(
+        np.repeat(data.images.array, 2, axis=0), np.arange(0, 12, 2)
+    )  # the same images, as part of an array
     assert replace(data, images=twice).fingerprint == data.fingerprint
     assert len({data.fingerprint, *(one.fingerprint for one in variants)}) == 5
 
 
 def test_a_stratified_split_takes_the_fraction_of_each_class() -> None:
-    labels = torch.tensor([0] * 50 + [1] * 20 + [2] * 5)[torch.randperm(75, generator=torch.Generator().manual_seed(0))]
+    labels = torch.tensor([0] * 50 + [1] * 20 + [2] * 5)[
+        torch.randperm(75, generator=torch.Generator().manual_seed(0))
+    ]
     pool, test = stratified_split(labels, test=0.2, seed=0)
     assert labels[test].bincount().tolist() == [10, 4, 1]
     assert sorted([*pool.tolist(), *test.tolist()]) == list(range(75))
@@ -135,7 +170,9 @@ def test_a_stratified_split_takes_the_fraction_of_each_class() -> None:
 
 def test_a_stratified_split_is_fixed_by_its_seed() -> None:
     labels = torch.arange(100) % 4
-    (_, one), (_, again), (_, other) = (stratified_split(labels, test=0.2, seed=seed) for seed in (0, 0, 1))
+    (_, one), (_, again), (_, other) = (
+        stratified_split(labels, test=0.2, seed=seed) for seed in (0, 0, 1)
+    )
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
 
@@ -161,7 +198,9 @@ def test_a_file_of_grey_images_gets_a_channel_and_a_fifth_held_out(tmp_path: Pat
     assert (len(data.images), data.images.shape) == (16, (1, 4, 5))
     assert data.test_labels.bincount().tolist() == [2, 2]
     assert data.classes == ("0", "1")
-    label_of = {image.tobytes(): label for image, label in zip(images, labels.tolist(), strict=True)}
+    label_of = {
+        image.tobytes(): label for image, label in zip(images, labels.tolist(), strict=True)
+    }
     for part, answers in ((data.images, data.labels), (data.test_images, data.test_labels)):
         raw = part.raw(np.arange(len(part)))
         assert [label_of.pop(image.tobytes()) for image in raw] == answers.tolist()
@@ -171,7 +210,9 @@ def test_a_file_of_grey_images_gets_a_channel_and_a_fifth_held_out(tmp_path: Pat
 @pytest.mark.parametrize("channels", [1, 3])
 def test_channels_that_come_last_are_put_first(tmp_path: Path, channels: int) -> None:
     images = pixels(20, 4, 5, channels)
-    data = npz.load(Path(a_file(tmp_path, images=images, labels=LABELS, test_images=images, test_labels=LABELS)))
+    data = npz.load(
+        Path(a_file(tmp_path, images=images, labels=LABELS, test_images=images, test_labels=LABELS))
+    )
     assert data.images.shape == data.test_images.shape == (channels, 4, 5)
     assert np.array_equal(data.images.array[7, -1], images[7, :, :, -1])
 
@@ -183,7 +224,9 @@ def test_a_file_may_bring_its_own_test_set_and_the_names_of_its_classes(tmp_path
         "test_images": pixels(2),
         "test_labels": np.array([2, 0]),
     }
-    data = npz.load(Path(a_file(tmp_path, **arrays, classes=np.array(["cat", "dog", "eel", "fox"]))))
+    data = npz.load(
+        Path(a_file(tmp_path, **arrays, classes=np.array(["cat", "dog", "eel", "fox"])))
+    )
     assert np.array_equal(data.images.array[:, 0], pixels(6))
     assert np.array_equal(data.test_images.array[:, 0], pixels(2))
     assert (data.labels.tolist(), data.test_labels.tolist()) == ([0, 1, 2, 0, 1, 2], [2, 0])
@@ -192,7 +235,12 @@ def test_a_file_may_bring_its_own_test_set_and_the_names_of_its_classes(tmp_path
 
 
 def test_a_class_that_only_the_test_set_has_is_counted(tmp_path: Path) -> None:
-    arrays = {"images": pixels(6), "labels": np.arange(6) % 2, "test_images": pixels(2), "test_labels": np.array([2, 0])}
+    arrays = {
+        "images": pixels(6),
+        "labels": np.arange(6) % 2,
+        "test_images": pixels(2),
+        "test_labels": np.array([2, 0]),
+    }
     assert npz.load(Path(a_file(tmp_path, **arrays))).classes == ("0", "1", "2")
 
 
@@ -206,36 +254,92 @@ TEST = {"test_images": pixels(6), "test_labels": np.arange(6) % 2}
     ("arrays", "sentence"),
     [
         pytest.param({"images": pixels(20)}, "no array 'labels'", id="no labels"),
-        pytest.param({"x": pixels(20), "labels": LABELS}, r"no array 'images'.*\['labels', 'x'\]", id="no images"),
-        pytest.param({"images": pixels(20), "labels": LABELS[1:]}, "one label.*20 images", id="a label too few"),
-        pytest.param({"images": pixels(20), "labels": LABELS[:, None]}, "one label.*20 images", id="labels in a column"),
-        pytest.param({"images": pixels(20), "labels": LABELS - 1}, "whole number from 0", id="a negative label"),
-        pytest.param({"images": pixels(20), "labels": LABELS * 1.0}, "whole number", id="labels with a point"),
-        pytest.param({"images": pixels(20), "labels": np.full(20, "cat")}, "whole number", id="labels in words"),
-        pytest.param({"images": pixels(20), "labels": LABELS + 10**15}, "10{14}", id="a label too large to be a class"),
-        pytest.param({"images": np.uint8(3), "labels": LABELS}, r"mine\.npz", id="a number for images"),
-        pytest.param({"images": pixels(20, 9), "labels": LABELS}, r"\(20, 9\)", id="images without a height"),
+        pytest.param(
+            {"x": pixels(20), "labels": LABELS},
+            r"no array 'images'.*\['labels', 'x'\]",
+            id="no images",
+        ),
+        pytest.param(
+            {"images": pixels(20), "labels": LABELS[1:]},
+            "one label.*20 images",
+            id="a label too few",
+        ),
+        pytest.param(
+            {"images": pixels(20), "labels": LABELS[:, None]},
+            "one label.*20 images",
+            id="labels in a column",
+        ),
+        pytest.param(
+            {"images": pixels(20), "labels": LABELS - 1},
+            "whole number from 0",
+            id="a negative label",
+        ),
+        pytest.param(
+            {"images": pixels(20), "labels": LABELS * 1.0}, "whole number", id="labels with a point"
+        ),
+        pytest.param(
+            {"images": pixels(20), "labels": np.full(20, "cat")},
+            "whole number",
+            id="labels in words",
+        ),
+        pytest.param(
+            {"images": pixels(20), "labels": LABELS + 10**15},
+            "10{14}",
+            id="a label too large to be a class",
+        ),
+        pytest.param(
+            {"images": np.uint8(3), "labels": LABELS}, r"mine\.npz", id="a number for images"
+        ),
+        pytest.param(
+            {"images": pixels(20, 9), "labels": LABELS}, r"\(20, 9\)", id="images without a height"
+        ),
         pytest.param(
             {"images": pixels(20, 3, 4, 5), "labels": LABELS},
             r"\(20, 3, 4, 5\).* write images.transpose\(0, 2, 3, 1\)",
             id="channels first",
         ),
-        pytest.param({"images": pixels(20), "labels": LABELS * 0}, "images of one class only", id="one class"),
         pytest.param(
-            {"images": pixels(20) * np.float32(1), "labels": LABELS}, "values from 0 to 25.: divide them", id="no bytes"
+            {"images": pixels(20), "labels": LABELS * 0}, "images of one class only", id="one class"
         ),
-        pytest.param({"images": pixels(20).astype(int), "labels": LABELS}, "int64: convert", id="images of int64"),
+        pytest.param(
+            {"images": pixels(20) * np.float32(1), "labels": LABELS},
+            "values from 0 to 25.: divide them",
+            id="no bytes",
+        ),
+        pytest.param(
+            {"images": pixels(20).astype(int), "labels": LABELS},
+            "int64: convert",
+            id="images of int64",
+        ),
         pytest.param({"images": NAN, "labels": LABELS}, "image 13 holds NaN", id="a NaN"),
-        pytest.param({"images": np.full(20, None), "labels": LABELS}, "allow_pickle", id="objects for images"),
-        pytest.param({"images": pixels(20), "labels": np.full(20, None)}, "allow_pickle", id="objects for labels"),
-        pytest.param({"images": pixels(4), "labels": LABELS[:4]}, "too few", id="too few images to hold out"),
-        pytest.param({"images": pixels(0), "labels": LABELS[:0]}, r"0 images|\(0, ", id="no image at all"),
         pytest.param(
-            {"images": pixels(20), "labels": LABELS, "classes": ["a"]}, "names 1 classes.*label 1", id="a class without a name"
+            {"images": np.full(20, None), "labels": LABELS}, "allow_pickle", id="objects for images"
         ),
-        pytest.param({"images": pixels(20), "labels": LABELS, "classes": "ab"}, "classes", id="a word for classes"),
         pytest.param(
-            {"images": pixels(20), "labels": LABELS} | TEST | {"test_labels": [0]}, "6 images", id="a test label too few"
+            {"images": pixels(20), "labels": np.full(20, None)},
+            "allow_pickle",
+            id="objects for labels",
+        ),
+        pytest.param(
+            {"images": pixels(4), "labels": LABELS[:4]}, "too few", id="too few images to hold out"
+        ),
+        pytest.param(
+            {"images": pixels(0), "labels": LABELS[:0]}, r"0 images|\(0, ", id="no image at all"
+        ),
+        pytest.param(
+            {"images": pixels(20), "labels": LABELS, "classes": ["a"]},
+            "names 1 classes.*label 1",
+            id="a class without a name",
+        ),
+        pytest.param(
+            {"images": pixels(20), "labels": LABELS, "classes": "ab"},
+            "classes",
+            id="a word for classes",
+        ),
+        pytest.param(
+            {"images": pixels(20), "labels": LABELS} | TEST | {"test_labels": [0]},
+            "6 images",
+            id="a test label too few",
         ),
         pytest.param(
             {"images": pixels(20), "labels": LABELS} | TEST | {"test_images": pixels(6, 4, 6)},
@@ -243,11 +347,15 @@ TEST = {"test_images": pixels(6), "test_labels": np.arange(6) % 2}
             id="test images of another size",
         ),
         pytest.param(
-            {"images": pixels(20), "labels": LABELS, "test_images": pixels(6)}, "test_labels", id="a test set without labels"
+            {"images": pixels(20), "labels": LABELS, "test_images": pixels(6)},
+            "test_labels",
+            id="a test set without labels",
         ),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused_with_one_sentence(tmp_path: Path, arrays: dict[str, Any], sentence: str) -> None:
+def test_arrays_that_do_not_fit_are_refused_with_one_sentence(
+    tmp_path: Path, arrays: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(DfalError, match=sentence) as raised:
         npz.load(Path(a_file(tmp_path, **arrays)))
     assert "\n" not in str(raised.value)
@@ -268,7 +376,9 @@ def bytes_of(kind: str, path: Path) -> bytes:
     return {"empty": b"", "text": b"no zip at all " * 50}.get(kind, bytes(good))
 
 
-@pytest.mark.parametrize("kind", ["empty", "text", "one array", "cut off", "a damaged start", "a damaged middle"])
+@pytest.mark.parametrize(
+    "kind", ["empty", "text", "one array", "cut off", "a damaged start", "a damaged middle"]
+)
 def test_a_file_that_is_no_npz_is_refused_with_one_sentence(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "mine.npz"
     path.write_bytes(bytes_of(kind, tmp_path))
@@ -291,7 +401,12 @@ def idx(array: Array) -> bytes:
 TINY = dict(
     zip(
         mnist.SHA256,
-        (pixels(30, 28, 28), pixels(30, high=10)[:, 0, 0], pixels(9, 28, 28), pixels(9, high=10)[:, 0, 0]),
+        (
+            pixels(30, 28, 28),
+            pixels(30, high=10)[:, 0, 0],
+            pixels(9, 28, 28),
+            pixels(9, high=10)[:, 0, 0],
+        ),
         strict=True,
     )
 )
@@ -304,10 +419,14 @@ def tiny(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     folder.mkdir(parents=True)
     for name, array in TINY.items():
         packed = request.param == "packed"
-        (folder / (f"{name}.gz" if packed else name)).write_bytes(gzip.compress(idx(array)) if packed else idx(array))
+        (folder / (f"{name}.gz" if packed else name)).write_bytes(
+            gzip.compress(idx(array)) if packed else idx(array)
+        )
     monkeypatch.setenv("DFAL_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache" / name))
-    monkeypatch.setattr(mnist, "SHA256", {name: sha256(idx(array)).hexdigest() for name, array in TINY.items()})
+    monkeypatch.setattr(
+        mnist, "SHA256", {name: sha256(idx(array)).hexdigest() for name, array in TINY.items()}
+    )
     monkeypatch.setattr(mnist, "fetch", lambda *_: pytest.fail("nothing needs to be downloaded"))
     return folder
 
@@ -317,7 +436,10 @@ def test_mnist_is_read_from_dfal_data_raw_or_packed(tiny: Path) -> None:
     images, labels, test_images, test_labels = TINY.values()
     assert np.array_equal(data.images.array, images[:, None])
     assert np.array_equal(data.test_images.array, test_images[:, None])
-    assert (data.labels.tolist(), data.test_labels.tolist()) == (labels.tolist(), test_labels.tolist())
+    assert (data.labels.tolist(), data.test_labels.tolist()) == (
+        labels.tolist(),
+        test_labels.tolist(),
+    )
     assert mnist.where() == tiny
 
 
@@ -355,7 +477,9 @@ def test_mnist_is_nowhere_until_all_four_files_are_there(tiny: Path) -> None:
     assert mnist.where() is None
 
 
-def test_only_the_files_that_are_missing_are_fetched(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_files_that_are_missing_are_fetched(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     next(tiny.glob("t10k-labels*")).unlink()
     asked = []
 
@@ -366,13 +490,22 @@ def test_only_the_files_that_are_missing_are_fetched(tiny: Path, tmp_path: Path,
 
     monkeypatch.setattr(mnist, "fetch", fetch)
     assert mnist.load().test_labels.tolist() == TINY["t10k-labels-idx1-ubyte"].tolist()
-    assert asked == [("mnist", "t10k-labels-idx1-ubyte", mnist.MIRRORS, mnist.SHA256["t10k-labels-idx1-ubyte"])]
+    assert asked == [
+        ("mnist", "t10k-labels-idx1-ubyte", mnist.MIRRORS, mnist.SHA256["t10k-labels-idx1-ubyte"])
+    ]
 
 
-def test_dfal_data_comes_before_the_cache_and_raw_before_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dfal_data_comes_before_the_cache_and_raw_before_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DFAL_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache" / name))
-    for path in ("cache/dfal/set/file.gz", "cache/dfal/set/file", "data/set/file.gz", "data/set/file"):
+    for path in (
+        "cache/dfal/set/file.gz",
+        "cache/dfal/set/file",
+        "data/set/file.gz",
+        "data/set/file",
+    ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
         assert find("set", "file") == tmp_path / path
@@ -382,11 +515,34 @@ def test_dfal_data_comes_before_the_cache_and_raw_before_packed(tmp_path: Path, 
 
 
 @pytest.mark.skipif(
-    mnist.where() is None, reason="this machine lacks MNIST in full: set DFAL_DATA to a folder that holds mnist/"
+    mnist.where() is None,
+    reason="this machine lacks MNIST in full: set DFAL_DATA to a folder that holds mnist/",
 )
 def test_mnist_in_full_is_60000_digits_to_ask_about_and_10000_to_measure_on() -> None:
     data, card = mnist.load(), datasets.CARDS["mnist"]
     assert (len(data.images), len(data.test_images)) == (card.pool, card.test) == (60_000, 10_000)
     assert data.images.shape == card.image
-    assert data.labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    assert data.test_labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert data.labels.bincount().tolist() == [
+        5923,
+        6742,
+        5958,
+        6131,
+        5842,
+        5421,
+        5918,
+        6265,
+        5851,
+        5949,
+    ]
+    assert data.test_labels.bincount().tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]

@@ -17,7 +17,7 @@ import pytest
 
 from dfal.datasets import download
 from dfal.datasets.download import fetch, find, recorded
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 CONTENT = np.random.default_rng(0).integers(0, 16, 300_000, dtype=np.uint8).tobytes()
 PACKED = gzip.compress(CONTENT, 9)
@@ -65,12 +65,24 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"SSH-2.0-OpenSSH\r\n\r\n")
             return
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and mirror.ranges else 0
-        status = mirror.status if mirror.status != 200 or not start else 206 if start < len(content) else 416
+        status = (
+            mirror.status
+            if mirror.status != 200 or not start
+            else 206
+            if start < len(content)
+            else 416
+        )
         body = content[start:] if status in (200, 206) else b"no"
         self.send_response(status)
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header(*(("Transfer-Encoding", "chunked") if mirror.chunked else ("Content-Length", str(len(body)))))
+        self.send_header(
+            *(
+                ("Transfer-Encoding", "chunked")
+                if mirror.chunked
+                else ("Content-Length", str(len(body)))
+            )
+        )
         for header in mirror.headers:
             self.send_header(*header)
         self.end_headers()
@@ -128,23 +140,31 @@ def assert_there(path: Path, cache: Path) -> None:
     assert list(cache.iterdir()) == [path]  # and nothing half-done beside it
 
 
-def test_a_download_is_unpacked_verified_and_kept_in_the_cache(mirror: Callable[..., Mirror], cache: Path) -> None:
+def test_a_download_is_unpacked_verified_and_kept_in_the_cache(
+    mirror: Callable[..., Mirror], cache: Path
+) -> None:
     one = mirror()
     assert_there(get(one.address), cache)
     assert one.asked == [None]
 
 
-def test_a_download_whose_length_is_not_announced_arrives(mirror: Callable[..., Mirror], cache: Path) -> None:
+def test_a_download_whose_length_is_not_announced_arrives(
+    mirror: Callable[..., Mirror], cache: Path
+) -> None:
     one = mirror()
     one.chunked = True
     assert_there(get(one.address), cache)
 
 
-def test_the_second_mirror_is_asked_where_the_first_is_down(mirror: Callable[..., Mirror], cache: Path) -> None:
+def test_the_second_mirror_is_asked_where_the_first_is_down(
+    mirror: Callable[..., Mirror], cache: Path
+) -> None:
     assert_there(get(nobody(), mirror().address), cache)
 
 
-def test_where_no_mirror_can_be_reached_the_sentence_says_where_to_put_the_file(cache: Path) -> None:
+def test_where_no_mirror_can_be_reached_the_sentence_says_where_to_put_the_file(
+    cache: Path,
+) -> None:
     first, second = nobody(), nobody()
     with pytest.raises(DfalError, match="file of set could not be downloaded") as raised:
         get(first, second)
@@ -153,7 +173,9 @@ def test_where_no_mirror_can_be_reached_the_sentence_says_where_to_put_the_file(
     assert "\n" not in str(raised.value)
 
 
-def test_a_file_that_a_mirror_does_not_have_is_not_found(mirror: Callable[..., Mirror], cache: Path) -> None:
+def test_a_file_that_a_mirror_does_not_have_is_not_found(
+    mirror: Callable[..., Mirror], cache: Path
+) -> None:
     one = mirror()
     one.status = 404
     with pytest.raises(DfalError, match="Not Found"):
@@ -176,7 +198,9 @@ def test_a_transfer_that_broke_off_is_an_error_and_the_next_call_goes_on(
     assert one.asked == [None, "bytes=70000-"]
 
 
-def test_a_transfer_of_unknown_length_that_broke_off_is_an_error(mirror: Callable[..., Mirror], cache: Path) -> None:
+def test_a_transfer_of_unknown_length_that_broke_off_is_an_error(
+    mirror: Callable[..., Mirror], cache: Path
+) -> None:
     one = mirror()
     one.chunked, one.cut = True, 70_000
     with pytest.raises(DfalError, match="file of set could not be downloaded"):
@@ -192,7 +216,9 @@ def test_a_transfer_that_broke_off_is_not_continued_from_a_mirror_that_compresse
     assert_there(get(first.address, second.address), cache)
 
 
-def test_a_file_that_arrived_whole_before_the_process_was_killed_is_used(mirror: Callable[..., Mirror], cache: Path) -> None:
+def test_a_file_that_arrived_whole_before_the_process_was_killed_is_used(
+    mirror: Callable[..., Mirror], cache: Path
+) -> None:
     one = mirror()
     one.cut = len(PACKED) - 1
     with pytest.raises(DfalError):
@@ -225,7 +251,9 @@ def test_what_cannot_be_unpacked_is_an_error_and_is_not_kept(
     assert_there(get(one.address), cache)
 
 
-def test_another_file_is_refused_by_its_checksum_and_is_not_kept(mirror: Callable[..., Mirror], cache: Path) -> None:
+def test_another_file_is_refused_by_its_checksum_and_is_not_kept(
+    mirror: Callable[..., Mirror], cache: Path
+) -> None:
     one = mirror(gzip.compress(CONTENT[::-1]))
     with pytest.raises(DfalError, match=f"SHA-256.*{SHA256[:12]}") as raised:
         get(one.address)
@@ -235,7 +263,9 @@ def test_another_file_is_refused_by_its_checksum_and_is_not_kept(mirror: Callabl
     assert_there(get(one.address), cache)
 
 
-@pytest.mark.parametrize("content", [gzip.compress(CONTENT[::-1]), b"<html>moved</html>"], ids=["packed", "not packed"])
+@pytest.mark.parametrize(
+    "content", [gzip.compress(CONTENT[::-1]), b"<html>moved</html>"], ids=["packed", "not packed"]
+)
 def test_the_second_mirror_is_asked_where_the_first_sends_another_file(
     mirror: Callable[..., Mirror], cache: Path, content: bytes
 ) -> None:
@@ -257,7 +287,9 @@ def test_a_mirror_that_stops_sending_is_given_up(
     assert one.asked[1] is not None  # what had come was not thrown away
 
 
-def test_a_server_that_does_not_speak_http_is_an_error(mirror: Callable[..., Mirror], cache: Path) -> None:
+def test_a_server_that_does_not_speak_http_is_an_error(
+    mirror: Callable[..., Mirror], cache: Path
+) -> None:
     one = mirror()
     one.garbage = True
     with pytest.raises(DfalError, match="file of set could not be downloaded"):
@@ -281,7 +313,9 @@ def test_a_disk_that_is_full_is_named_and_nothing_is_left(
     with pytest.raises(DfalError, match=r"file cannot be written .No space left on device"):
         get(mirror().address)
     assert find("set", "file") is None
-    assert [file.name for file in cache.iterdir()] == ["file.0.part"]  # what has come need not come again
+    assert [file.name for file in cache.iterdir()] == [
+        "file.0.part"
+    ]  # what has come need not come again
 
 
 def test_a_disk_that_fills_up_during_the_transfer_keeps_what_has_come(
@@ -332,7 +366,9 @@ def test_without_a_published_checksum_that_of_the_first_use_is_recorded(
 
 
 @pytest.mark.parametrize("kind", ["no zip", "cut off", "damaged", "without the file"])
-def test_an_archive_that_is_none_is_refused_and_not_kept(mirror: Callable[..., Mirror], cache: Path, kind: str) -> None:
+def test_an_archive_that_is_none_is_refused_and_not_kept(
+    mirror: Callable[..., Mirror], cache: Path, kind: str
+) -> None:
     good = zipped()
     content = {
         "no zip": b"<html>",
@@ -346,14 +382,20 @@ def test_an_archive_that_is_none_is_refused_and_not_kept(mirror: Callable[..., M
     assert not list(cache.iterdir())
 
 
-def test_a_path_inside_an_archive_leads_nowhere_else(mirror: Callable[..., Mirror], cache: Path) -> None:
-    path = fetch("set", "file.bin", [mirror(zipped(inside="../../evil/file.bin")).address], packed=".zip")
+def test_a_path_inside_an_archive_leads_nowhere_else(
+    mirror: Callable[..., Mirror], cache: Path
+) -> None:
+    path = fetch(
+        "set", "file.bin", [mirror(zipped(inside="../../evil/file.bin")).address], packed=".zip"
+    )
     assert path == cache / "file.bin"
     assert path.read_bytes() == CONTENT
     assert not (cache.parents[1] / "evil").exists()
 
 
-def test_what_its_makers_say_of_the_packed_file_is_checked(mirror: Callable[..., Mirror], cache: Path) -> None:
+def test_what_its_makers_say_of_the_packed_file_is_checked(
+    mirror: Callable[..., Mirror], cache: Path
+) -> None:
     right, wrong = md5(PACKED).hexdigest(), md5(b"").hexdigest()
     with pytest.raises(DfalError, match=rf"MD5 begins with {right[:12]}, not {wrong[:12]}"):
         fetch("set", "file", [mirror().address], md5=wrong)
@@ -361,9 +403,14 @@ def test_what_its_makers_say_of_the_packed_file_is_checked(mirror: Callable[...,
     assert fetch("set", "file", [mirror().address], md5=right).read_bytes() == CONTENT
 
 
-def test_what_google_storage_says_of_a_file_is_checked(mirror: Callable[..., Mirror], cache: Path) -> None:
+def test_what_google_storage_says_of_a_file_is_checked(
+    mirror: Callable[..., Mirror], cache: Path
+) -> None:
     one = mirror()
-    one.headers = [("x-goog-hash", "crc32c=AAAAAA=="), ("x-goog-hash", "md5=" + b64encode(md5(PACKED[:-1]).digest()).decode())]
+    one.headers = [
+        ("x-goog-hash", "crc32c=AAAAAA=="),
+        ("x-goog-hash", "md5=" + b64encode(md5(PACKED[:-1]).digest()).decode()),
+    ]
     with pytest.raises(DfalError, match="a damaged file, whose MD5"):
         get(one.address)
     assert not list(cache.iterdir())

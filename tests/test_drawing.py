@@ -23,7 +23,10 @@ def study() -> Study:
     names: dict[str, dfal.Strategy] = {"dfal": dfal.DFAL(), "random": dfal.Random()}
     curves = []
     for name, strategy in names.items():
-        trials = tuple(Trial(dataset="mnist", strategy=strategy, seed=seed, annotations=30) for seed in range(2))
+        trials = tuple(
+            Trial(dataset="mnist", strategy=strategy, seed=seed, annotations=30)
+            for seed in range(2)
+        )
         values = np.array([[0.3, 0.8, 0.9], [0.3, 0.7, 0.95]])
         curves.append(Curve(name, trials, ((), ()), budgets, budgets.astype(float), values, True))
     return Study(curves[0].trials[0], tuple(curves))
@@ -42,14 +45,22 @@ def test_figure_2_has_a_panel_a_strategy_over_the_papers_curve(study: Study) -> 
 
 
 def test_colours_are_the_pages(study: Study) -> None:
-    for chart in (drawing.curves(study), drawing.differences(study.comparisons), drawing.beside_paper(study, {}, None)):
+    for chart in (
+        drawing.curves(study),
+        drawing.differences(study.comparisons),
+        drawing.beside_paper(study, {}, None),
+    ):
         svg = chart.svg
         assert "var(--ink)" in svg
-        assert not re.search("#1c1f23|#5b636e|#e3e6ea|#ffffff|#000000", svg), "these would not follow a dark page"
+        assert not re.search("#1c1f23|#5b636e|#e3e6ea|#ffffff|#000000", svg), (
+            "these would not follow a dark page"
+        )
         assert "<metadata" not in svg or "date" not in svg
     assert drawing.css(drawing.INK) == "var(--ink)"
     assert drawing.css("#0072b2") == "var(--colour-1)"
-    assert "fill-opacity: var(--band)" in drawing.curves(study).svg, "a dark page shows more of a band"
+    assert "fill-opacity: var(--band)" in drawing.curves(study).svg, (
+        "a dark page shows more of a band"
+    )
     assert not re.search("#0072b2|#7f7f7f|fill-opacity: 0", drawing.curves(study).svg)
 
 
@@ -59,7 +70,11 @@ def test_the_same_study_is_the_same_picture(study: Study) -> None:
 
 def test_figure_3_names_its_lines() -> None:
     at, values = np.array([200, 500, 1000]), np.array([[0.9, 0.95, 0.97], [0.91, 0.95, 0.98]])
-    lines = [Series("lenet5 dfal", at, values), Series("dfal", at, values), Series("random", at, values - 0.1)]
+    lines = [
+        Series("lenet5 dfal", at, values),
+        Series("dfal", at, values),
+        Series("random", at, values - 0.1),
+    ]
     svg = drawing.transfers(lines, {"dfal": ([200.0], [0.96])}).svg
     assert {"lenet5 dfal", "dfal", "random"} <= set(texts(svg))
 
@@ -73,7 +88,9 @@ def test_axes_name_budgets_that_were_measured(study: Study) -> None:
 
 
 def test_figure_2_ends_where_ours_does(study: Study) -> None:
-    assert "1000" not in texts(drawing.beside_paper(study, paper.curves("mnist", "lenet5"), None).svg)
+    assert "1000" not in texts(
+        drawing.beside_paper(study, paper.curves("mnist", "lenet5"), None).svg
+    )
 
 
 def test_cliques_by_hand() -> None:

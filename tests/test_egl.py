@@ -14,7 +14,8 @@ from dfal.strategies.egl import expected_gradient_length
 
 
 def brute_force(model: nn.Module, images: Tensor) -> Tensor:
-    """Σ_y p(y|x) ‖∇_θ ℓ(x, y)‖₂, one backward pass an image and class, with the loss as a user would write it."""
+    """Σ_y p(y|x) ‖∇_θ ℓ(x, y)‖₂, one backward pass an image and class, with the loss as a user
+    would write it."""
     model.eval()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     lengths = []
@@ -25,7 +26,9 @@ def brute_force(model: nn.Module, images: Tensor) -> Tensor:
         for y in range(f.shape[1]):
             loss = F.cross_entropy(dfal.logits(model, image[None]), torch.tensor([y]))
             gradient = torch.autograd.grad(loss, trained, materialize_grads=True)
-            total += float(p[y]) * math.sqrt(sum(float(g.double().square().sum()) for g in gradient))
+            total += float(p[y]) * math.sqrt(
+                sum(float(g.double().square().sum()) for g in gradient)
+            )
         lengths.append(total)
     return torch.tensor(lengths)
 
@@ -119,17 +122,33 @@ NETWORKS = {
     "one logit": nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 1)),
     "frozen": frozen_first(),
     "convolutions": nn.Sequential(
-        *(nn.Conv2d(1, 3, 3, padding=1, stride=2), nn.ReLU(), nn.Conv2d(3, 9, 2, dilation=1), nn.ReLU(), nn.Dropout(0.5)),
+        *(
+            nn.Conv2d(1, 3, 3, padding=1, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(3, 9, 2, dilation=1),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+        ),
         *(nn.Flatten(), nn.Linear(9, 4)),
     ),
-    "wide convolution": nn.Sequential(nn.Conv2d(1, 40, 3), nn.ReLU(), nn.Conv2d(40, 40, 2), nn.Flatten(), nn.Linear(40, 3)),
-    "groups": nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 3, groups=2), nn.Flatten(), nn.Linear(16, 3)),
+    "wide convolution": nn.Sequential(
+        nn.Conv2d(1, 40, 3), nn.ReLU(), nn.Conv2d(40, 40, 2), nn.Flatten(), nn.Linear(40, 3)
+    ),
+    "groups": nn.Sequential(
+        nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 3, groups=2), nn.Flatten(), nn.Linear(16, 3)
+    ),
     "padded by reflection": nn.Sequential(
         nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"), nn.Flatten(), nn.Linear(32, 3)
     ),
-    "padded to the same": nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), nn.Flatten(), nn.Linear(32, 3)),
-    "batch norm": nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3)),
-    "in place": nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(inplace=True), nn.Linear(8, 3)),
+    "padded to the same": nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding="same"), nn.Flatten(), nn.Linear(32, 3)
+    ),
+    "batch norm": nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3)
+    ),
+    "in place": nn.Sequential(
+        nn.Flatten(), nn.Linear(16, 8), nn.ReLU(inplace=True), nn.Linear(8, 3)
+    ),
     "a layer twice": Tied(),
     "tokens": Tokens(),
     "a layer by a function": Functional(),
@@ -151,7 +170,9 @@ def test_is_the_formula(name: str) -> None:
     torch.testing.assert_close(found, brute_force(model, images), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["a spare layer", "a frozen body without autograd", "linear", "in place"])
+@pytest.mark.parametrize(
+    "name", ["a spare layer", "a frozen body without autograd", "linear", "in place"]
+)
 def test_image_by_image_only_where_it_must_be(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(egl, "_one_by_one", None)
     found = expected_gradient_length(NETWORKS[name], torch.randn(5, 1, 4, 4))
@@ -161,7 +182,9 @@ def test_image_by_image_only_where_it_must_be(name: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("name", ["linear", "convolutions", "batch norm", "a layer and a function"])
 def test_is_the_formula_in_float64(name: str) -> None:
     model = copy.deepcopy(NETWORKS[name]).double()
-    images = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    images = torch.randn(
+        5, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     found = expected_gradient_length(model, images)
     assert found.dtype == torch.float64
     torch.testing.assert_close(found.float(), brute_force(model, images), rtol=1e-6, atol=1e-8)
@@ -175,11 +198,15 @@ def test_two_uses_of_one_weight_under_autocast_are_two() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             with torch.autocast("cpu", dtype=torch.bfloat16):  # it casts the weight once for both
-                out: Tensor = self.layer(x.flatten(1)) + F.linear(x.flatten(1).square(), self.layer.weight)
+                out: Tensor = self.layer(x.flatten(1)) + F.linear(
+                    x.flatten(1).square(), self.layer.weight
+                )
             return out
 
     model, images = Twice(), torch.randn(5, 1, 4, 4)
-    torch.testing.assert_close(expected_gradient_length(model, images), brute_force(model, images), rtol=0.05, atol=0.05)
+    torch.testing.assert_close(
+        expected_gradient_length(model, images), brute_force(model, images), rtol=0.05, atol=0.05
+    )
     assert torch.is_autocast_cache_enabled()
 
 
@@ -209,7 +236,11 @@ def test_over_the_last_layer_is_the_same_with_all_others_frozen(name: str) -> No
     last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     pool = dfal.Pool.new(images, {})
     query = dfal.EGL(last_layer=True)(model, pool, 6, torch.Generator())
-    others = [parameter for parameter in model.parameters() if all(parameter is not one for one in last.parameters())]
+    others = [
+        parameter
+        for parameter in model.parameters()
+        if all(parameter is not one for one in last.parameters())
+    ]
     for parameter in others:
         parameter.requires_grad_(False)
     want = expected_gradient_length(model, images)
@@ -233,11 +264,17 @@ def test_does_not_depend_on_the_batch(trained: nn.Sequential, some_digits: Tenso
 @pytest.mark.parametrize("closed", [True, False], ids=["closed form", "image by image"])
 def test_the_released_form_is_the_length_of_the_mean_gradient(closed: bool) -> None:
     """Beside autograd, with one loss a class as the released code has them, averaged."""
-    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)) if closed else Tied()
+    model = (
+        nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+        if closed
+        else Tied()
+    )
     images = torch.rand(5, 1, 4, 4)
     lengths = []
     for image in images:
-        losses = [F.cross_entropy(dfal.logits(model, image[None]), torch.tensor([y])) for y in range(3)]
+        losses = [
+            F.cross_entropy(dfal.logits(model, image[None]), torch.tensor([y])) for y in range(3)
+        ]
         gradient = torch.autograd.grad(torch.stack(losses).mean(), list(model.parameters()))
         lengths.append(math.sqrt(sum(float(g.double().square().sum()) for g in gradient)))
     found = expected_gradient_length(model.eval(), images, mean=True)

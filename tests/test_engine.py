@@ -23,7 +23,9 @@ from dfal.datasets import Dataset, load
 from dfal.store import Store
 from dfal.trial import Trial
 
-SMALL = Trial(annotations=30, batch=10, training=dfal.Training(epochs=2), strategy=dfal.DFAL(candidates=20))
+SMALL = Trial(
+    annotations=30, batch=10, training=dfal.Training(epochs=2), strategy=dfal.DFAL(candidates=20)
+)
 TRIALS = [
     dataclasses.replace(SMALL, seed=seed, strategy=strategy)
     for seed in range(2)
@@ -48,7 +50,9 @@ def test_side_by_side_is_the_same_as_one_after_another(tmp_path: Path, whole: ob
 
 
 @pytest.mark.parametrize("after", [0, 1, 5, 11])
-def test_stopped_after_any_round_it_goes_on_to_the_same_end(tmp_path: Path, whole: object, after: int) -> None:
+def test_stopped_after_any_round_it_goes_on_to_the_same_end(
+    tmp_path: Path, whole: object, after: int
+) -> None:
     with Store(tmp_path / "s.db", write=True) as store:
         rounds = engine.run(TRIALS, store, 1)
         list(itertools.islice(rounds, after))
@@ -77,7 +81,9 @@ def test_a_round_is_on_disk_before_it_is_shown(tmp_path: Path) -> None:
 
 
 def test_an_error_in_a_worker_is_the_error_here(tmp_path: Path) -> None:
-    slow = [dataclasses.replace(SMALL, model=f"{__name__}:diverging", seed=seed) for seed in range(2)]
+    slow = [
+        dataclasses.replace(SMALL, model=f"{__name__}:diverging", seed=seed) for seed in range(2)
+    ]
     with (
         Store(tmp_path / "s.db", write=True) as store,
         pytest.raises(dfal.DfalError, match="NaN or infinite logits"),
@@ -118,7 +124,12 @@ def test_no_process_is_left_when_it_is_broken_off(tmp_path: Path) -> None:
 
 
 def _children() -> set[int]:
-    found = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "spawn_main"], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["pgrep", "-P", str(os.getpid()), "-f", "spawn_main"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return {int(pid) for pid in found.stdout.split()}
 
 
@@ -168,7 +179,14 @@ def test_another_network_of_the_same_name_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, edit: dict[str, str]
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    file, plain = tmp_path / "edited.py", {"between": "nn.ReLU()", "initialise": "pass", "forward": ""}
+    file, plain = (
+        tmp_path / "edited.py",
+        {
+            "between": "nn.ReLU()",
+            "initialise": "pass",
+            "forward": "",
+        },
+    )
     trial = dataclasses.replace(SMALL, model=f"edited:{name}")
 
     def first_round(**changes: str) -> None:
@@ -182,11 +200,23 @@ def test_another_network_of_the_same_name_is_refused(
     first_round()
     with Store(tmp_path / "s.db") as store:
         before = store.environments()
-    code = f"import sys, json; sys.path.insert(0, {str(tmp_path)!r}); from dfal.environment import environment as e\n"
-    code += f"from dfal.trial import Trial; print(json.dumps(e([Trial(model={trial.model!r})])['networks']))"
-    elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(elsewhere.stdout) == before[0]["networks"], "another process comes to the same"
-    with pytest.raises(dfal.DfalError, match=rf"the network edited:{name} is not the one that .* began with"):
+    code = (
+        f"import sys, json; sys.path.insert(0, {str(tmp_path)!r}); from dfal.environment import"
+        " environment as e\n"
+    )
+    code += (
+        "from dfal.trial import Trial;"
+        f" print(json.dumps(e([Trial(model={trial.model!r})])['networks']))"
+    )
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert json.loads(elsewhere.stdout) == before[0]["networks"], (
+        "another process comes to the same"
+    )
+    with pytest.raises(
+        dfal.DfalError, match=rf"the network edited:{name} is not the one that .* began with"
+    ):
         first_round(**edit)
     with Store(tmp_path / "s.db") as store:
         assert store.environments() == before, "nothing was written"
@@ -241,11 +271,16 @@ def test_another_strategy_of_the_same_name_is_refused(
         shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
         inside = dfal.strategies.named(f"edited:{name}", imports=True)
         with Store(tmp_path / "s.db", write=True) as store:
-            next(engine.run([dataclasses.replace(SMALL, strategy=dfal.WithTwins(inside))], store, 1), None)
+            next(
+                engine.run([dataclasses.replace(SMALL, strategy=dfal.WithTwins(inside))], store, 1),
+                None,
+            )
 
     first_round()
     if refused:
-        with pytest.raises(dfal.DfalError, match=rf"the strategy edited:{name} is not the one that .* began with"):
+        with pytest.raises(
+            dfal.DfalError, match=rf"the strategy edited:{name} is not the one that .* began with"
+        ):
             first_round(**edit)
     else:
         first_round(**edit)
@@ -278,7 +313,18 @@ def test_the_environment_is_written_down(tmp_path: Path, digits: Dataset) -> Non
 
 
 COMMAND = [
-    *(sys.executable, "-m", "dfal", "run", "--annotations", "40", "--seeds", "2", "--strategy", "dfal,random"),
+    *(
+        sys.executable,
+        "-m",
+        "dfal",
+        "run",
+        "--annotations",
+        "40",
+        "--seeds",
+        "2",
+        "--strategy",
+        "dfal,random",
+    ),
     *("--epochs", "2", "--candidates", "20"),
 ]
 
@@ -286,7 +332,12 @@ COMMAND = [
 def killed_and_resumed(store: Path, moment: float, processes: int) -> None:
     """Start, kill -9 the whole process group after `moment` seconds, go on to the end."""
     where = ["--store", str(store), "--processes", str(processes)]
-    started = subprocess.Popen([*COMMAND, *where], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = subprocess.Popen(
+        [*COMMAND, *where],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         started.wait(moment)
     except subprocess.TimeoutExpired:
@@ -296,7 +347,9 @@ def killed_and_resumed(store: Path, moment: float, processes: int) -> None:
     if store.exists():
         with Store(store) as opened:
             begun = bool(opened.trials())
-    again = [sys.executable, "-m", "dfal", "run", "--resume", *where] if begun else [*COMMAND, *where]
+    again = (
+        [sys.executable, "-m", "dfal", "run", "--resume", *where] if begun else [*COMMAND, *where]
+    )
     subprocess.run(again, check=True, capture_output=True)
 
 
@@ -326,7 +379,9 @@ def test_fifty_kills(tmp_path: Path, processes: int) -> None:
     kills(tmp_path, 25, processes)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this machine counts no page faults as Linux does")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity"), reason="this machine counts no page faults as Linux does"
+)
 def test_workers_keep_the_memory_of_tensors_that_are_gone() -> None:
     count = (
         "import resource, torch; from dfal.engine import _keep_memory\n"
@@ -346,16 +401,27 @@ def test_workers_keep_the_memory_of_tensors_that_are_gone() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this machine has no /proc")
 def test_workers_end_with_their_parent_in_the_middle_of_a_training(tmp_path: Path) -> None:
-    settings = "--strategy random --first 3000 --annotations 3000 --epochs 100000 --seeds 2 --processes 2 --store s.db"
-    run = subprocess.Popen([sys.executable, "-m", "dfal", "run", *settings.split()], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    settings = (
+        "--strategy random --first 3000 --annotations 3000 --epochs 100000 --seeds 2 --processes 2"
+        " --store s.db"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-m", "dfal", "run", *settings.split()],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+    )
 
     def workers() -> list[Path]:
-        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text(encoding="ascii").split()
+        children = (
+            Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text(encoding="ascii").split()
+        )
         found = [Path("/proc") / child for child in children]
         return [child for child in found if b"spawn_main" in (child / "cmdline").read_bytes()]
 
     def seconds(process: Path) -> float:
-        return int((process / "stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[11]) / os.sysconf("SC_CLK_TCK")
+        return int(
+            (process / "stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[11]
+        ) / os.sysconf("SC_CLK_TCK")
 
     deadline = time.monotonic() + 120
     while len(workers()) < 2 or min(map(seconds, workers())) < 8:  # they are training

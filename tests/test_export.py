@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from dfal import drawing, export
+from dfal.errors import DfalError
 from dfal.reproduce import Cell, Table, Verdict
 from dfal.statistics import ranks
-from dfal.types import DfalError
 
 MADE = Table(
     "table1",
@@ -24,7 +24,15 @@ MADE = Table(
             "dfal_no",
             (
                 Cell("98.02", "± 0.10", "97.00", 0.01, True, 98.02, 97.92, 98.12, "95 % t"),
-                Cell("> 30", "[20, > 30]", "≥ 6000", value=inf, low=20, high=inf, interval="95 % bootstrap"),
+                Cell(
+                    "> 30",
+                    "[20, > 30]",
+                    "≥ 6000",
+                    value=inf,
+                    low=20,
+                    high=inf,
+                    interval="95 % bootstrap",
+                ),
             ),
         ),
         ("random", (Cell("50.00", "", "51.00", 0.001, False, 50.0), Cell())),
@@ -34,7 +42,10 @@ MADE = Table(
 
 def test_latex_is_escaped_coloured_and_whole() -> None:
     text = export.latex(MADE)
-    assert r"dfal\_no & \textcolor{dfalabove}{98.02 $\pm$ 0.10} (97.00) & $>$ 30 [20, $>$ 30] ($\geq$ 6000) \\" in text
+    assert (
+        r"dfal\_no & \textcolor{dfalabove}{98.02 $\pm$ 0.10} (97.00) & $>$ 30 [20, $>$ 30] ($\geq$"
+        r" 6000) \\" in text
+    )
     assert r"random & \textcolor{dfalbelow}{50.00} (51.00) &  \\" in text
     assert r" & 100 & p \& q \\" in text
     assert text.count("{") == text.count("}")
@@ -50,11 +61,19 @@ def test_latex_is_escaped_coloured_and_whole() -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex: make debian")
 def test_latex_compiles(tmp_path: Path) -> None:
-    wide = Table("wide", "Wide", "", MADE.head * 9, tuple((name, cells * 9) for name, cells in MADE.rows))
+    wide = Table(
+        "wide", "Wide", "", MADE.head * 9, tuple((name, cells * 9) for name, cells in MADE.rows)
+    )
     body = export.latex(MADE) + export.latex(wide)
     head = r"\documentclass{article}\usepackage{booktabs,graphicx,xcolor}\begin{document}"
     (tmp_path / "t.tex").write_text(head + body + r"\end{document}", encoding="utf-8")
-    done = subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        ["pdflatex", "-halt-on-error", "t.tex"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert "Overfull" not in done.stdout, "a table is wider than the line"
 
 
@@ -63,21 +82,44 @@ def test_csv_has_a_row_a_cell() -> None:
     assert len(rows) == 3, "the empty cell is none"
     assert rows[0] == dict(zip(export.COLUMNS, rows[0].values(), strict=True))
     assert list(rows[0].values()) == [
-        *("dfal_no", "100", "98.02", "97.92", "98.12", "95 % t", "97.00", "0.01", "98.02 ± 0.10", "97.00")
+        *(
+            "dfal_no",
+            "100",
+            "98.02",
+            "97.92",
+            "98.12",
+            "95 % t",
+            "97.00",
+            "0.01",
+            "98.02 ± 0.10",
+            "97.00",
+        )
     ]
     assert rows[1]["p"] == "", "no test was made"
     words = {"row", "column", "interval", "ours_text", "paper_text"}
     numbers = [[row[name] for name in export.COLUMNS if name not in words] for row in rows]
     assert all(float(text) for row in numbers for text in row if text), "they can be computed with"
-    assert [rows[1][name] for name in ("ours", "low", "high", "paper")] == ["inf", "20", "inf", "inf"]
+    assert [rows[1][name] for name in ("ours", "low", "high", "paper")] == [
+        "inf",
+        "20",
+        "inf",
+        "inf",
+    ]
     assert (rows[1]["ours_text"], rows[1]["paper_text"]) == ("> 30 [20, > 30]", "≥ 6000")
 
 
 def test_every_table_is_two_files_with_names_for_every_system(tmp_path: Path) -> None:
     verdict = Verdict("twins help", "holds", "difference +1.00", "mnist")
     files = export.write(tmp_path / "new" / "tables", [MADE], [verdict])
-    assert [file.name for file in files] == ["table1-mnist-5k-lenet5.tex", "table1-mnist-5k-lenet5.csv", "verdicts.csv"]
-    assert files[2].read_text(encoding="utf-8").splitlines()[1] == "mnist,twins help,holds,difference +1.00"
+    assert [file.name for file in files] == [
+        "table1-mnist-5k-lenet5.tex",
+        "table1-mnist-5k-lenet5.csv",
+        "verdicts.csv",
+    ]
+    assert (
+        files[2].read_text(encoding="utf-8").splitlines()[1]
+        == "mnist,twins help,holds,difference +1.00"
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_refused_with_a_sentence(tmp_path: Path) -> None:
@@ -89,7 +131,10 @@ def test_a_folder_that_cannot_be_written_is_refused_with_a_sentence(tmp_path: Pa
 def test_every_figure_is_two_files(tmp_path: Path) -> None:
     chart = drawing.ranking(["a", "b"], ranks(np.array([[0.9, 0.8], [0.9, 0.7], [0.5, 0.6]])))
     files = export.write_figures(tmp_path / "figures", {"Figure 2: mnist, my/model": chart})
-    assert [file.name for file in files] == ["figure-2-mnist-my-model.pdf", "figure-2-mnist-my-model.svg"]
+    assert [file.name for file in files] == [
+        "figure-2-mnist-my-model.pdf",
+        "figure-2-mnist-my-model.svg",
+    ]
     assert all(file.stat().st_size > 1000 for file in files)
     (tmp_path / "file").touch()
     with pytest.raises(DfalError, match=r"figures cannot be written to .*file/x"):

@@ -8,7 +8,7 @@ import pytest
 
 from dfal.datasets import fashion_mnist, mnist
 from dfal.datasets.download import recorded
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 SHAPES = ((30, 28, 28), (30,), (9, 28, 28), (9,))
 RNG = np.random.default_rng(0)
@@ -31,9 +31,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """DFAL_DATA's folder of a small Fashion-MNIST, still empty."""
     monkeypatch.setenv("DFAL_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache" / name))
-    monkeypatch.setattr(fashion_mnist, "MD5", {name: md5(content).hexdigest() for name, content in PACKED.items()})
+    monkeypatch.setattr(
+        fashion_mnist, "MD5", {name: md5(content).hexdigest() for name, content in PACKED.items()}
+    )
     monkeypatch.setattr(fashion_mnist, "SHAPES", SHAPES)
-    monkeypatch.setattr(fashion_mnist, "fetch", lambda *_, **__: pytest.fail("nothing needs to be downloaded"))
+    monkeypatch.setattr(
+        fashion_mnist, "fetch", lambda *_, **__: pytest.fail("nothing needs to be downloaded")
+    )
     folder = tmp_path / "data" / "fashion-mnist"
     folder.mkdir(parents=True)
     return folder
@@ -50,16 +54,25 @@ def test_it_is_read_raw_or_packed_and_its_checksum_recorded(here: Path, packed: 
         images, labels, test_images, test_labels = ARRAYS.values()
         assert np.array_equal(data.images.array, images[:, None])
         assert np.array_equal(data.test_images.array, test_images[:, None])
-        assert (data.labels.tolist(), data.test_labels.tolist()) == (labels.tolist(), test_labels.tolist())
+        assert (data.labels.tolist(), data.test_labels.tolist()) == (
+            labels.tolist(),
+            test_labels.tolist(),
+        )
         assert (len(data.classes), data.classes[9]) == (10, "ankle boot")
-    assert recorded("fashion-mnist") == {name: sha256(content).hexdigest() for name, content in RAW.items()}
+    assert recorded("fashion-mnist") == {
+        name: sha256(content).hexdigest() for name, content in RAW.items()
+    }
 
 
 def test_a_packed_file_that_is_not_the_published_one_is_refused(here: Path) -> None:
     for name, content in PACKED.items():
         (here / f"{name}.gz").write_bytes(content)
-    (here / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(RAW["t10k-labels-idx1-ubyte"][::-1]))
-    with pytest.raises(DfalError, match=r"t10k-labels-idx1-ubyte\.gz is damaged or another file: MD5"):
+    (here / "t10k-labels-idx1-ubyte.gz").write_bytes(
+        gzip.compress(RAW["t10k-labels-idx1-ubyte"][::-1])
+    )
+    with pytest.raises(
+        DfalError, match=r"t10k-labels-idx1-ubyte\.gz is damaged or another file: MD5"
+    ):
         fashion_mnist.load()
 
 
@@ -75,25 +88,40 @@ def test_a_raw_file_that_changed_is_refused(here: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"hello", RAW["t10k-images-idx3-ubyte"][:-1], idx(np.zeros((8, 28, 28), np.uint8)), bytes([0, 0, 8, 200]), bytes(9)],
+    [
+        b"",
+        b"hello",
+        RAW["t10k-images-idx3-ubyte"][:-1],
+        idx(np.zeros((8, 28, 28), np.uint8)),
+        bytes([0, 0, 8, 200]),
+        bytes(9),
+    ],
 )
 def test_a_raw_file_of_another_form_is_refused_by_name(here: Path, content: bytes) -> None:
     for name, good in RAW.items():
         (here / name).write_bytes(content if name.startswith("t10k-images") else good)
     with pytest.raises(DfalError, match=r"t10k-images-idx3-ubyte .*delete it"):
         fashion_mnist.load()
-    assert "t10k-images-idx3-ubyte" not in recorded("fashion-mnist")  # nothing bad is taken for the first use
+    assert "t10k-images-idx3-ubyte" not in recorded(
+        "fashion-mnist"
+    )  # nothing bad is taken for the first use
 
 
-def test_the_files_of_mnist_which_have_the_same_names_are_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_files_of_mnist_which_have_the_same_names_are_refused(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, content in RAW.items():
         (here / name).write_bytes(content)
-    monkeypatch.setattr(mnist, "SHA256", {name: sha256(content).hexdigest() for name, content in RAW.items()})
+    monkeypatch.setattr(
+        mnist, "SHA256", {name: sha256(content).hexdigest() for name, content in RAW.items()}
+    )
     with pytest.raises(DfalError, match="is the file of MNIST, which has the same name"):
         fashion_mnist.load()
 
 
-def test_what_is_missing_is_fetched_with_the_published_checksum(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_fetched_with_the_published_checksum(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
     def fetch(name: str, file: str, mirrors: list[str], *, md5: str) -> Path:
@@ -103,4 +131,7 @@ def test_what_is_missing_is_fetched_with_the_published_checksum(here: Path, monk
 
     monkeypatch.setattr(fashion_mnist, "fetch", fetch)
     assert len(fashion_mnist.load().images) == 30
-    assert asked == [("fashion-mnist", name, fashion_mnist.MIRRORS, md5) for name, md5 in fashion_mnist.MD5.items()]
+    assert asked == [
+        ("fashion-mnist", name, fashion_mnist.MIRRORS, md5)
+        for name, md5 in fashion_mnist.MD5.items()
+    ]

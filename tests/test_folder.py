@@ -1,4 +1,5 @@
-"""A folder of images: what is in it, what a network sees of it, and that nothing is lost, whatever happens to it."""
+"""A folder of images: what is in it, what a network sees of it, and that nothing is lost, whatever
+happens to it."""
 
 import errno
 import os
@@ -19,10 +20,10 @@ from PIL import Image
 import dfal
 import dfal.cache
 from dfal import folder as module
+from dfal.errors import DfalError
 from dfal.folder import Folder
 from dfal.listing import GONE
 from dfal.pictures import Unavailable, fitted
-from dfal.types import DfalError
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -66,12 +67,18 @@ def assert_right(folder: Folder, count: int) -> None:
     ready = folder.ready()
     assert ready.sum() == count
     for index in np.flatnonzero(ready):
-        assert np.array_equal(folder.images.array[index, 0], picture(number_of(folder.paths[index])))
+        assert np.array_equal(
+            folder.images.array[index, 0], picture(number_of(folder.paths[index]))
+        )
 
 
-def test_images_are_listed_in_the_order_of_their_paths_and_nothing_is_decoded(photos: Path, cache: Path) -> None:
+def test_images_are_listed_in_the_order_of_their_paths_and_nothing_is_decoded(
+    photos: Path, cache: Path
+) -> None:
     with Folder.open(photos, cache) as folder:
-        assert folder.paths == tuple(sorted(file.relative_to(photos).as_posix() for file in photos.rglob("*.*")))
+        assert folder.paths == tuple(
+            sorted(file.relative_to(photos).as_posix() for file in photos.rglob("*.*"))
+        )
         assert (len(folder), folder.shape, folder.images.shape) == (12, (16, 16, 1), (1, 16, 16))
         assert not folder.ready().any()
         assert folder.set_aside() == {}
@@ -97,7 +104,9 @@ def test_one_image_at_once_and_then_the_rest(photos: Path, cache: Path) -> None:
         assert_right(folder, 12)
 
 
-def test_what_is_wanted_first_is_decoded_first(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wanted_first_is_decoded_first(
+    photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "TOGETHER", 1)
     with Folder.open(photos, cache) as folder:
         running = folder.decode(order=[9, 4, 9], workers=1)
@@ -110,7 +119,9 @@ def test_what_is_wanted_first_is_decoded_first(photos: Path, cache: Path, monkey
         assert len(done) < 12
 
 
-def test_a_stopped_decoding_goes_on(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_decoding_goes_on(
+    photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "TOGETHER", 1)
     with Folder.open(photos, cache) as folder:
         running = folder.decode(workers=1)
@@ -155,7 +166,9 @@ def test_what_was_asked_for_in_the_meantime_is_not_decoded_again(
     assert len(decodes) == 12
 
 
-def test_grey_is_seen_in_colour_where_one_image_is_coloured_and_sizes_that_differ_become_64(photos: Path, cache: Path) -> None:
+def test_grey_is_seen_in_colour_where_one_image_is_coloured_and_sizes_that_differ_become_64(
+    photos: Path, cache: Path
+) -> None:
     write(photos / "a" / "20.png", 20, side=20, colour=True)
     with Folder.open(photos, cache) as folder:
         assert folder.shape == (64, 64, 3)
@@ -258,7 +271,9 @@ def patient(monkeypatch: pytest.MonkeyPatch, between: Any = None) -> list[float]
     return pauses
 
 
-@pytest.mark.parametrize("how", ["renamed", "an empty folder in its place", "a class's folder alone"])
+@pytest.mark.parametrize(
+    "how", ["renamed", "an empty folder in its place", "a class's folder alone"]
+)
 def test_a_folder_that_is_away_while_it_is_decoded_loses_no_image(
     photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -292,7 +307,9 @@ def test_a_folder_that_is_away_while_it_is_decoded_loses_no_image(
         assert (counts[-1], folder.set_aside(), folder.delayed()) == (72, {}, {})
         assert_right(folder, 72)
     with sqlite3.connect(folder.place / "files.db") as database:
-        assert database.execute("SELECT count(*) FROM files WHERE reason IS NOT NULL").fetchone() == (0,)
+        assert database.execute(
+            "SELECT count(*) FROM files WHERE reason IS NOT NULL"
+        ).fetchone() == (0,)
     database.close()
 
 
@@ -306,7 +323,9 @@ def test_a_folder_that_stays_away_is_given_up_after_a_while_and_set_aside_never(
         assert len(folder.delayed()) == 12
         assert folder.delayed(attempts=2) == {}  # the folder is the reason, not the files
         for look in (folder.image, folder.file, folder.original):
-            with pytest.raises(Unavailable, match=r"cannot be read just now: the folder .* is away"):
+            with pytest.raises(
+                Unavailable, match=r"cannot be read just now: the folder .* is away"
+            ):
                 look(0)
         assert folder.set_aside() == {}
     photos.with_name("away").rename(photos)
@@ -356,7 +375,11 @@ def test_a_file_that_may_not_be_read_is_named_and_holds_up_nothing(
 
     def read(path: Path) -> bytes:
         if path.name in {"00.png", "01.png"}:
-            raise PermissionError(errno.EACCES, "Permission denied") if path.name == "00.png" else MemoryError
+            raise (
+                PermissionError(errno.EACCES, "Permission denied")
+                if path.name == "00.png"
+                else MemoryError
+            )
         return whole(path)
 
     monkeypatch.setattr(Path, "read_bytes", read)
@@ -374,7 +397,9 @@ def test_a_file_that_may_not_be_read_is_named_and_holds_up_nothing(
         assert folder.set_aside() == {}
 
 
-def test_a_single_image_that_vanished_is_gone_though_its_folder_is_empty_now(tmp_path: Path, cache: Path) -> None:
+def test_a_single_image_that_vanished_is_gone_though_its_folder_is_empty_now(
+    tmp_path: Path, cache: Path
+) -> None:
     for name in ("a/1.png", "b/2.png"):
         write(tmp_path / "photos" / name, 1)
     with Folder.open(tmp_path / "photos", cache) as folder:
@@ -401,7 +426,9 @@ def test_what_an_earlier_version_set_aside_is_tried_again(photos: Path, cache: P
     database.close()
     with Folder.open(photos, cache) as folder:
         assert folder.set_aside() == {"c/02.png": GONE}
-        assert not folder.ready()[folder.paths.index("c/70.tif")]  # its depth may have been read wrongly
+        assert not folder.ready()[
+            folder.paths.index("c/70.tif")
+        ]  # its depth may have been read wrongly
         assert folder.ready()[folder.paths.index("b/01.png")]
         all_of(folder)
         assert folder.ready().sum() == 12
@@ -412,7 +439,13 @@ def test_what_an_earlier_version_set_aside_is_tried_again(photos: Path, cache: P
 
 
 def test_names_of_every_kind(tmp_path: Path, cache: Path) -> None:
-    names = ["ü ñ 猫.png", "a,b\n.png", "percent%20.png", os.fsdecode(b"\xff\xfe.png"), "'; DROP TABLE files; --.png"]
+    names = [
+        "ü ñ 猫.png",
+        "a,b\n.png",
+        "percent%20.png",
+        os.fsdecode(b"\xff\xfe.png"),
+        "'; DROP TABLE files; --.png",
+    ]
     for number, name in enumerate(names):
         write(tmp_path / "odd" / name, number)
     (tmp_path / "odd" / ".hidden").mkdir()
@@ -429,7 +462,10 @@ def test_names_of_every_kind(tmp_path: Path, cache: Path) -> None:
 
 def test_another_process_sees_what_is_decoded_here(photos: Path, cache: Path) -> None:
     with Folder.open(photos, cache) as here:
-        code = "import sys; from dfal.folder import Folder; [*Folder.open(sys.argv[1], sys.argv[2]).decode()]"
+        code = (
+            "import sys; from dfal.folder import Folder; [*Folder.open(sys.argv[1],"
+            " sys.argv[2]).decode()]"
+        )
         (photos / "b" / "10.png").write_bytes(b"no image")
         subprocess.run([sys.executable, "-c", code, photos, cache], check=True)
         assert_right(here, 11)
@@ -437,7 +473,9 @@ def test_another_process_sees_what_is_decoded_here(photos: Path, cache: Path) ->
         assert len(list(here.decode())) == 2  # nothing is left to do
 
 
-def test_files_that_another_process_found_since_are_not_this_folders(photos: Path, cache: Path) -> None:
+def test_files_that_another_process_found_since_are_not_this_folders(
+    photos: Path, cache: Path
+) -> None:
     with Folder.open(photos, cache) as before:
         write(photos / "a" / "98.png", 98)
         with Folder.open(photos, cache) as after:
@@ -447,7 +485,9 @@ def test_files_that_another_process_found_since_are_not_this_folders(photos: Pat
         assert len(before) == len(before.images) == 12
 
 
-def test_a_full_database_is_one_sentence_and_goes_on_when_there_is_room(photos: Path, cache: Path) -> None:
+def test_a_full_database_is_one_sentence_and_goes_on_when_there_is_room(
+    photos: Path, cache: Path
+) -> None:
     with Folder.open(photos, cache) as folder:
         database = folder._cache._database
         (pages,) = database.execute("PRAGMA page_count").fetchone()
@@ -483,7 +523,11 @@ def test_killed_again_and_again_it_still_gets_everything_right(tmp_path: Path, c
     )
     last = -1
     for _ in range(30):
-        process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "many", cache], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path / "many", cache],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert process.stdout is not None
         first = int(process.stdout.readline())
         assert first >= last  # nothing that was written is lost
@@ -500,7 +544,9 @@ def test_killed_again_and_again_it_still_gets_everything_right(tmp_path: Path, c
         pytest.fail("it never came to an end")
 
 
-def test_ctrl_c_keeps_what_is_decoded(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_keeps_what_is_decoded(
+    photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Folder.open(photos, cache) as folder:
         waited = 0
 
@@ -542,11 +588,16 @@ def test_labels_from_a_csv(photos: Path, cache: Path) -> None:
         ("", "no columns path and label"),
         ("path,label\nx/00.png,cat\n", "names 'x/00.png', which is not in"),
         ("path,label\n../photos/a/00.png,cat\n", "which is not in"),
-        ("path,label\na/00.png,cat\na/00.png,dog\n", "gives 'a/00.png' two labels, 'cat' and 'dog'"),
+        (
+            "path,label\na/00.png,cat\na/00.png,dog\n",
+            "gives 'a/00.png' two labels, 'cat' and 'dog'",
+        ),
         (None, "cannot be read"),
     ],
 )
-def test_a_bad_csv_is_one_sentence(photos: Path, cache: Path, text: str | None, sentence: str) -> None:
+def test_a_bad_csv_is_one_sentence(
+    photos: Path, cache: Path, text: str | None, sentence: str
+) -> None:
     if text is not None:
         (photos / "labels.csv").write_text(text)
     with pytest.raises(DfalError, match=sentence) as raised:
@@ -565,13 +616,19 @@ def test_a_folder_that_is_none_is_one_sentence(tmp_path: Path, cache: Path) -> N
         Folder.open(tmp_path / "empty", cache)
     for name in ("a.HEIC", "b.heic", "c.txt", "README"):
         (tmp_path / "empty" / name).touch()
-    with pytest.raises(DfalError, match=r"it holds 2 \.heic, 1 \.txt, 1 no ending|it holds 2 \.heic"):
+    with pytest.raises(
+        DfalError, match=r"it holds 2 \.heic, 1 \.txt, 1 no ending|it holds 2 \.heic"
+    ):
         Folder.open(tmp_path / "empty", cache)
     assert not cache.exists()  # nothing is left behind
 
 
-@pytest.mark.parametrize(("option", "sentence"), [({"size": 0}, "size = 0"), ({"channels": 4}, "channels = 4")])
-def test_a_size_that_is_none_is_refused(photos: Path, cache: Path, option: dict[str, int], sentence: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "sentence"), [({"size": 0}, "size = 0"), ({"channels": 4}, "channels = 4")]
+)
+def test_a_size_that_is_none_is_refused(
+    photos: Path, cache: Path, option: dict[str, int], sentence: str
+) -> None:
     with pytest.raises(DfalError, match=sentence):
         Folder.open(photos, cache, **option)  # type: ignore[arg-type]
 
@@ -584,7 +641,9 @@ def test_an_index_outside_is_refused(photos: Path, cache: Path, index: int) -> N
                 look(index)
 
 
-def test_a_cache_that_cannot_be_written_is_one_sentence(photos: Path, tmp_path: Path, cache: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_one_sentence(
+    photos: Path, tmp_path: Path, cache: Path
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DfalError, match=r"the cache .* cannot be written"):
         Folder.open(photos, tmp_path / "file")
@@ -601,7 +660,9 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(photos: Path, tmp_path: 
         assert_right(folder, 12)
 
 
-def test_a_cache_that_is_damaged_while_it_is_open_is_one_sentence(photos: Path, cache: Path) -> None:
+def test_a_cache_that_is_damaged_while_it_is_open_is_one_sentence(
+    photos: Path, cache: Path
+) -> None:
     with Folder.open(photos, cache) as folder:
         folder._cache._database.execute("DROP TABLE files")
         with pytest.raises(DfalError, match=r"the cache .* \(no such table: files\)"):
@@ -609,7 +670,9 @@ def test_a_cache_that_is_damaged_while_it_is_open_is_one_sentence(photos: Path, 
 
 
 @pytest.mark.parametrize("change", ["every image is renamed", "another folder in its place"])
-def test_the_cache_begins_anew_beside_that_of_another_folder(photos: Path, cache: Path, change: str) -> None:
+def test_the_cache_begins_anew_beside_that_of_another_folder(
+    photos: Path, cache: Path, change: str
+) -> None:
     with Folder.open(photos, cache) as before:
         all_of(before)
         if change == "every image is renamed":
@@ -621,7 +684,11 @@ def test_the_cache_begins_anew_beside_that_of_another_folder(photos: Path, cache
                 write(photos / f"{number:02}.png", number)
         count = 12 if change == "every image is renamed" else 3
         with Folder.open(photos, cache) as after:  # while the old one is open
-            assert (len(after), after.ready().sum(), after.place == before.place) == (count, 0, False)
+            assert (len(after), after.ready().sum(), after.place == before.place) == (
+                count,
+                0,
+                False,
+            )
             all_of(after)
             assert after.set_aside() == {}
             for index, path in enumerate(after.paths):
@@ -669,7 +736,9 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_called_ready(
         assert_right(folder, 12)
 
 
-def test_without_a_cache_named_it_lies_in_the_users(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cache_named_it_lies_in_the_users(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "user" / name))
     monkeypatch.chdir(tmp_path)
     with Folder.open(photos) as one, Folder.open("photos") as two:
@@ -680,14 +749,19 @@ def test_without_a_cache_named_it_lies_in_the_users(photos: Path, tmp_path: Path
         assert other.place != one.place
 
 
-def test_originals_come_in_full_size(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_originals_come_in_full_size(
+    photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(photos / "a" / "large.png", 5, side=50, colour=True)
     with Folder.open(photos, cache) as folder:
         large = folder.paths.index("a/large.png")
         assert np.array_equal(np.asarray(folder.original(large)), picture(5, side=50, colour=True))
         assert folder.file(large) == photos / "a" / "large.png"
         monkeypatch.setattr("dfal.pictures.LARGE", 2000)
-        assert folder.original(large, longest=10).size == (25, 25)  # where it takes much memory, no larger than it is shown
+        assert folder.original(large, longest=10).size == (
+            25,
+            25,
+        )  # where it takes much memory, no larger than it is shown
         assert folder.original(large, longest=None).size == folder.original(large).size == (50, 50)
         (photos / "a" / "large.png").write_bytes(b"hello")
         with pytest.raises(DfalError, match=r"a/large\.png: it is no JPEG"):
@@ -695,18 +769,23 @@ def test_originals_come_in_full_size(photos: Path, cache: Path, monkeypatch: pyt
 
 
 def test_a_pool_of_what_is_ready(photos: Path, cache: Path) -> None:
-    """As a page does it: the images are one live array, and what is not ready is not asked about."""
+    """As a page does it: the images are one live array, and what is not ready is not asked
+    about."""
     with Folder.open(photos, cache) as folder:
         for index in (1, 4, 6, 8):
             folder.image(index)
         hidden = dict.fromkeys(np.flatnonzero(~folder.ready()).tolist(), 0)
         pool = dfal.Pool.new(folder.images, hidden)
         assert pool.unlabelled.tolist() == [1, 4, 6, 8]
-        assert np.array_equal(pool.images.take(pool.unlabelled)[2, 0].mul(255).numpy(), folder.image(6)[..., 0])
+        assert np.array_equal(
+            pool.images.take(pool.unlabelled)[2, 0].mul(255).numpy(), folder.image(6)[..., 0]
+        )
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_files_give_their_first_image_within_seconds(tmp_path: Path, cache: Path) -> None:
+def test_a_hundred_thousand_files_give_their_first_image_within_seconds(
+    tmp_path: Path, cache: Path
+) -> None:
     (tmp_path / "many").mkdir()
     one = write(tmp_path / "one.png", 1).read_bytes()
     for number in range(100_000):

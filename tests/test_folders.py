@@ -10,7 +10,7 @@ from PIL import Image
 
 from dfal import datasets
 from dfal.datasets import Dataset, folders
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,10 @@ def numbers(data: Dataset, test: bool = False) -> dict[int, str]:
     """Which images there are, and what they are called."""
     images, labels = (data.test_images, data.test_labels) if test else (data.images, data.labels)
     raw = images.raw(np.arange(len(images)))
-    found = {int(image[0, 0, 0]): data.classes[label] for image, label in zip(raw, labels.tolist(), strict=True)}
+    found = {
+        int(image[0, 0, 0]): data.classes[label]
+        for image, label in zip(raw, labels.tolist(), strict=True)
+    }
     assert len(found) == len(images)
     assert all(np.array_equal(image[0], picture(int(image[0, 0, 0]))) for image in raw)
     return found
@@ -49,7 +52,9 @@ def test_sub_folders_are_classes_and_a_fifth_of_each_is_held_out(tmp_path: Path)
     assert data.classes == ("cat", "dog")
     assert data.images.shape == (1, 16, 16)
     pool, test = numbers(data), numbers(data, test=True)
-    assert pool | test == {number: "cat" if number < 100 else "dog" for number in [*range(20), *range(100, 110)]}
+    assert pool | test == {
+        number: "cat" if number < 100 else "dog" for number in [*range(20), *range(100, 110)]
+    }
     assert sorted(test.values()) == ["cat"] * 4 + ["dog"] * 2
     assert isinstance(data.images.array, np.memmap)
     assert folders.load(tmp_path / "photos").fingerprint == data.fingerprint
@@ -63,11 +68,16 @@ def test_train_and_test_are_not_classes(tmp_path: Path) -> None:
     write(tmp_path / "photos" / "val" / "dog", range(40, 42))
     data = folders.load(tmp_path / "photos")
     assert data.classes == ("cat", "dog")
-    assert numbers(data) == {**dict.fromkeys(range(6), "cat"), **dict.fromkeys([*range(10, 16), 40, 41], "dog")}
+    assert numbers(data) == {
+        **dict.fromkeys(range(6), "cat"),
+        **dict.fromkeys([*range(10, 16), 40, 41], "dog"),
+    }
     assert numbers(data, test=True) == {20: "cat", 21: "cat", 22: "cat", 30: "dog", 31: "dog"}
 
 
-def test_what_cannot_be_read_is_left_out_and_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_read_is_left_out_and_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(tmp_path / "photos" / "cat", range(10))
     write(tmp_path / "photos" / "dog", range(10, 20))
     (tmp_path / "photos" / "cat" / "x.jpg").write_bytes(b"hello")
@@ -79,7 +89,9 @@ def test_what_cannot_be_read_is_left_out_and_named_once(tmp_path: Path, capsys: 
     assert "left out" not in capsys.readouterr().err
 
 
-def test_a_file_that_came_later_changes_neither_order_nor_labels_of_the_others(tmp_path: Path) -> None:
+def test_a_file_that_came_later_changes_neither_order_nor_labels_of_the_others(
+    tmp_path: Path,
+) -> None:
     """The cache numbers files as they come; the data set is that of a fresh cache."""
     write(tmp_path / "photos" / "cat", range(10, 20))
     write(tmp_path / "photos" / "dog", range(30, 40))
@@ -94,7 +106,9 @@ def test_a_file_that_came_later_changes_neither_order_nor_labels_of_the_others(t
 def test_fewer_than_two_classes_are_refused(tmp_path: Path, classes: list[str]) -> None:
     for name in classes or ["."]:
         write(tmp_path / "photos" / name, range(10))
-    with pytest.raises(DfalError, match=f"images of {len(classes)} classes in sub-folders, but two are needed"):
+    with pytest.raises(
+        DfalError, match=f"images of {len(classes)} classes in sub-folders, but two are needed"
+    ):
         folders.load(tmp_path / "photos")
 
 
@@ -104,7 +118,9 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
         datasets.load(str(tmp_path / "photos"))
 
 
-def test_a_sub_folder_that_cannot_be_listed_is_not_left_out_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sub_folder_that_cannot_be_listed_is_not_left_out_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number, name in enumerate(("cat", "dog", "eel")):
         write(tmp_path / "photos" / name, range(10 * number, 10 * number + 10))
     whole = os.scandir
@@ -116,7 +132,10 @@ def test_a_sub_folder_that_cannot_be_listed_is_not_left_out_in_silence(tmp_path:
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", listed)
-        with pytest.raises(DfalError, match=r"the folder eel in .*photos is not read: it cannot be listed .Input/output"):
+        with pytest.raises(
+            DfalError,
+            match=r"the folder eel in .*photos is not read: it cannot be listed .Input/output",
+        ):
             folders.load(tmp_path / "photos")
     assert folders.load(tmp_path / "photos").classes == ("cat", "dog", "eel")
 
@@ -138,6 +157,9 @@ def test_images_that_cannot_be_read_just_now_are_not_left_out_in_silence(
     monkeypatch.setattr(folder, "PATIENCE", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", read)
-        with pytest.raises(DfalError, match=r"1 images of .* the first cat/007.png: it cannot be read just now .Permission"):
+        with pytest.raises(
+            DfalError,
+            match=r"1 images of .* the first cat/007.png: it cannot be read just now .Permission",
+        ):
             folders.load(tmp_path / "photos")
     assert len(numbers(folders.load(tmp_path / "photos"))) == 16

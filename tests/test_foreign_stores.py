@@ -1,4 +1,5 @@
-"""Stores that somebody else made or changed: nothing of theirs runs, and no name of theirs leads out of a folder."""
+"""Stores that somebody else made or changed: nothing of theirs runs, and no name of theirs leads
+out of a folder."""
 
 import contextlib
 import json
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from dfal.configuration import from_json, is_kind
+from dfal.errors import DfalError
 from dfal.labelling import export
 from dfal.labelling.begin import begin
 from dfal.labelling.findings import Queued
@@ -20,10 +22,9 @@ from dfal.labelling.rows import Model
 from dfal.labelling.session import Session
 from dfal.labelling.store import LabelStore, Settings
 from dfal.labelling.validation import image_file, target_file
-from dfal.ledger import Ledger
+from dfal.storage import Ledger
 from dfal.store import Store
 from dfal.trial import Trial
-from dfal.types import DfalError
 from test_damaged_files import command
 from test_store import a_record, a_store
 
@@ -65,7 +66,11 @@ def rows_of(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def all_files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def refused(path: Path, *options: object) -> str:
@@ -81,14 +86,20 @@ def refused(path: Path, *options: object) -> str:
     return sentence
 
 
-@pytest.mark.parametrize("name", ["../../x", "/x/y", "..", ".", "a/b", "a\\b", "C:x", "a\0b", "", ".hidden", "a\nb"])
+@pytest.mark.parametrize(
+    "name", ["../../x", "/x/y", "..", ".", "a/b", "a\\b", "C:x", "a\0b", "", ".hidden", "a\nb"]
+)
 @pytest.mark.parametrize("table", ["classes", "renamed"])
-def test_a_class_that_leads_elsewhere_is_refused_when_it_is_read(store: Path, name: str, table: str) -> None:
+def test_a_class_that_leads_elsewhere_is_refused_when_it_is_read(
+    store: Path, name: str, table: str
+) -> None:
     with rows_of(store) as db:
         if table == "classes":
             db.execute("UPDATE classes SET name = ? WHERE class = 1", (name,))
         else:
-            db.execute("INSERT INTO renamed (class, name, person, at) VALUES (1, ?, 'Eve', 0)", (name,))
+            db.execute(
+                "INSERT INTO renamed (class, name, person, at) VALUES (1, ?, 'Eve', 0)", (name,)
+            )
     assert "labels.db" in refused(store)
 
 
@@ -103,7 +114,9 @@ def test_a_file_that_is_no_image_is_not_copied(store: Path, tmp_path: Path) -> N
     with rows_of(store) as db:
         db.execute("UPDATE images SET path = ? WHERE image = 1", (b"notes.txt",))
     for form in ("folders", "hugging-face"):
-        with pytest.raises(DfalError, match=r"'notes\.txt' .* is no image by its ending: do not use this store"):
+        with pytest.raises(
+            DfalError, match=r"'notes\.txt' .* is no image by its ending: do not use this store"
+        ):
             command("export", store, "--as", form, "--out", tmp_path / "out")
         assert not [one for one in tmp_path.iterdir() if "out" in one.name]
 
@@ -112,7 +125,9 @@ def test_names_with_dots_and_links_of_ones_own_are_exported(tmp_path: Path, phot
     (photos / "..a..png").write_bytes((photos / "a.png").read_bytes())
     (photos / "link.png").symlink_to(photos / "a.png")
     paths = ["..a..png", "link.png", "a.png"]
-    with Session.start(tmp_path / "l.db", Settings(folder=str(photos)), paths, ["v1.5", "dog"], person="Ada") as session:
+    with Session.start(
+        tmp_path / "l.db", Settings(folder=str(photos)), paths, ["v1.5", "dog"], person="Ada"
+    ) as session:
         for image in range(3):
             session.correct(image, "v1.5")
     command("export", tmp_path / "l.db", "--as", "folders", "--out", tmp_path / "out")
@@ -121,12 +136,16 @@ def test_names_with_dots_and_links_of_ones_own_are_exported(tmp_path: Path, phot
 
 def test_without_a_folder_paths_are_texts_and_only_the_table_is_exported(tmp_path: Path) -> None:
     paths = ["/data/a.png", "https://example.org/../b.png"]
-    with Session.start(tmp_path / "l.db", Settings(), paths, ["cat", "dog"], person="Ada") as session:
+    with Session.start(
+        tmp_path / "l.db", Settings(), paths, ["cat", "dog"], person="Ada"
+    ) as session:
         session.correct(0, "cat")
         session.correct(1, "dog")
         assert [row.path for row in export.labels(session)] == paths
     for form in ("folders", "hugging-face"):
-        with pytest.raises(DfalError, match="names no folder of images: only its table of labels can be exported"):
+        with pytest.raises(
+            DfalError, match="names no folder of images: only its table of labels can be exported"
+        ):
             command("export", tmp_path / "l.db", "--as", form, "--out", tmp_path / "out")
     with pytest.raises(DfalError, match=r"'/data/a\.png', which is not in its folder"):
         Session.start(tmp_path / "m.db", Settings(folder="photos"), paths, ["cat"])
@@ -166,16 +185,22 @@ def test_what_is_written_and_read_stays_in_its_folder_whoever_asks(tmp_path: Pat
         {"surprise": 1},
     ],
 )
-def test_settings_of_another_type_or_range_are_refused(store: Path, changed: dict[str, Any]) -> None:
+def test_settings_of_another_type_or_range_are_refused(
+    store: Path, changed: dict[str, Any]
+) -> None:
     settings = Settings(folder="x").to_dict()
     if isinstance(changed.get("training"), dict):
         changed = {"training": settings["training"] | changed["training"]}
     with rows_of(store) as db:
-        db.execute("INSERT INTO settings (at, json) VALUES (0, ?)", (json.dumps(settings | changed),))
+        db.execute(
+            "INSERT INTO settings (at, json) VALUES (0, ?)", (json.dumps(settings | changed),)
+        )
     assert "labels.db" in refused(store)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "5", "null", "{}", "[" * 100_000, '{"training": {"training": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "5", "null", "{}", "[" * 100_000, '{"training": {"training": 1}}']
+)
 def test_settings_that_are_none_are_refused(store: Path, text: str) -> None:
     with rows_of(store) as db:
         db.execute("INSERT INTO settings (at, json) VALUES (0, ?)", (text,))
@@ -215,9 +240,14 @@ def test_rows_that_dfal_cannot_have_written_are_refused(store: Path, statement: 
 
 SCHEMAS = [
     "CREATE VIEW v AS SELECT 1",
-    "DROP TABLE looks; CREATE VIEW looks AS WITH RECURSIVE r(look) AS (SELECT 1 UNION ALL SELECT look + 1 FROM r) "
-    "SELECT * FROM r",
-    "CREATE TRIGGER t AFTER INSERT ON answers BEGIN INSERT INTO troubles (text, at) VALUES ('x', 0); END",
+    (
+        "DROP TABLE looks; CREATE VIEW looks AS WITH RECURSIVE r(look) AS (SELECT 1 UNION ALL"
+        " SELECT look + 1 FROM r) SELECT * FROM r"
+    ),
+    (
+        "CREATE TRIGGER t AFTER INSERT ON answers BEGIN INSERT INTO troubles (text, at) VALUES"
+        " ('x', 0); END"
+    ),
     "DROP TRIGGER answers_DELETE",
     "CREATE TABLE more (x)",
     "CREATE INDEX more ON answers (at)",
@@ -229,11 +259,16 @@ SCHEMAS = [
 
 @pytest.mark.parametrize("statement", SCHEMAS)
 @pytest.mark.parametrize("write", [False, True])
-def test_a_store_of_another_schema_is_refused_and_left_as_it_is(store: Path, statement: str, write: bool) -> None:
+def test_a_store_of_another_schema_is_refused_and_left_as_it_is(
+    store: Path, statement: str, write: bool
+) -> None:
     with contextlib.closing(sqlite3.connect(store)) as db:
         db.executescript(f"{statement}; PRAGMA journal_mode = DELETE;")
     before = store.read_bytes()
-    with pytest.raises(DfalError, match=r"labels\.db is damaged, or was changed .*: restore a copy, or start a new one"):
+    with pytest.raises(
+        DfalError,
+        match=r"labels\.db is damaged, or was changed .*: restore a copy, or start a new one",
+    ):
         Session.open(store, write=write)
     assert store.read_bytes() == before
 
@@ -241,7 +276,10 @@ def test_a_store_of_another_schema_is_refused_and_left_as_it_is(store: Path, sta
 def test_a_run_store_of_another_schema_is_refused(tmp_path: Path) -> None:
     a_store(tmp_path / "s.db", ("a", a_record(0))).close()
     with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as db:
-        db.executescript("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM runs; END; PRAGMA journal_mode = DELETE;")
+        db.executescript(
+            "CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM runs; END; PRAGMA journal_mode"
+            " = DELETE;"
+        )
     for write in (False, True):
         with pytest.raises(DfalError, match="was changed"):
             Store(tmp_path / "s.db", write=write)
@@ -275,7 +313,10 @@ def test_rounds_that_dfal_cannot_have_written_are_refused(tmp_path: Path, statem
     a_store(path, *(("a", a_record(round)) for round in range(3))).close()
     with rows_of(path) as db:
         db.execute(statement)
-    with Store(path) as store, pytest.raises(DfalError, match=r"s\.db is damaged \(.*\): restore a copy"):
+    with (
+        Store(path) as store,
+        pytest.raises(DfalError, match=r"s\.db is damaged \(.*\): restore a copy"),
+    ):
         store.records("a")
 
 
@@ -291,7 +332,18 @@ def test_a_configuration_that_is_not_its_own_id_is_damage(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "5", "null", "[" * 100_000, '{"Trial": 5}', '{"Trial": {"x": 1}}', '{"Trial": {}, "a": 1}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "5",
+        "null",
+        "[" * 100_000,
+        '{"Trial": 5}',
+        '{"Trial": {"x": 1}}',
+        '{"Trial": {}, "a": 1}',
+    ],
 )
 def test_a_text_that_is_no_configuration_is_one_sentence(text: str) -> None:
     with pytest.raises(DfalError, match="is no trial"):
@@ -300,7 +352,15 @@ def test_a_text_that_is_no_configuration_is_one_sentence(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"seed": "0"}, {"seed": float("nan")}, {"batch": 2.5}, {"strategy": 5}, {"training": 5}, {"dataset": None}]
+    "fields",
+    [
+        {"seed": "0"},
+        {"seed": float("nan")},
+        {"batch": 2.5},
+        {"strategy": 5},
+        {"training": 5},
+        {"dataset": None},
+    ],
 )
 def test_a_configuration_of_other_types_is_one_sentence(fields: dict[str, Any]) -> None:
     stored = json.loads(Trial().to_json())
@@ -309,9 +369,13 @@ def test_a_configuration_of_other_types_is_one_sentence(fields: dict[str, Any]) 
         from_json(Trial, json.dumps(stored))
 
 
-def test_the_cache_that_a_store_of_another_folder_names_is_not_written(tmp_path: Path, photos: Path) -> None:
+def test_the_cache_that_a_store_of_another_folder_names_is_not_written(
+    tmp_path: Path, photos: Path
+) -> None:
     theirs = Settings(folder="/home/eve/photos", cache=str(tmp_path / "precious"), holdout=0.0)
-    Session.start(tmp_path / "l.db", theirs, ["a.png", "b.png"], ["cat", "dog"], person="Eve").close()
+    Session.start(
+        tmp_path / "l.db", theirs, ["a.png", "b.png"], ["cat", "dog"], person="Eve"
+    ).close()
     with contextlib.ExitStack() as opened:
         session, folder = begin(opened, photos, tmp_path / "l.db")
         assert session.settings.cache == ""
@@ -325,21 +389,37 @@ def test_twins_and_queues_with_other_numbers_are_damage(store: Path) -> None:
     with Session.open(store, person="Ada") as session:
         none = np.empty(0, np.int64)
         session.correct(1, "dog")
-        session.findings.add_model(Model(1, 0.0, 0, 0, 0, 2, 1.0, none, none), [Queued(0, 1.0, 0, 1)])
+        session.findings.add_model(
+            Model(1, 0.0, 0, 0, 0, 2, 1.0, none, none), [Queued(0, 1.0, 0, 1)]
+        )
     with rows_of(store) as db:
-        db.execute("UPDATE questions SET kind = 'strategy', model = 1, position = 0 WHERE question = 1")
+        db.execute(
+            "UPDATE questions SET kind = 'strategy', model = 1, position = 0 WHERE question = 1"
+        )
         db.execute("UPDATE queue SET seen = 9, twin = x'000000', twin_seen = 1")
     with Session.open(store) as session:
-        for read in (lambda: session.findings.queued(1), lambda: session.findings.twin(1), session.findings.twins):
+        for read in (
+            lambda: session.findings.queued(1),
+            lambda: session.findings.twin(1),
+            session.findings.twins,
+        ):
             with pytest.raises(DfalError, match=r"labels\.db is damaged"):
                 read()
 
 
-def test_a_store_that_another_process_writes_to_says_so(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_another_process_writes_to_says_so(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Ledger, "patience", 0.05)
-    with Session.open(store, person="Ada") as session, contextlib.closing(sqlite3.connect(store, isolation_level=None)) as db:
+    with (
+        Session.open(store, person="Ada") as session,
+        contextlib.closing(sqlite3.connect(store, isolation_level=None)) as db,
+    ):
         db.execute("BEGIN IMMEDIATE")
-        with pytest.raises(DfalError, match=r"is being written to by another process: wait until it has finished, or stop it"):
+        with pytest.raises(
+            DfalError,
+            match=r"is being written to by another process: wait until it has finished, or stop it",
+        ):
             session.flag(0)
         db.execute("ROLLBACK")
         session.flag(0)
@@ -350,9 +430,13 @@ CUT = [1, 16, 50, 99, 100, 500, 4095, 4096, 5000]
 
 @pytest.mark.parametrize("size", CUT)
 @pytest.mark.parametrize("write", [False, True])
-def test_a_store_that_was_cut_off_is_one_sentence_and_stays_as_it_is(store: Path, size: int, write: bool) -> None:
+def test_a_store_that_was_cut_off_is_one_sentence_and_stays_as_it_is(
+    store: Path, size: int, write: bool
+) -> None:
     os.truncate(store, size)
-    with pytest.raises(DfalError, match=r"labels\.db (is damaged|is no dfal store|is a database, but no store)"):
+    with pytest.raises(
+        DfalError, match=r"labels\.db (is damaged|is no dfal store|is a database, but no store)"
+    ):
         Session.open(store, write=write)
     assert store.stat().st_size == size
 
@@ -380,7 +464,7 @@ def test_a_damaged_log_beside_a_store_gives_what_is_whole(store: Path, tmp_path:
 
 
 def test_the_schema_of_every_version_is_known() -> None:
-    from dfal.ledger import _expected
+    from dfal.storage import _expected
 
     assert len(_expected(LabelStore, 1)) < len(_expected(LabelStore, 2))
     assert {name for kind, name, _ in _expected(Store, 1) if kind == "table"} == {

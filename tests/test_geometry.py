@@ -51,7 +51,10 @@ def left_over(rows: Tensor, centres: Tensor, chosen: list[int], outliers: int = 
 
 
 def optimum(rows: Tensor, centres: Tensor, k: int, outliers: int = 0) -> float:
-    return min(left_over(rows, centres, list(chosen), outliers) for chosen in combinations(range(len(rows)), k))
+    return min(
+        left_over(rows, centres, list(chosen), outliers)
+        for chosen in combinations(range(len(rows)), k)
+    )
 
 
 def assert_farthest_first(rows: Tensor, centres: Tensor, k: int) -> None:
@@ -104,7 +107,9 @@ def test_farthest_first_on_a_line() -> None:
 
 @few_rows_per_block
 @pytest.mark.parametrize("k", [10, 200])
-def test_farthest_first_of_equal_rows_takes_distinct_ones(k: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_farthest_first_of_equal_rows_takes_distinct_ones(
+    k: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(geometry, "ROWS", block)
     rows = normal(1, 4).repeat(200, 1)
     for centres in (rows[:0], rows[:1]):
@@ -115,7 +120,11 @@ def test_farthest_first_of_equal_rows_takes_distinct_ones(k: int, block: int, mo
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(points, min_size=3, max_size=8), st.lists(points, min_size=1, max_size=3), st.integers(1, 3))
+@given(
+    st.lists(points, min_size=3, max_size=8),
+    st.lists(points, min_size=1, max_size=3),
+    st.integers(1, 3),
+)
 def test_farthest_first_leaves_at_most_twice_the_smallest_radius(
     some: list[tuple[int, int]], given_centres: list[tuple[int, int]], k: int
 ) -> None:
@@ -126,19 +135,25 @@ def test_farthest_first_leaves_at_most_twice_the_smallest_radius(
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0, 1000), st.floats(1e-3, 10))
-def test_squared_distances_are_never_negative_and_as_exact_as_promised(seed: int, offset: float, scale: float) -> None:
+def test_squared_distances_are_never_negative_and_as_exact_as_promised(
+    seed: int, offset: float, scale: float
+) -> None:
     rows = normal(20, 6, seed=seed) * scale + offset
     found = squared_distances(rows[:12], rows)
     assert found.min() >= 0
     largest = 2 * float(rows.square().sum(1).max())
-    np.testing.assert_allclose(found.numpy(), np.square(apart(rows[:12], rows)), rtol=0, atol=2e-6 * largest)
+    np.testing.assert_allclose(
+        found.numpy(), np.square(apart(rows[:12], rows)), rtol=0, atol=2e-6 * largest
+    )
 
 
 @few_rows_per_block
 def test_to_nearest_is_the_smallest_distance(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(geometry, "ROWS", block)
     rows, centres = normal(100, 3), normal(37, 3, seed=1)
-    np.testing.assert_allclose(to_nearest(rows, centres).numpy(), np.square(apart(rows, centres)).min(1), atol=1e-5)
+    np.testing.assert_allclose(
+        to_nearest(rows, centres).numpy(), np.square(apart(rows, centres)).min(1), atol=1e-5
+    )
     assert to_nearest(rows, centres[:0]).isinf().all()
 
 
@@ -169,7 +184,11 @@ def smooth(squared: Tensor) -> Tensor:
 @pytest.mark.parametrize("centres", [0, 4])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_cover_is_greedy_on_the_whole_kernel_matrix(
-    kernel: Callable[[Tensor], Tensor], centres: int, weighted: bool, block: int, monkeypatch: pytest.MonkeyPatch
+    kernel: Callable[[Tensor], Tensor],
+    centres: int,
+    weighted: bool,
+    block: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(geometry, "ROWS", block)
     monkeypatch.setattr(geometry, "BLOCK", 8)
@@ -178,9 +197,13 @@ def test_cover_is_greedy_on_the_whole_kernel_matrix(
     matrix = kernel(torch.from_numpy(np.square(apart(rows, rows)))).double().numpy()
     start = np.zeros(150)
     if centres:
-        start = kernel(torch.from_numpy(np.square(apart(rows, given_centres)))).double().numpy().max(1)
+        start = (
+            kernel(torch.from_numpy(np.square(apart(rows, given_centres)))).double().numpy().max(1)
+        )
     picks, added = cover(rows, given_centres, 15, kernel=kernel, weights=weights)
-    want, gains = covering(matrix, start, np.ones(150) if weights is None else weights.double().numpy(), 15)
+    want, gains = covering(
+        matrix, start, np.ones(150) if weights is None else weights.double().numpy(), 15
+    )
     assert picks.tolist() == want
     np.testing.assert_allclose(added.numpy(), gains, rtol=1e-3, atol=1e-4)
     assert all(later <= earlier * (1 + 1e-5) for earlier, later in pairwise(added.tolist()))
@@ -261,7 +284,9 @@ def test_k_centre_is_the_optimum(
     assert len(found.rows) == len(found.rows.unique()) == k
     assert found.radius == pytest.approx(optimum(rows, centres, k, outliers), abs=1e-5)
     assert found.bound == found.radius
-    assert left_over(rows, centres, found.rows.tolist(), outliers) == pytest.approx(found.radius, abs=1e-5)
+    assert left_over(rows, centres, found.rows.tolist(), outliers) == pytest.approx(
+        found.radius, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -271,12 +296,16 @@ def test_k_centre_is_the_optimum_wherever_the_rows_lie(seed: int, offset: int) -
     for given_centres in (centres, centres[:0]):
         found = k_centre(rows, given_centres, 3)
         assert found.radius == pytest.approx(optimum(rows, given_centres, 3), abs=1e-3)
-        assert left_over(rows, given_centres, found.rows.tolist()) == pytest.approx(found.radius, abs=1e-3)
+        assert left_over(rows, given_centres, found.rows.tolist()) == pytest.approx(
+            found.radius, abs=1e-3
+        )
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("outliers", [0, 2])
-def test_k_centre_without_time_keeps_the_certified_radius_of_greedy(seed: int, outliers: int) -> None:
+def test_k_centre_without_time_keeps_the_certified_radius_of_greedy(
+    seed: int, outliers: int
+) -> None:
     rows = normal(9, 2, seed=seed)
     found = k_centre(rows, NONE, 3, outliers=outliers, seconds=1e-9)
     picks = farthest_first(rows, NONE, 3)[0].tolist()
@@ -296,7 +325,9 @@ def information(p: Array, rows: list[int]) -> float:
     """I(y_1 … y_b; ω) over all combinations of classes."""
     found = 0.0
     for classes in product(range(p.shape[2]), repeat=len(rows)):
-        q = float(np.prod([p[:, row, y] for row, y in zip(rows, classes, strict=True)], axis=0).mean())
+        q = float(
+            np.prod([p[:, row, y] for row, y in zip(rows, classes, strict=True)], axis=0).mean()
+        )
         found -= q * math.log(q) if q > 0 else 0.0
     alone = p[:, rows]
     return found + float(np.sum(alone * np.log(np.where(alone > 0, alone, 1)))) / len(p)
@@ -314,7 +345,11 @@ def test_batch_bald_is_greedy_in_the_exact_joint_information(seed: int) -> None:
     picks: list[int] = []
     for pick, gain in zip(order.tolist(), gains.tolist(), strict=True):
         before = information(p.numpy(), picks)
-        all_gains = {row: information(p.numpy(), [*picks, row]) - before for row in range(7) if row not in picks}
+        all_gains = {
+            row: information(p.numpy(), [*picks, row]) - before
+            for row in range(7)
+            if row not in picks
+        }
         assert pick == max(all_gains, key=lambda row: all_gains[row])
         assert gain == pytest.approx(all_gains[pick], abs=1e-6)
         picks.append(pick)
@@ -373,7 +408,9 @@ def test_plus_plus_measures_distances_of_outer_products(seed: int) -> None:
     between = apart(products, products)
     assert sorted(seeds.tolist()) == list(range(40))
     assert int(seeds[0]) == int(products.norm(dim=1).argmax())
-    want = [float(products[seeds[0]].norm())] + [between[seeds[i], seeds[:i]].min() for i in range(1, 40)]
+    want = [float(products[seeds[0]].norm())] + [
+        between[seeds[i], seeds[:i]].min() for i in range(1, 40)
+    ]
     np.testing.assert_allclose(distances.numpy(), want, rtol=1e-3)
 
 
@@ -390,10 +427,16 @@ def test_plus_plus_of_equal_rows_draws_each_once(value: float) -> None:
 def test_plus_plus_draws_in_proportion_to_squared_distance() -> None:
     x = torch.tensor([[10.0], [9.0], [8.0], [6.0]])
     generator, draws = rng(), 3000
-    found = torch.bincount(torch.tensor([int(plus_plus(torch.ones(4, 1), x, 2, generator)[0][1]) for _ in range(draws)]))
+    found = torch.bincount(
+        torch.tensor(
+            [int(plus_plus(torch.ones(4, 1), x, 2, generator)[0][1]) for _ in range(draws)]
+        )
+    )
     expected = draws * torch.tensor([1.0, 4.0, 16.0]) / 21
     assert found[0] == 0
-    assert ((found[1:] - expected).square() / expected).sum() < 16, "a χ² with 2 degrees of freedom is as large once in 3,000"
+    assert ((found[1:] - expected).square() / expected).sum() < 16, (
+        "a χ² with 2 degrees of freedom is as large once in 3,000"
+    )
 
 
 def test_typical_takes_the_middle_of_the_largest_cluster_first() -> None:
@@ -401,7 +444,9 @@ def test_typical_takes_the_middle_of_the_largest_cluster_first() -> None:
     cluster = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2])
     picks, typicalities = typical(rows, 8, cluster, 3, neighbours=2)
     assert picks.tolist() == [4, 1, 7]
-    torch.testing.assert_close(typicalities, torch.tensor([1 / 1.5, 1 / 1.25, 1.0]), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        typicalities, torch.tensor([1 / 1.5, 1 / 1.25, 1.0]), rtol=1e-4, atol=0
+    )
 
 
 def test_typical_leaves_clusters_with_labels_to_the_end() -> None:
@@ -425,7 +470,8 @@ def test_balls_of_the_pure_radius_are_as_pure_as_asked_and_no_smaller(purity: fl
     rows, cluster = normal(60, 2), torch.randint(3, (60,), generator=rng())
     other = np.where((cluster.unsqueeze(1) == cluster).numpy(), np.inf, apart(rows, rows)).min(1)
     radius = pure_radius(rows, cluster, purity)
-    # Near rows are apart by a difference of large squares: a processor's rounding changes the fourth digit.
+    # Near rows are apart by a difference of large squares: a processor's rounding changes the
+    # fourth digit.
     assert (other > radius * 0.999).mean() >= purity - 1e-9
     assert (other > radius * 1.001).mean() < purity - 1e-9
 
@@ -445,4 +491,6 @@ def test_clusters_take_turns_and_the_smallest_begins() -> None:
         assert [int(cluster[row]) for row in order] == [2, 3, 1, 3, 1, 1]
         assert sorted(order) == list(range(6))
         assert _in_turn(cluster, 2, rng(seed)).tolist() == order[:2]
-    assert len({tuple(_in_turn(cluster, 6, rng(seed)).tolist()) for seed in range(300)}) == 12, "the order within is random"
+    assert len({tuple(_in_turn(cluster, 6, rng(seed)).tolist()) for seed in range(300)}) == 12, (
+        "the order within is random"
+    )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from dfal.errors import DfalError
 from dfal.images import CHUNK, Images
-from dfal.types import DfalError
 
 
 def test_bytes_are_scaled_to_0_1_exactly() -> None:
@@ -30,7 +30,9 @@ def test_floats_are_taken_unscaled_whatever_their_width_and_byte_order(kind: str
 def test_tensors_are_taken_like_arrays(kind: torch.dtype) -> None:
     tensor = torch.tensor([[51.0], [102.0]]).to(kind)
     scale = 255 if kind == torch.uint8 else 1
-    assert torch.equal(Images(tensor).take(torch.tensor([1, 0])), torch.tensor([[102.0], [51.0]]) / scale)
+    assert torch.equal(
+        Images(tensor).take(torch.tensor([1, 0])), torch.tensor([[102.0], [51.0]]) / scale
+    )
 
 
 def test_a_tensor_that_wants_a_gradient_is_taken_without_it() -> None:
@@ -97,13 +99,21 @@ def test_an_image_that_is_not_finite_is_named_by_its_index(value: float, bad: in
 @pytest.mark.parametrize("shape", [(), (5,), (0, 1, 28, 28), (5, 0), (5, 1, 0, 28)])
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
 def test_an_array_without_images_is_refused(shape: tuple[int, ...], kind: type) -> None:
-    with pytest.raises(DfalError, match=r"\(N, …\).*" + str(shape).replace("(", r"\(").replace(")", r"\)")):
+    with pytest.raises(
+        DfalError, match=r"\(N, …\).*" + str(shape).replace("(", r"\(").replace(")", r"\)")
+    ):
         Images(np.zeros(shape, kind))
 
 
-@pytest.mark.parametrize("array", [np.zeros((2, 2), np.int64), torch.zeros(2, 2, dtype=torch.bool), np.zeros((2, 2), complex)])
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((2, 2), np.int64), torch.zeros(2, 2, dtype=torch.bool), np.zeros((2, 2), complex)],
+)
 def test_numbers_of_another_kind_are_refused_and_named(array: Any) -> None:
-    with pytest.raises(DfalError, match=f"uint8 or floating point, but they are {str(array.dtype).removeprefix('torch.')}"):
+    with pytest.raises(
+        DfalError,
+        match=f"uint8 or floating point, but they are {str(array.dtype).removeprefix('torch.')}",
+    ):
         Images(array)
 
 

@@ -17,10 +17,10 @@ from PIL import Image
 from dfal import cli
 from dfal.cli.label import _found
 from dfal.datasets import Dataset
+from dfal.errors import DfalError
 from dfal.labelling.begin import begin
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
-from dfal.types import DfalError
 from labelled import DIGITS, Served, some_pngs
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
@@ -34,7 +34,9 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+def refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> str:
     """The one sentence with which a command is refused."""
     monkeypatch.setattr(sys, "argv", ["dfal", *arguments])
     with pytest.raises(SystemExit) as end:
@@ -64,24 +66,37 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         (["photos", "--target", "95"], "target = 95"),
         (["photos", "--labels", "nowhere.csv"], "nowhere.csv cannot be read"),
         (["photos", "--host", "256.1.1.1", "--classes", "a", "b"], "256.1.1.1"),
-        (["photos", "--url", "labels.example.org"], "--url 'labels.example.org' is no address that begins with http"),
+        (
+            ["photos", "--url", "labels.example.org"],
+            "--url 'labels.example.org' is no address that begins with http",
+        ),
         (["photos", "--url", "https://labels.example.org/api/"], "give another than /api"),
         (["photos", "--store", "photos/0.png"], "no dfal store"),
         (["photos", "--store", "photos"], "is a folder"),
         (["photos/0.png"], "is a file"),
         (["photos", "--device", "tpu"], "there is no device 'tpu'"),
         (["photos", "--epochs", "0"], "epochs = 0 must be 1 or more"),
-        (["photos", "--classes", "_declined", "a"], "'_declined' is no name that a folder may have"),
+        (
+            ["photos", "--classes", "_declined", "a"],
+            "'_declined' is no name that a folder may have",
+        ),
         (["photos", "--labels", "latin.csv"], "is not written in UTF-8"),
         (["photos", "--labels", "columns.csv"], "has no columns path and label, but 'file,class'"),
-        (["photos", "--labels", "predicted.csv"], "is what a network said: it has a column confidence and no column how"),
+        (
+            ["photos", "--labels", "predicted.csv"],
+            "is what a network said: it has a column confidence and no column how",
+        ),
         (["--classes", "a", "b", "photos"], "put it before --classes"),
         (["empty"], "holds no image"),
         ([], "Missing argument 'PHOTOS'"),
     ],
 )
 def test_bad_input_is_a_sentence_and_nothing_is_written(
-    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+    photos: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    sentence: str,
 ) -> None:
     monkeypatch.chdir(photos.parent)
     monkeypatch.setenv("XDG_CACHE_HOME", str(photos.parent / "cache"))
@@ -97,10 +112,18 @@ def test_bad_input_is_a_sentence_and_nothing_is_written(
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [(["nowhere.db"], "there is no store"), (["photos/0.png"], "no dfal store"), (["s.db"], "no label yet")],
+    [
+        (["nowhere.db"], "there is no store"),
+        (["photos/0.png"], "no dfal store"),
+        (["s.db"], "no label yet"),
+    ],
 )
 def test_bad_exports_are_a_sentence(
-    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+    photos: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    sentence: str,
 ) -> None:
     from dfal.labelling.store import Settings
 
@@ -109,7 +132,9 @@ def test_bad_exports_are_a_sentence(
     assert sentence in refused(capsys, monkeypatch, "export", *arguments)
 
 
-def test_a_session_from_the_first_command_to_the_labels_at_home(tmp_path: Path, digits: Dataset) -> None:
+def test_a_session_from_the_first_command_to_the_labels_at_home(
+    tmp_path: Path, digits: Dataset
+) -> None:
     truth = some_pngs(tmp_path / "photos", digits, 60)
     (tmp_path / "photos" / "broken.png").write_text("no image")
     store = tmp_path / "photos.labels.db"
@@ -125,7 +150,9 @@ def test_a_session_from_the_first_command_to_the_labels_at_home(tmp_path: Path, 
     label(20)
     served.wait_for_model(1)
     trainer = served.wait_for_trainer()
-    os.kill(trainer, signal.SIGTERM)  # as who stops the whole group does: that is no trouble in training
+    os.kill(
+        trainer, signal.SIGTERM
+    )  # as who stops the whole group does: that is no trouble in training
     # A second page over the same store is refused, a notebook is not.
     second = subprocess.run(
         [sys.executable, "-m", "dfal", "label", str(tmp_path / "photos"), "--no-browser"],
@@ -167,10 +194,14 @@ def test_a_session_from_the_first_command_to_the_labels_at_home(tmp_path: Path, 
     assert len(given) == 22
     assert all(truth[path] == int(label) for path, label, *_ in given)
     assert "dfal predict" in ran.stdout
-    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".db") == ["photos.labels.db"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".db") == [
+        "photos.labels.db"
+    ]
 
 
-def test_sub_folders_are_known_labels_unless_classes_say_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sub_folders_are_known_labels_unless_classes_say_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("cat", "dog", "2021"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         Image.new("L", (20, 20)).save(tmp_path / "photos" / name / "a.png")
@@ -192,10 +223,16 @@ def test_sub_folders_are_known_labels_unless_classes_say_otherwise(tmp_path: Pat
     assert begun("c.db", ["one", "two"]) == (["one", "two"], [], 3)
     with Session.open(tmp_path / "a.db") as session:
         session.rename_class("Dog", "wolf")
-    assert begun("a.db", ["Dog", "cat", "bird"]) == (["wolf", "cat", "bird", "fish"], ["cat", "wolf"], 1)
+    assert begun("a.db", ["Dog", "cat", "bird"]) == (
+        ["wolf", "cat", "bird", "fish"],
+        ["cat", "wolf"],
+        1,
+    )
 
 
-def test_a_setting_that_is_said_again_changes_and_the_others_stay(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_that_is_said_again_changes_and_the_others_stay(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(photos.parent / "cache"))
 
     def after(**given: Any) -> tuple[int, int, float]:
@@ -209,10 +246,19 @@ def test_a_setting_that_is_said_again_changes_and_the_others_stay(photos: Path, 
     assert after() == (3, 9, 0.01)
 
 
-def test_what_the_folder_holds_is_said_before_the_page_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_folder_holds_is_said_before_the_page_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    for name in ("train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "new.heic", "old.bmp", "a.bmp"):
+    for name in (
+        "train/cat/1.png",
+        "train/dog/2.png",
+        "test/cat/3.png",
+        "new.heic",
+        "old.bmp",
+        "a.bmp",
+    ):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (20, 20)).save(path, "PNG")
@@ -252,7 +298,10 @@ def test_links_hold_over_restarts(tmp_path: Path) -> None:
 def test_who_comes_second_hears_where_the_page_is_and_nobody_else_does(tmp_path: Path) -> None:
     store, beside = tmp_path / "s.db", tmp_path / ".s.db.url"
     beside.write_text("http://old/")  # of a page that was killed
-    with Session.start(store, Settings(), ["a.png"], ["cat"]) as first, Session.open(store) as second:
+    with (
+        Session.start(store, Settings(), ["a.png"], ["cat"]) as first,
+        Session.open(store) as second,
+    ):
         first.alone("http://10.0.0.1:8765/?token=secret")
         assert beside.stat().st_mode & 0o777 == 0o600
         with pytest.raises(DfalError, match=r"use it at http://10.0.0.1:8765/\?token=secret$"):
@@ -262,7 +311,9 @@ def test_who_comes_second_hears_where_the_page_is_and_nobody_else_does(tmp_path:
             second.alone("http://10.0.0.1:1/")
 
 
-def test_a_store_is_not_given_to_another_folder_by_mistake(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_is_not_given_to_another_folder_by_mistake(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(photos.parent / "cache"))
     (photos.parent / "other").mkdir()
     Image.new("L", (20, 20)).save(photos.parent / "other" / "strange.png")
@@ -273,7 +324,9 @@ def test_a_store_is_not_given_to_another_folder_by_mistake(photos: Path, monkeyp
             return begin(opened, folder, store, ["a", "b"])[0].state.paths
 
     before = paths(photos)
-    with pytest.raises(DfalError, match=r"belongs to .*photos, and of its 6 images 0 are in .*other"):
+    with pytest.raises(
+        DfalError, match=r"belongs to .*photos, and of its 6 images 0 are in .*other"
+    ):
         paths(photos.parent / "other")
     photos.rename(photos.parent / "moved")
     assert paths(photos.parent / "moved") == before
@@ -315,7 +368,9 @@ def test_a_folder_on_a_disk_that_cannot_be_written(tmp_path: Path, digits: Datas
     alone = ["unshare", "--map-root-user", "--mount", "sh", "-c"]  # a mount that nobody else sees
     mount = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1"'
     try:
-        subprocess.run([*alone, mount, "sh", str(tmp_path / "disk")], check=True, capture_output=True)
+        subprocess.run(
+            [*alone, mount, "sh", str(tmp_path / "disk")], check=True, capture_output=True
+        )
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this machine lets nobody mount a disk")
     command = f'{mount} && shift && exec "$@"'
@@ -324,20 +379,33 @@ def test_a_folder_on_a_disk_that_cannot_be_written(tmp_path: Path, digits: Datas
     folder = str(tmp_path / "disk" / "photos")
 
     def refused(*arguments: str) -> str:
-        done = subprocess.run([*dfal, *arguments], capture_output=True, text=True, env=environment, timeout=60, check=False)
+        done = subprocess.run(
+            [*dfal, *arguments],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=60,
+            check=False,
+        )
         assert done.returncode == 2, done.stderr
         assert done.stderr.count("\n") == 1
         return done.stderr
 
-    assert "Read-only file system): name a store in a folder of yours" in refused("label", folder, "--classes", "a", "b")
-    with Session.start(tmp_path / "disk" / "s.db", Settings(folder=folder), ["00000.png"], ["a"]) as session:
+    assert "Read-only file system): name a store in a folder of yours" in refused(
+        "label", folder, "--classes", "a", "b"
+    )
+    with Session.start(
+        tmp_path / "disk" / "s.db", Settings(folder=folder), ["00000.png"], ["a"]
+    ) as session:
         session.tell(session.ask()[0], "a")
     assert "Read-only file system" in refused("export", str(tmp_path / "disk" / "s.db"))
     assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["photos", "s.db"]
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(200, marks=pytest.mark.slow)])
-def test_after_every_kill_each_acknowledged_answer_is_there_once(tmp_path: Path, digits: Dataset, kills: int) -> None:
+def test_after_every_kill_each_acknowledged_answer_is_there_once(
+    tmp_path: Path, digits: Dataset, kills: int
+) -> None:
     some_pngs(tmp_path / "photos", digits, 100 if kills < 10 else 4000)
     options = ["--classes", *DIGITS, "--epochs", "2"]
     served = Served(tmp_path / "photos", *options)
@@ -360,7 +428,9 @@ def test_after_every_kill_each_acknowledged_answer_is_there_once(tmp_path: Path,
     with Session.open(tmp_path / "photos.labels.db") as session:
         assert len(clicker.acknowledged) >= 10 * (kills < 10) + kills
         assert {i: session.state.labels[i] for i in clicker.acknowledged} == clicker.acknowledged
-        (most,) = session.rows("SELECT max(n) FROM (SELECT count(*) AS n FROM answers GROUP BY image)")
+        (most,) = session.rows(
+            "SELECT max(n) FROM (SELECT count(*) AS n FROM answers GROUP BY image)"
+        )
         assert most == (1,)
 
 
@@ -373,10 +443,15 @@ def test_memory_is_flat_over_20_000_answers(tmp_path: Path) -> None:
     served = Served(folder, "--classes", "one", "--size", "16")  # one class: no network is trained
     memory = []
     for turn in range(20_000 // 100):
-        asked = served.http.post("/api/ask", json={"person": "ann", "holder": "h", "count": 100}).json()["questions"]
+        asked = served.http.post(
+            "/api/ask", json={"person": "ann", "holder": "h", "count": 100}
+        ).json()["questions"]
         for question in asked:
             assert (
-                served.http.post("/api/tell", json={"question": question["id"], "label": 0, "person": "ann"}).status_code == 200
+                served.http.post(
+                    "/api/tell", json={"question": question["id"], "label": 0, "person": "ann"}
+                ).status_code
+                == 200
             )
         if turn % 20 == 0:
             status = Path(f"/proc/{served.process.pid}/status").read_text()

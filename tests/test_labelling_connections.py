@@ -18,10 +18,10 @@ import httpx2 as httpx
 import pytest
 
 from dfal.datasets import Dataset
+from dfal.errors import DfalError
 from dfal.labelling.address import PublicAddress, client_address
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
-from dfal.types import DfalError
 from labelled import DIGITS, Served, some_pngs
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
@@ -39,7 +39,13 @@ WAIT = 30
 async def page(scope: Any, receive: Any, send: Any) -> None:
     """Says its path; under /large much more than a socket takes."""
     body = bytes(64 * 2**20) if scope["path"] == "/large" else scope["path"].encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-length", str(len(body)).encode())],
+        }
+    )
     await send({"type": "http.response.body", "body": body})
 
 
@@ -50,7 +56,9 @@ class Running:
         self.all = Connections(behind_proxy=behind_proxy)
         self.socket = socket.create_server(("127.0.0.1", 0))
         made: Any = partial(Connection, self.all)
-        config = uvicorn.Config(app, http=made, ws="none", proxy_headers=False, lifespan="off", log_level="critical")
+        config = uvicorn.Config(
+            app, http=made, ws="none", proxy_headers=False, lifespan="off", log_level="critical"
+        )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
         self.thread.start()
@@ -63,7 +71,9 @@ class Running:
 
     def get(self, path: str = "/") -> bytes:
         """The whole reply to somebody else."""
-        with self.connect(f"GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode()) as asking:
+        with self.connect(
+            f"GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode()
+        ) as asking:
             return read_all(asking)
 
     def stop(self) -> None:
@@ -73,7 +83,8 @@ class Running:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """Everything until the other side closes; a connection that it does not close raises TimeoutError."""
+    """Everything until the other side closes; a connection that it does not close raises
+    TimeoutError."""
     found = []
     with contextlib.suppress(ConnectionResetError):
         while part := connection.recv(2**20):
@@ -118,7 +129,9 @@ def test_a_request_that_does_not_end_is_closed(quick: None, running: Running, se
         read_all(slow)
 
 
-def test_a_second_request_that_does_not_end_is_closed(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_request_that_does_not_end_is_closed(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with running.connect(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHo") as slow:
         assert read_reply(slow) == b"/a"
         monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.1)
@@ -127,7 +140,11 @@ def test_a_second_request_that_does_not_end_is_closed(running: Running, monkeypa
 
 
 @pytest.mark.parametrize(
-    "head", [b"GET / HTTP/1.1\r\nHost: h\r\nX: ", b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n"]
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: h\r\nX: ",
+        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n",
+    ],
 )
 def test_single_bytes_do_not_extend_the_time(quick: None, running: Running, head: bytes) -> None:
     closed = threading.Event()
@@ -147,7 +164,9 @@ def test_single_bytes_do_not_extend_the_time(quick: None, running: Running, head
 
 def test_a_body_that_nobody_reads_ends_too(quick: None) -> None:
     running = Running(Guard(page, token="s3cret"))
-    with running.connect(b"POST /api/ask HTTP/1.1\r\nHost: h\r\nContent-Length: 900\r\n\r\n12") as slow:
+    with running.connect(
+        b"POST /api/ask HTTP/1.1\r\nHost: h\r\nContent-Length: 900\r\n\r\n12"
+    ) as slow:
         assert read_all(slow).startswith(b"HTTP/1.1 401")
     running.stop()
 
@@ -191,7 +210,10 @@ def test_the_oldest_that_wait_are_closed_and_others_are_not(
     monkeypatch.setattr(connections, "REQUEST_SECONDS", WAIT)
     monkeypatch.setattr(connections, "MAX_WAITING", 5)
     with contextlib.ExitStack() as opened:
-        busy = [opened.enter_context(running.connect(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")) for _ in range(2)]
+        busy = [
+            opened.enter_context(running.connect(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"))
+            for _ in range(2)
+        ]
         for one in busy:
             assert read_reply(one) == b"/a"
         waiting = [opened.enter_context(running.connect(b"GET")) for _ in range(5)]
@@ -210,9 +232,12 @@ def test_the_oldest_that_wait_are_closed_and_others_are_not(
 
 
 @pytest.mark.parametrize(
-    ("behind_proxy", "peer", "limited"), [(False, "127.0.0.1", True), (True, "127.0.0.1", False), (True, "8.8.8.8", True)]
+    ("behind_proxy", "peer", "limited"),
+    [(False, "127.0.0.1", True), (True, "127.0.0.1", False), (True, "8.8.8.8", True)],
 )
-def test_one_address_has_a_number_of_connections_and_a_proxy_more(behind_proxy: bool, peer: str, limited: bool) -> None:
+def test_one_address_has_a_number_of_connections_and_a_proxy_more(
+    behind_proxy: bool, peer: str, limited: bool
+) -> None:
     class Fake:
         address = peer
 
@@ -231,11 +256,15 @@ def test_300_half_open_connections_and_a_new_visitor(tmp_path: Path, digits: Dat
     served = Served(tmp_path / "photos", "--classes", *DIGITS)
     try:
         limits = Path(f"/proc/{served.process.pid}/limits").read_text()
-        (files,) = [line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open files")]
+        (files,) = [
+            line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open files")
+        ]
         assert files[0] == files[1] or int(files[0]) >= connections.DESCRIPTORS
         with contextlib.ExitStack() as opened:
             for _ in range(300):
-                half = opened.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=WAIT))
+                half = opened.enter_context(
+                    socket.create_connection(("127.0.0.1", served.port), timeout=WAIT)
+                )
                 half.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
             with httpx.Client(base_url=served.url, timeout=WAIT) as visitor:
                 assert visitor.get("/").status_code == 200
@@ -246,10 +275,18 @@ def test_300_half_open_connections_and_a_new_visitor(tmp_path: Path, digits: Dat
     assert "Traceback" not in out
 
 
-def test_the_limit_of_open_files_is_raised_and_never_lowered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_of_open_files_is_raised_and_never_lowered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     said: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "setrlimit", lambda _, both: said.append(both))
-    for soft, hard in [(256, 1024), (256, resource.RLIM_INFINITY), (10_000, 20_000), (resource.RLIM_INFINITY,) * 2, (500, 500)]:
+    for soft, hard in [
+        (256, 1024),
+        (256, resource.RLIM_INFINITY),
+        (10_000, 20_000),
+        (resource.RLIM_INFINITY,) * 2,
+        (500, 500),
+    ]:
         monkeypatch.setattr(resource, "getrlimit", lambda _, both=(soft, hard): both)
         raise_descriptor_limit(8192)
     assert said == [(1024, 1024), (8192, resource.RLIM_INFINITY)]
@@ -283,7 +320,14 @@ def test_public_addresses(text: str, shown: str) -> None:
             "https://me:pw@a/",
             "https://a:99999/",
         ),
-        *("https://a b/", "https://a/\r\nX: y", "https://[::1", "https://a/../b", "https://a/api/", "https://a/%2e/"),
+        *(
+            "https://a b/",
+            "https://a/\r\nX: y",
+            "https://[::1",
+            "https://a/../b",
+            "https://a/api/",
+            "https://a/%2e/",
+        ),
         *('https://a/"/', "https://a/;c"),
     ],
 )
@@ -314,16 +358,31 @@ def test_whose_request_it_is(peer: str, forwarded: list[str], client: str) -> No
     assert client_address(headers, peer, behind_proxy=False) == peer
 
 
-def test_the_limit_of_requests_is_each_visitors_own_behind_a_proxy_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_of_requests_is_each_visitors_own_behind_a_proxy_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("dfal.labelling.guard.RATE", 0.0)
 
     def codes(guarded: Guard) -> list[int]:
         found: list[int] = []
         for visitor in ["203.0.113.1"] * 3 + ["203.0.113.2"] * 3:
-            headers = {"host": "127.0.0.1", "x-forwarded-for": visitor, "authorization": "Bearer s3cret"}
+            headers = {
+                "host": "127.0.0.1",
+                "x-forwarded-for": visitor,
+                "authorization": "Bearer s3cret",
+            }
             scope: Any = {
-                **{"type": "http", "method": "GET", "path": "/", "query_string": b"", "server": ("", 1)},
-                **{"client": ("127.0.0.1", 1), "headers": [(a.encode(), b.encode()) for a, b in headers.items()]},
+                **{
+                    "type": "http",
+                    "method": "GET",
+                    "path": "/",
+                    "query_string": b"",
+                    "server": ("", 1),
+                },
+                **{
+                    "client": ("127.0.0.1", 1),
+                    "headers": [(a.encode(), b.encode()) for a, b in headers.items()],
+                },
             }
 
             async def send(message: Any) -> None:
@@ -337,7 +396,9 @@ def test_the_limit_of_requests_is_each_visitors_own_behind_a_proxy_only(monkeypa
     assert codes(Guard(page, "s3cret", burst=2)) == [200, 200, 429, 429, 429, 429]
 
 
-def test_training_starts_where_the_resource_tracker_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_starts_where_the_resource_tracker_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from multiprocessing import resource_tracker
 
     def lacking() -> None:
@@ -392,14 +453,23 @@ print("all is imported")
 
 def test_everything_is_imported_without_what_windows_lacks() -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", LACKING], capture_output=True, text=True, check=False, timeout=120, env=os.environ
+        [sys.executable, "-c", LACKING],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ,
     )
     assert ran.stdout.endswith("all is imported\n"), ran.stderr
 
 
-def test_a_port_is_not_shared_where_the_system_would_let_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_is_not_shared_where_the_system_would_let_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     options: list[int] = []
     monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", -5, raising=False)
-    monkeypatch.setattr(socket.socket, "setsockopt", lambda _, level, option, value: options.append(option))
+    monkeypatch.setattr(
+        socket.socket, "setsockopt", lambda _, level, option, value: options.append(option)
+    )
     serving.bound("127.0.0.1", None).close()
     assert set(options) == {-5}

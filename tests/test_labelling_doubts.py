@@ -12,7 +12,8 @@ Answers = tuple[Float64[np.ndarray, "n c"], Int64[np.ndarray, "n"]]
 
 
 def answers(n: int, t: float, seed: int, classes: int = 10) -> Answers:
-    """Logits, and true labels drawn so that softmax(logits / t) is exactly how often each class is right."""
+    """Logits, and true labels drawn so that softmax(logits / t) is exactly how often each class is
+    right."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(n, classes)) * 3 * t
     p = softmax(logits / t, axis=1)
@@ -26,7 +27,8 @@ def confidence(logits: Float64[np.ndarray, "n c"], t: float) -> float:
 @pytest.mark.parametrize("t", [0.5, 1.0, 4.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_after_calibration_confidence_is_accuracy_on_fresh_answers(t: float, seed: int) -> None:
-    """300 answers fix the temperature to a tenth or so. Fresh answers: 40,000, whose accuracy is known to 0.3 %."""
+    """300 answers fix the temperature to a tenth or so. Fresh answers: 40,000, whose accuracy is
+    known to 0.3 %."""
     fresh, truth = answers(40_000, t, 100 + seed)
     accuracy = float((fresh.argmax(1) == truth).mean())
     found = temperature(*answers(300, t, seed))
@@ -40,7 +42,9 @@ def test_the_temperature_minimises_the_likelihood_and_its_prior() -> None:
     logits, labels = answers(50, 3.0, 0)
 
     def cost(t: float) -> float:
-        return float(np.log(t) ** 2 / 2 - log_softmax(logits / t, axis=1)[np.arange(50), labels].sum())
+        return float(
+            np.log(t) ** 2 / 2 - log_softmax(logits / t, axis=1)[np.arange(50), labels].sum()
+        )
 
     found = temperature(logits, labels)
     assert cost(found) <= min(cost(found * 1.01), cost(found / 1.01))
@@ -107,7 +111,9 @@ def test_wrong_labels_are_doubted_and_most_doubts_are_right(t: float) -> None:
         (0, 0, 0, False),
     ],
 )
-def test_a_model_must_be_better_than_the_commonest_class(right: int, n: int, commonest: int, reliable: bool) -> None:
+def test_a_model_must_be_better_than_the_commonest_class(
+    right: int, n: int, commonest: int, reliable: bool
+) -> None:
     assert is_reliable(right, n, commonest) == reliable
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from dfal.datasets import Dataset
+from dfal.errors import DfalError
 from dfal.folder import Folder
 from dfal.labelling import export
 from dfal.labelling.names import class_name, person_name
 from dfal.labelling.session import Session
 from dfal.spreadsheet import defused, formulas, restored
-from dfal.types import DfalError
 from labelled import a_session, some_pngs
 
 
@@ -66,7 +66,9 @@ def test_votes_come_home_as_a_majority_and_its_share(tmp_path: Path, digits: Dat
 def test_known_labels_come_home_as_known(tmp_path: Path) -> None:
     from dfal.labelling.store import Settings
 
-    with Session.start(tmp_path / "s.db", Settings(), ["a.png", "b.png"], ["cat"], {"b.png": "cat"}) as session:
+    with Session.start(
+        tmp_path / "s.db", Settings(), ["a.png", "b.png"], ["cat"], {"b.png": "cat"}
+    ) as session:
         (row,) = export.labels(session)
         assert (row.path, row.label, row.how, row.by) == ("b.png", "cat", "known", "")
 
@@ -88,7 +90,9 @@ def test_flags_come_home_also_of_images_without_a_label(tmp_path: Path, digits: 
     assert [path.name for path in (tmp_path / "out").rglob("*.png")] == ["00000.png"]
 
 
-def test_an_export_replaces_an_export_and_nothing_else(rows: list[export.Label], tmp_path: Path) -> None:
+def test_an_export_replaces_an_export_and_nothing_else(
+    rows: list[export.Label], tmp_path: Path
+) -> None:
     pytest.importorskip("pyarrow", reason="Parquet is an extra: pip install 'dfal[parquet]'")
     for write, name in ((export.write_csv, "l.csv"), (export.write_parquet, "l.parquet")):
         write(rows[:1], tmp_path / name)
@@ -110,7 +114,9 @@ def test_an_export_replaces_an_export_and_nothing_else(rows: list[export.Label],
 
 def test_a_data_set_of_no_label_is_not_written(rows: list[export.Label], tmp_path: Path) -> None:
     with pytest.raises(DfalError, match="no image has a label yet"):
-        export.write_hugging_face([row for row in rows if row.how == "declined"], tmp_path / "photos", tmp_path / "out")
+        export.write_hugging_face(
+            [row for row in rows if row.how == "declined"], tmp_path / "photos", tmp_path / "out"
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -124,12 +130,20 @@ def test_csv_and_parquet_hold_the_same(rows: list[export.Label], tmp_path: Path)
         read = list(csv.DictReader(file))
     export.write_parquet([*rows, odd], tmp_path / "l.parquet")
     table = pyarrow.parquet.read_table(tmp_path / "l.parquet").to_pylist()
-    assert [row["path"] for row in read] == [row["path"] for row in table] == [*(row.path for row in rows), odd.path]
+    assert (
+        [row["path"] for row in read]
+        == [row["path"] for row in table]
+        == [*(row.path for row in rows), odd.path]
+    )
     assert [float(row["confidence"]) for row in read] == [row["confidence"] for row in table]
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith((".l.", "l."))) == ["l.csv", "l.parquet"]
+    assert sorted(
+        path.name for path in tmp_path.iterdir() if path.name.startswith((".l.", "l."))
+    ) == ["l.csv", "l.parquet"]
 
 
-@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'=", "''-"])
+@pytest.mark.parametrize(
+    "begin", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'=", "''-"]
+)
 def test_no_cell_of_a_table_runs_as_a_formula(begin: str) -> None:
     text = f"{begin}cmd|' /C calc'!A0"
     row = export.Label("a.png", text, text, "", "given", 1.0, True, text)
@@ -156,7 +170,9 @@ def test_a_path_stays_and_its_label_is_read_again(tmp_path: Path, digits: Datase
     with Folder.open(tmp_path / "photos", tmp_path / "other", labels=tmp_path / "l.csv") as folder:
         assert {folder.paths[i]: name for i, name in folder.known.items()} == {"=1+1.png": "7"}
     assert formulas(["a.png", "b/=c.png"]) == ""
-    assert formulas(["a.png", "-b.png"]).startswith("1 file name begins with = + - or @, as '-b.png'")
+    assert formulas(["a.png", "-b.png"]).startswith(
+        "1 file name begins with = + - or @, as '-b.png'"
+    )
     assert formulas(["@a.png", "＝b.png"]).startswith("2 file names begin")
 
 
@@ -172,9 +188,13 @@ def test_folders_by_class_and_what_has_vanished(rows: list[export.Label], tmp_pa
     source = tmp_path / "photos"
     (source / "00003.png").unlink()
     assert export.write_folders(rows, source, tmp_path / "out") == ["00003.png"]
-    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
+    found = sorted(
+        str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png")
+    )
     assert found == ["4/00002.png", "7/00000.png", "_declined/00001.png"]
-    assert (tmp_path / "out" / "7" / "00000.png").read_bytes() == (source / "00000.png").read_bytes()
+    assert (tmp_path / "out" / "7" / "00000.png").read_bytes() == (
+        source / "00000.png"
+    ).read_bytes()
     with pytest.raises(DfalError, match="is there already"):
         export.write_folders(rows, source, tmp_path / "out")
 
@@ -183,14 +203,24 @@ def test_files_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     for place in ("a/x.png", "a-x.png", "b/x.png"):
         (tmp_path / "photos" / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "photos" / place).write_text(place)
-    rows = [export.Label(place, "cat", "ann", "", "given", 1.0) for place in ("a/x.png", "a-x.png", "b/x.png")]
+    rows = [
+        export.Label(place, "cat", "ann", "", "given", 1.0)
+        for place in ("a/x.png", "a-x.png", "b/x.png")
+    ]
     assert export.write_folders(rows, tmp_path / "photos", tmp_path / "out") == []
-    assert sorted(path.read_text() for path in (tmp_path / "out" / "cat").iterdir()) == ["a-x.png", "a/x.png", "b/x.png"]
+    assert sorted(path.read_text() for path in (tmp_path / "out" / "cat").iterdir()) == [
+        "a-x.png",
+        "a/x.png",
+        "b/x.png",
+    ]
 
 
 def test_the_hugging_face_folder_names_every_file(rows: list[export.Label], tmp_path: Path) -> None:
     assert export.write_hugging_face(rows, tmp_path / "photos", tmp_path / "out") == []
-    lines = [json.loads(line) for line in (tmp_path / "out" / "train" / "metadata.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "out" / "train" / "metadata.jsonl").read_text().splitlines()
+    ]
     assert [(line["file_name"], line["label"]) for line in lines] == [
         ("00000.png", "7"),
         ("00002.png", "4"),
@@ -199,7 +229,9 @@ def test_the_hugging_face_folder_names_every_file(rows: list[export.Label], tmp_
     assert all((tmp_path / "out" / "train" / line["file_name"]).is_file() for line in lines)
 
 
-def test_a_place_that_cannot_be_written_is_a_sentence_and_nothing_is_left(rows: list[export.Label], tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_a_sentence_and_nothing_is_left(
+    rows: list[export.Label], tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     for write in (export.write_csv, export.write_parquet):
         with pytest.raises(DfalError, match="cannot be written"):

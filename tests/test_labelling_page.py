@@ -1,4 +1,5 @@
-"""The page in a real browser: labelled by keyboard, undone, skipped, corrected, while a network learns beside it."""
+"""The page in a real browser: labelled by keyboard, undone, skipped, corrected, while a network
+learns beside it."""
 
 import contextlib
 import math
@@ -17,13 +18,20 @@ from PIL import Image
 from dfal.datasets import Dataset
 from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
-from dfal.types import DECLINED
+from dfal.query import DECLINED
 from labelled import DIGITS, Served, a_session, index_in, some_pngs
 from stubbed import Stubbed
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
 pytest.importorskip("playwright", reason="the browser is driven by playwright")
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: make debian")
 
 
@@ -45,9 +53,15 @@ class Person:
         self.url, self.truth = url, truth
         self.errors: list[str] = []
         self.hosts: set[str] = set()
-        self.page.on("console", lambda message: self.errors.extend([message.text] if message.type == "error" else []))
+        self.page.on(
+            "console",
+            lambda message: self.errors.extend([message.text] if message.type == "error" else []),
+        )
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self.hosts.add(re.sub(r"^(\w+://[^/]*).*", r"\1", request.url)))
+        self.page.on(
+            "request",
+            lambda request: self.hosts.add(re.sub(r"^(\w+://[^/]*).*", r"\1", request.url)),
+        )
         self.page.goto(url)
         self.page.wait_for_selector(".stage img")
 
@@ -59,7 +73,9 @@ class Person:
         """A key that brings another image."""
         before = self.page.get_attribute(".stage img", "alt")
         self.page.keyboard.press(key)
-        self.page.wait_for_function("before => document.querySelector('.stage img')?.alt !== before", arg=before)
+        self.page.wait_for_function(
+            "before => document.querySelector('.stage img')?.alt !== before", arg=before
+        )
 
     def answer(self, wrong: bool = False) -> tuple[int, int]:
         """Label the image on the page; its index and the label."""
@@ -78,14 +94,24 @@ def has_no_serious_fault(page: Any) -> None:
     """What axe-core finds; the animation of a new image must be over."""
     from axe_playwright_python.sync_playwright import Axe
 
-    page.wait_for_function("() => document.getAnimations().every((one) => one.playState !== 'running')")
+    page.wait_for_function(
+        "() => document.getAnimations().every((one) => one.playState !== 'running')"
+    )
     found = Axe().run(page).response["violations"]
-    serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in {"serious", "critical"}]
+    serious = [
+        (one["id"], one["nodes"][0]["html"])
+        for one in found
+        if one["impact"] in {"serious", "critical"}
+    ]
     assert serious == []
 
 
-@pytest.mark.parametrize(("images", "labels"), [(80, 24), pytest.param(2000, 60, marks=pytest.mark.slow)])
-def test_a_folder_is_labelled_by_keyboard(browser: Any, tmp_path: Path, digits: Dataset, images: int, labels: int) -> None:
+@pytest.mark.parametrize(
+    ("images", "labels"), [(80, 24), pytest.param(2000, 60, marks=pytest.mark.slow)]
+)
+def test_a_folder_is_labelled_by_keyboard(
+    browser: Any, tmp_path: Path, digits: Dataset, images: int, labels: int
+) -> None:
     truth = some_pngs(tmp_path / "photos", digits, images)
     served = Served(tmp_path / "photos", "--classes", *DIGITS, "--epochs", "20", "--batch", "6")
     try:
@@ -108,7 +134,9 @@ def test_a_folder_is_labelled_by_keyboard(browser: Any, tmp_path: Path, digits: 
         served.wait_for_model(1)
         page.wait_for_function("() => document.querySelectorAll('.chart .dot').length === 1")
         point = served.http.get("/api/progress").json()["curve"][0]
-        assert page.get_attribute(".chart", "aria-label").startswith(f"Accuracy from {percent(point['value'])} % with")
+        assert page.get_attribute(".chart", "aria-label").startswith(
+            f"Accuracy from {percent(point['value'])} % with"
+        )
         for _ in range(12):
             with page.expect_response(re.compile(r"/api/questions/[0-9]+\?")) as why:
                 page.keyboard.press("w")
@@ -117,9 +145,13 @@ def test_a_folder_is_labelled_by_keyboard(browser: Any, tmp_path: Path, digits: 
                 break
             page.keyboard.press("w")
             given.update([person.answer()])
-        assert re.search(r"The network sees \d here, but \d is near: the boundary is [\d.e+-]+ away", page.text_content("#why"))
+        assert re.search(
+            r"The network sees \d here, but \d is near: the boundary is [\d.e+-]+ away",
+            page.text_content("#why"),
+        )
         page.wait_for_function(
-            "() => [...document.querySelectorAll('.trio img')].every((one) => one.complete && one.naturalWidth === 28)"
+            "() => [...document.querySelectorAll('.trio img')].every((one) => one.complete &&"
+            " one.naturalWidth === 28)"
         )
         has_no_serious_fault(page)
         page.screenshot(path=tmp_path / "light.png")
@@ -143,10 +175,13 @@ def test_a_folder_is_labelled_by_keyboard(browser: Any, tmp_path: Path, digits: 
         page.wait_for_selector(".tile img")
         page.keyboard.press("ArrowRight")
         for _ in range(2):
-            image, path = index_in(page.get_attribute(".tile[aria-current]", "aria-label").replace(":", ""))
+            image, path = index_in(
+                page.get_attribute(".tile[aria-current]", "aria-label").replace(":", "")
+            )
             page.keyboard.press(str(truth[path]))
             page.wait_for_function(
-                "image => document.querySelector('.tile[aria-current]')?.ariaLabel.includes(`Image ${image},`) === false",
+                "image => document.querySelector('.tile[aria-current]')?.ariaLabel.includes(`Image"
+                " ${image},`) === false",
                 arg=image,
             )
             given[image] = truth[path]
@@ -158,10 +193,15 @@ def test_a_folder_is_labelled_by_keyboard(browser: Any, tmp_path: Path, digits: 
         page.wait_for_selector(".stage img")
         image, path = person.sees()
         page.click(f".classes button:has-text('{truth[path]}')")
-        page.wait_for_function("image => !document.querySelector('.stage img')?.alt.includes(`Image ${image},`)", arg=image)
+        page.wait_for_function(
+            "image => !document.querySelector('.stage img')?.alt.includes(`Image ${image},`)",
+            arg=image,
+        )
         given[image] = truth[path]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert page.evaluate("document.querySelector('.acts').getBoundingClientRect().bottom <= innerHeight")
+        assert page.evaluate(
+            "document.querySelector('.acts').getBoundingClientRect().bottom <= innerHeight"
+        )
         has_no_serious_fault(page)
         page.screenshot(path=tmp_path / "phone.png", full_page=True)
 
@@ -220,14 +260,18 @@ def test_a_page_without_classes_asks_for_them_and_says_when_the_server_is_gone(
                 if len(session.state.open) == 5:
                     break
         other.page.close()
-        rest = served.http.post("/api/ask", json={"person": "Eve", "holder": "h", "count": 12}).json()["questions"]
+        rest = served.http.post(
+            "/api/ask", json={"person": "Eve", "holder": "h", "count": 12}
+        ).json()["questions"]
         assert len(rest) == 12 - 1 - 5, "all but the labelled image and those of the first page"
     finally:
         served.stop(kill=True)
     page.keyboard.press("1")
     page.wait_for_selector("#trouble >> text=Not saved yet")
     with Session.open(tmp_path / "photos.labels.db") as session:
-        assert {index: int(label) for index, label in enumerate(session.state.labels) if label >= 0} == {image: 1}
+        assert {
+            index: int(label) for index, label in enumerate(session.state.labels) if label >= 0
+        } == {image: 1}
         assert list(session.state.flags.values()) == ["<b>odd</b>"]
 
 
@@ -268,9 +312,19 @@ def test_every_class_keeps_its_key(stub: Any) -> None:
     assert [page.evaluate(script, steps) for steps in cases.values()] == [*cases]
 
 
-def test_the_reason_is_that_of_the_image_on_the_page_whatever_else_the_server_says(stub: Any) -> None:
+def test_the_reason_is_that_of_the_image_on_the_page_whatever_else_the_server_says(
+    stub: Any,
+) -> None:
     stubbed = stub("cat", "dog")
-    found = {"seen": 0, "other": 1, "score": 0.25, "twin": False, "version": None, "twin_seen": None, "strategy": "dfal"}
+    found = {
+        "seen": 0,
+        "other": 1,
+        "score": 0.25,
+        "twin": False,
+        "version": None,
+        "twin_seen": None,
+        "strategy": "dfal",
+    }
     stubbed.replies["/api/questions/0"] = 200, found
     stubbed.replies["/api/questions/1"] = 200, found | {"score": 0.5}
     page = stubbed.open()
@@ -283,7 +337,8 @@ def test_the_reason_is_that_of_the_image_on_the_page_whatever_else_the_server_sa
     page.keyboard.press("1")
     page.wait_for_selector(".stage img[alt^='Image 1,']")
     assert page.text_content("#why") == ""
-    # The server names the same question again while its reason is on the way: it is shown all the same.
+    # The server names the same question again while its reason is on the way: it is shown all the
+    # same.
     stubbed.release("/api/ask")
     del stubbed.held["/api/ask"]
     stubbed.wait_until(lambda: stubbed.held["/api/questions/1"])
@@ -313,7 +368,10 @@ def test_an_answer_is_never_another_one_and_never_dropped(stub: Any) -> None:
     for status, sentence in ((401, "this page needs its link"), (500, "Something broke.")):
         stubbed.replies["/api/tell"] = status, {"detail": sentence}
         page.keyboard.press("3")
-        page.wait_for_selector(f"#trouble >> text=Not saved yet. {sentence[0].upper()}{sentence[1:].rstrip('.')}. Trying again")
+        page.wait_for_selector(
+            f"#trouble >> text=Not saved yet. {sentence[0].upper()}{sentence[1:].rstrip('.')}."
+            " Trying again"
+        )
         page.wait_for_timeout(2000)
         assert "Not saved yet" in page.text_content("#trouble")
         sees(2)
@@ -346,10 +404,14 @@ def test_what_is_on_the_screen_stays_until_it_is_answered(stub: Any) -> None:
     }""")
 
     def asked(*images: int) -> dict[str, Any]:
-        rows = [{"id": image, "image": image, "path": "a.png", "kind": "random", "note": None} for image in images]
+        rows = [
+            {"id": image, "image": image, "path": "a.png", "kind": "random", "note": None}
+            for image in images
+        ]
         return {"questions": rows, "answers": 1, "model": 1, "left": 30}
 
-    # A new network ranks anew while somebody goes on: what was given back for it is not shown meanwhile.
+    # A new network ranks anew while somebody goes on: what was given back for it is not shown
+    # meanwhile.
     stubbed.held = {"/api/ask": [], "/api/progress": []}
     stubbed.replies["/api/tell"] = 200, {"answers": 1, "model": 1, "left": 39}
     page.keyboard.press("5")
@@ -359,7 +421,10 @@ def test_what_is_on_the_screen_stays_until_it_is_answered(stub: Any) -> None:
     page.wait_for_timeout(300)
     assert stubbed.release("/api/ask", asked(1, 20, 21))["keep"] == [1]
     page.wait_for_selector(".stage img[alt^='Image 20,']")
-    assert stubbed.release("/api/ask", asked(20, 21, 22))["keep"] == [20, 21], "what came with the first reply is kept"
+    assert stubbed.release("/api/ask", asked(20, 21, 22))["keep"] == [
+        20,
+        21,
+    ], "what came with the first reply is kept"
 
     # Its time was over, and the server has put it to somebody else, or to this page again.
     page.keyboard.press("7")
@@ -376,13 +441,19 @@ def test_what_is_on_the_screen_stays_until_it_is_answered(stub: Any) -> None:
 
     seen = [int(re.sub(r"\D", "", alt)) for alt in page.evaluate("seen")]
     assert seen == [1, 20, 21, 30], "nothing but a key brings another image"
-    assert [(one["question"], one["label"]) for one in stubbed.told("/api/tell")] == [(0, 5), (1, 6), (20, 7)]
+    assert [(one["question"], one["label"]) for one in stubbed.told("/api/tell")] == [
+        (0, 5),
+        (1, 6),
+        (20, 7),
+    ]
     assert [one["question"] for one in stubbed.told("/api/decline")] == [21]
     page.keyboard.press("8")
     page.wait_for_selector(".stage img[alt^='Image 32,']")
     page.keyboard.press("9")
     page.wait_for_timeout(300)
-    assert page.evaluate("seen.at(-1)").startswith("Image 32,"), "an image that is answered comes in no late reply"
+    assert page.evaluate("seen.at(-1)").startswith("Image 32,"), (
+        "an image that is answered comes in no late reply"
+    )
 
 
 def test_the_page_says_why_nothing_is_asked_and_gives_its_questions_back(stub: Any) -> None:
@@ -407,7 +478,9 @@ def test_the_page_says_why_nothing_is_asked_and_gives_its_questions_back(stub: A
     page.wait_for_selector("p >> text=or let another person label under their own name")
     stubbed.progress["disputed"] = 0
     page.wait_for_selector("p >> text=Others look at the last 2 images")
-    page.evaluate("dispatchEvent(new Event('pagehide'))")  # what is sent while a page closes, no test sees
+    page.evaluate(
+        "dispatchEvent(new Event('pagehide'))"
+    )  # what is sent while a page closes, no test sees
     stubbed.wait_until(lambda: stubbed.told("/api/leave"))
     (left,) = stubbed.told("/api/leave")
     assert left["person"] == "Ada" and len(left["holder"]) == 32
@@ -427,7 +500,11 @@ def test_images_are_enlarged_on_white_and_classes_renamed(stub: Any) -> None:
     page.click("dialog >> text=Natural size")
     assert page.evaluate("document.querySelector('.sheet').scrollWidth < 1280")
     ground = "(of) => getComputedStyle(document.querySelector(of)).backgroundColor"
-    assert page.evaluate(ground, ".sheet img") == page.evaluate(ground, ".stage img") == "rgb(255, 255, 255)"
+    assert (
+        page.evaluate(ground, ".sheet img")
+        == page.evaluate(ground, ".stage img")
+        == "rgb(255, 255, 255)"
+    )
     page.keyboard.press("Escape")
     page.keyboard.press("1")
     page.wait_for_selector(".stage img[alt^='Image 1,']")
@@ -439,7 +516,9 @@ def test_images_are_enlarged_on_white_and_classes_renamed(stub: Any) -> None:
     page.keyboard.press("n")
     has_no_serious_fault(page)
     page.get_by_role("button", name="Rename dog").press("Enter")
-    page.wait_for_function("() => document.querySelector('dialog input')?.value === 'dog'")  # the other dialog is gone
+    page.wait_for_function(
+        "() => document.querySelector('dialog input')?.value === 'dog'"
+    )  # the other dialog is gone
     page.fill("dialog input", "wolf")
     page.keyboard.press("Enter")
     page.wait_for_selector(".classes >> text=wolf")
@@ -474,7 +553,11 @@ def test_the_grid_fits_and_stays_where_somebody_is(stub: Any) -> None:
     page.keyboard.press("Escape")
     has_no_serious_fault(page)
     for action in ("press", "click"):
-        page.press(".tile[aria-current]", "Enter") if action == "press" else page.click(".tile[aria-current]")
+        (
+            page.press(".tile[aria-current]", "Enter")
+            if action == "press"
+            else page.click(".tile[aria-current]")
+        )
         page.wait_for_selector("dialog.large")
         page.keyboard.press("Escape")
     page.click(".tile:nth-of-type(3)")
@@ -503,30 +586,52 @@ def test_a_correction_by_key_wherever_in_the_card_somebody_is(stub: Any) -> None
 def test_a_phone_and_a_small_window_show_what_matters(stub: Any) -> None:
     names = ["unknown", "umbrella stand", *(f"kind {number}" for number in range(8))]
     stubbed = stub(*names, viewport={"width": 390, "height": 844})
-    point = {"model": 3, "annotations": 80, "right": 99, "of": 100, "value": 0.99, "low": 0.951, "high": 0.998}
+    point = {
+        "model": 3,
+        "annotations": 80,
+        "right": 99,
+        "of": 100,
+        "value": 0.99,
+        "low": 0.951,
+        "high": 0.998,
+    }
     stubbed.progress = {"curve": [point], "model": 3, "stop": True, "reached": True}
     page = stubbed.open()
     page.wait_for_selector(".glance >> text=95 % reached")
     assert page.locator(".hint").all_text_contents() == [
-        "The target of 95 % is reached. The latest model is right on 99 of 100 hold-out answers: 95 % interval 95 % to 100 %.",
-        "It looks time to stop. The latest models agree on nearly every image: more labels change little.",
+        (
+            "The target of 95 % is reached. The latest model is right on 99 of 100 hold-out"
+            " answers: 95 % interval 95 % to 100 %."
+        ),
+        (
+            "It looks time to stop. The latest models agree on nearly every image: more labels"
+            " change little."
+        ),
     ]
-    whole = "(one) => one.scrollWidth <= one.clientWidth && one.scrollHeight <= one.clientHeight + 1"
+    whole = (
+        "(one) => one.scrollWidth <= one.clientWidth && one.scrollHeight <= one.clientHeight + 1"
+    )
     for few in (names, names[:3]):
         stubbed.classes = few
-        page.wait_for_function(f"() => document.querySelectorAll('.classes span').length === {len(few)}")
+        page.wait_for_function(
+            f"() => document.querySelectorAll('.classes span').length === {len(few)}"
+        )
         assert page.evaluate(f"[...document.querySelectorAll('.classes span')].every({whole})")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert page.evaluate("document.querySelector('.acts').getBoundingClientRect().right <= innerWidth")
+        assert page.evaluate(
+            "document.querySelector('.acts').getBoundingClientRect().right <= innerWidth"
+        )
     stubbed.classes = names
     has_no_serious_fault(page)
     stubbed.progress["curve"] = [point | {"right": 4, "of": 4, "value": 1, "low": 0.51, "high": 1}]
     stubbed.progress |= {"reached": False, "to_confirm": 69}
     page.wait_for_selector(".glance >> text=69 to confirm 95 %")
     page.wait_for_selector("text=4 of 4 hold-out answers right")
-    assert page.locator(".hint").first.text_content() == (
-        "95 % is not confirmed yet. The latest model is right on 4 of 4 hold-out answers, but its accuracy may be as low as "
-        "51 %. If it stays as it is, 69 more hold-out answers confirm the target."
+    assert (
+        page.locator(".hint").first.text_content()
+        == "95 % is not confirmed yet. The latest model is right on 4 of 4 hold-out answers, but"
+        " its accuracy may be as low as 51 %. If it stays as it is, 69 more hold-out answers"
+        " confirm the target."
     )
     assert page.locator("text=0 left").count() == 0
     assert page.locator("text=reached").count() == 0
@@ -580,14 +685,26 @@ def test_a_picture_is_addressed_by_its_version_and_an_answer_names_its_image(stu
     for path in ("/api/ask", "/api/tell", "/api/decline", "/api/progress"):
         assert stubbed.queries[path] == "store=s1", path
     assert page.get_attribute("text=Download the labels as CSV", "href") == "api/export?store=s1"
-    why = {"seen": 0, "other": 1, "score": 0.5, "twin": True, "twin_seen": 1, "strategy": "dfal", "version": "t"}
+    why = {
+        "seen": 0,
+        "other": 1,
+        "score": 0.5,
+        "twin": True,
+        "twin_seen": 1,
+        "strategy": "dfal",
+        "version": "t",
+    }
     stubbed.replies |= {f"/api/questions/{image}": (200, why) for image in range(9)}
     page.keyboard.press("w")
-    page.wait_for_selector("dialog img[src^='api/questions/'][src$='/twin?version=t']", state="attached")
+    page.wait_for_selector(
+        "dialog img[src^='api/questions/'][src$='/twin?version=t']", state="attached"
+    )
     page.keyboard.press("Escape")
 
 
-def test_a_page_over_another_store_keeps_what_is_not_saved_and_else_is_loaded_anew(stub: Any) -> None:
+def test_a_page_over_another_store_keeps_what_is_not_saved_and_else_is_loaded_anew(
+    stub: Any,
+) -> None:
     stubbed = stub("cat", "dog")
     page = stubbed.open()
     page.wait_for_selector(".stage img[alt^='Image 0,']")
@@ -596,7 +713,10 @@ def test_a_page_over_another_store_keeps_what_is_not_saved_and_else_is_loaded_an
     page.wait_for_selector("#trouble >> text=Not saved yet. Something broke")
     stubbed.store = "s2"
     del stubbed.replies["/api/tell"]
-    page.wait_for_selector("#trouble >> text=Not saved yet. This page was opened over another store: reload it to label green.")
+    page.wait_for_selector(
+        "#trouble >> text=Not saved yet. This page was opened over another store: reload it to"
+        " label green."
+    )
     asked = len(stubbed.told("/api/tell"))
     stubbed.wait_until(lambda: len(stubbed.told("/api/tell")) >= asked + 2)
     assert stubbed.answered == {}
@@ -622,7 +742,9 @@ def served_at(port: int, folder: Path) -> Iterator[Photos]:
     from dfal.labelling.server import application
 
     with a_session(folder) as (session, photos), serving.bound("127.0.0.1", port) as listening:
-        config = uvicorn.Config(Guard(application(session, photos)), lifespan="off", log_level="error", ws="none")
+        config = uvicorn.Config(
+            Guard(application(session, photos)), lifespan="off", log_level="error", ws="none"
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
@@ -644,7 +766,9 @@ COLOUR = """() => {
 }"""
 
 
-def test_another_folder_at_the_same_address_and_a_file_that_is_replaced_are_seen(browser: Any, tmp_path: Path) -> None:
+def test_another_folder_at_the_same_address_and_a_file_that_is_replaced_are_seen(
+    browser: Any, tmp_path: Path
+) -> None:
     for name, colour in (("red", (255, 0, 0)), ("green", (0, 160, 0))):
         (tmp_path / name / "photos").mkdir(parents=True)
         for number in range(6):
@@ -658,11 +782,16 @@ def test_another_folder_at_the_same_address_and_a_file_that_is_replaced_are_seen
         page.goto(f"http://127.0.0.1:{port}/")
         page.wait_for_function(sees, arg="255,0,0,255")
     with served_at(port, tmp_path / "green" / "photos") as photos:
-        page.wait_for_function(sees, arg="0,160,0,255")  # the page that was open is loaded anew by itself
+        page.wait_for_function(
+            sees, arg="0,160,0,255"
+        )  # the page that was open is loaded anew by itself
         for file in (tmp_path / "green" / "photos").iterdir():
             Image.new("RGB", (300, 200), (0, 0, 255)).save(file)
         page.reload()
         page.wait_for_function(sees, arg="0,0,255,255")
         image, _ = index_in(page.get_attribute(".stage img", "alt"))
-        assert page.get_attribute(".stage img", "src") == f"api/images/{image}?version={photos.version(image)}"
+        assert (
+            page.get_attribute(".stage img", "src")
+            == f"api/images/{image}?version={photos.version(image)}"
+        )
         page.close()

@@ -47,22 +47,43 @@ def replaced(text: str, *pairs: tuple[str, str]) -> str:
 
 
 class Site:
-    """A page under `https://labels.example.org:PORT/photos/`, and what a proxy in front of it needs."""
+    """A page under `https://labels.example.org:PORT/photos/`, and what a proxy in front of it
+    needs."""
 
     def __init__(self, root: Path, digits: Dataset):
         self.root, self.port = root, free_port()
         self.certificate, self.key = root / "site.crt", root / "site.key"
         subprocess.run(
             [
-                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={NAME}"),
-                *("-addext", f"subjectAltName=DNS:{NAME}", "-keyout", str(self.key), "-out", str(self.certificate)),
+                *(
+                    "openssl",
+                    "req",
+                    "-x509",
+                    "-newkey",
+                    "rsa:2048",
+                    "-nodes",
+                    "-days",
+                    "1",
+                    "-subj",
+                    f"/CN={NAME}",
+                ),
+                *(
+                    "-addext",
+                    f"subjectAltName=DNS:{NAME}",
+                    "-keyout",
+                    str(self.key),
+                    "-out",
+                    str(self.certificate),
+                ),
             ],
             check=True,
             capture_output=True,
         )
         self.url = f"https://{NAME}:{self.port}/photos/"
         self.truth = some_pngs(root / "photos", digits, 40)
-        self.served = Served(root / "photos", "--classes", *DIGITS, "--holdout", "0", "--url", self.url)
+        self.served = Served(
+            root / "photos", "--classes", *DIGITS, "--holdout", "0", "--url", self.url
+        )
         self.token = (root / ".photos.labels.db.token").read_text()
 
     def visitor(self) -> httpx.Client:
@@ -105,7 +126,8 @@ def nginx(site: Site, *changes: tuple[str, str]) -> list[str]:
     temporary = "".join(f"{kind}_temp_path {site.root}/{kind};" for kind in kinds)
     user = "user root;" if os.geteuid() == 0 else ""
     (site.root / "nginx.conf").write_text(
-        f"{user} daemon off; pid {site.root}/nginx.pid; events {{}} http {{ access_log off; {temporary} {server} }}"
+        f"{user} daemon off; pid {site.root}/nginx.pid; events {{}} http {{ access_log off;"
+        f" {temporary} {server} }}"
     )
     return ["nginx", "-p", str(site.root), "-e", "stderr", "-c", str(site.root / "nginx.conf")]
 
@@ -119,7 +141,13 @@ def nginx_that_keeps_the_path(site: Site) -> list[str]:
 
 
 def nginx_that_keeps_the_path_and_its_own_host(site: Site) -> list[str]:
-    changes = (f"127.0.0.1:{site.served.port}/;", f"127.0.0.1:{site.served.port};"), ("Host $http_host", "Host $proxy_host")
+    changes = (
+        (f"127.0.0.1:{site.served.port}/;", f"127.0.0.1:{site.served.port};"),
+        (
+            "Host $http_host",
+            "Host $proxy_host",
+        ),
+    )
     return nginx(site, *changes)
 
 
@@ -130,11 +158,19 @@ def caddy(site: Site) -> list[str]:
         (f"{NAME} {{", f"https://{NAME}:{site.port} {{\n    tls {site.certificate} {site.key}"),
         ("127.0.0.1:8765", f"127.0.0.1:{site.served.port}"),
     )
-    (site.root / "Caddyfile").write_text(f"{{\n    admin off\n    auto_https disable_redirects\n}}\n{server}")
+    (site.root / "Caddyfile").write_text(
+        f"{{\n    admin off\n    auto_https disable_redirects\n}}\n{server}"
+    )
     return ["caddy", "run", "--adapter", "caddyfile", "--config", str(site.root / "Caddyfile")]
 
 
-PROXIES = [nginx, nginx_with_its_own_host, nginx_that_keeps_the_path, nginx_that_keeps_the_path_and_its_own_host, caddy]
+PROXIES = [
+    nginx,
+    nginx_with_its_own_host,
+    nginx_that_keeps_the_path,
+    nginx_that_keeps_the_path_and_its_own_host,
+    caddy,
+]
 
 
 @contextlib.contextmanager
@@ -145,11 +181,16 @@ def running(site: Site, proxy: Callable[[Site], list[str]]) -> Iterator[None]:
         pytest.skip(f"no {command[0]} is installed: apt install {command[0]}")
     environment = os.environ | {"PATH": os.environ["PATH"] + ":/usr/sbin", "HOME": str(site.root)}
     environment |= {name: str(site.root / name) for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME")}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
     try:
         for _ in range(400):
             assert process.poll() is None, process.communicate()[0]
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", site.port), 1):
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", site.port), 1),
+            ):
                 break
             time.sleep(0.05)
         yield
@@ -162,20 +203,33 @@ def running(site: Site, proxy: Callable[[Site], list[str]]) -> Iterator[None]:
 def test_the_page_is_used_through_a_proxy(site: Site, proxy: Callable[[Site], list[str]]) -> None:
     with running(site, proxy), site.visitor() as web:
         assert web.get(site.url).status_code == 401
-        assert web.get(site.url.rstrip("/")).status_code == 401, "without the slash it is the same page"
+        assert web.get(site.url.rstrip("/")).status_code == 401, (
+            "without the slash it is the same page"
+        )
         opened = web.get(f"{site.url}?token={site.token}")
         assert (opened.status_code, str(opened.url)) == (200, site.url)
         (cookie,) = web.cookies.jar
-        assert (cookie.path, cookie.secure, cookie.domain.removesuffix(".local")) == ("/photos/", True, NAME)
+        assert (cookie.path, cookie.secure, cookie.domain.removesuffix(".local")) == (
+            "/photos/",
+            True,
+            NAME,
+        )
         for file in re.findall(r'(?:src|href)="([^"#]+)"', opened.text):
             assert web.get(site.url + file).status_code == 200, file
         own = {"origin": site.url.removesuffix("/photos/"), "sec-fetch-site": "same-origin"}
         me = {"person": proxy.__name__, "holder": "h"}
-        (question,) = web.post(f"{site.url}api/ask", json=me | {"count": 1}, headers=own).json()["questions"]
+        (question,) = web.post(f"{site.url}api/ask", json=me | {"count": 1}, headers=own).json()[
+            "questions"
+        ]
         picture = web.get(f"{site.url}api/images/{question['image']}?version={question['version']}")
         assert picture.content == (site.root / "photos" / question["path"]).read_bytes()
         assert "immutable" in picture.headers["cache-control"]
-        told = {"question": question["id"], "image": question["image"], "label": 7, "person": proxy.__name__}
+        told = {
+            "question": question["id"],
+            "image": question["image"],
+            "label": 7,
+            "person": proxy.__name__,
+        }
         for foreign in (
             {"origin": "https://evil.example"},
             {"origin": f"https://evil.{NAME}:{site.port}"},
@@ -201,7 +255,12 @@ def test_a_browser_labels_through_a_proxy(site: Site, proxy: Callable[[Site], li
     from playwright.sync_api import sync_playwright
 
     chromium = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+        (
+            found
+            for name in ("chromium", "chromium-browser", "google-chrome")
+            if (found := shutil.which(name))
+        ),
+        None,
     )
     if chromium is None:
         pytest.skip("no chromium is installed: apt install chromium")
@@ -212,7 +271,10 @@ def test_a_browser_labels_through_a_proxy(site: Site, proxy: Callable[[Site], li
         page = browser.new_page(ignore_https_errors=True)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("requestfailed", lambda request: errors.append(request.url))
-        page.on("response", lambda response: errors.append(response.url) if response.status >= 400 else None)
+        page.on(
+            "response",
+            lambda response: errors.append(response.url) if response.status >= 400 else None,
+        )
         page.goto(f"{site.url}?token={site.token}")
         page.fill("dialog input", f"browser {proxy.__name__}")
         page.keyboard.press("Enter")
@@ -220,14 +282,18 @@ def test_a_browser_labels_through_a_proxy(site: Site, proxy: Callable[[Site], li
         assert page.url.partition("#")[0] == site.url, "the token is not left in the address"
         before = str(page.get_attribute(".stage img", "alt"))
         page.keyboard.press("3")
-        page.wait_for_function("before => document.querySelector('.stage img')?.alt !== before", arg=before)
+        page.wait_for_function(
+            "before => document.querySelector('.stage img')?.alt !== before", arg=before
+        )
         page.click("nav >> text=Review")
         page.wait_for_selector(f".card >> text=browser {proxy.__name__}")
         page.wait_for_selector(".card img.here")
         with page.expect_download() as download:
             page.click("text=Download the labels as CSV")
         assert f",3,browser {proxy.__name__}," in download.value.path().read_text()
-        errors = [error for error in errors if "/api/export" not in error]  # a download is no page: that is said as a failure
+        errors = [
+            error for error in errors if "/api/export" not in error
+        ]  # a download is no page: that is said as a failure
         browser.close()
     assert errors == []
     with Session.open(site.root / "photos.labels.db") as session:

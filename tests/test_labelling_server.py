@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from dfal.datasets import Dataset
+from dfal.errors import DfalError
 from dfal.folder import Folder
 from dfal.labelling import guard
 from dfal.labelling.findings import Look, Queued
@@ -23,7 +24,6 @@ from dfal.labelling.guard import LARGEST, Guard
 from dfal.labelling.photos import Photos
 from dfal.labelling.rows import Model
 from dfal.labelling.session import Session
-from dfal.types import DfalError
 from labelled import DIGITS, a_session, some_pngs
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
@@ -55,20 +55,40 @@ def web(session_and_web: tuple[Session, TestClient]) -> TestClient:
 
 
 def ask(web: TestClient, count: int = 1, **more: object) -> list[dict[str, int]]:
-    found: list[dict[str, int]] = web.post("/api/ask", json=ME | {"count": count} | more).json()["questions"]
+    found: list[dict[str, int]] = web.post("/api/ask", json=ME | {"count": count} | more).json()[
+        "questions"
+    ]
     return found
 
 
-def test_ask_tell_undo_decline_flag_correct_progress(session_and_web: tuple[Session, TestClient]) -> None:
+def test_ask_tell_undo_decline_flag_correct_progress(
+    session_and_web: tuple[Session, TestClient],
+) -> None:
     session, web = session_and_web
     first, second, third = ask(web, 3)
-    assert web.post("/api/tell", json={"question": first["id"], "label": 7, "person": "ann", "seconds": 1.5}).status_code == 200
-    assert web.post("/api/decline", json={"question": second["id"], "person": "ann"}).status_code == 200
+    assert (
+        web.post(
+            "/api/tell", json={"question": first["id"], "label": 7, "person": "ann", "seconds": 1.5}
+        ).status_code
+        == 200
+    )
+    assert (
+        web.post("/api/decline", json={"question": second["id"], "person": "ann"}).status_code
+        == 200
+    )
     assert session.state.labels[[first["image"], second["image"]]].tolist() == [7, -2]
     again = web.post("/api/undo", json=ME).json()
     assert again["image"] == second["image"] == again["question"]["image"]
-    assert web.post("/api/flag", json={"image": 3, "person": "ann", "note": "blurred"}).status_code == 200
-    assert web.post("/api/correct", json={"image": first["image"], "label": 1, "person": "ann"}).status_code == 200
+    assert (
+        web.post("/api/flag", json={"image": 3, "person": "ann", "note": "blurred"}).status_code
+        == 200
+    )
+    assert (
+        web.post(
+            "/api/correct", json={"image": first["image"], "label": 1, "person": "ann"}
+        ).status_code
+        == 200
+    )
     now = web.get("/api/progress").json()
     assert (now["annotations"], now["flagged"], now["declined"], now["left"]) == (1, 1, 0, 29)
     assert now["classes"]["1"] == 1
@@ -79,7 +99,12 @@ def test_ask_tell_undo_decline_flag_correct_progress(session_and_web: tuple[Sess
 def test_a_class_is_added_and_then_an_answer(web: TestClient) -> None:
     assert web.post("/api/classes", json={"name": "eleven", "person": "ann"}).json()["class"] == 10
     (question,) = ask(web)
-    assert web.post("/api/tell", json={"question": question["id"], "label": 10, "person": "ann"}).status_code == 200
+    assert (
+        web.post(
+            "/api/tell", json={"question": question["id"], "label": 10, "person": "ann"}
+        ).status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +120,9 @@ def test_a_class_is_added_and_then_an_answer(web: TestClient) -> None:
         ("9", "already"),
     ],
 )
-def test_a_bad_class_name_is_refused_with_a_sentence(web: TestClient, name: str, sentence: str) -> None:
+def test_a_bad_class_name_is_refused_with_a_sentence(
+    web: TestClient, name: str, sentence: str
+) -> None:
     refused = web.post("/api/classes", json={"name": name, "person": "ann"})
     assert refused.status_code == 400
     assert sentence in refused.json()["detail"]
@@ -105,7 +132,10 @@ def test_a_bad_class_name_is_refused_with_a_sentence(web: TestClient, name: str,
 
 def test_classes_alike_but_for_case_are_refused(web: TestClient) -> None:
     assert web.post("/api/classes", json={"name": "Cat", "person": "ann"}).status_code == 200
-    assert "alike but for case" in web.post("/api/classes", json={"name": "cAT", "person": "ann"}).json()["detail"]
+    assert (
+        "alike but for case"
+        in web.post("/api/classes", json={"name": "cAT", "person": "ann"}).json()["detail"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,7 +153,9 @@ def test_classes_alike_but_for_case_are_refused(web: TestClient) -> None:
         ("/api/ask", ME | {"count": 1, "person": "\x00"}, 400),
     ],
 )
-def test_what_makes_no_sense_is_refused(web: TestClient, path: str, body: dict[str, object], status: int) -> None:
+def test_what_makes_no_sense_is_refused(
+    web: TestClient, path: str, body: dict[str, object], status: int
+) -> None:
     refused = web.post(path, json=body)
     assert refused.status_code == status, refused.text
     assert refused.json()["detail"]
@@ -159,7 +191,9 @@ def test_what_a_browser_cannot_show_comes_as_png_and_a_lie_too(folder: Path) -> 
         assert index["c.png"] in session.state.unreadable
 
 
-def test_an_image_that_has_vanished_is_set_aside_and_not_asked_again(web: TestClient, folder: Path) -> None:
+def test_an_image_that_has_vanished_is_set_aside_and_not_asked_again(
+    web: TestClient, folder: Path
+) -> None:
     (question,) = ask(web)
     (folder / f"{question['image']:05}.png").unlink()
     gone = web.get(f"/api/images/{question['image']}")
@@ -168,21 +202,36 @@ def test_an_image_that_has_vanished_is_set_aside_and_not_asked_again(web: TestCl
     assert question["image"] not in {one["image"] for one in ask(web, 30)}
     assert web.get("/api/progress").json()["unreadable"] == 1
     (listed,) = web.get("/api/set-aside").json()
-    assert listed == {"image": question["image"], "path": question["path"], "reason": "it is no longer there"}
+    assert listed == {
+        "image": question["image"],
+        "path": question["path"],
+        "reason": "it is no longer there",
+    }
 
 
-def test_why_this_one_and_its_twin(session_and_web: tuple[Session, TestClient], digits: Dataset) -> None:
+def test_why_this_one_and_its_twin(
+    session_and_web: tuple[Session, TestClient], digits: Dataset
+) -> None:
     import torch
 
     session, web = session_and_web
     watched = session.state.drawn
     twin = 0.1 * torch.ones(1, 28, 28)
     model = Model(1, 0.0, 0, 10, 20, 10, 1.0, watched, watched % 10)
-    session.findings.add_model(model, [Queued(5, 0.25, 7, 1, twin, 1), Queued(6, float("inf"), 3, 8)])
+    session.findings.add_model(
+        model, [Queued(5, 0.25, 7, 1, twin, 1), Queued(6, float("inf"), 3, 8)]
+    )
     near, far, *others = ask(web, 3)
     why = web.get(f"/api/questions/{near['id']}").json()
     assert len(why.pop("version")) == 24
-    assert why == {"seen": 7, "other": 1, "score": 0.25, "twin": True, "twin_seen": 1, "strategy": "dfal"}
+    assert why == {
+        "seen": 7,
+        "other": 1,
+        "score": 0.25,
+        "twin": True,
+        "twin_seen": 1,
+        "strategy": "dfal",
+    }
     assert web.get(f"/api/questions/{far['id']}").json()["score"] is None
     assert web.get(f"/api/questions/{others[0]['id']}").json() == {"seen": None}
     for part in ("image", "change", "twin"):
@@ -192,8 +241,12 @@ def test_why_this_one_and_its_twin(session_and_web: tuple[Session, TestClient], 
 
     import numpy as np
 
-    shown = np.asarray(Image.open(io.BytesIO(web.get(f"/api/questions/{near['id']}/twin").content))).astype(int)
-    image = np.asarray(Image.open(io.BytesIO(web.get(f"/api/questions/{near['id']}/image").content))).astype(int)
+    shown = np.asarray(
+        Image.open(io.BytesIO(web.get(f"/api/questions/{near['id']}/twin").content))
+    ).astype(int)
+    image = np.asarray(
+        Image.open(io.BytesIO(web.get(f"/api/questions/{near['id']}/image").content))
+    ).astype(int)
     expected = (image + 25.5).clip(0, 255)
     assert abs(shown - expected).max() <= 1
 
@@ -205,7 +258,9 @@ def test_the_review_finds_filters_and_orders(session_and_web: tuple[Session, Tes
     session.flag(7, "odd")
     watched = session.state.drawn
     session.findings.add_model(Model(1, 0.0, 0, 10, 20, 10, 1.0, watched, watched % 10), [])
-    session.findings.add_looks(1, [Look(1, 4, 0.9), Look(2, 9, 0.8, 0.2), Look(3, 4, 0.7, 1.5), Look(4, 4, 0.99)])
+    session.findings.add_looks(
+        1, [Look(1, 4, 0.9), Look(2, 9, 0.8, 0.2), Look(3, 4, 0.7, 1.5), Look(4, 4, 0.99)]
+    )
     session.findings.add_looks(1, [Look(4, 9, 0.6)])  # the latest look counts
     for image in range(8, 30):
         session.correct(image, image % 10)
@@ -213,7 +268,9 @@ def test_the_review_finds_filters_and_orders(session_and_web: tuple[Session, Tes
     found = web.get("/api/review", params={"show": "suspicious"}).json()
     assert (found["total"], found["checked"]) == (0, checked)
     session.findings.add_looks(1, [Look(image, image % 10, 0.9) for image in range(8, 29)])
-    session.findings.add_looks(1, [Look(29, 3, 0.95)])  # contradicted, without a reason to doubt the label
+    session.findings.add_looks(
+        1, [Look(29, 3, 0.95)]
+    )  # contradicted, without a reason to doubt the label
     found = web.get("/api/review", params={"show": "suspicious"}).json()
     assert (found["total"], found["checked"]) == (2, "Models agree with 23 of 26 labels.")
     agreed = list(range(8, 30))
@@ -232,7 +289,9 @@ def test_the_review_finds_filters_and_orders(session_and_web: tuple[Session, Tes
     assert shown(order="path", start=1, most=2) == [2, 3]
     assert shown(order="latest") == [*reversed(agreed), 4, 3, 2, 1]
     assert shown(show="hold-out") == []
-    session.findings.add_looks(1, [Look(image, 0, 0.9, 1.0) for image in range(8, 30) if image % 10])
+    session.findings.add_looks(
+        1, [Look(image, 0, 0.9, 1.0) for image in range(8, 30) if image % 10]
+    )
     assert shown(show="suspicious") == [], "a model that is right so rarely suspects nobody"
     assert "agree with 4 of 26 labels: not often enough" in web.get("/api/review").json()["checked"]
 
@@ -272,7 +331,12 @@ def test_other_sites_are_refused(web: TestClient, headers: dict[str, str]) -> No
 
 
 def test_a_link_from_elsewhere_opens_the_page_and_the_page_may_talk(web: TestClient) -> None:
-    assert web.get("/", headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}).status_code == 200
+    assert (
+        web.get(
+            "/", headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+        ).status_code
+        == 200
+    )
     own = {"origin": "http://127.0.0.1", "sec-fetch-site": "same-origin"}
     assert web.post("/api/ask", json=ME | {"count": 1}, headers=own).status_code == 200
 
@@ -283,7 +347,10 @@ def test_on_another_address_a_token_is_needed(folder: Path) -> None:
         with TestClient(guarded, base_url="http://192.168.0.7:8000", follow_redirects=False) as web:
             for path in ("/", "/api/progress", "/main.js", "/?token=wrong", "/?token="):
                 assert web.get(path).status_code == 401, path
-            assert web.get("/api/progress", headers={"authorization": "Bearer s3cret"}).status_code == 200
+            assert (
+                web.get("/api/progress", headers={"authorization": "Bearer s3cret"}).status_code
+                == 200
+            )
             opened = web.get("/?token=s3cret")
             assert (opened.status_code, opened.headers["location"]) == (303, "./")
             assert "HttpOnly" in opened.headers["set-cookie"]
@@ -298,7 +365,9 @@ def test_what_is_too_large_or_too_much_is_refused(web: TestClient) -> None:
         for _ in range(100):
             yield b"[" * 10_000
 
-    with_chunks = web.post("/api/ask", content=endless(), headers={"content-type": "application/json"})
+    with_chunks = web.post(
+        "/api/ask", content=endless(), headers={"content-type": "application/json"}
+    )
     assert 400 <= with_chunks.status_code < 500
 
 
@@ -306,16 +375,25 @@ def test_who_asks_too_often_waits(folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(guard, "RATE", 0.0)
     with (
         a_session(folder) as (session, photos),
-        TestClient(Guard(application(session, photos), burst=20), base_url="http://127.0.0.1") as web,
+        TestClient(
+            Guard(application(session, photos), burst=20), base_url="http://127.0.0.1"
+        ) as web,
     ):
         codes = [web.get("/icon.svg").status_code for _ in range(25)]
     assert codes == [200] * 20 + [429] * 5
 
 
-def test_a_full_disk_is_a_sentence_and_nothing_is_lost(session_and_web: tuple[Session, TestClient]) -> None:
+def test_a_full_disk_is_a_sentence_and_nothing_is_lost(
+    session_and_web: tuple[Session, TestClient],
+) -> None:
     session, web = session_and_web
     asked = ask(web, 2)
-    assert web.post("/api/tell", json={"question": asked[0]["id"], "label": 1, "person": "ann"}).status_code == 200
+    assert (
+        web.post(
+            "/api/tell", json={"question": asked[0]["id"], "label": 1, "person": "ann"}
+        ).status_code
+        == 200
+    )
     (pages,) = session._log._db.execute("PRAGMA page_count").fetchone()
     session._log._db.execute(f"PRAGMA max_page_count = {pages}")
     for _ in range(3000):
@@ -325,7 +403,12 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(session_and_web: tuple[Se
     assert refused.status_code == 507
     assert "full disk" in refused.json()["detail"]
     session._log._db.execute("PRAGMA max_page_count = 1000000")
-    assert web.post("/api/tell", json={"question": asked[1]["id"], "label": 2, "person": "ann"}).status_code == 200
+    assert (
+        web.post(
+            "/api/tell", json={"question": asked[1]["id"], "label": 2, "person": "ann"}
+        ).status_code
+        == 200
+    )
     assert session.state.labels[[one["image"] for one in asked]].tolist() == [1, 2]
 
 
@@ -334,7 +417,10 @@ def test_answers_wait_while_the_store_is_away_and_are_written_back_when_its_plac
 ) -> None:
     session, web = session_and_web
     asked = ask(web, 3)
-    answers = [{"question": one["id"], "label": 1 + place, "person": "ann"} for place, one in enumerate(asked)]
+    answers = [
+        {"question": one["id"], "label": 1 + place, "person": "ann"}
+        for place, one in enumerate(asked)
+    ]
     assert web.post("/api/tell", json=answers[0]).status_code == 200
     session.path.unlink()
     assert web.post("/api/tell", json=answers[1]).status_code == 200  # written back
@@ -343,7 +429,10 @@ def test_answers_wait_while_the_store_is_away_and_are_written_back_when_its_plac
     for _ in range(2):
         refused = web.post("/api/tell", json=answers[2])
         assert refused.status_code == 507  # at which the page keeps the answer and tries again
-        assert "was replaced by another file while it was open, and nothing is saved now" in refused.json()["detail"]
+        assert (
+            "was replaced by another file while it was open, and nothing is saved now"
+            in refused.json()["detail"]
+        )
         assert web.get("/api/progress").status_code == 200
     session.path.unlink()
     assert web.post("/api/tell", json=answers[2]).status_code == 200
@@ -367,7 +456,12 @@ def test_a_disk_that_can_no_longer_be_written_is_a_sentence_and_nothing_is_lost(
         assert "cannot be written" in refused.json()["detail"]
     assert web.get("/api/progress").status_code == 200
     session._log._db.execute("PRAGMA query_only = OFF")
-    assert web.post("/api/tell", json={"question": asked[0]["id"], "label": 1, "person": "ann"}).status_code == 200
+    assert (
+        web.post(
+            "/api/tell", json={"question": asked[0]["id"], "label": 1, "person": "ann"}
+        ).status_code
+        == 200
+    )
     assert session.classes == list(DIGITS)
     assert (session.state.labels >= 0).sum() == 1
 
@@ -392,12 +486,22 @@ def test_what_is_not_described_is_one_short_sentence(web: TestClient, path: str,
     assert "xxx" not in refused.text
 
 
-def test_a_page_that_is_closed_gives_its_questions_back_and_a_class_gets_another_name(web: TestClient) -> None:
+def test_a_page_that_is_closed_gives_its_questions_back_and_a_class_gets_another_name(
+    web: TestClient,
+) -> None:
     asked = {question["image"] for question in ask(web, 3)}
     assert web.post("/api/leave", json=ME).status_code == 200
     assert {question["image"] for question in ask(web, 3, holder="h2")} == asked
-    assert web.post("/api/rename", json={"class": 3, "name": "three", "person": "ann"}).json()["classes"][3] == "three"
-    assert web.post("/api/rename", json={"class": 30, "name": "thirty", "person": "ann"}).status_code == 404
+    assert (
+        web.post("/api/rename", json={"class": 3, "name": "three", "person": "ann"}).json()[
+            "classes"
+        ][3]
+        == "three"
+    )
+    assert (
+        web.post("/api/rename", json={"class": 30, "name": "thirty", "person": "ann"}).status_code
+        == 404
+    )
 
 
 def test_the_labels_come_home_as_a_table(web: TestClient) -> None:
@@ -415,7 +519,9 @@ def version_of(web: TestClient, image: int) -> str:
     return str(question["version"])
 
 
-def test_the_address_of_a_picture_names_its_content(session_and_web: tuple[Session, TestClient], folder: Path) -> None:
+def test_the_address_of_a_picture_names_its_content(
+    session_and_web: tuple[Session, TestClient], folder: Path
+) -> None:
     session, web = session_and_web
     asked = {one["image"]: str(one["version"]) for one in ask(web, 30)}
     assert len(set(asked.values())) == 30, "no two images share an address"
@@ -423,7 +529,10 @@ def test_the_address_of_a_picture_names_its_content(session_and_web: tuple[Sessi
     assert web.get("/api/review?show=all").json()["images"][0]["version"] == asked[3]
     assert web.post("/api/undo", json=ME).json()["image"] == 3
     question = ask(web, 1)[0]
-    web.post("/api/decline", json={"question": question["id"], "image": question["image"], "person": "ann"})
+    web.post(
+        "/api/decline",
+        json={"question": question["id"], "image": question["image"], "person": "ann"},
+    )
     assert web.post("/api/undo", json=ME).json()["question"]["version"] == asked[question["image"]]
 
     for small in ("", "&small=true"):
@@ -443,7 +552,9 @@ def test_the_address_of_a_picture_names_its_content(session_and_web: tuple[Sessi
     after = before[:-20] + bytes(20)
     file.write_bytes(after)
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    replaced = web.get(f"/api/images/3?version={asked[3]}", headers={"if-none-match": f'"{asked[3]}"'})
+    replaced = web.get(
+        f"/api/images/3?version={asked[3]}", headers={"if-none-match": f'"{asked[3]}"'}
+    )
     assert (replaced.status_code, replaced.content) == (200, after)
     assert replaced.headers["cache-control"] == "private, no-cache"
     assert version_of(web, 3) not in asked.values()
@@ -467,7 +578,10 @@ def test_small_pictures_and_those_of_other_forms_follow_their_files(folder: Path
 def test_a_file_that_is_replaced_while_it_is_read_is_not_shown_under_the_old_address(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contents = [(folder / name).read_bytes() for name in ("00001.png", "00002.png", "00004.png", "00005.png")]
+    contents = [
+        (folder / name).read_bytes()
+        for name in ("00001.png", "00002.png", "00004.png", "00005.png")
+    ]
     with a_session(folder) as (session, photos), TestClient(application(session, photos)) as web:
         read, original = Path.read_bytes, photos.folder.original
         now = [0]
@@ -508,7 +622,10 @@ def test_a_file_that_is_replaced_while_it_is_read_is_not_shown_under_the_old_add
 
 def test_other_stores_and_folders_have_other_addresses(folder: Path) -> None:
     def versions(photos_folder: Path) -> tuple[int, int, str]:
-        with a_session(photos_folder) as (session, photos), TestClient(application(session, photos)) as web:
+        with (
+            a_session(photos_folder) as (session, photos),
+            TestClient(application(session, photos)) as web,
+        ):
             (question,) = ask(web)
             store = web.get("/api/progress").json()["store"]
             return question["image"], question["version"], store
@@ -527,7 +644,9 @@ def test_other_stores_and_folders_have_other_addresses(folder: Path) -> None:
     assert copied[1] != again[1], "the same store over another folder"
 
 
-def test_a_page_that_was_opened_over_another_store_is_refused(session_and_web: tuple[Session, TestClient]) -> None:
+def test_a_page_that_was_opened_over_another_store_is_refused(
+    session_and_web: tuple[Session, TestClient],
+) -> None:
     session, web = session_and_web
     (question,) = ask(web)
     store = web.get("/api/progress").json()["store"]
@@ -550,7 +669,14 @@ def test_a_page_that_was_opened_over_another_store_is_refused(session_and_web: t
             "detail": "this page was opened over another store: reload it to label photos",
             "store": store,
         }
-    for path in ("progress", "review", "images/1", f"questions/{question['id']}", "set-aside", "export"):
+    for path in (
+        "progress",
+        "review",
+        "images/1",
+        f"questions/{question['id']}",
+        "set-aside",
+        "export",
+    ):
         assert web.get(f"/api/{path}?store=0123").status_code == 412, path
         assert web.get(f"/api/{path}?store={store}").status_code == 200, path
     assert len(session.rows("SELECT * FROM answers")) == 0
@@ -560,11 +686,17 @@ def test_a_page_that_was_opened_over_another_store_is_refused(session_and_web: t
     assert web.get("/api/review").json()["store"] == store
 
 
-def test_an_answer_names_its_image(session_and_web: tuple[Session, TestClient], folder: Path) -> None:
+def test_an_answer_names_its_image(
+    session_and_web: tuple[Session, TestClient], folder: Path
+) -> None:
     session, web = session_and_web
-    # A power loss takes a question with it: its number is given to another image, and the old page answers.
+    # A power loss takes a question with it: its number is given to another image, and the old page
+    # answers.
     before = folder.parent / "before.db"
-    with contextlib.closing(sqlite3.connect(before)) as kept, contextlib.closing(sqlite3.connect(session.path)) as store:
+    with (
+        contextlib.closing(sqlite3.connect(before)) as kept,
+        contextlib.closing(sqlite3.connect(session.path)) as store,
+    ):
         store.backup(kept)
     (lost,) = ask(web)
     with (
@@ -575,7 +707,9 @@ def test_an_answer_names_its_image(session_and_web: tuple[Session, TestClient], 
         _answers_of_an_old_page_are_refused(session, web, lost)
 
 
-def _answers_of_an_old_page_are_refused(session: Session, web: TestClient, lost: dict[str, int]) -> None:
+def _answers_of_an_old_page_are_refused(
+    session: Session, web: TestClient, lost: dict[str, int]
+) -> None:
     session.correct(lost["image"], 2)
     (found,) = ask(web)
     assert found["id"] == lost["id"]
@@ -584,14 +718,19 @@ def _answers_of_an_old_page_are_refused(session: Session, web: TestClient, lost:
     for path, more in (("tell", {"label": 7}), ("decline", {})):
         refused = web.post(f"/api/{path}", json=body | more)
         assert refused.status_code == 409
-        assert f"about image {found['image']}, not about image {lost['image']}" in refused.json()["detail"]
+        assert (
+            f"about image {found['image']}, not about image {lost['image']}"
+            in refused.json()["detail"]
+        )
     old = replace(session.state.open[found["id"]], image=lost["image"])
     with pytest.raises(DfalError, match="ask again"):
         session.tell(old, 7)
     with pytest.raises(DfalError, match="ask again"):
         session.decline(found["id"], image=lost["image"])
     assert session.state.labels[found["image"]] == -1
-    assert web.post("/api/tell", json=body | {"image": found["image"], "label": 7}).status_code == 200
+    assert (
+        web.post("/api/tell", json=body | {"image": found["image"], "label": 7}).status_code == 200
+    )
     assert session.state.labels[found["image"]] == 7
 
 
@@ -605,7 +744,17 @@ OURS = f"dfal-8000={TOKEN}"
         ([("cookie", OURS)], 200),
         *[
             ([("cookie", f"{other}; {OURS}{after}")], 200)
-            for other in ('prefs={"a":1}', "foo[bar]=1", "a=hello world", "flag", "a@b=1", "path=/x", "=", "a=\xff\xfe", "")
+            for other in (
+                'prefs={"a":1}',
+                "foo[bar]=1",
+                "a=hello world",
+                "flag",
+                "a@b=1",
+                "path=/x",
+                "=",
+                "a=\xff\xfe",
+                "",
+            )
             for after in ("", f"; {other}")
         ],
         ([("cookie", f' dfal-8000 = "{TOKEN}" ')], 200),
@@ -627,7 +776,14 @@ OURS = f"dfal-8000={TOKEN}"
         ([("cookie", OURS), ("origin", "http://[::1")], 403),
         ([("cookie", OURS), ("origin", "http://192.168.0.7:99999")], 403),
         ([("cookie", OURS), ("origin", "http://\xff")], 403),
-        ([("cookie", OURS), ("origin", "http://192.168.0.7:8000"), ("origin", "http://192.168.0.7:8000")], 403),
+        (
+            [
+                ("cookie", OURS),
+                ("origin", "http://192.168.0.7:8000"),
+                ("origin", "http://192.168.0.7:8000"),
+            ],
+            403,
+        ),
         ([("cookie", OURS), ("sec-fetch-site", "\xff")], 403),
         ([("cookie", OURS), ("content-length", "9" * 5000)], 413),
         ([("cookie", OURS), ("content-length", "-1")], 413),
@@ -635,7 +791,9 @@ OURS = f"dfal-8000={TOKEN}"
         ([("cookie", OURS), ("content-length", " 0 ")], 200),
     ],
 )
-def test_other_programs_headers_are_passed_over(headers: list[tuple[str, str]], status: int) -> None:
+def test_other_programs_headers_are_passed_over(
+    headers: list[tuple[str, str]], status: int
+) -> None:
     async def page(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
@@ -655,10 +813,18 @@ def replied(
 
     path, _, query = path.partition("?")
     asked = {
-        **{"type": "http", "method": "GET", "path": path, "query_string": query.encode(), "server": ("10.0.0.1", 8000)},
+        **{
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "query_string": query.encode(),
+            "server": ("10.0.0.1", 8000),
+        },
         **{
             "client": ("10.0.0.2", 1),
-            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+            "headers": [
+                (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers
+            ],
         },
         **scope,
     }
@@ -668,7 +834,8 @@ def replied(
 
 @pytest.mark.parametrize("requests", [8, pytest.param(200, marks=pytest.mark.slow)])
 def test_every_request_that_the_description_allows_is_answered(folder: Path, requests: int) -> None:
-    """What schemathesis makes of the description of the API: nothing may end in an error of the server's."""
+    """What schemathesis makes of the description of the API: nothing may end in an error of the
+    server's."""
     schemathesis = pytest.importorskip("schemathesis")
 
     with a_session(folder) as (session, photos):
@@ -676,7 +843,9 @@ def test_every_request_that_the_description_allows_is_answered(folder: Path, req
         schema = schemathesis.openapi.from_dict(app.openapi())
         operations = [found.ok() for found in schema.get_all_operations()]
         assert len(operations) >= 12
-        with TestClient(Guard(app), base_url="http://127.0.0.1", raise_server_exceptions=False) as web:
+        with TestClient(
+            Guard(app), base_url="http://127.0.0.1", raise_server_exceptions=False
+        ) as web:
             for operation in operations:
                 _try(operation.as_strategy(), web, requests)
                 web.app._buckets.clear()  # type: ignore[attr-defined]
@@ -686,7 +855,11 @@ def _try(strategy: Any, web: TestClient, requests: int) -> None:
     from hypothesis import HealthCheck, Phase, given, settings
 
     @settings(
-        max_examples=requests, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None
+        max_examples=requests,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+        database=None,
     )
     @given(case=strategy)
     def send(case: Any) -> None:

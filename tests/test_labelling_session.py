@@ -1,4 +1,5 @@
-"""A session: who is asked what, what is stored, and what a kill, a second process or a wrong word does to it."""
+"""A session: who is asked what, what is stored, and what a kill, a second process or a wrong word
+does to it."""
 
 import contextlib
 import sqlite3
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dfal.errors import DfalError
 from dfal.labelling import export
 from dfal.labelling.findings import Queued
 from dfal.labelling.progress import progress
@@ -20,7 +22,7 @@ from dfal.labelling.rows import Model
 from dfal.labelling.session import Missing, Refused, Session
 from dfal.labelling.state import majority
 from dfal.labelling.store import Settings
-from dfal.types import DECLINED, UNKNOWN, DfalError
+from dfal.query import DECLINED, UNKNOWN
 
 PATHS = [f"{i:03}.png" for i in range(200)]
 
@@ -44,7 +46,9 @@ def clock() -> Clock:
 def begin(tmp_path: Path, clock: Clock) -> Callable[..., Session]:
     """Begins a store of 200 images and two classes."""
 
-    def begin(paths: list[str] = PATHS, known: dict[str, str] | None = None, **settings: Any) -> Session:
+    def begin(
+        paths: list[str] = PATHS, known: dict[str, str] | None = None, **settings: Any
+    ) -> Session:
         return Session.start(
             tmp_path / "s.db",
             Settings(**settings),
@@ -60,8 +64,12 @@ def begin(tmp_path: Path, clock: Clock) -> Callable[..., Session]:
 
 def a_model(session: Session, ranked: list[int], number: int = 1, annotations: int = 10) -> None:
     watched = session.state.drawn[:50]
-    model = Model(number, 0.0, session.state.heard, annotations, annotations, 2, 1.0, watched, watched % 2)
-    session.findings.add_model(model, [Queued(image, float(at), 0, 1) for at, image in enumerate(ranked)])
+    model = Model(
+        number, 0.0, session.state.heard, annotations, annotations, 2, 1.0, watched, watched % 2
+    )
+    session.findings.add_model(
+        model, [Queued(image, float(at), 0, 1) for at, image in enumerate(ranked)]
+    )
 
 
 def labels(session: Session) -> dict[int, int]:
@@ -69,17 +77,23 @@ def labels(session: Session) -> dict[int, int]:
     return {int(image): int(found[image]) for image in np.flatnonzero(found != UNKNOWN)}
 
 
-def test_an_answer_is_there_for_every_other_session_when_tell_returns(begin: Callable[..., Session], tmp_path: Path) -> None:
+def test_an_answer_is_there_for_every_other_session_when_tell_returns(
+    begin: Callable[..., Session], tmp_path: Path
+) -> None:
     with begin() as session, Session.open(tmp_path / "s.db", person="bob") as other:
         (question,) = session.ask()
         session.tell(question, "dog", seconds=2.5)
         assert labels(other) == {question.image: 1}
         db = sqlite3.connect(tmp_path / "s.db")
-        assert db.execute("SELECT image, label, person, seconds FROM answers").fetchall() == [(question.image, 1, "ann", 2.5)]
+        assert db.execute("SELECT image, label, person, seconds FROM answers").fetchall() == [
+            (question.image, 1, "ann", 2.5)
+        ]
         db.close()
 
 
-def test_everybody_is_asked_about_other_images_until_none_is_left(begin: Callable[..., Session]) -> None:
+def test_everybody_is_asked_about_other_images_until_none_is_left(
+    begin: Callable[..., Session],
+) -> None:
     with begin(holdout=0.2) as session:
         asked = Counter[int]()
         for turn in range(60):
@@ -92,14 +106,19 @@ def test_everybody_is_asked_about_other_images_until_none_is_left(begin: Callabl
         assert len(labels(session)) == 200
 
 
-def test_an_open_question_is_nobody_elses_until_its_time_is_over(begin: Callable[..., Session], clock: Clock) -> None:
+def test_an_open_question_is_nobody_elses_until_its_time_is_over(
+    begin: Callable[..., Session], clock: Clock
+) -> None:
     with begin(lease=60.0, holdout=0.0) as session:
         mine = {question.image for question in session.ask(5, holder="a")}
         theirs = session.ask(5, person="bob", holder="b")
         assert not mine & {question.image for question in theirs}
         clock.now += 59
         assert {
-            question.image for question in session.ask(5, holder="a", keep=[q.id for q in session.state.open.values()])
+            question.image
+            for question in session.ask(
+                5, holder="a", keep=[q.id for q in session.state.open.values()]
+            )
         } == mine
         clock.now += 2
         again = {question.image for question in session.ask(10, person="bob", holder="b")}
@@ -121,11 +140,15 @@ def test_questions_that_are_not_kept_go_back(begin: Callable[..., Session]) -> N
         a_model(session, [150, 151, 152, 153])
         second = session.ask(5, holder="a", keep=[first[0].id])
         assert second[0] == first[0]
-        assert [(q.image, q.kind) for q in second[1:]] == [(i, "strategy") for i in (150, 151, 152, 153)]
+        assert [(q.image, q.kind) for q in second[1:]] == [
+            (i, "strategy") for i in (150, 151, 152, 153)
+        ]
         assert len(session.state.open) == 5
 
 
-def test_a_question_told_again_changes_nothing_and_otherwise_is_refused(begin: Callable[..., Session]) -> None:
+def test_a_question_told_again_changes_nothing_and_otherwise_is_refused(
+    begin: Callable[..., Session],
+) -> None:
     with begin() as session:
         (question,) = session.ask()
         for _ in range(3):
@@ -158,7 +181,9 @@ def test_a_wrong_answer_is_refused_and_nothing_is_stored(
         assert session.rows("SELECT 1 FROM answers") == []
 
 
-def test_a_declined_image_has_no_label_and_is_not_asked_again(begin: Callable[..., Session]) -> None:
+def test_a_declined_image_has_no_label_and_is_not_asked_again(
+    begin: Callable[..., Session],
+) -> None:
     with begin(paths=PATHS[:3], holdout=0.0) as session:
         (question,) = session.ask()
         session.decline(question)
@@ -167,7 +192,9 @@ def test_a_declined_image_has_no_label_and_is_not_asked_again(begin: Callable[..
         assert not session.state.trained_on.any()
 
 
-def test_undo_takes_back_one_answer_after_the_other_and_asks_again(begin: Callable[..., Session]) -> None:
+def test_undo_takes_back_one_answer_after_the_other_and_asks_again(
+    begin: Callable[..., Session],
+) -> None:
     with begin() as session:
         asked = session.ask(3)
         for question, label in zip(asked, (0, 1, DECLINED), strict=True):
@@ -209,7 +236,9 @@ def test_a_correction_settles_and_can_be_taken_back(begin: Callable[..., Session
             session.correct(200, "dog")
 
 
-def test_the_hold_out_is_random_independent_of_the_strategy_and_never_trained_on(begin: Callable[..., Session]) -> None:
+def test_the_hold_out_is_random_independent_of_the_strategy_and_never_trained_on(
+    begin: Callable[..., Session],
+) -> None:
     paths = [f"{i}.png" for i in range(3000)]
     with begin(paths=paths, holdout=0.2) as session:
         held = session.state.held
@@ -217,7 +246,10 @@ def test_the_hold_out_is_random_independent_of_the_strategy_and_never_trained_on
         kinds = Counter[str]()
         for turn in range(300):
             if turn == 50:
-                a_model(session, np.flatnonzero(held)[:20].tolist() + np.flatnonzero(~held)[:400].tolist())
+                a_model(
+                    session,
+                    np.flatnonzero(held)[:20].tolist() + np.flatnonzero(~held)[:400].tolist(),
+                )
             (question,) = session.ask()
             assert (question.kind == "hold-out") == bool(held[question.image])
             kinds[question.kind] += 1
@@ -226,7 +258,8 @@ def test_the_hold_out_is_random_independent_of_the_strategy_and_never_trained_on
         assert kinds["hold-out"] == 60
         assert kinds["strategy"] > 150
         assert not (session.state.trained_on & held).any()
-        # What is asked first is as random as the whole: its mean index is that of a random sample, by four standard errors.
+        # What is asked first is as random as the whole: its mean index is that of a random sample,
+        # by four standard errors.
         answered = np.flatnonzero(held & (session.state.labels >= 0))
         assert abs(answered.mean() - 1499.5) < 4 * 3000 / 12**0.5 / 60**0.5
         assert set(answered) == set(session.state.drawn[:60])
@@ -241,7 +274,9 @@ def test_the_hold_out_stays_when_images_come_later(begin: Callable[..., Session]
         assert session.state.paths == PATHS
 
 
-def test_known_labels_teach_and_are_neither_asked_nor_held_out(begin: Callable[..., Session]) -> None:
+def test_known_labels_teach_and_are_neither_asked_nor_held_out(
+    begin: Callable[..., Session],
+) -> None:
     with begin(known=dict.fromkeys(PATHS[:150], "dog")) as session:
         assert not session.state.held[:150].any()
         assert session.state.trained_on[:150].all()
@@ -250,7 +285,9 @@ def test_known_labels_teach_and_are_neither_asked_nor_held_out(begin: Callable[.
         assert session.state.annotated.sum() == 0
 
 
-def test_what_a_network_ranks_comes_first_and_chance_where_it_ends(begin: Callable[..., Session]) -> None:
+def test_what_a_network_ranks_comes_first_and_chance_where_it_ends(
+    begin: Callable[..., Session],
+) -> None:
     with begin(holdout=0.0) as session:
         assert {question.kind for question in session.ask(5)} == {"random"}
         a_model(session, [7, 3, 5])
@@ -265,7 +302,10 @@ def test_what_a_network_ranks_comes_first_and_chance_where_it_ends(begin: Callab
 
 def test_votes_of_different_people_until_there_are_enough(begin: Callable[..., Session]) -> None:
     with begin(paths=PATHS[:2], holdout=0.0, votes=3) as session:
-        answers: dict[int, list[int | str]] = {0: ["cat", "cat", "dog"], 1: ["cat", "dog", DECLINED]}
+        answers: dict[int, list[int | str]] = {
+            0: ["cat", "cat", "dog"],
+            1: ["cat", "dog", DECLINED],
+        }
         for place, person in enumerate(["ann", "bob", "cem"]):
             asked = session.ask(5, person=person, holder=person)
             assert sorted(question.image for question in asked) == [0, 1]
@@ -285,16 +325,24 @@ def test_votes_of_different_people_until_there_are_enough(begin: Callable[..., S
         assert session.ask(person="eve") == []
 
 
-def test_with_votes_no_more_people_are_asked_than_votes_are_missing(begin: Callable[..., Session]) -> None:
+def test_with_votes_no_more_people_are_asked_than_votes_are_missing(
+    begin: Callable[..., Session],
+) -> None:
     with begin(paths=PATHS[:1], holdout=0.0, votes=2) as session:
-        assert [len(session.ask(person=person, holder=person)) for person in ("ann", "bob", "cem")] == [1, 1, 0]
-        (question,) = session.ask(person="ann", holder="another page")  # ann's own: her first page may be closed
+        assert [
+            len(session.ask(person=person, holder=person)) for person in ("ann", "bob", "cem")
+        ] == [1, 1, 0]
+        (question,) = session.ask(
+            person="ann", holder="another page"
+        )  # ann's own: her first page may be closed
         assert len(session.state.asking[0]) == 2
         session.tell(question, "cat", person="ann")
         assert session.ask(person="ann") == []
 
 
-def test_questions_of_a_page_that_is_closed_come_back_at_once(begin: Callable[..., Session]) -> None:
+def test_questions_of_a_page_that_is_closed_come_back_at_once(
+    begin: Callable[..., Session],
+) -> None:
     with begin(paths=PATHS[:3], holdout=0.0) as session:
         before = {question.image for question in session.ask(3, holder="page")}
         assert session.ask(person="bob", holder="his") == []
@@ -305,7 +353,9 @@ def test_questions_of_a_page_that_is_closed_come_back_at_once(begin: Callable[..
         assert len(session.state.open) == 3
 
 
-def test_a_page_that_was_killed_leaves_its_questions_to_the_next_of_the_same_person(begin: Callable[..., Session]) -> None:
+def test_a_page_that_was_killed_leaves_its_questions_to_the_next_of_the_same_person(
+    begin: Callable[..., Session],
+) -> None:
     with begin(paths=PATHS[:5], holdout=0.0) as session:
         lost = session.ask(3, holder="killed")
         found = session.ask(5, holder="new")
@@ -338,31 +388,46 @@ def test_a_class_is_called_otherwise_and_keeps_its_answers(begin: Callable[..., 
         assert session.classes == ["cat", "dog"]
 
 
-def test_labels_that_become_known_later_are_taken_where_nobody_has_answered(begin: Callable[..., Session]) -> None:
+def test_labels_that_become_known_later_are_taken_where_nobody_has_answered(
+    begin: Callable[..., Session],
+) -> None:
     with begin(paths=PATHS[:20], holdout=0.5) as session:
         asked = session.ask(4)
         held = [image for image in range(20) if session.state.held[image]]
         session.tell(asked[0], "dog")
         session.decline(asked[1])
         free = next(image for image in held if image not in {one.image for one in asked})
-    assert any(one.kind == "hold-out" for one in asked[2:]), "an open question about an image that measured until now"
+    assert any(one.kind == "hold-out" for one in asked[2:]), (
+        "an open question about an image that measured until now"
+    )
     late = {PATHS[image]: "cat" for image in (*(one.image for one in asked), free)}
     with begin(paths=PATHS[:20], known=late, holdout=0.5) as session:
         found = labels(session)
-        assert found == {asked[0].image: 1, asked[1].image: DECLINED, asked[2].image: 0, asked[3].image: 0, free: 0}
+        assert found == {
+            asked[0].image: 1,
+            asked[1].image: DECLINED,
+            asked[2].image: 0,
+            asked[3].image: 0,
+            free: 0,
+        }
         assert not session.state.held[free]
         assert session.state.trained_on[free]
         assert not session.state.annotated[free]
         assert (session.state._touched, session.state._touched_held) == (
             len({*session.state.votes, *session.state.asking}),
-            sum(bool(session.state.held[one]) for one in {*session.state.votes, *session.state.asking}),
+            sum(
+                bool(session.state.held[one])
+                for one in {*session.state.votes, *session.state.asking}
+            ),
         )
     with begin(paths=PATHS[:20], known=late, holdout=0.5) as session:
         assert labels(session) == found
         assert session.rows("SELECT count(*) FROM known") == [(3,)], "once"
 
 
-def test_a_label_that_becomes_known_later_does_not_overrule_a_vote(begin: Callable[..., Session]) -> None:
+def test_a_label_that_becomes_known_later_does_not_overrule_a_vote(
+    begin: Callable[..., Session],
+) -> None:
     with begin(paths=PATHS[:1], holdout=0.0, votes=2) as session:
         session.tell(session.ask()[0], "dog")
     with begin(paths=PATHS[:1], known={PATHS[0]: "cat"}, holdout=0.0, votes=2) as session:
@@ -427,11 +492,15 @@ def test_what_is_no_index_is_a_sentence(begin: Callable[..., Session], wrong: in
         ([0, 1, 2], 1, DECLINED),
     ],
 )
-def test_a_majority_is_one_class_that_most_gave(votes: list[int], needed: int, label: int | None) -> None:
+def test_a_majority_is_one_class_that_most_gave(
+    votes: list[int], needed: int, label: int | None
+) -> None:
     assert majority(votes, needed) == label
 
 
-def test_a_tie_is_settled_by_a_third_person_whatever_is_undone_or_corrected(begin: Callable[..., Session]) -> None:
+def test_a_tie_is_settled_by_a_third_person_whatever_is_undone_or_corrected(
+    begin: Callable[..., Session],
+) -> None:
     def vote(person: str, label: int | str) -> None:
         (question,) = session.ask(person=person, holder=person)
         session.tell(question, label, person=person)
@@ -476,7 +545,9 @@ def test_a_tie_that_nobody_settles_is_asked_about_no_more(begin: Callable[..., S
         assert [row.how for row in export.labels(session)] == ["disputed", "declined"]
 
 
-def test_a_tie_in_an_older_store_is_open_again(begin: Callable[..., Session], tmp_path: Path) -> None:
+def test_a_tie_in_an_older_store_is_open_again(
+    begin: Callable[..., Session], tmp_path: Path
+) -> None:
     with begin(paths=PATHS[:3], holdout=0.0, votes=2) as session:
         for person, label in (("ann", 0), ("bob", 1)):
             for question in session.ask(3, person=person, holder=person):
@@ -497,7 +568,9 @@ def test_unreadable_images_are_not_asked_about(begin: Callable[..., Session]) ->
         assert session.state.left == 1
 
 
-def test_a_store_that_is_opened_again_comes_to_the_same(begin: Callable[..., Session], tmp_path: Path, clock: Clock) -> None:
+def test_a_store_that_is_opened_again_comes_to_the_same(
+    begin: Callable[..., Session], tmp_path: Path, clock: Clock
+) -> None:
     rng = np.random.default_rng(0)
     with begin(votes=2, lease=50.0) as session:
         for turn in range(300):
@@ -528,7 +601,9 @@ def test_a_store_that_is_opened_again_comes_to_the_same(begin: Callable[..., Ses
             touched = set(one.votes) | set(one.asking)
             assert one._touched == len(touched)
             assert one._touched_held == sum(bool(one.held[image]) for image in touched)
-            assert [other.next_for(person) for person in "xyz"] == [one.next_for(person) for person in "xyz"]
+            assert [other.next_for(person) for person in "xyz"] == [
+                one.next_for(person) for person in "xyz"
+            ]
 
 
 def test_what_cannot_be_stored_changes_nothing(begin: Callable[..., Session]) -> None:
@@ -551,7 +626,9 @@ def test_what_cannot_be_stored_changes_nothing(begin: Callable[..., Session]) ->
         assert labels(session)[asked[1].image] == 1
 
 
-def test_other_settings_hold_from_the_next_start_but_not_what_was_drawn(begin: Callable[..., Session]) -> None:
+def test_other_settings_hold_from_the_next_start_but_not_what_was_drawn(
+    begin: Callable[..., Session],
+) -> None:
     with begin(batch=10) as session:
         session.tell(session.ask()[0], 0)
     with begin(batch=20) as session:
@@ -562,7 +639,9 @@ def test_other_settings_hold_from_the_next_start_but_not_what_was_drawn(begin: C
             begin(**{name: value})
 
 
-def test_classes_are_added_while_others_label(begin: Callable[..., Session], tmp_path: Path) -> None:
+def test_classes_are_added_while_others_label(
+    begin: Callable[..., Session], tmp_path: Path
+) -> None:
     with begin() as session, Session.open(tmp_path / "s.db", person="bob") as other:
         assert other.add_class("bird") == 2
         (question,) = session.ask()
@@ -616,12 +695,17 @@ with Session.open(sys.argv[1], person=sys.argv[2]) as session:
 """
 
 
-def test_processes_that_are_killed_lose_no_answer_and_ask_nothing_twice(begin: Callable[..., Session], tmp_path: Path) -> None:
+def test_processes_that_are_killed_lose_no_answer_and_ask_nothing_twice(
+    begin: Callable[..., Session], tmp_path: Path
+) -> None:
     begin(holdout=0.1).close()
     told: list[int] = []
     for kill in range(1):
         command = [sys.executable, "-c", LABELS_UNTIL_KILLED, str(tmp_path / "s.db")]
-        people = [subprocess.Popen([*command, f"p{kill}-{i}"], stdout=subprocess.PIPE, text=True) for i in range(2)]
+        people = [
+            subprocess.Popen([*command, f"p{kill}-{i}"], stdout=subprocess.PIPE, text=True)
+            for i in range(2)
+        ]
         lines = []
         for person in people:
             assert person.stdout is not None

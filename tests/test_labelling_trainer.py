@@ -1,4 +1,5 @@
-"""The trainer: what it learns from, how it ranks, what it says of labels, and that its failures stop nobody."""
+"""The trainer: what it learns from, how it ranks, what it says of labels, and that its failures
+stop nobody."""
 
 import itertools
 import sys
@@ -13,6 +14,7 @@ from torch import nn
 import dfal
 from dfal import models
 from dfal.datasets import Dataset
+from dfal.errors import DfalError
 from dfal.labelling.photos import Photos
 from dfal.labelling.progress import progress
 from dfal.labelling.review import review
@@ -20,7 +22,6 @@ from dfal.labelling.session import Session
 from dfal.labelling.trainer import Trainer, home
 from dfal.models.calibration import temperature
 from dfal.training import Training
-from dfal.types import DfalError
 from labelled import a_session, some_pngs
 
 QUICK = Training(epochs=8)
@@ -38,7 +39,9 @@ def decoded(photos: Photos) -> Photos:
     return photos
 
 
-def test_networks_come_after_the_first_answers_and_each_batch(tmp_path: Path, digits: Dataset) -> None:
+def test_networks_come_after_the_first_answers_and_each_batch(
+    tmp_path: Path, digits: Dataset
+) -> None:
     truth = some_pngs(tmp_path / "photos", digits, 100)
     with a_session(tmp_path / "photos", training=QUICK, first=8, batch=5) as (session, photos):
         trainer = Trainer(session, decoded(photos))
@@ -56,22 +59,29 @@ def test_networks_come_after_the_first_answers_and_each_batch(tmp_path: Path, di
         session.undo()
         trainer.train()
         assert session.refresh().trouble == "", "a network was trained again"
-        (first, second) = session.state.models
+        first, second = session.state.models
         assert (first.annotations, second.annotations) == (10, 14)
         assert second.heard == session.state.heard == 16
 
 
-def test_it_learns_twins_of_what_was_answered_and_ranks_by_distance(tmp_path: Path, digits: Dataset) -> None:
+def test_it_learns_twins_of_what_was_answered_and_ranks_by_distance(
+    tmp_path: Path, digits: Dataset
+) -> None:
     truth = some_pngs(tmp_path / "photos", digits, 120)
     with a_session(tmp_path / "photos", training=QUICK, batch=10) as (session, photos):
         trainer = Trainer(session, decoded(photos))
         answered(session, truth, 13)
         model = trainer.train()
-        rows = session.rows("SELECT image, score, seen, other, twin_seen FROM queue WHERE model = 1 ORDER BY position")
+        rows = session.rows(
+            "SELECT image, score, seen, other, twin_seen FROM queue WHERE model = 1 ORDER BY"
+            " position"
+        )
         assert len(rows) >= 20
         scores = [row[1] for row in rows if row[1] is not None]
         assert scores == sorted(scores)
-        assert not any(session.state.held[row[0]] or session.state.labels[row[0]] >= 0 for row in rows)
+        assert not any(
+            session.state.held[row[0]] or session.state.labels[row[0]] >= 0 for row in rows
+        )
         at = torch.from_numpy(photos.place[[row[0] for row in rows]])
         images = photos.folder.images.take(at)
         seen = dfal.predict(model, images).argmax(1)
@@ -79,12 +89,16 @@ def test_it_learns_twins_of_what_was_answered_and_ranks_by_distance(tmp_path: Pa
         found = dfal.DeepFool()(model, images)
         assert scores[:5] == pytest.approx(found.distance[:5].tolist(), rel=1e-4)
         assert all(row[2] != row[3] for row in rows)
-        assert [row[4] for row in rows[:5]] == dfal.predict(model, found.images[:5]).argmax(1).tolist()
+        assert [row[4] for row in rows[:5]] == dfal.predict(model, found.images[:5]).argmax(
+            1
+        ).tolist()
         answered(session, truth, 10)
         twins = session.findings.twins()
         chosen = {
             image
-            for image, kind in session.rows("SELECT q.image, q.kind FROM questions q JOIN answers USING (question)")
+            for image, kind in session.rows(
+                "SELECT q.image, q.kind FROM questions q JOIN answers USING (question)"
+            )
             if kind == "strategy"
         }
         assert set(twins) == chosen
@@ -145,10 +159,14 @@ def test_the_review_finds_labels_that_are_wrong(tmp_path: Path, digits: Dataset)
         assert len(wrong & {one.path for one in listed}) >= 6
         suspicious = review(session, show="suspicious", most=200).images
         assert suspicious == listed[: len(suspicious)]
-        assert all(one.suspicion >= other.suspicion for one, other in itertools.pairwise(suspicious))
+        assert all(
+            one.suspicion >= other.suspicion for one, other in itertools.pairwise(suspicious)
+        )
 
 
-def test_confidences_are_calibrated_on_answers_that_were_not_learnt(tmp_path: Path, digits: Dataset) -> None:
+def test_confidences_are_calibrated_on_answers_that_were_not_learnt(
+    tmp_path: Path, digits: Dataset
+) -> None:
     truth = some_pngs(tmp_path / "photos", digits, 120)
     with a_session(tmp_path / "photos", training=QUICK, holdout=0.5) as (session, photos):
         trainer = Trainer(session, decoded(photos))
@@ -158,7 +176,11 @@ def test_confidences_are_calibrated_on_answers_that_were_not_learnt(tmp_path: Pa
         answered(session, truth, 42)
         model = trainer.train()
         held = np.flatnonzero(session.state.held & (session.state.labels >= 0))
-        outputs = dfal.predict(model, photos.folder.images.take(torch.from_numpy(photos.place[held]))).double().numpy()
+        outputs = (
+            dfal.predict(model, photos.folder.images.take(torch.from_numpy(photos.place[held])))
+            .double()
+            .numpy()
+        )
         wanted = temperature(outputs, session.state.labels[held])
         card = models.load(home(session.path)).card
         assert card.held_out == 40
@@ -181,7 +203,9 @@ def test_without_a_hold_out_the_review_calibrates(tmp_path: Path, digits: Datase
         assert saved.card.temperature == trainer._temperature
         weights = zip(saved.network.parameters(), model.parameters(), strict=True)
         assert all(torch.equal(one, other) for one, other in weights)
-        assert not any(one.suspicion for one in review(session, most=200).images), "8 epochs on 20 images suspect nobody"
+        assert not any(one.suspicion for one in review(session, most=200).images), (
+            "8 epochs on 20 images suspect nobody"
+        )
         assert review(session, show="suspicious").checked.startswith("Models agree with")
         answered(session, truth, 10)
         trainer.train()
@@ -198,10 +222,14 @@ def test_the_model_is_taken_home_with_its_card(tmp_path: Path, digits: Dataset) 
         assert saved.card.annotations == session.state.trained_on.sum() == 16
         assert saved.card.held_out == 4
         images = photos.folder.images.take(torch.arange(20))
-        torch.testing.assert_close(dfal.predict(saved.network, images), dfal.predict(model, images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            dfal.predict(saved.network, images), dfal.predict(model, images), rtol=1e-4, atol=1e-4
+        )
 
 
-def test_two_trainers_with_the_same_answers_make_the_same_network(tmp_path: Path, digits: Dataset) -> None:
+def test_two_trainers_with_the_same_answers_make_the_same_network(
+    tmp_path: Path, digits: Dataset
+) -> None:
     truth = some_pngs(tmp_path / "photos", digits, 60)
     with a_session(tmp_path / "photos", training=QUICK) as (session, photos):
         decoded(photos)
@@ -210,7 +238,9 @@ def test_two_trainers_with_the_same_answers_make_the_same_network(tmp_path: Path
         before = session.refresh()
         pool = one._pool(before)
         first, second = (one._learner.fit(pool, 10, 7) for _ in range(2))
-        assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+        )
 
 
 NETWORKS = """
@@ -240,15 +270,21 @@ def own_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("own_networks")
-def test_a_frozen_network_is_trained_on_features_with_the_closed_form(tmp_path: Path, digits: Dataset) -> None:
+def test_a_frozen_network_is_trained_on_features_with_the_closed_form(
+    tmp_path: Path, digits: Dataset
+) -> None:
     import time
 
     truth = some_pngs(tmp_path / "photos", digits, 150)
-    with a_session(tmp_path / "photos", model="own_networks:frozen", training=Training(epochs=20)) as (session, photos):
+    with a_session(
+        tmp_path / "photos", model="own_networks:frozen", training=Training(epochs=20)
+    ) as (session, photos):
         trainer = Trainer(session, decoded(photos))
         answered(session, truth, 30)
         whole = trainer.train()
-        (row,) = session.rows("SELECT image, score, seen FROM queue WHERE model = 1 AND position = 0")
+        (row,) = session.rows(
+            "SELECT image, score, seen FROM queue WHERE model = 1 AND position = 0"
+        )
         image = photos.folder.images.take(torch.from_numpy(photos.place[[row[0]]]))
         exact = dfal.LinearHead()(whole, image)
         assert row[1] == pytest.approx(float(exact.distance), rel=1e-4)
@@ -266,7 +302,9 @@ def test_a_frozen_network_is_trained_on_features_with_the_closed_form(tmp_path: 
 
 
 @pytest.mark.usefixtures("own_networks")
-def test_training_that_fails_says_so_and_is_tried_again_with_new_answers(tmp_path: Path, digits: Dataset) -> None:
+def test_training_that_fails_says_so_and_is_tried_again_with_new_answers(
+    tmp_path: Path, digits: Dataset
+) -> None:
     truth = some_pngs(tmp_path / "photos", digits, 60)
     with a_session(tmp_path / "photos", model="own_networks:broken", batch=5) as (session, photos):
         trainer = Trainer(session, decoded(photos))
@@ -291,13 +329,17 @@ def test_a_strategy_with_guesses_learns_them_for_one_round(tmp_path: Path, digit
         assert session.state.models[-1].labelled_data == session.state.trained_on.sum() + 1
 
 
-def test_images_whose_places_in_the_folder_have_changed_keep_their_labels(tmp_path: Path, digits: Dataset) -> None:
+def test_images_whose_places_in_the_folder_have_changed_keep_their_labels(
+    tmp_path: Path, digits: Dataset
+) -> None:
     import shutil
 
     truth = some_pngs(tmp_path / "photos", digits, 40)
     with a_session(tmp_path / "photos", training=QUICK) as (session, photos):
         answered(session, truth, 20)
-        before = {session.state.paths[i]: int(k) for i, k in enumerate(session.state.labels) if k >= 0}
+        before = {
+            session.state.paths[i]: int(k) for i, k in enumerate(session.state.labels) if k >= 0
+        }
     shutil.rmtree(tmp_path / "cache")
     (tmp_path / "photos" / "00000.png").rename(tmp_path / "photos" / "zzz.png")
     with a_session(tmp_path / "photos", training=QUICK) as (session, photos):
@@ -305,7 +347,11 @@ def test_images_whose_places_in_the_folder_have_changed_keep_their_labels(tmp_pa
         pool = trainer._pool(session.state)
         held = {session.state.paths[i] for i in np.flatnonzero(session.state.held)}
         learnt = {photos.folder.paths[int(i)]: int(pool.labels[i]) for i in pool.labelled}
-        assert learnt == {path: label for path, label in before.items() if path not in held and path != "00000.png"}
+        assert learnt == {
+            path: label
+            for path, label in before.items()
+            if path not in held and path != "00000.png"
+        }
         with pytest.raises(DfalError, match="no longer there"):
             photos.original(session.state.paths.index("00000.png"))
         trainer.train()

@@ -30,14 +30,18 @@ with Session.open(sys.argv[1], person="loop") as session:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    Session.start(tmp_path / "s.db", Settings(), [f"{i}.png" for i in range(500)], ["cat", "dog"]).close()
+    Session.start(
+        tmp_path / "s.db", Settings(), [f"{i}.png" for i in range(500)], ["cat", "dog"]
+    ).close()
     return tmp_path / "s.db"
 
 
 @pytest.fixture
 def looping(store: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that writes without a pause, and has begun to."""
-    process = subprocess.Popen([sys.executable, "-c", WRITES_FOR_EVER, str(store)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITES_FOR_EVER, str(store)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     process.stdout.readline()
     yield process
@@ -47,13 +51,18 @@ def looping(store: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.skipif(turns.locks is None, reason="without fcntl SQLite alone decides")
-def test_a_person_writes_as_often_as_a_process_that_never_rests(store: Path, looping: subprocess.Popen[str]) -> None:
+def test_a_person_writes_as_often_as_a_process_that_never_rests(
+    store: Path, looping: subprocess.Popen[str]
+) -> None:
     with Session.open(store, person="ann") as session:
         theirs = [int(session.rows("SELECT count(*) FROM flags WHERE person = 'loop'")[0][0])]
         for turn in range(40):
             session.correct(turn, "cat")
-            theirs.append(int(session.rows("SELECT count(*) FROM flags WHERE person = 'loop'")[0][0]))
-    # One turn of the other's between two of ours; a few more where we were not there to ask in time.
+            theirs.append(
+                int(session.rows("SELECT count(*) FROM flags WHERE person = 'loop'")[0][0])
+            )
+    # One turn of the other's between two of ours; a few more where we were not there to ask in
+    # time.
     between = sorted(after - before for before, after in itertools.pairwise(theirs))
     assert between[20] <= 2
     assert theirs[-1] - theirs[0] <= 5 * 40
@@ -75,7 +84,9 @@ def held(store: Path, name: str) -> Iterator[bool]:
 
 
 @pytest.mark.skipif(turns.locks is None, reason="without fcntl SQLite alone decides")
-def test_whoever_waits_too_long_goes_on_without_a_turn(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_waits_too_long_goes_on_without_a_turn(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(turns, "PATIENCE", 0.05)
     one, other, third = Turns(store), Turns(store), Turns(store)
     with one.one():
@@ -119,7 +130,9 @@ def test_a_store_behind_a_link_has_the_same_turns(store: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("missing", ["fcntl", "folder", "locks"])
-def test_without_locks_sqlite_alone_decides(store: Path, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_sqlite_alone_decides(
+    store: Path, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 

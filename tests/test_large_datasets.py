@@ -1,4 +1,5 @@
-"""Quick-Draw and Shoe-Bag, with a few images of each class in place of the real counts: nothing else is changed."""
+"""Quick-Draw and Shoe-Bag, with a few images of each class in place of the real counts: nothing
+else is changed."""
 
 import io
 import zipfile
@@ -14,7 +15,7 @@ import pytest
 
 from dfal.datasets import mapped, quick_draw, shoe_bag
 from dfal.datasets.download import find, recorded
-from dfal.types import DfalError
+from dfal.errors import DfalError
 from test_download import Mirror, mirror
 
 __all__ = ["mirror"]
@@ -30,10 +31,15 @@ def images(kind: ModuleType) -> dict[str, Array]:
     """What the official files hold."""
     rng = np.random.default_rng(0)
     shape = (784,) if kind is quick_draw else (64, 64, 3)
-    return {name: rng.integers(0, 256, (count, *shape), dtype=np.uint8) for name, count in FEW[kind].items()}
+    return {
+        name: rng.integers(0, 256, (count, *shape), dtype=np.uint8)
+        for name, count in FEW[kind].items()
+    }
 
 
-def official(kind: ModuleType, folder: Path, arrays: dict[str, Array] | None = None) -> dict[str, Path]:
+def official(
+    kind: ModuleType, folder: Path, arrays: dict[str, Array] | None = None
+) -> dict[str, Path]:
     """The official files, in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
@@ -48,7 +54,9 @@ def official(kind: ModuleType, folder: Path, arrays: dict[str, Array] | None = N
 
 
 @pytest.fixture(params=[quick_draw, shoe_bag], ids=["quick-draw", "shoe-bag"])
-def kind(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def kind(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ModuleType:
     """One of the two, small, with an empty cache and an empty DFAL_DATA."""
     module: ModuleType = request.param
     monkeypatch.setattr(module, "COUNTS", FEW[module])
@@ -56,22 +64,35 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("DFAL_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache" / name))
-    monkeypatch.setattr(module, "fetch", lambda *_, **__: pytest.fail("nothing needs to be downloaded"))
+    monkeypatch.setattr(
+        module, "fetch", lambda *_, **__: pytest.fail("nothing needs to be downloaded")
+    )
     return module
 
 
 def first(kind: ModuleType) -> dict[str, int]:
-    return {"cat": 9, "face": 7, "angel": 5, "dolphin": 4} if kind is quick_draw else {"shoe": 4, "bag": 6}
+    return (
+        {"cat": 9, "face": 7, "angel": 5, "dolphin": 4}
+        if kind is quick_draw
+        else {"shoe": 4, "bag": 6}
+    )
 
 
 def assert_right(kind: ModuleType) -> None:
     data, arrays = kind.load(), images(kind)
     assert data.classes == tuple(arrays)
-    for part, labels, held_out in ((data.images, data.labels, False), (data.test_images, data.test_labels, True)):
+    for part, labels, held_out in (
+        (data.images, data.labels, False),
+        (data.test_images, data.test_labels, True),
+    ):
         wanted, answers = [], []
         for label, (name, array) in enumerate(arrays.items()):
             chosen = array[first(kind)[name] :] if held_out else array[: first(kind)[name]]
-            wanted.append(chosen.reshape(-1, 1, 28, 28) if kind is quick_draw else chosen.transpose(0, 3, 1, 2))
+            wanted.append(
+                chosen.reshape(-1, 1, 28, 28)
+                if kind is quick_draw
+                else chosen.transpose(0, 3, 1, 2)
+            )
             answers += [label] * len(chosen)
         assert np.array_equal(part.array, np.concatenate(wanted))
         assert labels.tolist() == answers
@@ -93,7 +114,9 @@ def test_files_in_dfal_data_are_used_and_left_alone(kind: ModuleType, tmp_path: 
     assert kind.where() == tmp_path / "cache" / "dfal" / kind.NAME
 
 
-def test_it_is_written_once_and_memory_mapped(kind: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_written_once_and_memory_mapped(
+    kind: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = official(kind, tmp_path / "data" / kind.NAME)
     kind.load()
     for path in files.values():
@@ -101,7 +124,10 @@ def test_it_is_written_once_and_memory_mapped(kind: ModuleType, tmp_path: Path, 
     monkeypatch.setattr(mapped, "write", lambda *_: pytest.fail("it is written already"))
     assert_right(kind)
     assert isinstance(kind.load().images.array, np.memmap)
-    assert sorted(file.name for file in (tmp_path / "cache" / "dfal" / kind.NAME).iterdir()) == ["pool.npy", "test.npy"]
+    assert sorted(file.name for file in (tmp_path / "cache" / "dfal" / kind.NAME).iterdir()) == [
+        "pool.npy",
+        "test.npy",
+    ]
 
 
 def served(kind: ModuleType, one: Mirror, tmp_path: Path) -> dict[str, str]:
@@ -160,7 +186,9 @@ def test_a_download_that_broke_off_goes_on_and_ends_right(
 
 
 @pytest.mark.parametrize("wrong", ["one image less", "another shape", "another type", "no array"])
-def test_files_with_other_counts_or_shapes_are_refused(kind: ModuleType, tmp_path: Path, wrong: str) -> None:
+def test_files_with_other_counts_or_shapes_are_refused(
+    kind: ModuleType, tmp_path: Path, wrong: str
+) -> None:
     arrays: dict[str, Any] = images(kind)
     name = list(arrays)[1]
     arrays[name] = {
@@ -172,7 +200,9 @@ def test_files_with_other_counts_or_shapes_are_refused(kind: ModuleType, tmp_pat
     path = official(kind, tmp_path / "data" / kind.NAME, arrays)[name]
     if wrong == "no array":
         path.write_bytes(b"<html>" * 100)
-    with pytest.raises(DfalError, match=rf"{path.name} (holds|cannot be read).*delete it and try again") as raised:
+    with pytest.raises(
+        DfalError, match=rf"{path.name} (holds|cannot be read).*delete it and try again"
+    ) as raised:
         kind.load()
     assert "\n" not in str(raised.value)
     assert mapped.where(kind.NAME) is None
@@ -208,12 +238,16 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
     assert_right(kind)
 
 
-def test_without_h5py_shoe_bag_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_h5py_shoe_bag_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / name))
     monkeypatch.delenv("DFAL_DATA", raising=False)
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     monkeypatch.setattr(
-        shoe_bag, "fetch", lambda *_, **__: pytest.fail("nothing is downloaded before it is known to be of use")
+        shoe_bag,
+        "fetch",
+        lambda *_, **__: pytest.fail("nothing is downloaded before it is known to be of use"),
     )
     with pytest.raises(DfalError, match=r"pip install 'dfal\[hdf5\]'"):
         shoe_bag.load()

@@ -7,19 +7,26 @@ from pathlib import Path
 import pytest
 
 import dfal
-from dfal.ledger import transaction
+from dfal.errors import DfalError
+from dfal.storage import transaction
 from dfal.store import Store
-from dfal.types import DfalError
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this machine has no folder in which nobody can write")
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="this machine has no folder in which nobody can write"
+)
 def test_a_folder_that_cannot_be_written_is_not_taken_for_another_writer() -> None:
-    with pytest.raises(dfal.DfalError, match=r"/proc/s.db cannot be written or read \(.*\): name a store in a folder of yours"):
+    with pytest.raises(
+        dfal.DfalError,
+        match=r"/proc/s.db cannot be written or read \(.*\): name a store in a folder of yours",
+    ):
         Store("/proc/s.db", write=True)
 
 
 @pytest.mark.parametrize("why", [sqlite3.IntegrityError, KeyboardInterrupt, None])
-def test_after_a_transaction_that_failed_nothing_is_left_and_the_next_begins(why: type[BaseException] | None) -> None:
+def test_after_a_transaction_that_failed_nothing_is_left_and_the_next_begins(
+    why: type[BaseException] | None,
+) -> None:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         db.execute("CREATE TABLE numbers (number INTEGER UNIQUE)")
         with contextlib.suppress(sqlite3.IntegrityError, KeyboardInterrupt), transaction(db):
@@ -29,7 +36,9 @@ def test_after_a_transaction_that_failed_nothing_is_left_and_the_next_begins(why
             db.execute("INSERT INTO numbers VALUES (?)", (1 if why else 2,))
         with transaction(db):
             db.execute("INSERT INTO numbers VALUES (3)")
-        assert [number for (number,) in db.execute("SELECT number FROM numbers")] == ([3] if why else [1, 2, 3])
+        assert [number for (number,) in db.execute("SELECT number FROM numbers")] == (
+            [3] if why else [1, 2, 3]
+        )
         assert not db.in_transaction
 
 

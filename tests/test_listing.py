@@ -1,4 +1,5 @@
-"""What the sub-folders of a folder say: classes, parts of a data set, folders of systems, however names are written."""
+"""What the sub-folders of a folder say: classes, parts of a data set, folders of systems, however
+names are written."""
 
 import contextlib
 import unicodedata
@@ -10,10 +11,10 @@ import pytest
 from PIL import Image
 
 from dfal.datasets import folders
+from dfal.errors import DfalError
 from dfal.folder import Folder
 from dfal.labelling.begin import begin
 from dfal.listing import Layout, Listing, PathIndex, find_file
-from dfal.types import DfalError
 
 NFC = unicodedata.normalize("NFC", "Café")
 NFD = unicodedata.normalize("NFD", "Café")
@@ -43,7 +44,10 @@ TREES: dict[str, tuple[list[str], dict[str, str]]] = {
         dict.fromkeys(["cat/2020/1", "cat/2021/2"], "cat") | {"dog/3": "dog"},
     ),
     "one class alone": (["cat/1", "cat/2"], dict.fromkeys(["cat/1", "cat/2"], "cat")),
-    "one class with a date": (["cat/may/1", "cat/may/2"], dict.fromkeys(["cat/may/1", "cat/may/2"], "cat")),
+    "one class with a date": (
+        ["cat/may/1", "cat/may/2"],
+        dict.fromkeys(["cat/may/1", "cat/may/2"], "cat"),
+    ),
     "one folder around": (["data/cat/1", "data/dog/2"], {"data/cat/1": "cat", "data/dog/2": "dog"}),
     "two around, and stray files": (
         ["a/b/cat/1", "a/b/cat/2", "a/b/dog/3", "a/4", "5"],
@@ -54,8 +58,14 @@ TREES: dict[str, tuple[list[str], dict[str, str]]] = {
         dict.fromkeys(["cat/1", "cat/2", "cat/3", "cat/old/4", "cat/bad/5"], "cat"),
     ),
     "parts": (["train/cat/1", "test/dog/2"], {"train/cat/1": "cat", "test/dog/2": "dog"}),
-    "parts in capitals": (["Train/cat/1", "Test/dog/2"], {"Train/cat/1": "cat", "Test/dog/2": "dog"}),
-    "parts and a stray file": (["train/cat/1", "test/dog/2", "sample"], {"train/cat/1": "cat", "test/dog/2": "dog"}),
+    "parts in capitals": (
+        ["Train/cat/1", "Test/dog/2"],
+        {"Train/cat/1": "cat", "Test/dog/2": "dog"},
+    ),
+    "parts and a stray file": (
+        ["train/cat/1", "test/dog/2", "sample"],
+        {"train/cat/1": "cat", "test/dog/2": "dog"},
+    ),
     "parts and a folder beside": (
         ["train/cat/1", "test/dog/2", "unlabeled/3"],
         {"train/cat/1": "cat", "test/dog/2": "dog"},
@@ -64,14 +74,20 @@ TREES: dict[str, tuple[list[str], dict[str, str]]] = {
         ["train/cat/1", "train/dog/2", "unlabeled/3"],
         {"train/cat/1": "cat", "train/dog/2": "dog"},
     ),
-    "parts in a folder": (["x/train/cat/1", "x/test/dog/2"], {"x/train/cat/1": "cat", "x/test/dog/2": "dog"}),
+    "parts in a folder": (
+        ["x/train/cat/1", "x/test/dog/2"],
+        {"x/train/cat/1": "cat", "x/test/dog/2": "dog"},
+    ),
     "a folder in each part": (
         ["train/images/cat/1", "train/images/dog/2", "test/images/cat/3"],
         {"train/images/cat/1": "cat", "train/images/dog/2": "dog", "test/images/cat/3": "cat"},
     ),
     "parts without classes": (["train/1", "test/2"], {}),
     "a class that is called test": (["test/1", "other/2"], {"test/1": "test", "other/2": "other"}),
-    "accents in two ways": ([f"{NFC}/1", f"{NFD}/2", "Bar/3"], {f"{NFC}/1": NFC, f"{NFD}/2": NFC, "Bar/3": "Bar"}),
+    "accents in two ways": (
+        [f"{NFC}/1", f"{NFD}/2", "Bar/3"],
+        {f"{NFC}/1": NFC, f"{NFD}/2": NFC, "Bar/3": "Bar"},
+    ),
     "no folder": (["1", "2"], {}),
     "nothing": ([], {}),
 }
@@ -84,9 +100,18 @@ def test_the_classes_of_a_folder(tree: str) -> None:
 
 
 def test_a_folder_that_is_called_as_a_known_class_is_that_class() -> None:
-    assert classes(["Cat/may/1", "Cat/june/2"], ["cat", "dog"]) == {"Cat/may/1": "Cat", "Cat/june/2": "Cat"}
-    assert classes([f"{NFD}/may/1", f"{NFD}/june/2"], [NFC]) == {f"{NFD}/may/1": NFC, f"{NFD}/june/2": NFC}
-    assert classes(["train/a/1", "test/b/2"], ["train", "test"]) == {"train/a/1": "train", "test/b/2": "test"}
+    assert classes(["Cat/may/1", "Cat/june/2"], ["cat", "dog"]) == {
+        "Cat/may/1": "Cat",
+        "Cat/june/2": "Cat",
+    }
+    assert classes([f"{NFD}/may/1", f"{NFD}/june/2"], [NFC]) == {
+        f"{NFD}/may/1": NFC,
+        f"{NFD}/june/2": NFC,
+    }
+    assert classes(["train/a/1", "test/b/2"], ["train", "test"]) == {
+        "train/a/1": "train",
+        "test/b/2": "test",
+    }
 
 
 @pytest.mark.parametrize("beside", ["sample.png", "unlabeled/9.png"])
@@ -126,7 +151,10 @@ SYSTEMS = [
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_folders_of_systems_are_left_out(tmp_path: Path, name: str) -> None:
-    photos = write(tmp_path / "photos", ["cat/1.png", "dog/2.png", f"{name}/x.png", f"cat/{name}/y.png", "cat/._1.png"])
+    photos = write(
+        tmp_path / "photos",
+        ["cat/1.png", "dog/2.png", f"{name}/x.png", f"cat/{name}/y.png", "cat/._1.png"],
+    )
     for other in ("Thumbs.db", ".DS_Store", "desktop.ini", "cat/Thumbs.db", "notes.txt"):
         (photos / other).write_bytes(b"x")
     listing = Listing.of(photos)
@@ -142,7 +170,9 @@ def test_the_folder_itself_may_be_called_as_a_system_calls_its_own(tmp_path: Pat
 
 def test_paths_are_found_however_their_accents_are_written() -> None:
     index = PathIndex([f"{NFD}/1", "2", f"{NFC}/3", f"{NFD}/3"])
-    assert [index.get(path) for path in (f"{NFC}/1", f"{NFD}/1", "2", f"{NFC}/3", f"{NFD}/3", "4")] == [0, 0, 1, 2, 3, -1]
+    assert [
+        index.get(path) for path in (f"{NFC}/1", f"{NFD}/1", "2", f"{NFC}/3", f"{NFD}/3", "4")
+    ] == [0, 0, 1, 2, 3, -1]
 
 
 def test_a_file_is_found_under_the_name_that_it_has(tmp_path: Path) -> None:
@@ -174,21 +204,32 @@ def test_labels_with_accents_in_either_form(tmp_path: Path, given: str) -> None:
 
     photos = write(
         tmp_path / "photos",
-        [f"{NFD}/{NFD} 1.png", "Bar/2.png"] if given in {"sub-folders", "classes"} else [f"{NFD} 1.png", "2.png"],
+        (
+            [f"{NFD}/{NFD} 1.png", "Bar/2.png"]
+            if given in {"sub-folders", "classes"}
+            else [f"{NFD} 1.png", "2.png"]
+        ),
     )
     table = tmp_path / "labels.csv"
     table.write_text(f"path,label\n{NFC} 1.png,{NFD}\n2.png,Bar\n", encoding="utf-8")
     for turn in range(2):  # a new store, and the same again
         with contextlib.ExitStack() as opened:
             names = [NFD, "Bar"] if "classes" in given else []
-            session, _ = begin(opened, photos, tmp_path / "s.db", names, labels=table if "csv" in given else None)
-            known = {session.state.paths[at]: session.classes[label] for at, label in enumerate(session.state.known.tolist())}
+            session, _ = begin(
+                opened, photos, tmp_path / "s.db", names, labels=table if "csv" in given else None
+            )
+            known = {
+                session.state.paths[at]: session.classes[label]
+                for at, label in enumerate(session.state.known.tolist())
+            }
             assert set(known.values()) == {NFC, "Bar"}, turn
             assert all((photos / path).is_file() for path in known)
             assert sorted(session.classes) == ["Bar", NFC]
 
 
-def test_a_store_goes_on_with_a_copy_of_its_folder_that_writes_accents_otherwise(tmp_path: Path) -> None:
+def test_a_store_goes_on_with_a_copy_of_its_folder_that_writes_accents_otherwise(
+    tmp_path: Path,
+) -> None:
 
     from dfal.cli.label import _found
     from dfal.labelling.export import labels, write_folders
@@ -209,7 +250,9 @@ def test_a_store_goes_on_with_a_copy_of_its_folder_that_writes_accents_otherwise
         assert photos.seen(0).shape == (16, 16, 1)
         assert (photos.original(0).kind, photos.set_aside()) == ("image/png", {})
         assert review(session, text=NFC).total == review(session, text=NFD).total == 1
-        assert not any("no longer there" in line for line in _found(session, folder, linux, tmp_path / "s.db"))
+        assert not any(
+            "no longer there" in line for line in _found(session, folder, linux, tmp_path / "s.db")
+        )
         assert write_folders(labels(session), linux, tmp_path / "out") == []
         assert len(list((tmp_path / "out" / NFC).iterdir())) == 1
 
@@ -218,5 +261,8 @@ def test_another_folder_is_still_refused(tmp_path: Path) -> None:
 
     with contextlib.ExitStack() as opened:
         begin(opened, write(tmp_path / "one", ["1.png", "2.png"]), tmp_path / "s.db", ["a", "b"])
-    with contextlib.ExitStack() as opened, pytest.raises(DfalError, match="of its 2 images 0 are in"):
+    with (
+        contextlib.ExitStack() as opened,
+        pytest.raises(DfalError, match="of its 2 images 0 are in"),
+    ):
         begin(opened, write(tmp_path / "two", ["3.png"]), tmp_path / "s.db")

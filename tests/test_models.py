@@ -1,4 +1,5 @@
-"""A model that was taken home says what it said at home, and nothing in its file is believed unchecked."""
+"""A model that was taken home says what it said at home, and nothing in its file is believed
+unchecked."""
 
 import json
 import struct
@@ -17,8 +18,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import dfal
-from dfal.models import ModelCard, Prediction, SavedModel, label, load, predictions, save, save_onnx, weights
-from dfal.types import DfalError
+from dfal.errors import DfalError
+from dfal.models import (
+    ModelCard,
+    Prediction,
+    SavedModel,
+    label,
+    load,
+    predictions,
+    save,
+    save_onnx,
+    weights,
+)
 
 DIGITS = ModelCard(
     classes=tuple("0123456789"),
@@ -41,25 +52,38 @@ def path(tmp_path: Path, trained: nn.Sequential) -> Path:
 
 def one_logit(image: tuple[int, ...], classes: int) -> nn.Module:
     """A network of a user's, with one logit and batch norm."""
-    return nn.Sequential(nn.Conv2d(image[0], 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 1))
+    return nn.Sequential(
+        nn.Conv2d(image[0], 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 1)
+    )
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
-    """Whether all are equal to the bit. What is computed with them may differ by rounding: they lie elsewhere in memory."""
+    """Whether all are equal to the bit. What is computed with them may differ by rounding: they lie
+    elsewhere in memory."""
     pairs = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
-    return all(name == another and torch.equal(values, others) for (name, values), (another, others) in pairs)
+    return all(
+        name == another and torch.equal(values, others)
+        for (name, values), (another, others) in pairs
+    )
 
 
-def test_what_is_loaded_has_the_same_weights_to_the_bit(path: Path, trained: nn.Sequential, some_digits: Tensor) -> None:
+def test_what_is_loaded_has_the_same_weights_to_the_bit(
+    path: Path, trained: nn.Sequential, some_digits: Tensor
+) -> None:
     saved = load(path)
     assert saved.card == DIGITS
     assert not saved.network.training
     assert same_weights(saved.network, trained)
     torch.testing.assert_close(
-        dfal.predict(saved.network, some_digits), dfal.predict(trained, some_digits), rtol=1e-4, atol=1e-4
+        dfal.predict(saved.network, some_digits),
+        dfal.predict(trained, some_digits),
+        rtol=1e-4,
+        atol=1e-4,
     )
     found = dfal.DeepFool()(saved.network, some_digits[:4])
-    torch.testing.assert_close(found.distance, dfal.DeepFool()(trained, some_digits[:4]).distance, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        found.distance, dfal.DeepFool()(trained, some_digits[:4]).distance, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_a_network_of_the_users_with_one_logit(tmp_path: Path) -> None:
@@ -75,17 +99,23 @@ def test_a_network_of_the_users_with_one_logit(tmp_path: Path) -> None:
     images = torch.rand(5, 3, 8, 8)
     loaded = load(tmp_path / "own.safetensors", name).network
     assert same_weights(loaded, network)
-    torch.testing.assert_close(dfal.predict(loaded, images), dfal.predict(network, images), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        dfal.predict(loaded, images), dfal.predict(network, images), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's exporter, about itself
 @pytest.mark.parametrize("kind", ["lenet5", "one logit"])
-def test_the_onnx_says_the_same(tmp_path: Path, trained: nn.Sequential, some_digits: Tensor, kind: str) -> None:
+def test_the_onnx_says_the_same(
+    tmp_path: Path, trained: nn.Sequential, some_digits: Tensor, kind: str
+) -> None:
     import onnxruntime
 
-    network, card, images = trained, DIGITS, some_digits
+    network: nn.Module = trained
+    card, images = DIGITS, some_digits
     if kind == "one logit":
-        network, card, images = one_logit((3, 8, 8), 2), ModelCard(("a", "b"), (3, 8, 8)), torch.rand(7, 3, 8, 8)  # type: ignore[assignment]
+        card, images = ModelCard(("a", "b"), (3, 8, 8)), torch.rand(7, 3, 8, 8)
+        network = one_logit((3, 8, 8), 2)
     network.train()
     save_onnx(network, card, tmp_path / "one.onnx")
     assert network.training  # the network is left as it was
@@ -131,25 +161,43 @@ class Strange(nn.Module):
 
 
 class OneByOne(nn.Module):
-    """A network that looks at one image after the other: PyTorch makes a graph for two images of it, and says nothing."""
+    """A network that looks at one image after the other: PyTorch makes a graph for two images of
+    it, and says nothing."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.cat([images[place : place + 1].flatten(1)[:, :2] for place in range(len(images))]) - 1
+        return (
+            torch.cat([images[place : place + 1].flatten(1)[:, :2] for place in range(len(images))])
+            - 1
+        )
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("network", "cure"),
     [
-        (Undecided, r"it decides by the values of an image \(in test_models.py, line \d+\), .* use torch.where or a mask"),
+        (
+            Undecided,
+            (
+                r"it decides by the values of an image \(in test_models.py, line \d+\), .* use"
+                r" torch.where or a mask"
+            ),
+        ),
         (Strange, r"ONNX has nothing for the operation .*zeta.*; put another in its place"),
-        (OneByOne, r"it takes one number of images only, .* let it compute with all images of a batch at once"),
+        (
+            OneByOne,
+            (
+                r"it takes one number of images only, .* let it compute with all images of a batch"
+                r" at once"
+            ),
+        ),
     ],
 )
 def test_a_network_that_cannot_be_exported_is_one_sentence(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], network: type[nn.Module], cure: str
 ) -> None:
-    with pytest.raises(DfalError, match=f"the network lenet5 cannot be exported as ONNX: {cure}") as raised:
+    with pytest.raises(
+        DfalError, match=f"the network lenet5 cannot be exported as ONNX: {cure}"
+    ) as raised:
         save_onnx(network(), ModelCard(("a", "b"), (1, 8, 8)), tmp_path / "one.onnx")
     assert "\n" not in str(raised.value)
     assert "\x1b" not in str(raised.value)
@@ -168,7 +216,10 @@ def damaged(path: Path) -> Iterator[tuple[str, bytes]]:
     yield "damaged or no model", good + b"\0"
     yield "damaged or no model", struct.pack("<Q", 1 << 60) + good[8:]
     yield "its checksum does not fit", good[:-2] + bytes([good[-2] ^ 1]) + good[-1:]  # one weight
-    yield "its checksum does not fit", good.replace(b'\\"annotations\\": 200', b'\\"annotations\\": 900')
+    yield (
+        "its checksum does not fit",
+        good.replace(b'\\"annotations\\": 200', b'\\"annotations\\": 900'),
+    )
     yield "its checksum does not fit", good.replace(b'"4.weight"', b'"4.wEight"')
     header = json.loads(good[8 : 8 + size])
     del header["__metadata__"]["dfal"]
@@ -232,8 +283,12 @@ def forged(path: Path, tensors: dict[str, Tensor], **card: Any) -> Path:
         {"classes": "ab"},
     ],
 )
-def test_a_card_of_another_form_is_one_sentence(tmp_path: Path, trained: nn.Sequential, card: dict[str, Any]) -> None:
-    with pytest.raises(DfalError, match=r"the card in .* is of another version of dfal, or damaged"):
+def test_a_card_of_another_form_is_one_sentence(
+    tmp_path: Path, trained: nn.Sequential, card: dict[str, Any]
+) -> None:
+    with pytest.raises(
+        DfalError, match=r"the card in .* is of another version of dfal, or damaged"
+    ):
         load(forged(tmp_path / "x.safetensors", trained.state_dict(), **card))
 
 
@@ -256,7 +311,9 @@ def test_a_card_that_does_not_fit_the_weights_is_one_sentence(
     assert "\n" not in str(raised.value)
 
 
-def test_a_model_is_not_saved_with_a_card_that_does_not_fit(tmp_path: Path, trained: nn.Sequential) -> None:
+def test_a_model_is_not_saved_with_a_card_that_does_not_fit(
+    tmp_path: Path, trained: nn.Sequential
+) -> None:
     for card, sentence in (
         (replace(DIGITS, classes=("a", "b")), "gives 10 logits, but its card names 2 classes"),
         (replace(DIGITS, image=(3, 28, 28)), "cannot take images of shape"),
@@ -268,7 +325,9 @@ def test_a_model_is_not_saved_with_a_card_that_does_not_fit(tmp_path: Path, trai
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_older_model_stays_until_the_new_one_is_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_model_stays_until_the_new_one_is_whole(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = path.read_bytes()
 
     def full(self: Path, content: bytes) -> int:
@@ -284,7 +343,9 @@ def test_an_older_model_stays_until_the_new_one_is_whole(path: Path, monkeypatch
 
 def test_a_card_reads_like_sentences() -> None:
     lines = DIGITS.lines()
-    assert lines["accuracy"] == "87.0% (95 % interval 84.0% to 90.0%) on 500 images held out at random"
+    assert (
+        lines["accuracy"] == "87.0% (95 % interval 84.0% to 90.0%) on 500 images held out at random"
+    )
     assert lines["trained on"] == "200 annotations"
     assert lines["images"].startswith("28×28 pixels, grey")
     few = replace(DIGITS, accuracy=1.0, interval=(0.51, 1.0), held_out=4).lines()["accuracy"]
@@ -293,12 +354,16 @@ def test_a_card_reads_like_sentences() -> None:
     assert set(DIGITS.versions) == {"dfal", "torch", "numpy", "pillow", "python"}
 
 
-def test_a_card_of_an_older_model_says_that_it_is_not_calibrated(tmp_path: Path, trained: nn.Sequential) -> None:
+def test_a_card_of_an_older_model_says_that_it_is_not_calibrated(
+    tmp_path: Path, trained: nn.Sequential
+) -> None:
     old = load(forged(tmp_path / "old.safetensors", trained.state_dict(), temperature=...))
     assert old.card == DIGITS
     assert old.card.temperature is None
     assert old.card.lines()["confidence"] == "not calibrated"
-    assert replace(DIGITS, temperature=1.834).lines()["confidence"] == "calibrated (temperature 1.83)"
+    assert (
+        replace(DIGITS, temperature=1.834).lines()["confidence"] == "calibrated (temperature 1.83)"
+    )
 
 
 def test_a_calibrated_model_predicts_the_same_classes_with_other_confidences(
@@ -307,7 +372,9 @@ def test_a_calibrated_model_predicts_the_same_classes_with_other_confidences(
     save(trained, replace(DIGITS, temperature=2.5), tmp_path / "m.safetensors")
     saved = load(tmp_path / "m.safetensors")
     assert saved.card.temperature == 2.5
-    raw, calibrated = (list(label(SavedModel(trained, card), photos[:3], True)) for card in (DIGITS, saved.card))
+    raw, calibrated = (
+        list(label(SavedModel(trained, card), photos[:3], True)) for card in (DIGITS, saved.card)
+    )
     wanted = (dfal.predict(trained, some_digits[:3]) / 2.5).softmax(1).amax(1).tolist()
     for before, after, confidence in zip(raw, calibrated, wanted, strict=True):
         assert isinstance(before, Prediction)

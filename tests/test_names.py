@@ -1,11 +1,12 @@
-"""Names in every script and with emoji; characters that nobody sees only where they change what is seen."""
+"""Names in every script and with emoji; characters that nobody sees only where they change what is
+seen."""
 
 import unicodedata
 
 import pytest
 
+from dfal.errors import DfalError
 from dfal.labelling.names import class_name, class_names, note, person_name
-from dfal.types import DfalError
 
 GOOD = {
     "Persian with a non-joiner": "می\u200cخواهم",
@@ -65,7 +66,9 @@ def test_names_in_every_script(what: str) -> None:
 @pytest.mark.parametrize("what", BAD)
 def test_what_nobody_sees_is_refused(what: str) -> None:
     for check in (class_name, person_name, note):
-        with pytest.raises(DfalError, match=r"has characters that cannot be shown|have characters|is empty"):
+        with pytest.raises(
+            DfalError, match=r"has characters that cannot be shown|have characters|is empty"
+        ):
             check(BAD[what])
 
 

@@ -25,19 +25,39 @@ def kinds(model: nn.Module) -> str:
 
 def test_lenet5_is_the_papers() -> None:
     model = dfal.lenet5()
-    assert shapes(model) == [(6, 1, 5, 5), (16, 6, 5, 5), (120, 16, 1, 1), (84, 1920), (10, 84), (10, 10)]
+    assert shapes(model) == [
+        (6, 1, 5, 5),
+        (16, 6, 5, 5),
+        (120, 16, 1, 1),
+        (84, 1920),
+        (10, 84),
+        (10, 10),
+    ]
     convolution = "Conv2d ReLU MaxPool2d Dropout"
-    assert kinds(model) == f"{convolution} {convolution} Conv2d Flatten Linear ReLU Linear Dropout Linear"
-    assert [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)] == [0.25, 0.25, 0.5]
+    assert (
+        kinds(model)
+        == f"{convolution} {convolution} Conv2d Flatten Linear ReLU Linear Dropout Linear"
+    )
+    assert [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)] == [
+        0.25,
+        0.25,
+        0.5,
+    ]
 
 
 def test_vgg8_is_the_papers() -> None:
     model = dfal.vgg8()
     widths = [1, 64, 128, 256, 256, 512, 512]
-    assert shapes(model) == [*((b, a, 3, 3) for a, b in itertools.pairwise(widths)), (4096, 512), (10, 4096)]
+    assert shapes(model) == [
+        *((b, a, 3, 3) for a, b in itertools.pairwise(widths)),
+        (4096, 512),
+        (10, 4096),
+    ]
     one, two = "Conv2d ReLU MaxPool2d Dropout", "Conv2d ReLU Conv2d ReLU MaxPool2d Dropout"
     assert kinds(model) == f"{one} {one} {two} {two} Flatten Linear ReLU Dropout Linear"
-    assert [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)] == [0.25] * 4 + [0.5]
+    assert [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)] == [0.25] * 4 + [
+        0.5
+    ]
 
 
 @pytest.mark.parametrize("make", [dfal.lenet5, dfal.vgg8])
@@ -67,7 +87,9 @@ def test_too_small_an_image_is_refused(make: type) -> None:
         make(image=(1, 15, 15))
 
 
-def test_features_are_the_input_of_the_last_linear_layer_that_runs(trained: nn.Sequential, some_digits: Tensor) -> None:
+def test_features_are_the_input_of_the_last_linear_layer_that_runs(
+    trained: nn.Sequential, some_digits: Tensor
+) -> None:
     found = dfal.features(trained, some_digits)
     assert found.shape == (48, 10)
     torch.testing.assert_close(trained[-1](found), dfal.predict(trained, some_digits))
@@ -94,7 +116,9 @@ def test_features_of_a_network_without_linear_layer_are_refused() -> None:
 
 
 def test_only_dropout_on_leaves_batch_norm_alone_and_puts_everything_back() -> None:
-    model = nn.Sequential(nn.Linear(8, 8), norm := nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Dropout(0.0)).train()
+    model = nn.Sequential(
+        nn.Linear(8, 8), norm := nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Dropout(0.0)
+    ).train()
     model[1].eval()
     with pytest.raises(RuntimeError, match="stop"), only_dropout_on(model):
         assert [layer.training for layer in model] == [False, False, True, False]
@@ -107,7 +131,10 @@ def test_only_dropout_on_leaves_batch_norm_alone_and_puts_everything_back() -> N
 
 
 def test_only_dropout_on_refuses_a_network_without_live_dropout() -> None:
-    with pytest.raises(dfal.DfalError, match="no dropout layer with p > 0"), only_dropout_on(nn.Sequential(nn.Dropout(0.0))):
+    with (
+        pytest.raises(dfal.DfalError, match="no dropout layer with p > 0"),
+        only_dropout_on(nn.Sequential(nn.Dropout(0.0))),
+    ):
         pass
 
 
@@ -156,7 +183,9 @@ def test_build_finds_networks_by_name() -> None:
 
 def test_other_outputs_than_a_tensor_are_refused_with_the_way_out() -> None:
     f = torch.rand(2, 3)
-    with pytest.raises(dfal.DfalError, match=r"but it returned tuple: wrap it in a module that returns out\[0\]"):
+    with pytest.raises(
+        dfal.DfalError, match=r"but it returned tuple: wrap it in a module that returns out\[0\]"
+    ):
         as_logits((f, f), 2)
 
 
@@ -179,7 +208,10 @@ class Wrapped(nn.Module):
 )
 def test_images_that_the_network_cannot_take_are_one_sentence(look: Callable[..., object]) -> None:
     for model in (dfal.lenet5(), Wrapped(dfal.lenet5())):
-        with pytest.raises(dfal.DfalError, match=r"cannot take images of shape \(28, 28, 1\) .* images.permute\(0, 3, 1, 2\)"):
+        with pytest.raises(
+            dfal.DfalError,
+            match=r"cannot take images of shape \(28, 28, 1\) .* images.permute\(0, 3, 1, 2\)",
+        ):
             look(model, torch.rand(2, 28, 28, 1))
         assert look(model.double(), torch.rand(2, 1, 28, 28)) is not None
 
@@ -216,21 +248,35 @@ def no_such_key(image: tuple[int, int, int], classes: int) -> nn.Module:
 
 
 def lazy(image: tuple[int, int, int], classes: int) -> nn.Module:
-    return nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(classes))
+    return nn.Sequential(
+        nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(classes)
+    )
 
 
-def test_whatever_a_function_raises_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_a_function_raises_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     called = r"fails when it is called as \w+\(image=\(1, 28, 28\), classes=10\)"
-    with pytest.raises(dfal.DfalError, match=rf"wrong_names {called} \(TypeError: .*unexpected keyword argument 'image'\)$"):
+    with pytest.raises(
+        dfal.DfalError,
+        match=rf"wrong_names {called} \(TypeError: .*unexpected keyword argument 'image'\)$",
+    ):
         build(f"{__name__}:wrong_names", (1, 28, 28), 10)
-    with pytest.raises(dfal.DfalError, match=rf"{called} \(KeyError: 'sizes', in test_networks.py, line \d+\)$"):
+    with pytest.raises(
+        dfal.DfalError, match=rf"{called} \(KeyError: 'sizes', in test_networks.py, line \d+\)$"
+    ):
         build(f"{__name__}:no_such_key", (1, 28, 28), 10)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "needs_more.py").write_text("import no_such_library\n")
     (tmp_path / "half_written.py").write_text("def network(\n")
-    with pytest.raises(dfal.DfalError, match=r"cannot be imported \(.*'no_such_library', in needs_more.py, line 1\)"):
+    with pytest.raises(
+        dfal.DfalError,
+        match=r"cannot be imported \(.*'no_such_library', in needs_more.py, line 1\)",
+    ):
         build("needs_more:net", (1, 28, 28), 10)
-    with pytest.raises(dfal.DfalError, match=r"cannot be imported \(SyntaxError: .*half_written.py, line 1"):
+    with pytest.raises(
+        dfal.DfalError, match=r"cannot be imported \(SyntaxError: .*half_written.py, line 1"
+    ):
         build("half_written:net", (1, 28, 28), 10)
 
 
@@ -272,18 +318,27 @@ def test_layers_of_one_network_have_masks_of_their_own() -> None:
 
 
 def test_one_mask_refuses_dropout_that_has_no_mask() -> None:
-    with pytest.raises(dfal.DfalError, match="AlphaDropout does not multiply by a mask"), one_mask(nn.AlphaDropout(0.5), 0):
+    with (
+        pytest.raises(dfal.DfalError, match="AlphaDropout does not multiply by a mask"),
+        one_mask(nn.AlphaDropout(0.5), 0),
+    ):
         pass
 
 
-def test_the_ending_is_weights_features_and_logits(trained: nn.Sequential, some_digits: Tensor) -> None:
+def test_the_ending_is_weights_features_and_logits(
+    trained: nn.Sequential, some_digits: Tensor
+) -> None:
     end = ending(trained, some_digits)
     assert end.layer is trained[-1]
-    torch.testing.assert_close(end.features @ end.weight.T + end.bias, dfal.predict(trained, some_digits))
+    torch.testing.assert_close(
+        end.features @ end.weight.T + end.bias, dfal.predict(trained, some_digits)
+    )
 
 
 def test_features_are_chunked_and_the_same(trained: nn.Sequential, some_digits: Tensor) -> None:
-    torch.testing.assert_close(dfal.features(trained, some_digits, chunk=7), dfal.features(trained, some_digits))
+    torch.testing.assert_close(
+        dfal.features(trained, some_digits, chunk=7), dfal.features(trained, some_digits)
+    )
 
 
 def test_a_linear_layer_that_sees_no_row_an_image_gives_no_features() -> None:
@@ -315,7 +370,12 @@ def test_passes_differ_by_their_dropout_alone(trained: nn.Sequential, some_digit
     mean, other = (found.reshape(2000, 4, 10).mean(0) for found in (by_chain, by_module))
     spread = by_module.reshape(2000, 4, 10).std(0) / 2000**0.5
     assert ((mean - other).abs() < 6 * spread).all()
-    torch.testing.assert_close(by_chain.reshape(2000, 4, 10).std(0), by_module.reshape(2000, 4, 10).std(0), rtol=0.15, atol=0)
+    torch.testing.assert_close(
+        by_chain.reshape(2000, 4, 10).std(0),
+        by_module.reshape(2000, 4, 10).std(0),
+        rtol=0.15,
+        atol=0,
+    )
     with looking(trained):
         still = passes(trained, images[:4], 3)
     torch.testing.assert_close(still[2], dfal.predict(trained, images[:4]), rtol=1e-4, atol=1e-4)

@@ -22,7 +22,9 @@ Array = NDArray[np.float64]
 
 def peer(name: str) -> ModuleType:
     """The module; without it the test is skipped."""
-    found: ModuleType = pytest.importorskip(name, reason=f"there is no {name}: make", exc_type=ImportError)
+    found: ModuleType = pytest.importorskip(
+        name, reason=f"there is no {name}: make", exc_type=ImportError
+    )
     return found
 
 
@@ -51,7 +53,9 @@ def test_farthest_first_picks_what_scikit_activeml_picks() -> None:
     rows, centres = normal(400, 5), normal(10, 5, seed=1)
     picks, radii = farthest_first(rows, centres, 25)
     x, y = partly_labelled(rows, centres)
-    found, utilities = pool.CoreSet(random_state=0).query(x, y, batch_size=25, return_utilities=True)
+    found, utilities = pool.CoreSet(random_state=0).query(
+        x, y, batch_size=25, return_utilities=True
+    )
     assert picks.tolist() == found.tolist()
     np.testing.assert_allclose(radii.numpy(), np.nanmax(utilities, axis=1), rtol=1e-4)
 
@@ -69,12 +73,16 @@ class Given:
 def test_typical_picks_what_scikit_activeml_picks() -> None:
     pool = peer("skactiveml.pool")
     sizes = [30, 45, 12, 60, 21, 33, 7, 1]
-    cluster = torch.arange(8).repeat_interleave(torch.tensor(sizes))[torch.randperm(sum(sizes), generator=rng())]
+    cluster = torch.arange(8).repeat_interleave(torch.tensor(sizes))[
+        torch.randperm(sum(sizes), generator=rng())
+    ]
     rows = normal(len(cluster), 3)
     candidates = len(cluster) - 2
     assert len(cluster[candidates:].unique()) == 2
     x, y = partly_labelled(rows[:candidates], rows[candidates:])
-    peers = pool.TypiClust(cluster_algo=Given, cluster_algo_dict={"labels": cluster.numpy()}, k=20, random_state=0)
+    peers = pool.TypiClust(
+        cluster_algo=Given, cluster_algo_dict={"labels": cluster.numpy()}, k=20, random_state=0
+    )
     found, utilities = peers.query(x, y, batch_size=6, return_utilities=True)
     picks, typicalities = typical(rows, candidates, cluster, 6, neighbours=20)
     assert picks.tolist() == found.tolist()
@@ -109,8 +117,12 @@ def test_balls_cover_what_those_of_scikit_activeml_cover() -> None:
     picks, added = cover(rows, centres, 12, kernel=lambda squared: (squared <= 0.3**2).float())
     x, y = partly_labelled(rows, centres)
     for pick, covered in zip(picks.tolist(), added.tolist(), strict=True):
-        _, utilities = pool.ProbCover(n_classes=2, deltas=[0.3], random_state=0).query(x, y, return_utilities=True)
-        assert utilities[0, pick] == np.nanmax(utilities) == covered, "ties are broken at random there"
+        _, utilities = pool.ProbCover(n_classes=2, deltas=[0.3], random_state=0).query(
+            x, y, return_utilities=True
+        )
+        assert utilities[0, pick] == np.nanmax(utilities) == covered, (
+            "ties are broken at random there"
+        )
         y[pick] = 0
     assert added[-1] > 1
 
@@ -121,7 +133,9 @@ def test_herding_picks_what_scikit_activeml_picks(centres: int) -> None:
     rows, labelled = unit(normal(200, 4)), unit(normal(centres, 4, seed=1))
     picks, added = cover(rows, labelled, 15, kernel=lambda squared: gaussian(squared, 0.5))
     peers = pool.MaxHerding(metric_dict={"gamma": 1 / (2 * 0.5**2)}, random_state=0)
-    found, utilities = peers.query(*partly_labelled(rows, labelled), batch_size=15, return_utilities=True)
+    found, utilities = peers.query(
+        *partly_labelled(rows, labelled), batch_size=15, return_utilities=True
+    )
     assert picks.tolist() == found.tolist()
     np.testing.assert_allclose(added.numpy(), 200 * np.nanmax(utilities, axis=1), rtol=1e-3)
 
@@ -129,7 +143,9 @@ def test_herding_picks_what_scikit_activeml_picks(centres: int) -> None:
 def test_batch_bald_picks_what_the_authors_code_picks(probabilities: Tensor) -> None:
     authors = peer("batchbald_redux.batchbald")
     order, gains = batch_bald(probabilities, 5, 10_000, rng())
-    found = authors.get_batchbald_batch(probabilities.transpose(0, 1).log(), 5, 10_000, dtype=torch.double)
+    found = authors.get_batchbald_batch(
+        probabilities.transpose(0, 1).log(), 5, 10_000, dtype=torch.double
+    )
     assert order.tolist() == found.indices
     np.testing.assert_allclose(gains.cumsum(0).numpy(), found.scores, rtol=1e-5)
 
@@ -138,7 +154,9 @@ def test_sampled_batch_bald_is_as_large_as_that_of_the_authors_code(probabilitie
     authors = peer("batchbald_redux.batchbald")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        found = authors.get_batchbald_batch(probabilities.transpose(0, 1).log(), 8, 2000, dtype=torch.double)
+        found = authors.get_batchbald_batch(
+            probabilities.transpose(0, 1).log(), 8, 2000, dtype=torch.double
+        )
     _, gains = batch_bald(probabilities, 8, 2000, rng())
     np.testing.assert_allclose(gains.cumsum(0).numpy(), found.scores, rtol=0.05)
 
@@ -149,15 +167,22 @@ def test_mutual_information_is_that_of_the_authors_code(probabilities: Tensor) -
     want = authors.compute_entropy(log_p) - authors.compute_conditional_entropy(log_p)
     torch.testing.assert_close(mutual_information(probabilities.log()), want)
     found = authors.get_bald_batch(log_p, 10)
-    assert mutual_information(probabilities.log()).argsort(descending=True)[:10].tolist() == found.indices
+    assert (
+        mutual_information(probabilities.log()).argsort(descending=True)[:10].tolist()
+        == found.indices
+    )
 
 
 def test_mutual_information_is_that_of_baal(probabilities: Tensor) -> None:
     heuristics = peer("baal.active.heuristics")
     images_classes_networks = probabilities.permute(1, 2, 0).numpy()
     np.testing.assert_allclose(
-        mutual_information(probabilities.log()).numpy(), heuristics.BALD().compute_score(images_classes_networks), rtol=1e-6
+        mutual_information(probabilities.log()).numpy(),
+        heuristics.BALD().compute_score(images_classes_networks),
+        rtol=1e-6,
     )
     np.testing.assert_allclose(
-        entropy(probabilities.mean(0).log()).numpy(), heuristics.Entropy().compute_score(images_classes_networks), rtol=1e-6
+        entropy(probabilities.mean(0).log()).numpy(),
+        heuristics.Entropy().compute_score(images_classes_networks),
+        rtol=1e-6,
     )

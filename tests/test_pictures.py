@@ -32,14 +32,20 @@ def pixels(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 @pytest.mark.parametrize("name", ["one.png", "one.tiff", "one.tif"])
 @pytest.mark.parametrize("image", [COLOUR, GREY], ids=["colour", "grey"])
-def test_lossless_images_come_through_untouched(tmp_path: Path, name: str, image: Image.Image) -> None:
+def test_lossless_images_come_through_untouched(
+    tmp_path: Path, name: str, image: Image.Image
+) -> None:
     assert np.array_equal(pixels(decoded(saved(tmp_path, image, name))), pixels(image))
 
 
 def test_lossless_webp_and_gif_come_through_untouched(tmp_path: Path) -> None:
-    assert np.array_equal(pixels(decoded(saved(tmp_path, COLOUR, "one.webp", lossless=True))), pixels(COLOUR))
+    assert np.array_equal(
+        pixels(decoded(saved(tmp_path, COLOUR, "one.webp", lossless=True))), pixels(COLOUR)
+    )
     few = GREY.quantize(16)
-    assert np.array_equal(pixels(decoded(saved(tmp_path, few, "one.gif"))), pixels(few.convert("RGB")))
+    assert np.array_equal(
+        pixels(decoded(saved(tmp_path, few, "one.gif"))), pixels(few.convert("RGB"))
+    )
 
 
 def test_jpeg_in_colour_grey_and_cmyk(tmp_path: Path) -> None:
@@ -139,12 +145,16 @@ def test_a_large_jpeg_is_decoded_small_but_looks_the_same(tmp_path: Path) -> Non
 def test_an_image_of_the_networks_size_comes_through_untouched(tmp_path: Path) -> None:
     square = COLOUR.crop((0, 0, 16, 16))
     assert np.array_equal(fitted(saved(tmp_path, square), (16, 16), 3), pixels(square))
-    assert np.array_equal(fitted(saved(tmp_path, square), (16, 16), 1)[..., 0], pixels(square.convert("L")))
+    assert np.array_equal(
+        fitted(saved(tmp_path, square), (16, 16), 1)[..., 0], pixels(square.convert("L"))
+    )
     grey = GREY.crop((0, 0, 16, 16))
     assert np.array_equal(fitted(saved(tmp_path, grey), (16, 16), 3), pixels(grey.convert("RGB")))
 
 
-@pytest.mark.parametrize(("width", "height"), [(40, 20), (20, 40), (12, 6), (5, 1000), (1000, 5), (1, 1)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(40, 20), (20, 40), (12, 6), (5, 1000), (1000, 5), (1, 1)]
+)
 def test_all_of_an_image_is_there_in_its_shape_and_the_rest_has_the_colour_of_its_border(
     tmp_path: Path, width: int, height: int
 ) -> None:
@@ -180,7 +190,8 @@ def bomb(path: Path, side: int) -> Path:
         (b"IEND", b""),
     ]
     body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
     )
     (path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     return path / "bomb.png"
@@ -193,19 +204,27 @@ def test_decompression_bombs_are_refused_with_a_sentence(tmp_path: Path, side: i
         decoded(bomb(tmp_path, side))
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as it is outside of the tests
+@pytest.mark.filterwarnings(
+    "ignore::PIL.Image.DecompressionBombWarning"
+)  # as it is outside of the tests
 def test_a_large_image_is_no_bomb_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, COLOUR)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # Pillow warns from there on, and refuses twice as many
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", 400
+    )  # Pillow warns from there on, and refuses twice as many
     assert decoded(path).size == COLOUR.size
     monkeypatch.setattr(pictures, "MOST", 599)
     with pytest.raises(ValueError, match="make it smaller"):
         decoded(path)
 
 
-@pytest.mark.parametrize("kind", ["empty", "text", "cut off", "damaged", "a folder", "not there", "another format"])
+@pytest.mark.parametrize(
+    "kind", ["empty", "text", "cut off", "damaged", "a folder", "not there", "another format"]
+)
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".tif", ".webp", ".gif"])
-def test_what_cannot_be_read_has_a_reason_in_one_line(tmp_path: Path, kind: str, ending: str) -> None:
+def test_what_cannot_be_read_has_a_reason_in_one_line(
+    tmp_path: Path, kind: str, ending: str
+) -> None:
     path = tmp_path / f"one{ending}"
     good = bytearray(saved(tmp_path, COLOUR.resize((300, 200)), f"good{ending}").read_bytes())
     if kind == "a folder":
@@ -215,7 +234,9 @@ def test_what_cannot_be_read_has_a_reason_in_one_line(tmp_path: Path, kind: str,
     elif kind != "not there":
         middle = len(good) // 2
         damaged = bytes(good[: middle // 8]) + bytes(middle)
-        path.write_bytes({"empty": b"", "text": b"hello", "cut off": bytes(good[:middle])}.get(kind, damaged))
+        path.write_bytes(
+            {"empty": b"", "text": b"hello", "cut off": bytes(good[:middle])}.get(kind, damaged)
+        )
     with pytest.raises(ValueError, match=r"^(it|its|there) ") as raised:
         decoded(path)
     assert "\n" not in str(raised.value)
@@ -228,10 +249,17 @@ def test_headers_are_read_without_decoding(tmp_path: Path) -> None:
 
 
 def exif(turn: int, *, broken: bytes = b"", order: str = "<") -> bytes:
-    """EXIF data with an orientation, and behind it a field of which type, count and value are as broken as wanted."""
+    """EXIF data with an orientation, and behind it a field of which type, count and value are as
+    broken as wanted."""
     broken = broken or struct.pack(f"{order}HHII", 0x8769, 4, 1, 0)
     mark = b"II*\0" if order == "<" else b"MM\0*"
-    return mark + struct.pack(f"{order}IH", 8, 2) + struct.pack(f"{order}HHIHH", 0x0112, 3, 1, turn, 0) + broken + bytes(4)
+    return (
+        mark
+        + struct.pack(f"{order}IH", 8, 2)
+        + struct.pack(f"{order}HHIHH", 0x0112, 3, 1, turn, 0)
+        + broken
+        + bytes(4)
+    )
 
 
 BROKEN = {
@@ -260,9 +288,15 @@ def with_chunk(content: bytes, chunk: bytes, *, last: bool = False) -> bytes:
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # as it is outside of the tests
 @pytest.mark.parametrize("broken", BROKEN)
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
-def test_a_broken_field_of_exif_costs_neither_the_image_nor_its_orientation(tmp_path: Path, ending: str, broken: str) -> None:
+def test_a_broken_field_of_exif_costs_neither_the_image_nor_its_orientation(
+    tmp_path: Path, ending: str, broken: str
+) -> None:
     block = exif(6, broken=BROKEN[broken])
-    kinds: dict[str, dict[str, Any]] = {"jpg": {"quality": 95}, "png": {}, "webp": {"lossless": True}}
+    kinds: dict[str, dict[str, Any]] = {
+        "jpg": {"quality": 95},
+        "png": {},
+        "webp": {"lossless": True},
+    }
     options = kinds[ending]
     path = saved(tmp_path, SMOOTH, f"one.{ending}", exif=b"Exif\0\0" + block, **options)
     plain = decoded(saved(tmp_path, SMOOTH, f"plain.{ending}", **options))
@@ -273,7 +307,9 @@ def test_a_broken_field_of_exif_costs_neither_the_image_nor_its_orientation(tmp_
 
 PNG_CHUNKS = {
     "a comment of 3 MB": png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3_000_000))),
-    "a comment of 3 MB in Unicode": png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(3_000_000))),
+    "a comment of 3 MB in Unicode": png_chunk(
+        b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(3_000_000))
+    ),
     "a profile of 3 MB": png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(3_000_000))),
     "a profile that is none": png_chunk(b"iCCP", b"icc\0\0hello"),
     "a comment that is cut off": png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(999))[:9]),
@@ -283,7 +319,9 @@ PNG_CHUNKS = {
     "an empty gamma": png_chunk(b"gAMA", b""),
     "transparency that does not fit": png_chunk(b"tRNS", b"\0"),
     "an animation without frames": png_chunk(b"acTL", b"\0\0"),
-    "an animation of frames that are missing": png_chunk(b"acTL", struct.pack(">II", 5, 0)) + png_chunk(b"fcTL", b"\0" * 4),
+    "an animation of frames that are missing": (
+        png_chunk(b"acTL", struct.pack(">II", 5, 0)) + png_chunk(b"fcTL", b"\0" * 4)
+    ),
     "XMP that is cut off": png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta"),
 }
 
@@ -291,12 +329,20 @@ PNG_CHUNKS = {
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("what", PNG_CHUNKS)
-def test_a_broken_part_of_a_png_beside_its_pixels_costs_nothing(tmp_path: Path, what: str, last: bool) -> None:
+def test_a_broken_part_of_a_png_beside_its_pixels_costs_nothing(
+    tmp_path: Path, what: str, last: bool
+) -> None:
     for image in (COLOUR, GREY, COLOUR.quantize(9)):
         path = saved(tmp_path, image)
         path.write_bytes(with_chunk(path.read_bytes(), PNG_CHUNKS[what], last=last))
-        wanted = image if image.mode != "P" or (what.startswith("transparency") and not last) else image.convert("RGB")
-        if not (image.mode == "P" and what.startswith("transparency")):  # one colour of a palette may be transparent
+        wanted = (
+            image
+            if image.mode != "P" or (what.startswith("transparency") and not last)
+            else image.convert("RGB")
+        )
+        if not (
+            image.mode == "P" and what.startswith("transparency")
+        ):  # one colour of a palette may be transparent
             assert np.array_equal(pixels(decoded(path)), pixels(wanted)), image.mode
         assert header(path) is not None
 
@@ -308,10 +354,14 @@ def segment(kind: int, body: bytes, length: int | None = None) -> bytes:
 SEGMENTS = {
     "EXIF of nothing": segment(0xE1, b"Exif\0\0"),
     "EXIF that is cut off": segment(0xE1, b"Exif\0\0" + exif(1)[:15]),
-    "XMP that is cut off": segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta tiff:Orientation="),
+    "XMP that is cut off": segment(
+        0xE1, b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta tiff:Orientation="
+    ),
     "a profile that is none": segment(0xE2, b"ICC_PROFILE\0"),
     "a profile in parts that are missing": segment(0xE2, b"ICC_PROFILE\0\x02\x09hello"),
-    "pictures that are not there": segment(0xE2, b"MPF\0II*\0\x08\0\0\0\1\0\0\xb0\4\0\xff\xff\xff\xff\0\0\0\0"),
+    "pictures that are not there": segment(
+        0xE2, b"MPF\0II*\0\x08\0\0\0\1\0\0\xb0\4\0\xff\xff\xff\xff\0\0\0\0"
+    ),
     "Photoshop's part, cut off": segment(0xED, b"Photoshop 3.0\x008BIM\3\xed\0\0\0\0\0\xff"),
     "JFIF that is cut off": segment(0xE0, b"JFIF\0\1"),
     "a comment that is no text": segment(0xFE, b"\xff\xfe\0"),
@@ -324,7 +374,9 @@ SEGMENTS = {
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("what", SEGMENTS)
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_a_broken_part_of_a_jpeg_beside_its_pixels_costs_nothing(tmp_path: Path, what: str, mode: str) -> None:
+def test_a_broken_part_of_a_jpeg_beside_its_pixels_costs_nothing(
+    tmp_path: Path, what: str, mode: str
+) -> None:
     path = saved(tmp_path, SMOOTH.convert(mode), "one.jpg")
     wanted = pixels(decoded(path))
     content = path.read_bytes()
@@ -333,13 +385,17 @@ def test_a_broken_part_of_a_jpeg_beside_its_pixels_costs_nothing(tmp_path: Path,
         path.write_bytes(content[:first] + SEGMENTS[what] + turn + content[first:])
         found = pixels(decoded(path))
         # Where two EXIF parts are there, the first may be the one that is read, and says nothing.
-        assert np.array_equal(found, np.rot90(wanted) if turn and not what.startswith("EXIF") else found)
+        assert np.array_equal(
+            found, np.rot90(wanted) if turn and not what.startswith("EXIF") else found
+        )
         assert found.shape[:2] == wanted.shape[:2] or turn
         assert fitted(path, (8, 8), 3).any()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@pytest.mark.parametrize("what", ["a comment", "an application", "a text", "a comment that is cut off"])
+@pytest.mark.parametrize(
+    "what", ["a comment", "an application", "a text", "a comment that is cut off"]
+)
 def test_a_broken_part_of_a_gif_beside_its_pixels_costs_nothing(tmp_path: Path, what: str) -> None:
     few = GREY.quantize(16)
     path = saved(tmp_path, few, "one.gif")
@@ -358,7 +414,9 @@ def test_a_broken_part_of_a_gif_beside_its_pixels_costs_nothing(tmp_path: Path, 
 
 @pytest.mark.parametrize("kind", [b"EXIF", b"XMP ", b"ICCP"])
 @pytest.mark.parametrize("body", [b"", b"hello", bytes(3)])
-def test_a_broken_part_of_a_webp_beside_its_pixels_costs_nothing(tmp_path: Path, kind: bytes, body: bytes) -> None:
+def test_a_broken_part_of_a_webp_beside_its_pixels_costs_nothing(
+    tmp_path: Path, kind: bytes, body: bytes
+) -> None:
     path = saved(tmp_path, COLOUR, "one.webp", lossless=True, exif=b"Exif\0\0" + exif(1))
     content = path.read_bytes()
     part = kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
@@ -369,7 +427,9 @@ def test_a_broken_part_of_a_webp_beside_its_pixels_costs_nothing(tmp_path: Path,
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".gif", ".webp"])
 def test_without_its_metadata_an_image_is_the_same(tmp_path: Path, ending: str) -> None:
-    path = saved(tmp_path, COLOUR.quantize(9) if ending in {".png", ".gif"} else COLOUR, f"one{ending}")
+    path = saved(
+        tmp_path, COLOUR.quantize(9) if ending in {".png", ".gif"} else COLOUR, f"one{ending}"
+    )
     plain = image_metadata.without_metadata(path.read_bytes())
     assert plain is not None
     with Image.open(io.BytesIO(plain)) as image:
@@ -419,7 +479,9 @@ def test_large_images_are_put_on_white_and_shrunk_in_bands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, turn: int
 ) -> None:
     rng = np.random.default_rng(3)
-    image: Image.Image = Image.fromarray(rng.integers(0, 256, (211, 173, 4), dtype=np.uint8), "RGBA")
+    image: Image.Image = Image.fromarray(
+        rng.integers(0, 256, (211, 173, 4), dtype=np.uint8), "RGBA"
+    )
     options: dict[str, Any] = {}
     if mode == "P":
         image, options = image.convert("RGB").quantize(30), {"transparency": 3}
@@ -447,7 +509,8 @@ def test_large_images_are_put_on_white_and_shrunk_in_bands(
 
 
 def test_large_images_wait_for_each_other() -> None:
-    """Three large ones and a small one: never more than the budget at a time, and the small one goes by."""
+    """Three large ones and a small one: never more than the budget at a time, and the small one
+    goes by."""
     budget = PixelBudget(10 * pictures.BAND)
     begun, go_on = threading.Semaphore(0), threading.Semaphore(0)
     now, most = [0], [0]
@@ -482,8 +545,14 @@ def test_large_images_wait_for_each_other() -> None:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("kind", [1, 3, 4])
-def test_the_orientation_is_kept_where_other_metadata_are_damaged(tmp_path: Path, kind: int, order: str) -> None:
-    value = {1: struct.pack("B3x", 6), 3: struct.pack(f"{order}HH", 6, 0), 4: struct.pack(f"{order}I", 6)}[kind]
+def test_the_orientation_is_kept_where_other_metadata_are_damaged(
+    tmp_path: Path, kind: int, order: str
+) -> None:
+    value = {
+        1: struct.pack("B3x", 6),
+        3: struct.pack(f"{order}HH", 6, 0),
+        4: struct.pack(f"{order}I", 6),
+    }[kind]
     mark = b"II*\0" if order == "<" else b"MM\0*"
     block = mark + struct.pack(f"{order}IHHHI", 8, 1, 0x0112, kind, 1) + value + bytes(4)
     path = saved(tmp_path, COLOUR)
@@ -493,8 +562,15 @@ def test_the_orientation_is_kept_where_other_metadata_are_damaged(tmp_path: Path
     assert image_metadata.orientation(path.read_bytes()) == 6
 
 
-def test_a_long_image_is_shrunk_in_bands_by_two_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved(tmp_path, Image.fromarray(np.random.default_rng(4).integers(0, 256, (4000, 60, 4), dtype=np.uint8), "RGBA"))
+def test_a_long_image_is_shrunk_in_bands_by_two_factors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(
+        tmp_path,
+        Image.fromarray(
+            np.random.default_rng(4).integers(0, 256, (4000, 60, 4), dtype=np.uint8), "RGBA"
+        ),
+    )
     whole = fitted(path, (10, 10), 3)
     monkeypatch.setattr(pictures, "LARGE", 1000)
     monkeypatch.setattr(pictures, "BAND", 20_000)

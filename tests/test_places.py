@@ -1,4 +1,5 @@
-"""Data in files and folders are found again: from another working directory, and after they have moved."""
+"""Data in files and folders are found again: from another working directory, and after they have
+moved."""
 
 import shutil
 import sys
@@ -18,13 +19,29 @@ from dfal.store import Store
 from dfal.trial import Trial
 from test_cli import Ran, Shell
 
-QUICK = ["--annotations", "16", "--batch", "3", "--epochs", "1", "--seeds", "1", "--strategy", "margin", "--candidates", "20"]
+QUICK = [
+    "--annotations",
+    "16",
+    "--batch",
+    "3",
+    "--epochs",
+    "1",
+    "--seeds",
+    "1",
+    "--strategy",
+    "margin",
+    "--candidates",
+    "20",
+]
 QUICK += ["--first", "4", "--processes", "1"]
 
 
 @pytest.fixture
-def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Shell]:
-    """The command line in a folder with the data `digits.npz` and the folder `photos`, which are the same images."""
+def shell(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Shell]:
+    """The command line in a folder with the data `digits.npz` and the folder `photos`, which are
+    the same images."""
     monkeypatch.chdir(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (60, 28, 28), np.uint8)
     np.savez("digits.npz", images=pixels, labels=np.arange(60) % 2)
@@ -58,9 +75,14 @@ def only(path: str | Path) -> Trial:
 
 
 @pytest.mark.parametrize("name", ["digits.npz", "photos"])
-def test_a_run_goes_on_from_another_folder_and_after_its_data_moved(shell: Shell, tmp_path: Path, name: str) -> None:
+def test_a_run_goes_on_from_another_folder_and_after_its_data_moved(
+    shell: Shell, tmp_path: Path, name: str
+) -> None:
     assert shell("run", *QUICK, "--dataset", name, "--store", "whole.db").code == 0
-    assert stopped_after_two_rounds(shell, "run", *QUICK, "--dataset", name, "--store", "s.db").code == 130
+    assert (
+        stopped_after_two_rounds(shell, "run", *QUICK, "--dataset", name, "--store", "s.db").code
+        == 130
+    )
     assert only("s.db").dataset == str(tmp_path / name)
     (tmp_path / "elsewhere").mkdir()
     shell.monkeypatch.chdir(tmp_path / "elsewhere")
@@ -68,12 +90,19 @@ def test_a_run_goes_on_from_another_folder_and_after_its_data_moved(shell: Shell
     assert shell("run", "--resume", "--store", "copy.db", "--processes", "1").code == 0
     (tmp_path / name).rename(f"moved-{name}")
     said = shell.refused("run", "--resume", "--store", "../s.db")
-    assert f"the data set {tmp_path / name} of ../s.db is no longer there: say --dataset with the path where it is now" in said
-    again = shell("run", "--resume", "--store", "../s.db", "--dataset", f"moved-{name}", "--processes", "1")
+    assert (
+        f"the data set {tmp_path / name} of ../s.db is no longer there: say --dataset with the path"
+        " where it is now" in said
+    )
+    again = shell(
+        "run", "--resume", "--store", "../s.db", "--dataset", f"moved-{name}", "--processes", "1"
+    )
     assert again.code == 0, again.err
     with Store("../s.db") as resumed, Store("../whole.db") as whole, Store("copy.db") as copy:
         assert resumed.contents() == whole.contents() == copy.contents()
-        assert resumed.environments()[-1]["places"] == {str(tmp_path / name): str(tmp_path / "elsewhere" / f"moved-{name}")}
+        assert resumed.environments()[-1]["places"] == {
+            str(tmp_path / name): str(tmp_path / "elsewhere" / f"moved-{name}")
+        }
     shell.monkeypatch.chdir(tmp_path)
     assert shell("run", "--resume", "--store", "s.db").code == 0, "its last place is remembered"
     assert shell("report", "s.db").code == 0
@@ -89,7 +118,12 @@ def test_workers_find_data_that_moved(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_other_data_are_refused(shell: Shell) -> None:
-    assert stopped_after_two_rounds(shell, "run", *QUICK, "--dataset", "digits.npz", "--store", "s.db").code == 130
+    assert (
+        stopped_after_two_rounds(
+            shell, "run", *QUICK, "--dataset", "digits.npz", "--store", "s.db"
+        ).code
+        == 130
+    )
     np.savez("other.npz", images=np.zeros((60, 28, 28), np.uint8), labels=np.arange(60) % 2)
     for other in ("other.npz", "mnist-5k"):
         assert f"{other} is not the data set that s.db was made with" in shell.refused(
@@ -103,12 +137,21 @@ def test_other_data_are_refused(shell: Shell) -> None:
 
 def test_a_store_with_a_relative_path_keeps_its_ids(shell: Shell, tmp_path: Path) -> None:
     training = dfal.Training(epochs=1)
-    trial = Trial("digits.npz", strategy=dfal.Margin(candidates=20), annotations=16, batch=3, first=4, training=training)
+    trial = Trial(
+        "digits.npz",
+        strategy=dfal.Margin(candidates=20),
+        annotations=16,
+        batch=3,
+        first=4,
+        training=training,
+    )
     with Store("s.db", write=True) as store:
         for place, _ in enumerate(engine.run([trial], store, 1)):
             if place == 1:
                 break
-    assert shell("run", *QUICK, "--dataset", "digits.npz", "--store", "s.db").code == 0, "by the same command"
+    assert shell("run", *QUICK, "--dataset", "digits.npz", "--store", "s.db").code == 0, (
+        "by the same command"
+    )
     assert only("s.db") == trial
     (tmp_path / "elsewhere").mkdir()
     shell.monkeypatch.chdir(tmp_path / "elsewhere")
@@ -122,7 +165,9 @@ def test_a_name_of_a_data_set_is_no_path(shell: Shell) -> None:
     assert "there is no data set 'nothing'" in shell.refused("run", *QUICK, "--dataset", "nothing")
 
 
-def test_rows_of_ones_own_are_stored_by_their_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_ones_own_are_stored_by_their_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     plain = dfal.WithTwins(dfal.TypiClust(space="rows.npy"))
     made = absolute_files(plain, Path("s.db"))
@@ -141,7 +186,9 @@ def begin(folder: str, at: str | None) -> None:
             store.add_run({}, {"at": "2030-01-01T00:00:00+00:00"})  # gone on with
 
 
-def test_the_latest_run_is_the_one_that_was_begun_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_latest_run_is_the_one_that_was_begun_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever its name says: that of local time, another zone's, or no time at all."""
     latest: Any = sys.modules["dfal.cli.run"].__dict__["_latest"]
     monkeypatch.chdir(tmp_path)
@@ -155,7 +202,9 @@ def test_the_latest_run_is_the_one_that_was_begun_last(tmp_path: Path, monkeypat
     assert latest().parent.name == "2026-03-01-090000"
 
 
-def test_a_new_run_is_named_in_utc_and_goes_into_no_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_run_is_named_in_utc_and_goes_into_no_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module: Any = sys.modules["dfal.cli.run"]
 
     class Set(datetime):
@@ -219,4 +268,6 @@ def test_a_folder_is_no_store(shell: Shell, command: str, folder: str) -> None:
 
 def test_a_folder_of_a_run_names_the_store_in_it(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "photos" / "study.db").write_text("")
-    assert "photos is a folder: name the store in it, photos/study.db" in shell.refused("report", "photos")
+    assert "photos is a folder: name the store in it, photos/study.db" in shell.refused(
+        "report", "photos"
+    )

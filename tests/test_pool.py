@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dfal.errors import DfalError
 from dfal.pool import Pool
-from dfal.types import DECLINED, UNKNOWN, DfalError, Query
+from dfal.query import DECLINED, UNKNOWN, Query
 
 IMAGES = torch.arange(10.0).reshape(10, 1, 1, 1).expand(10, 1, 2, 2) / 10
 
@@ -103,19 +104,29 @@ def test_guesses_hold_for_one_round_and_are_no_annotations() -> None:
     assert pool.labels[[0, 9]].tolist() == [UNKNOWN, UNKNOWN]
     assert {0, 9} <= set(pool.unlabelled.tolist())
     data = pool.labelled_data()
-    assert dict(zip(data.source.tolist(), data.labels.tolist(), strict=True)) == {3: 1, 7: 4, 8: 0, 0: 2, 9: 1}
+    assert dict(zip(data.source.tolist(), data.labels.tolist(), strict=True)) == {
+        3: 1,
+        7: 4,
+        8: 0,
+        0: 2,
+        9: 1,
+    }
     later = pool.learn(ask([0]), [3])
     assert later.labelled_data_size == later.annotations == 4
     assert later.labels[0] == 3
 
 
-def test_with_a_twin_for_each_answer_the_labelled_data_are_twice_the_annotations_less_the_first() -> None:
+def test_with_a_twin_for_each_answer_the_labelled_data_are_twice_the_annotations_less_the_first() -> (
+    None
+):
     pool = Pool.new(torch.rand(60, 1, 2, 2), known={index: index % 3 for index in range(10)})
     for _ in range(4):
         asked = pool.unlabelled[-10:]
         twins = pool.images.take(asked) + 0.5
         pool = pool.learn(Query(asked, torch.zeros(10), twinned=asked, twins=twins), asked % 3)
-        assert pool.labelled_data_size == 2 * pool.annotations - 10 == len(pool.labelled_data().labels)
+        assert (
+            pool.labelled_data_size == 2 * pool.annotations - 10 == len(pool.labelled_data().labels)
+        )
     assert pool.annotations == 50
 
 
@@ -137,32 +148,74 @@ def test_a_question_about_nothing_is_learnt_too() -> None:
     ("query", "answers", "named"),
     [
         pytest.param(ask([7, 2]), [0], "2 images .* 1 answers", id="too few answers"),
-        pytest.param(ask([7, 2]), torch.tensor([[0, 1]]), "2 images", id="answers of another shape"),
+        pytest.param(
+            ask([7, 2]), torch.tensor([[0, 1]]), "2 images", id="answers of another shape"
+        ),
         pytest.param(ask([7, 2, 7]), [0, 0, 0], r"image 7\b.*twice", id="an image twice"),
         pytest.param(ask([2, 42]), [0, 0], r"image 42\b.*outside", id="an image past the end"),
         pytest.param(ask([2, -5]), [0, 0], r"image -5\b.*outside", id="an image before the start"),
-        pytest.param(ask([7, 3]), [0, 0], r"image 3 was asked about, but it is not unlabelled", id="an image of L"),
+        pytest.param(
+            ask([7, 3]),
+            [0, 0],
+            r"image 3 was asked about, but it is not unlabelled",
+            id="an image of L",
+        ),
         pytest.param(ask([7]), [UNKNOWN], "answer -1 for image 7", id="−1 as an answer"),
         pytest.param(ask([2, 7]), [0, -3], "answer -3 for image 7", id="a negative answer"),
         pytest.param(ask([2, 7]), torch.tensor([0, 1.5]), "1.5", id="half a class"),
-        pytest.param(ask([7, 2], twinned=[7, 6]), [0, 0], r"image 6\b", id="a twin of an image not asked about"),
-        pytest.param(ask([7, 2], guessed=[0, 2], guesses=[1, 1]), [0, 0], r"image 2\b.*both", id="a guess that is asked about"),
-        pytest.param(ask([7], guessed=[8], guesses=[1]), [0], r"image 8 was guessed", id="a guess of an image of L"),
-        pytest.param(ask([7], guessed=[42], guesses=[1]), [0], r"image 42\b.*outside", id="a guess past the end"),
-        pytest.param(ask([7], guessed=[0], guesses=[-1]), [0], r"-1\b.*image 0\b", id="a guess that is no class"),
-        pytest.param(ask([7], guessed=[0]), [0], "guesses", id="guessed images without guesses"),
         pytest.param(
-            Query(torch.tensor([7]), torch.zeros(1), twins=torch.zeros(1, 1, 2, 2)), [0], "twinned", id="twins of nobody"
+            ask([7, 2], twinned=[7, 6]),
+            [0, 0],
+            r"image 6\b",
+            id="a twin of an image not asked about",
         ),
         pytest.param(
-            Query(torch.tensor([7]), torch.zeros(1), twinned=torch.tensor([7]), twins=torch.zeros(1, 1, 3, 3)),
+            ask([7, 2], guessed=[0, 2], guesses=[1, 1]),
+            [0, 0],
+            r"image 2\b.*both",
+            id="a guess that is asked about",
+        ),
+        pytest.param(
+            ask([7], guessed=[8], guesses=[1]),
+            [0],
+            r"image 8 was guessed",
+            id="a guess of an image of L",
+        ),
+        pytest.param(
+            ask([7], guessed=[42], guesses=[1]),
+            [0],
+            r"image 42\b.*outside",
+            id="a guess past the end",
+        ),
+        pytest.param(
+            ask([7], guessed=[0], guesses=[-1]),
+            [0],
+            r"-1\b.*image 0\b",
+            id="a guess that is no class",
+        ),
+        pytest.param(ask([7], guessed=[0]), [0], "guesses", id="guessed images without guesses"),
+        pytest.param(
+            Query(torch.tensor([7]), torch.zeros(1), twins=torch.zeros(1, 1, 2, 2)),
+            [0],
+            "twinned",
+            id="twins of nobody",
+        ),
+        pytest.param(
+            Query(
+                torch.tensor([7]),
+                torch.zeros(1),
+                twinned=torch.tensor([7]),
+                twins=torch.zeros(1, 1, 3, 3),
+            ),
             [0],
             r"3, 3\)",
             id="twins of another shape",
         ),
     ],
 )
-def test_wrong_use_is_one_sentence_that_names_the_value(query: Query, answers: Any, named: str) -> None:
+def test_wrong_use_is_one_sentence_that_names_the_value(
+    query: Query, answers: Any, named: str
+) -> None:
     with pytest.raises(DfalError, match=named) as raised:
         a_pool().learn(query, answers)
     assert "\n" not in str(raised.value)
@@ -226,7 +279,11 @@ def test_l_u_and_the_declined_always_divide_the_pool(data: st.DataObject) -> Non
         assert all(int(pool.labels[index]) == one for index, one in labels.items())
         assert pool.twinned.tolist() == twinned
         assert pool.annotations == len(annotated)
-        assert pool.labelled_data_size == len(annotated) + len(twinned) + len(guessed) == len(pool.labelled_data().images)
+        assert (
+            pool.labelled_data_size
+            == len(annotated) + len(twinned) + len(guessed)
+            == len(pool.labelled_data().images)
+        )
         assert pool.round == round + 1
 
 

@@ -1,4 +1,5 @@
-"""No acknowledged answer or round is lost in a power failure: what was not synced to the disk is thrown away."""
+"""No acknowledged answer or round is lost in a power failure: what was not synced to the disk is
+thrown away."""
 
 import os
 import shutil
@@ -52,7 +53,11 @@ class Machine:
     """
 
     def __init__(self, root: Path):
-        self.folder, self.copies, self.library = root / "disk", root / "copies", root / "power_loss.so"
+        self.folder, self.copies, self.library = (
+            root / "disk",
+            root / "copies",
+            root / "power_loss.so",
+        )
         self.folder.mkdir()
         source = Path(__file__).with_name("power_loss.c")
         subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", self.library, source], check=True)
@@ -63,16 +68,23 @@ class Machine:
         watched = {"POWER_LOSS_FOLDER": str(self.folder), "POWER_LOSS_COPIES": str(self.copies)}
         environment = os.environ | {"LD_PRELOAD": str(self.library)} | watched
         self._remember()
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout is not None
             said = [int(process.stdout.readline()) for _ in range(lines)]
             process.kill()
-            return said + [int(line) for line in process.stdout]  # acknowledged before the kill came
+            return said + [
+                int(line) for line in process.stdout
+            ]  # acknowledged before the kill came
 
     def lose_power(self) -> None:
         """Put every file back to what was synced of it, under the names that were synced."""
         names = [line.split(" ", 1) for line in (self.copies / "names").read_text().splitlines()]
-        synced = {name: (self.copies / inode).read_bytes() if (self.copies / inode).exists() else b"" for inode, name in names}
+        synced = {
+            name: (self.copies / inode).read_bytes() if (self.copies / inode).exists() else b""
+            for inode, name in names
+        }
         for path in self.folder.iterdir():
             path.unlink()
         for name, content in synced.items():
@@ -83,13 +95,17 @@ class Machine:
         shutil.rmtree(self.copies, ignore_errors=True)
         self.copies.mkdir()
         inodes = {path.name: path.stat().st_ino for path in self.folder.iterdir()}
-        (self.copies / "names").write_text("".join(f"{inode} {name}\n" for name, inode in inodes.items()))
+        (self.copies / "names").write_text(
+            "".join(f"{inode} {name}\n" for name, inode in inodes.items())
+        )
         for name, inode in inodes.items():
             shutil.copy(self.folder / name, self.copies / str(inode))
 
 
 @pytest.mark.parametrize("losses", [2, pytest.param(70, marks=pytest.mark.slow)])
-def test_after_every_power_loss_each_acknowledged_answer_is_there(tmp_path: Path, losses: int) -> None:
+def test_after_every_power_loss_each_acknowledged_answer_is_there(
+    tmp_path: Path, losses: int
+) -> None:
     machine, rng = Machine(tmp_path), np.random.default_rng(0)
     acknowledged: set[int] = set()
     for _ in range(losses):
@@ -105,7 +121,9 @@ def test_after_every_power_loss_each_acknowledged_answer_is_there(tmp_path: Path
 
 
 @pytest.mark.parametrize("losses", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_after_every_power_loss_each_acknowledged_round_is_there(tmp_path: Path, losses: int) -> None:
+def test_after_every_power_loss_each_acknowledged_round_is_there(
+    tmp_path: Path, losses: int
+) -> None:
     machine, rng = Machine(tmp_path), np.random.default_rng(1)
     done = 0
     for _ in range(losses):
@@ -114,5 +132,8 @@ def test_after_every_power_loss_each_acknowledged_round_is_there(tmp_path: Path,
         with Store(machine.folder / "store.db", write=True) as store:
             records = store.records("trial")
         assert len(records) >= done
-        assert all(record.answers.tolist() == [(i + record.round) % 3 for i in range(10)] for record in records)
+        assert all(
+            record.answers.tolist() == [(i + record.round) % 3 for i in range(10)]
+            for record in records
+        )
     print(f"0 of {done} finished rounds lost in {losses} power failures")

@@ -1,4 +1,5 @@
-"""Every strategy and attack in every precision: as in float32, up to the rounding of weights and logits."""
+"""Every strategy and attack in every precision: as in float32, up to the rounding of weights and
+logits."""
 
 import copy
 import itertools
@@ -13,10 +14,10 @@ import dfal
 from dfal.attacks import deepfool
 from dfal.attacks.slopes import slopes
 from dfal.inside import is_half, looking, ready
+from dfal.protocols import Strategy
 from dfal.strategies import NAMED
 from dfal.strategies.candidates import Ranking
 from dfal.strategies.egl import expected_gradient_length
-from dfal.types import Strategy
 
 HALVES = [torch.float16, torch.bfloat16]
 TYPES = [torch.float64, torch.float32, *HALVES]
@@ -81,12 +82,22 @@ def network() -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return nn.Sequential(
-            *(nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.3), nn.Flatten()),
+            *(
+                nn.Conv2d(1, 3, 2),
+                nn.BatchNorm2d(3),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+                nn.Dropout(0.3),
+                nn.Flatten(),
+            ),
             *(nn.Linear(27, 8), nn.ReLU(), nn.Linear(8, 3)),
         ).eval()
 
 
-FORMS: dict[str, Callable[[nn.Module], nn.Module]] = {"chain": lambda model: model, "autograd": Wrapped}
+FORMS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "chain": lambda model: model,
+    "autograd": Wrapped,
+}
 HALF_INSIDE: dict[str, Callable[[], nn.Module]] = {
     "float16 alone": lambda: Casting(network().half(), torch.float16),
     "bfloat16 alone": lambda: Casting(network().bfloat16(), torch.bfloat16),
@@ -109,8 +120,16 @@ def ask(strategy: Strategy, model: nn.Module, pool: dfal.Pool, k: int = K) -> df
 
 
 def same(one: dfal.Query, other: dfal.Query) -> bool:
-    pairs = [(one.scores, other.scores), (one.indices, other.indices), (one.twins, other.twins), (one.guesses, other.guesses)]
-    return all((a is None and b is None) or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
+    pairs = [
+        (one.scores, other.scores),
+        (one.indices, other.indices),
+        (one.twins, other.twins),
+        (one.guesses, other.guesses),
+    ]
+    return all(
+        (a is None and b is None) or (a is not None and b is not None and torch.equal(a, b))
+        for a, b in pairs
+    )
 
 
 def rounding(dtype: torch.dtype) -> float:
@@ -118,7 +137,8 @@ def rounding(dtype: torch.dtype) -> float:
 
 
 def assert_as_good(query: dfal.Query, every: dfal.Query, tolerance: float) -> None:
-    """The chosen images are among the best of a float32 network, up to a fraction of what its scores span."""
+    """The chosen images are among the best of a float32 network, up to a fraction of what its
+    scores span."""
     assert len(query.indices.unique()) == K
     assert query.scores.isfinite().all()
     score = dict(zip(every.indices.tolist(), every.scores.tolist(), strict=True))
@@ -131,7 +151,9 @@ def assert_as_good(query: dfal.Query, every: dfal.Query, tolerance: float) -> No
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [torch.float64, *HALVES], ids=str)
 @pytest.mark.parametrize("name", EVERY)
-def test_a_strategy_chooses_as_for_the_float32_network(name: str, dtype: torch.dtype, form: str, pool: dfal.Pool) -> None:
+def test_a_strategy_chooses_as_for_the_float32_network(
+    name: str, dtype: torch.dtype, form: str, pool: dfal.Pool
+) -> None:
     strategy, model = EVERY[name], FORMS[form](network().to(dtype))
     plain = FORMS[form](network())
     query = ask(strategy, model, pool)
@@ -146,12 +168,18 @@ def test_a_strategy_chooses_as_for_the_float32_network(name: str, dtype: torch.d
         assert query.indices.tolist() == wanted.indices.tolist()
         torch.testing.assert_close(query.scores.float(), wanted.scores, rtol=1e-4, atol=1e-4)
     if name in RANKED:
-        assert_as_good(query, ask(strategy, plain, pool, 1000), rounding(dtype if is_half(dtype) else torch.float32))
+        assert_as_good(
+            query,
+            ask(strategy, plain, pool, 1000),
+            rounding(dtype if is_half(dtype) else torch.float32),
+        )
 
 
 @pytest.mark.parametrize("model", HALF_INSIDE)
 @pytest.mark.parametrize("name", EVERY)
-def test_a_strategy_takes_a_network_that_computes_in_half_precision(name: str, model: str, pool: dfal.Pool) -> None:
+def test_a_strategy_takes_a_network_that_computes_in_half_precision(
+    name: str, model: str, pool: dfal.Pool
+) -> None:
     strategy = EVERY[name]
     query = ask(strategy, HALF_INSIDE[model](), pool)
     assert query.scores.dtype == torch.float32
@@ -165,7 +193,9 @@ def test_a_strategy_takes_a_network_that_computes_in_half_precision(name: str, m
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_measures_as_for_the_float32_network(name: str, dtype: torch.dtype, form: str, images: Tensor) -> None:
+def test_an_attack_measures_as_for_the_float32_network(
+    name: str, dtype: torch.dtype, form: str, images: Tensor
+) -> None:
     model, plain = FORMS[form](network().to(dtype)), ATTACKS[name](FORMS[form](network()), images)
     found = ATTACKS[name](model, images)
     assert found.fooled.any()
@@ -182,7 +212,9 @@ def test_an_attack_measures_as_for_the_float32_network(name: str, dtype: torch.d
 
 @pytest.mark.parametrize("model", HALF_INSIDE)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_takes_a_network_that_computes_in_half_precision(name: str, model: str, images: Tensor) -> None:
+def test_an_attack_takes_a_network_that_computes_in_half_precision(
+    name: str, model: str, images: Tensor
+) -> None:
     made, plain = HALF_INSIDE[model](), ATTACKS[name](Wrapped(network()), images)
     found = ATTACKS[name](made, images)
     assert found.distance.dtype == found.images.dtype == torch.float32
@@ -198,7 +230,10 @@ def test_lenet5_in_half_precision_has_the_distances_of_float32(
     dtype: torch.dtype, trained: nn.Sequential, some_digits: Tensor
 ) -> None:
     want = dfal.DeepFool()(trained, some_digits).distance
-    for model in (copy.deepcopy(trained).to(dtype), Casting(copy.deepcopy(trained).to(dtype), dtype)):
+    for model in (
+        copy.deepcopy(trained).to(dtype),
+        Casting(copy.deepcopy(trained).to(dtype), dtype),
+    ):
         found = dfal.DeepFool()(model, some_digits).distance
         assert float((found / want - 1).abs().median()) < 0.02
         assert len(set(found.argsort()[:10].tolist()) & set(want.argsort()[:10].tolist())) >= 9
@@ -214,7 +249,9 @@ CONTEXTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("name", EVERY)
-def test_a_strategy_is_the_same_in_every_mode(name: str, context: str, form: str, pool: dfal.Pool) -> None:
+def test_a_strategy_is_the_same_in_every_mode(
+    name: str, context: str, form: str, pool: dfal.Pool
+) -> None:
     model = FORMS[form](network())
     want = ask(EVERY[name], model, pool)
     with CONTEXTS[context]():
@@ -227,16 +264,26 @@ def test_a_strategy_is_the_same_in_every_mode(name: str, context: str, form: str
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_is_the_same_in_every_mode(name: str, context: str, form: str, images: Tensor) -> None:
+def test_an_attack_is_the_same_in_every_mode(
+    name: str, context: str, form: str, images: Tensor
+) -> None:
     model = FORMS[form](network())
     want = ATTACKS[name](model, images)
     with CONTEXTS[context]():
         found = ATTACKS[name](model, images.clone())
-        modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
+        modes = (
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.is_autocast_enabled("cpu"),
+        )
     assert torch.equal(found.distance, want.distance)
     assert torch.equal(found.images, want.images)
     assert not found.images.is_inference()
-    assert modes == ("autocast" in context, context == "inference_mode", "autocast" in context), "they are put back"
+    assert modes == (
+        "autocast" in context,
+        context == "inference_mode",
+        "autocast" in context,
+    ), "they are put back"
     with torch.inference_mode():
         seen = torch.rand(2, 1, 7, 7)
     assert torch.equal(dfal.predict(model, seen), dfal.predict(model, seen.clone()))
@@ -248,15 +295,21 @@ def test_parameters_made_in_inference_mode(name: str, pool: dfal.Pool, images: T
     with torch.inference_mode():
         model = Wrapped(network())
     if name in ATTACKS:
-        assert torch.equal(ATTACKS[name](model, images).distance, ATTACKS[name](plain, images).distance)
+        assert torch.equal(
+            ATTACKS[name](model, images).distance, ATTACKS[name](plain, images).distance
+        )
     else:
         assert same(ask(EVERY[name], model, pool), ask(EVERY[name], plain, pool))
-    assert all(parameter.is_inference() and parameter.requires_grad for parameter in model.parameters())
+    assert all(
+        parameter.is_inference() and parameter.requires_grad for parameter in model.parameters()
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", [*EVERY, *ATTACKS])
-def test_networks_of_another_default_type(name: str, dtype: torch.dtype, pool: dfal.Pool, images: Tensor) -> None:
+def test_networks_of_another_default_type(
+    name: str, dtype: torch.dtype, pool: dfal.Pool, images: Tensor
+) -> None:
     plain = network().to(dtype)
     want = None if name in ATTACKS else ask(EVERY[name], plain, pool)
     torch.set_default_dtype(dtype)
@@ -273,12 +326,16 @@ def test_networks_of_another_default_type(name: str, dtype: torch.dtype, pool: d
         assert torch.equal(distance, ATTACKS[name](plain, images).distance)
     elif name not in {"bald", "power-bald", "batch-bald"}:
         assert query.indices.tolist() == want.indices.tolist()
-        torch.testing.assert_close(query.scores, want.scores, rtol=1e-4, atol=1e-4, check_dtype=False)
+        torch.testing.assert_close(
+            query.scores, want.scores, rtol=1e-4, atol=1e-4, check_dtype=False
+        )
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("second", [torch.float16, torch.bfloat16, torch.float64], ids=str)
-def test_parameters_of_several_types(second: torch.dtype, form: str, pool: dfal.Pool, images: Tensor) -> None:
+def test_parameters_of_several_types(
+    second: torch.dtype, form: str, pool: dfal.Pool, images: Tensor
+) -> None:
     mixed = network()
     mixed[-1].to(second)
     types = [one.dtype for one in mixed.parameters()]
@@ -293,7 +350,10 @@ def test_parameters_of_several_types(second: torch.dtype, form: str, pool: dfal.
 
 def test_widened_parameters_and_buffers_are_put_back_whatever_happens(images: Tensor) -> None:
     model = Wrapped(network().bfloat16())
-    tensors = {name: (one, one.data_ptr()) for name, one in itertools.chain(model.named_parameters(), model.named_buffers())}
+    tensors = {
+        name: (one, one.data_ptr())
+        for name, one in itertools.chain(model.named_parameters(), model.named_buffers())
+    }
     model.inner.requires_grad_(True)
     gradient = model.inner[0].weight.grad = torch.ones_like(model.inner[0].weight)  # type: ignore[index]
     with pytest.raises(ZeroDivisionError), looking(model, images[:1]) as seen:
@@ -306,22 +366,35 @@ def test_widened_parameters_and_buffers_are_put_back_whatever_happens(images: Te
         assert one.dtype == (torch.int64 if "num_batches" in name else torch.bfloat16)
     assert model.inner[0].weight.grad is gradient  # type: ignore[index]
     with looking(Casting(network().half(), torch.float16), images[:1]) as seen:
-        assert {one.dtype for one in seen.parameters()} == {torch.float16}, "it can compute in no other type"
+        assert {one.dtype for one in seen.parameters()} == {torch.float16}, (
+            "it can compute in no other type"
+        )
 
 
 def test_types_that_do_not_fit_each_other_are_one_sentence(images: Tensor) -> None:
     class Impossible(Wrapped):
         def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x.double() if next(self.parameters()).dtype == torch.float32 else x.float())
+            return super().forward(
+                x.double() if next(self.parameters()).dtype == torch.float32 else x.float()
+            )
 
     for model in (Impossible(network()), Impossible(network().double())):
-        looks: list[Callable[[nn.Module, Tensor], object]] = [dfal.predict, dfal.features, expected_gradient_length]
+        looks: list[Callable[[nn.Module, Tensor], object]] = [
+            dfal.predict,
+            dfal.features,
+            expected_gradient_length,
+        ]
         for look in [*looks, *ATTACKS.values()]:
-            with pytest.raises(dfal.DfalError, match=r"types that do not fit each other .* as model\.float\(\) does"):
+            with pytest.raises(
+                dfal.DfalError,
+                match=r"types that do not fit each other .* as model\.float\(\) does",
+            ):
                 look(model, images)
 
 
-def test_the_rounding_of_logits_is_looked_for_in_the_network_and_not_only_in_its_output(images: Tensor) -> None:
+def test_the_rounding_of_logits_is_looked_for_in_the_network_and_not_only_in_its_output(
+    images: Tensor,
+) -> None:
     def found(model: nn.Module) -> float:
         view = slopes(model, images[:1])
         view.logits(images)
@@ -331,9 +404,15 @@ def test_the_rounding_of_logits_is_looked_for_in_the_network_and_not_only_in_its
     with torch.no_grad():
         whole.weight[:], whole.bias[:] = torch.eye(2), torch.zeros(2)
     with torch.no_grad():
-        assert found(Autocasting(network())) == found(HALF_INSIDE["bfloat16 alone"]()) == torch.finfo(torch.bfloat16).eps
+        assert (
+            found(Autocasting(network()))
+            == found(HALF_INSIDE["bfloat16 alone"]())
+            == torch.finfo(torch.bfloat16).eps
+        )
         assert found(HALF_INSIDE["float16 alone"]()) == torch.finfo(torch.float16).eps
-        assert found(network()) == found(Wrapped(network())) == found(Wrapped(network().double())) == 0
+        assert (
+            found(network()) == found(Wrapped(network())) == found(Wrapped(network().double())) == 0
+        )
         view = slopes(Wrapped(whole), torch.ones(1, 2))
         view.logits(torch.ones(3, 2))
         assert view.rounding == 0, "logits that are whole numbers are no half precision"
@@ -341,7 +420,8 @@ def test_the_rounding_of_logits_is_looked_for_in_the_network_and_not_only_in_its
 
 @pytest.mark.parametrize("scale", [1e-7, 1e-4, 1.0, 255.0, 1e6])
 def test_the_least_step_follows_the_scale_of_the_image(scale: float) -> None:
-    """An affine network for images of any scale, whose distances are exact; the boundary is near some images."""
+    """An affine network for images of any scale, whose distances are exact; the boundary is near
+    some images."""
     layer = nn.Linear(8, 3)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
@@ -352,11 +432,22 @@ def test_the_least_step_follows_the_scale_of_the_image(scale: float) -> None:
     w, f = layer.weight.detach().double(), (x.double() @ layer.weight.detach().double().T)
     k = f.argmax(1)
     gaps = f.gather(1, k.unsqueeze(1)) - f
-    want = (gaps / (w[k].unsqueeze(1) - w).norm(dim=2)).nan_to_num(torch.inf).scatter(1, k.unsqueeze(1), torch.inf).amin(1)
+    want = (
+        (gaps / (w[k].unsqueeze(1) - w).norm(dim=2))
+        .nan_to_num(torch.inf)
+        .scatter(1, k.unsqueeze(1), torch.inf)
+        .amin(1)
+    )
     assert found.fooled.all()
     torch.testing.assert_close(found.distance.double(), want, rtol=1e-3, atol=1e-6 * scale)
-    assert float(deepfool._least_step(torch.full((1, 4), scale))) == pytest.approx(64 * 2**-23 * scale, rel=15.1)
-    assert float(deepfool._least_step(torch.zeros(1, 4))) == float(deepfool._least_step(torch.ones(1, 4))) == 64 * 2**-23
+    assert float(deepfool._least_step(torch.full((1, 4), scale))) == pytest.approx(
+        64 * 2**-23 * scale, rel=15.1
+    )
+    assert (
+        float(deepfool._least_step(torch.zeros(1, 4)))
+        == float(deepfool._least_step(torch.ones(1, 4)))
+        == 64 * 2**-23
+    )
 
 
 def test_a_dark_image_far_from_the_boundary_does_leave_it() -> None:

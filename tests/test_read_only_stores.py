@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dfal.errors import DfalError
 from dfal.labelling.rows import Question
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
 from dfal.labelling.trainer import home
-from dfal.ledger import Ledger, real_path
+from dfal.storage import Ledger, real_path
 from dfal.store import Store
-from dfal.types import DfalError
 from test_damaged_files import command, limit
 from test_store import a_record, a_store, bits
 
@@ -26,7 +26,8 @@ STORES = Path(__file__).parent / "stores"
 
 @pytest.fixture
 def shelf() -> Iterator[Path]:
-    """A folder that everybody may read: one of pytest's lies in folders that only its user may enter."""
+    """A folder that everybody may read: one of pytest's lies in folders that only its user may
+    enter."""
     folder = Path(tempfile.mkdtemp(prefix="dfal-test-"))
     folder.chmod(0o755)
     yield folder
@@ -35,13 +36,14 @@ def shelf() -> Iterator[Path]:
 
 
 CODECS = ("ascii", "cp437", "idna", "latin-1", "utf-16", "utf-32", "utf-8-sig")
-"""Python imports a codec when it is first asked for, and remembers for good where that fails, as it does for a user who may not
-read root's Python."""
+"""Python imports a codec when it is first asked for, and remembers for good where that fails, as it
+does for a user who may not read root's Python."""
 
 
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """Nothing in the folder can be written: by nobody, as whom root acts for a while, or by its owner."""
+    """Nothing in the folder can be written: by nobody, as whom root acts for a while, or by its
+    owner."""
     for path in folder.iterdir():
         path.chmod(0o444)
     folder.chmod(0o555)
@@ -62,7 +64,9 @@ def read_only(folder: Path) -> Iterator[None]:
 
 def labelled(path: Path) -> Session:
     """An open store with two answers, the last of which is in its log only."""
-    session = Session.start(path, Settings(holdout=0.0), ["a.png", "b.png", "c.png"], ["cat", "dog"], person="Ada")
+    session = Session.start(
+        path, Settings(holdout=0.0), ["a.png", "b.png", "c.png"], ["cat", "dog"], person="Ada"
+    )
     session.correct(0, "cat")
     session.correct(1, "dog")
     return session
@@ -73,7 +77,9 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("log", ["closed", "copied with its log", "copied without"])
-def test_a_labelling_store_is_exported_where_nothing_can_be_written(shelf: Path, tmp_path: Path, log: str) -> None:
+def test_a_labelling_store_is_exported_where_nothing_can_be_written(
+    shelf: Path, tmp_path: Path, log: str
+) -> None:
     with labelled(tmp_path / "l.db"):
         if log != "closed":
             shutil.copy(tmp_path / "l.db", shelf / "l.db")
@@ -89,7 +95,9 @@ def test_a_labelling_store_is_exported_where_nothing_can_be_written(shelf: Path,
         else:
             with Session.open(shelf / "l.db", write=False) as session:
                 assert session.state.corrected == {0: 0, 1: 1}
-        with pytest.raises(DfalError, match=r"l\.db cannot be written here \(.*\): copy it to a folder of yours"):
+        with pytest.raises(
+            DfalError, match=r"l\.db cannot be written here \(.*\): copy it to a folder of yours"
+        ):
             Session.open(shelf / "l.db")
     assert {path.name: path.read_bytes() for path in shelf.iterdir()} == before
 
@@ -109,7 +117,11 @@ def test_the_command_exports_and_reports_from_a_read_only_folder(
     out.chmod(0o777)
     try:
         with read_only(shelf):
-            for store, options in (("l.db", ["export"]), ("1.db", ["export"]), ("s.db", ["report"])):
+            for store, options in (
+                ("l.db", ["export"]),
+                ("1.db", ["export"]),
+                ("s.db", ["report"]),
+            ):
                 command(options[0], shelf / store, "--out", out / store)
             with pytest.raises(DfalError, match=r"labels\.csv|l\.csv|cannot be written"):
                 command("export", shelf / "l.db")
@@ -126,14 +138,18 @@ def test_a_run_store_is_read_where_nothing_can_be_written(shelf: Path, tmp_path:
         for name in ("s.db", "s.db-wal"):
             shutil.copy(tmp_path / name, shelf / name)
     with read_only(shelf), Store(shelf / "s.db") as store:
-        assert [bits(record) for record in store.records("a")] == [bits(a_record(0)), bits(a_record(1))]
+        assert [bits(record) for record in store.records("a")] == [
+            bits(a_record(0)),
+            bits(a_record(1)),
+        ]
     assert names(shelf) == ["s.db", "s.db-wal"]
 
 
 def test_what_cannot_be_done_where_sqlite_fails_is_done_with_the_file_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a read-only disk, for users who cannot make one: SQLite opens no file beside the store."""
+    """As on a read-only disk, for users who cannot make one: SQLite opens no file beside the
+    store."""
     with a_store(tmp_path / "s.db", ("a", a_record(0))) as store:
         store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (tmp_path / "ro").mkdir()
@@ -160,12 +176,18 @@ def test_an_export_leaves_nothing_beside_the_store_and_changes_nothing(tmp_path:
         assert names(path.parent) == ["l.db"]
         assert path.read_bytes() == (STORES / name).read_bytes()
         assert len((tmp_path / f"{name}.csv").read_text().splitlines()) == 8
-        with Session.open(path, write=False) as session, pytest.raises(DfalError, match="was opened to be read only"):
+        with (
+            Session.open(path, write=False) as session,
+            pytest.raises(DfalError, match="was opened to be read only"),
+        ):
             session.flag(0)
 
 
 def test_an_export_reads_what_a_page_has_just_added(tmp_path: Path) -> None:
-    with labelled(tmp_path / "l.db") as session, Session.open(tmp_path / "l.db", write=False) as reader:
+    with (
+        labelled(tmp_path / "l.db") as session,
+        Session.open(tmp_path / "l.db", write=False) as reader,
+    ):
         assert reader.state.corrected == {0: 0, 1: 1}
         session.correct(2, "dog")
         assert reader.refresh().corrected == {0: 0, 1: 1, 2: 1}
@@ -190,7 +212,9 @@ def test_a_link_to_a_store_is_the_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("through", ["link", "target"])
-def test_two_runs_through_a_link_and_its_target_exclude_one_another(tmp_path: Path, through: str) -> None:
+def test_two_runs_through_a_link_and_its_target_exclude_one_another(
+    tmp_path: Path, through: str
+) -> None:
     (tmp_path / "disk").mkdir()
     places = {"target": tmp_path / "disk" / "s.db", "link": tmp_path / "s.db"}
     places["link"].symlink_to(places["target"])  # to nothing yet
@@ -218,7 +242,9 @@ def test_the_store_of_a_link_that_is_deleted_is_written_back_behind_it(tmp_path:
 def test_a_clock_that_is_set_back_keeps_no_question_for_long(tmp_path: Path, back: float) -> None:
     now = 1.8e9
     settings = Settings(holdout=0.0, lease=600.0)
-    with Session.start(tmp_path / "l.db", settings, ["a.png"], ["cat", "dog"], person="Ada", clock=lambda: now) as session:
+    with Session.start(
+        tmp_path / "l.db", settings, ["a.png"], ["cat", "dog"], person="Ada", clock=lambda: now
+    ) as session:
         (question,) = session.ask()
         now -= back
         waited = 0
@@ -234,7 +260,9 @@ def test_a_clock_that_is_set_back_keeps_no_question_for_long(tmp_path: Path, bac
 
 def test_times_of_the_future_are_read_and_exported(tmp_path: Path) -> None:
     now = 1e18  # no calendar has it
-    with Session.start(tmp_path / "l.db", Settings(), ["a.png"], ["cat", "dog"], person="Ada", clock=lambda: now) as session:
+    with Session.start(
+        tmp_path / "l.db", Settings(), ["a.png"], ["cat", "dog"], person="Ada", clock=lambda: now
+    ) as session:
         session.correct(0, "cat")
         now = 5.0
         session.correct(0, "dog")

@@ -42,7 +42,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(store: Path) -> str:
     """The page as text."""
     with Store(store) as opened:
-        return report.write(opened, shelf(opened), store.parent / "report.html").read_text(encoding="utf-8")
+        return report.write(opened, shelf(opened), store.parent / "report.html").read_text(
+            encoding="utf-8"
+        )
 
 
 class Tags(HTMLParser):
@@ -59,7 +61,11 @@ class Tags(HTMLParser):
         if tag not in {"meta", "img", "br", "path", "use", "rect", "link", "input"}:
             self.open.append(tag)
         found = dict(attrs)
-        self.addresses += [value or "" for name, value in attrs if name in {"src", "href", "srcset", "action", "data"}]
+        self.addresses += [
+            value or ""
+            for name, value in attrs
+            if name in {"src", "href", "srcset", "action", "data"}
+        ]
         if tag == "img":
             self.pictures.append(found["src"] or "")
             assert found["alt"]
@@ -78,7 +84,9 @@ def test_it_opens_offline_and_runs_no_script(page: str) -> None:
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
 
 
-def test_every_asked_image_is_there_in_order_with_its_label(page: str, digits: Dataset, store: Path) -> None:
+def test_every_asked_image_is_there_in_order_with_its_label(
+    page: str, digits: Dataset, store: Path
+) -> None:
     with Store(store) as opened:
         records = opened.records(TRIALS[0].id)
     asked = torch.cat([record.query.indices for record in records]).tolist()
@@ -98,7 +106,11 @@ def test_every_asked_image_is_there_in_order_with_its_label(page: str, digits: D
 
 def test_twins_are_shown_with_what_the_network_saw(page: str) -> None:
     section = page[page.index("Adversarial twins") :]
-    trios = re.findall(r"network saw <b>(\d)</b>.*?magnified ([\d,]+)×.*?network saw <b>(\d)</b>", section, re.DOTALL)
+    trios = re.findall(
+        r"network saw <b>(\d)</b>.*?magnified ([\d,]+)×.*?network saw <b>(\d)</b>",
+        section,
+        re.DOTALL,
+    )
     assert len(trios) == 3
     assert all(seen != twin_seen for seen, _, twin_seen in trios)
 
@@ -109,23 +121,32 @@ def test_the_table_is_the_studys(page: str, store: Path) -> None:
     for curve in study.curves:
         for mean, spread in zip(curve.mean, curve.spread, strict=True):
             assert f"{100 * mean:.1f} <small>± {100 * spread:.1f}</small>" in page
-        assert f"<td>{100 * curve.area.mean():.2f} <small>± {100 * half_width(curve.area):.2f}</small></td>" in page
+        assert (
+            f"<td>{100 * curve.area.mean():.2f} <small>±"
+            f" {100 * half_width(curve.area):.2f}</small></td>" in page
+        )
     gain = study.curves[0].area - study.curves[1].area
     assert f"{abs(100 * gain.mean()):.2f} points {'above' if gain.mean() >= 0 else 'below'}" in page
     assert "<td>70</td>" in page, "labelled data at the end, twins too"
 
 
-def test_it_is_written_whole_or_not_at_all(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_written_whole_or_not_at_all(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "report.html"
     target.write_text("older")
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with Store(store) as opened, pytest.raises(dfal.DfalError, match="No space left"):
         report.write(opened, shelf(opened), target)
     assert target.read_text() == "older"
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_without_the_data_the_numbers_are_still_shown(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_data_the_numbers_are_still_shown(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def gone(name: str) -> Dataset:
         raise dfal.DfalError(f"{name} is gone")
 
@@ -146,7 +167,10 @@ def test_pictures_of_other_data_are_not_shown(
     monkeypatch.setattr("dfal.datasets.load", lambda _: other)
     with Store(store) as opened:
         text = report.write(opened, shelf(opened), tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "The pictures are missing: the data set mnist-5k is not the one that this store was made with." in text
+    assert (
+        "The pictures are missing: the data set mnist-5k is not the one that this store was made"
+        " with." in text
+    )
     assert "<img" not in text
     assert "<svg" in text
 
@@ -156,11 +180,18 @@ def test_a_page_says_what_is_left_out(store: Path, tmp_path: Path) -> None:
         found = shelf(opened)
         (study,) = found.studies
         whole, other = study.curves
-        other = dataclasses.replace(other, trials=other.trials[:1], records=other.records[:1], accuracy=other.accuracy[:1])
+        other = dataclasses.replace(
+            other, trials=other.trials[:1], records=other.records[:1], accuracy=other.accuracy[:1]
+        )
         fewer = dataclasses.replace(study, curves=(whole, other))
-        page = report.write(opened, dataclasses.replace(found, studies=(fewer,)), tmp_path / "r.html")
+        page = report.write(
+            opened, dataclasses.replace(found, studies=(fewer,)), tmp_path / "r.html"
+        )
     text = page.read_text(encoding="utf-8")
-    assert "The strategies have different seeds: dfal 0, 1, random 0. A difference is over those that both have." in text
+    assert (
+        "The strategies have different seeds: dfal 0, 1, random 0. A difference is over those that"
+        " both have." in text
+    )
     assert "1 to 2 seeds" in text
     assert "over 2 seeds" not in text
 
@@ -169,7 +200,9 @@ def test_names_are_escaped(store: Path, tmp_path: Path) -> None:
     with Store(store) as opened:
         (study,) = studies(opened)
         bad = dataclasses.replace(study.settings, dataset="<script>alert(1)</script>.npz")
-        found = dataclasses.replace(shelf(opened), studies=(dataclasses.replace(study, settings=bad),))
+        found = dataclasses.replace(
+            shelf(opened), studies=(dataclasses.replace(study, settings=bad),)
+        )
         text = report.write(opened, found, tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<script>" not in text
 
@@ -183,8 +216,12 @@ def test_pictures_are_exact(shape: tuple[int, int, int], mode: str) -> None:
     np.testing.assert_array_equal(back, (image * 255).round().numpy())
 
 
-@pytest.mark.parametrize("others", [(), ("margin", "bald", "ceal", "core-set", "egl", "uncertainty", "least-confidence")])
-def test_dfal_against_random_comes_first_and_the_twins_after_it(tmp_path: Path, others: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "others", [(), ("margin", "bald", "ceal", "core-set", "egl", "uncertainty", "least-confidence")]
+)
+def test_dfal_against_random_comes_first_and_the_twins_after_it(
+    tmp_path: Path, others: tuple[str, ...]
+) -> None:
     """With few strategies and with more than have bands, where DFAL's sentences alone are said."""
     path = tmp_path / "s.db"
     with Store(path, write=True) as opened:
@@ -198,15 +235,20 @@ def test_dfal_against_random_comes_first_and_the_twins_after_it(tmp_path: Path, 
     with Store(path) as opened:
         page = report.write(opened, shelf(opened), tmp_path / "r.html").read_text(encoding="utf-8")
     told = [
-        re.sub(r"\s+", " ", re.sub("<[^>]+>", "", one)) for one in re.findall(r'<p class="lede">(.*?)</p>', page, re.DOTALL)
+        re.sub(r"\s+", " ", re.sub("<[^>]+>", "", one))
+        for one in re.findall(r'<p class="lede">(.*?)</p>', page, re.DOTALL)
     ]
-    assert told[0].startswith("dfal needed 10 annotations for the accuracy that random choice had with 30 (70.5 %);")
+    assert told[0].startswith(
+        "dfal needed 10 annotations for the accuracy that random choice had with 30 (70.5 %);"
+    )
     assert "its curve lies on average 20.00 points above random choice’s" in told[0]
     assert told[-1].startswith("dfal lies on average 10.00 points above dfal-no-twins")
     assert told[-1].endswith("that is what its adversarial twins add.")
     assert len(told) == 3
     table = page[page.index("Which differences are real?") :]
-    assert re.findall(r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td>', table)[:1] == [("dfal", "random")]
+    assert re.findall(r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td>', table)[:1] == [
+        ("dfal", "random")
+    ]
     assert "Every strategy is compared with random choice" in table
 
 
@@ -214,5 +256,9 @@ def made(round: int, accuracy: float) -> Record:
     """A round of 10 more annotations."""
     asked = torch.arange(0 if round == 2 else 10)
     query = dfal.Query(asked, torch.zeros(len(asked)))
-    measured = {"annotations": 10 + 10 * round, "labelled_data": 10 + 10 * round, "accuracy": accuracy}
+    measured = {
+        "annotations": 10 + 10 * round,
+        "labelled_data": 10 + 10 * round,
+        "accuracy": accuracy,
+    }
     return Record(round, query, asked % 10, asked % 10, torch.empty(0, dtype=torch.int64), measured)

@@ -1,4 +1,5 @@
-"""The paper's tables and figures: what runs, what is printed beside what, and what stored trials say of a claim."""
+"""The paper's tables and figures: what runs, what is printed beside what, and what stored trials
+say of a claim."""
 
 import dataclasses
 import itertools
@@ -35,26 +36,48 @@ TINY = f"{__name__}:tiny"
 def tiny(image: tuple[int, ...], classes: int) -> torch.nn.Module:
     """A network that trains in no time."""
     return torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(784, 20), torch.nn.ReLU(), torch.nn.Dropout(0.1), torch.nn.Linear(20, classes)
+        torch.nn.Flatten(),
+        torch.nn.Linear(784, 20),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.1),
+        torch.nn.Linear(20, classes),
     )
 
 
 def small(**changes: object) -> reproduce.Preset:
     """The quick preset, smaller still."""
-    settings = {"annotations": 60, "first": 20, "batch": 20, "epochs": 3, "full_epochs": 1, "seeds": 2, "candidates": 40}
-    return reproduce.preset("quick").changed(settings | {"model": TINY, "other": TINY, "until": 80} | changes)
+    settings = {
+        "annotations": 60,
+        "first": 20,
+        "batch": 20,
+        "epochs": 3,
+        "full_epochs": 1,
+        "seeds": 2,
+        "candidates": 40,
+    }
+    return reproduce.preset("quick").changed(
+        settings | {"model": TINY, "other": TINY, "until": 80} | changes
+    )
 
 
-# --- presets and the paper's numbers -----------------------------------------------------------------------------------
+# --- presets and the paper's numbers --------------------------------------------------------------
 
 
 def test_the_papers_preset_is_its_protocol() -> None:
     preset = reproduce.preset("paper")
     trials = preset.trials()
     assert len(trials) == 40
-    assert [trial.seed for trial in trials] == [seed for seed in range(5) for _ in range(8)], "seed by seed"
+    assert [trial.seed for trial in trials] == [seed for seed in range(5) for _ in range(8)], (
+        "seed by seed"
+    )
     for trial in trials:
-        assert (trial.dataset, trial.model, trial.first, trial.batch, trial.annotations) == ("mnist", "lenet5", 10, 10, 1000)
+        assert (trial.dataset, trial.model, trial.first, trial.batch, trial.annotations) == (
+            "mnist",
+            "lenet5",
+            10,
+            10,
+            1000,
+        )
         assert trial.training == dfal.Training(), "the default: docs/deviations.md says why"
         assert getattr(trial.strategy, "candidates", 300) == 300, "the same K for all"
     assert trials[0].strategy == dfal.DFAL(candidates=300)
@@ -84,12 +107,21 @@ IDS = [
 
 
 def test_ceals_threshold_is_the_papers_for_each_data_set() -> None:
-    for dataset, threshold in (("mnist-5k", 0.05), ("shoe-bag-sample", 0.19), ("quick-draw", 0.08), ("mine.npz", 0.05)):
+    for dataset, threshold in (
+        ("mnist-5k", 0.05),
+        ("shoe-bag-sample", 0.19),
+        ("quick-draw", 0.08),
+        ("mine.npz", 0.05),
+    ):
         strategy = presets.usual("ceal", dataset)
         assert isinstance(strategy, dfal.CEAL)
         assert strategy.threshold == threshold
-        assert name_in(Trial(dataset=dataset), dataclasses.replace(strategy, candidates=7)) == "ceal"
-    assert name_in(Trial(dataset="shoe-bag"), dfal.CEAL()) == "ceal", "as far as it has no other name"
+        assert (
+            name_in(Trial(dataset=dataset), dataclasses.replace(strategy, candidates=7)) == "ceal"
+        )
+    assert name_in(Trial(dataset="shoe-bag"), dfal.CEAL()) == "ceal", (
+        "as far as it has no other name"
+    )
     assert name_in(Trial(), dfal.CEAL(threshold=0.3)).startswith("CEAL(")
 
 
@@ -98,7 +130,11 @@ def test_every_setting_can_be_changed_and_reaches_the_trials() -> None:
     assert preset.rows() == {"margin": dfal.Margin(candidates=7), "random": dfal.Random()}
     assert {trial.training.learning_rate for trial in preset.trials()} == {0.01}
     assert {trial.annotations for trial in preset.trials()} == {60}
-    for bad, sentence in (({"seeds": 0}, "seeds = 0"), ({"strategies": ()}, "no strategy"), ({"strategies": ("egl2",)}, "egl")):
+    for bad, sentence in (
+        ({"seeds": 0}, "seeds = 0"),
+        ({"strategies": ()}, "no strategy"),
+        ({"strategies": ("egl2",)}, "egl"),
+    ):
         with pytest.raises(dfal.DfalError, match=sentence):
             small(**bad)
     with pytest.raises(dfal.DfalError, match=r"there is no preset 'papre'.*did you mean 'paper'"):
@@ -128,10 +164,17 @@ def test_the_papers_numbers() -> None:
     assert y == sorted(y), "running maxima only rise"
     assert paper.figure3()["LeNet5 DFAL"][1][-1] == pytest.approx(0.994)
     names = ["mnist", "mnist-5k", "fashion-mnist", "quick-draw-4", "shoe-bag-sample", "mnist.npz"]
-    assert [paper.dataset_of(name) for name in names] == ["mnist", "mnist", None, "quick-draw", "shoe-bag", None]
+    assert [paper.dataset_of(name) for name in names] == [
+        "mnist",
+        "mnist",
+        None,
+        "quick-draw",
+        "shoe-bag",
+        None,
+    ]
 
 
-# --- cells and verdicts, by hand ---------------------------------------------------------------------------------------
+# --- cells and verdicts, by hand ------------------------------------------------------------------
 
 
 def test_a_cell_is_ours_beside_the_papers() -> None:
@@ -148,12 +191,22 @@ def test_a_cell_is_ours_beside_the_papers() -> None:
 
 
 def test_a_table_corrects_its_p_values_and_drops_empty_rows() -> None:
-    made = table("t", "t", "", ["a", "b"], [("x", [Cell("1", p=0.03), Cell("2", p=0.01)]), ("empty", [Cell(), Cell()])])
+    made = table(
+        "t",
+        "t",
+        "",
+        ["a", "b"],
+        [("x", [Cell("1", p=0.03), Cell("2", p=0.01)]), ("empty", [Cell(), Cell()])],
+    )
     assert [name for name, _ in made.rows] == ["x"]
     assert [cell.p for cell in made.rows[0][1]] == pytest.approx([0.03, 0.02])
 
 
-UP, DOWN, NEITHER = np.array([0.10, 0.11, 0.12]), np.array([-0.10, -0.11, -0.12]), np.array([-0.2, 0.0, 0.21])
+UP, DOWN, NEITHER = (
+    np.array([0.10, 0.11, 0.12]),
+    np.array([-0.10, -0.11, -0.12]),
+    np.array([-0.2, 0.0, 0.21]),
+)
 
 
 def test_a_claim_holds_does_not_or_is_undecided() -> None:
@@ -169,7 +222,7 @@ def test_a_claim_holds_does_not_or_is_undecided() -> None:
     assert positive([barely] * 5) == "undecided", "five tests are corrected for"
 
 
-# --- a store written by hand -------------------------------------------------------------------------------------------
+# --- a store written by hand ----------------------------------------------------------------------
 
 BUDGETS = [10, 20, 30]
 WRITTEN: dict[str, list[list[float]]] = {
@@ -190,7 +243,13 @@ def at(place: int, annotations: int, value: float, more: int = 10, **measured: f
     asked = torch.arange(more) + 100 * place
     measured |= {"annotations": annotations, "labelled_data": annotations, "accuracy": value}
     return Record(
-        place, dfal.Query(asked, torch.zeros(more)), asked % 10, asked % 10, NONE, measured, {"fit": 2.0, "select": 0.5}
+        place,
+        dfal.Query(asked, torch.zeros(more)),
+        asked % 10,
+        asked % 10,
+        NONE,
+        measured,
+        {"fit": 2.0, "select": 0.5},
     )
 
 
@@ -202,7 +261,14 @@ def store(tmp_path: Path) -> Store:
     for name, seeds in WRITTEN.items():
         for trial, accuracies in zip(preset.trials([name]), seeds, strict=True):
             rows = zip(BUDGETS, accuracies, [10, 10, 0], strict=True)
-            write(store, trial, [at(place, budget, value, more) for place, (budget, value, more) in enumerate(rows)])
+            write(
+                store,
+                trial,
+                [
+                    at(place, budget, value, more)
+                    for place, (budget, value, more) in enumerate(rows)
+                ],
+            )
     full = dataclasses.replace(preset.trial, first=4000, annotations=4000, strategy=dfal.Random())
     for seed, value in enumerate((0.94, 0.95, 0.96)):
         write(store, dataclasses.replace(full, seed=seed), [at(0, 4000, value, 0)])
@@ -299,8 +365,12 @@ def test_hours_are_minutes_where_they_are_few(found: Shelf) -> None:
 
 
 def test_figure_3_needs_budgets_on_the_way() -> None:
-    preset = reproduce.preset("paper").changed({"dataset": "mnist-5k", "annotations": 20, "first": 10, "batch": 10})
-    with pytest.raises(dfal.DfalError, match=r"drawn from 3 budgets or more, .* there are 2: give more annotations"):
+    preset = reproduce.preset("paper").changed(
+        {"dataset": "mnist-5k", "annotations": 20, "first": 10, "batch": 10}
+    )
+    with pytest.raises(
+        dfal.DfalError, match=r"drawn from 3 budgets or more, .* there are 2: give more annotations"
+    ):
         figure3.stages(preset)
 
 
@@ -313,7 +383,11 @@ def test_a_plain_run_is_not_held_against_the_paper(found: Shelf) -> None:
 
 
 def cells(made: reproduce.Table) -> dict[tuple[str, str], Cell]:
-    return {(name, head): cell for name, row in made.rows for head, cell in zip(made.head, row, strict=True)}
+    return {
+        (name, head): cell
+        for name, row in made.rows
+        for head, cell in zip(made.head, row, strict=True)
+    }
 
 
 def test_table_1_is_by_hand(found: Shelf) -> None:
@@ -347,19 +421,35 @@ def test_table_2_is_by_hand(found: Shelf) -> None:
     assert made.head[0] == "annotations to the paper's 98.54 %"
     assert made.head[2] == "annotations to our 94.50 %"
     assert inside["dfal", made.head[0]] == Cell("> 30", "", "1210")
-    assert (inside["dfal", made.head[2]].ours, inside["dfal", made.head[2]].paper) == ("30", ""), "theirs is for their target"
-    assert inside["ceal", made.head[0]] == Cell(paper="≥ 6000"), "what we did not run stands there, too"
+    assert (inside["dfal", made.head[2]].ours, inside["dfal", made.head[2]].paper) == (
+        "30",
+        "",
+    ), "theirs is for their target"
+    assert inside["ceal", made.head[0]] == Cell(paper="≥ 6000"), (
+        "what we did not run stands there, too"
+    )
     assert inside["ceal", made.head[2]] == Cell()
     savings = {one.claim.split(" for ")[0]: one for one in table2.verdicts(found)}
-    assert savings["DFAL needs fewer annotations than core-set"].answer == "does not hold", "both need 30, whoever is drawn"
-    assert savings["DFAL needs fewer annotations than random"].answer == "does not hold", "30 is also where it ends"
+    assert savings["DFAL needs fewer annotations than core-set"].answer == "does not hold", (
+        "both need 30, whoever is drawn"
+    )
+    assert savings["DFAL needs fewer annotations than random"].answer == "does not hold", (
+        "30 is also where it ends"
+    )
 
 
 def test_table_2_takes_each_strategy_as_far_as_it_went(store: Store) -> None:
     preset = reproduce.preset("paper").changed({"annotations": 40, "dataset": "mnist", "seeds": 3})
     for trial in preset.trials(["core-set"]):
         accuracies = zip((10, 20, 30, 40), (0.6, 0.7, 0.8, 0.96), [10, 10, 10, 0], strict=True)
-        write(store, trial, [at(place, budget, value, more) for place, (budget, value, more) in enumerate(accuracies)])
+        write(
+            store,
+            trial,
+            [
+                at(place, budget, value, more)
+                for place, (budget, value, more) in enumerate(accuracies)
+            ],
+        )
     found = reproduce.shelf(store)
     (made,) = table2.tables(found)
     inside = cells(made)
@@ -367,17 +457,31 @@ def test_table_2_takes_each_strategy_as_far_as_it_went(store: Store) -> None:
     assert inside["core-set", made.head[2]].ours == "40"
     assert ("random", made.head[2]) not in inside, "which nobody asked to go on"
     (verdict,) = table2.verdicts(found)
-    assert verdict.numbers == "dfal 30, core-set 40: 10 fewer [0, 10]", "some draws of DFAL's seeds are not there by 30"
-    other = dataclasses.replace(preset, trial=dataclasses.replace(preset.trial, annotations=50, batch=20))
-    write(store, other.trials(["core-set"])[0], [at(0, 10, 0.5, 20), at(1, 30, 0.6, 20), at(2, 50, 0.97, 0)])
+    assert verdict.numbers == "dfal 30, core-set 40: 10 fewer [0, 10]", (
+        "some draws of DFAL's seeds are not there by 30"
+    )
+    other = dataclasses.replace(
+        preset, trial=dataclasses.replace(preset.trial, annotations=50, batch=20)
+    )
+    write(
+        store,
+        other.trials(["core-set"])[0],
+        [at(0, 10, 0.5, 20), at(1, 30, 0.6, 20), at(2, 50, 0.97, 0)],
+    )
     (made,) = table2.tables(reproduce.shelf(store))
-    assert "dfal" not in {name for name, cells in made.rows if any(cell.ours for cell in cells)}, "n_query differs"
+    assert "dfal" not in {name for name, cells in made.rows if any(cell.ours for cell in cells)}, (
+        "n_query differs"
+    )
 
 
-def test_table_2_also_counts_by_running_maxima_as_the_paper_does(found: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_2_also_counts_by_running_maxima_as_the_paper_does(
+    found: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (study,) = found.main
     up_and_down = np.array([[0.95, 0.5, 0.5], [0.5, 0.95, 0.5], [0.5, 0.5, 0.95]])
-    changed = dataclasses.replace(study, curves=(dataclasses.replace(study.curves[0], name="dfal", accuracy=up_and_down),))
+    changed = dataclasses.replace(
+        study, curves=(dataclasses.replace(study.curves[0], name="dfal", accuracy=up_and_down),)
+    )
     monkeypatch.setattr(table2, "_longest", lambda _: [changed])
     (made,) = table2.tables(found)
     inside = cells(made)
@@ -396,16 +500,24 @@ def test_savings_are_judged_by_their_interval(found: Shelf) -> None:
     assert "dfal 20, core-set 30: 10 fewer [10, 10]" in early.numbers
     assert table2.savings(study, theirs, ours, 0.78).answer == "does not hold"
     never = table2.savings(study, ours, theirs, 0.999)
-    assert (never.answer, never.numbers) == ("undecided", "dfal > 30, core-set > 30: neither reached it")
+    assert (never.answer, never.numbers) == (
+        "undecided",
+        "dfal > 30, core-set > 30: neither reached it",
+    )
 
 
 def test_table_3_is_by_hand(store: Store) -> None:
     preset = reproduce.preset("paper")
     (questions,) = table3.stages(preset)
-    seconds = {"dfal": [0.5, 0.6, 0.7], "core-set-robust": [0.2, 0.1, 0.3], "core-set": [0.55, 0.9, 0.8]}
+    seconds = {
+        "dfal": [0.5, 0.6, 0.7],
+        "core-set-robust": [0.2, 0.1, 0.3],
+        "core-set": [0.55, 0.9, 0.8],
+    }
     for question, times in zip(questions, seconds.values(), strict=True):
         rows = [
-            Record(i, dfal.Query.nothing(), NONE, NONE, NONE, {"picks": 10}, {"select": one}) for i, one in enumerate(times)
+            Record(i, dfal.Query.nothing(), NONE, NONE, NONE, {"picks": 10}, {"select": one})
+            for i, one in enumerate(times)
         ]
         write(store, question, rows)
     found = reproduce.shelf(store)
@@ -416,7 +528,9 @@ def test_table_3_is_by_hand(store: Store) -> None:
     robust, greedy = table3.verdicts(found)
     assert (robust.answer, greedy.answer) == ("does not hold", "undecided")
     assert "takes 0.33 times DFAL's 0.600 s; the paper: 7.05 times 126.54 s" in robust.numbers
-    assert table3.faster("", "core-set", np.array([1.0, 1.1]), np.array([2.0, 2.1])).answer == "holds"
+    assert (
+        table3.faster("", "core-set", np.array([1.0, 1.1]), np.array([2.0, 2.1])).answer == "holds"
+    )
 
 
 def test_table_4_is_by_hand(store: Store) -> None:
@@ -428,20 +542,28 @@ def test_table_4_is_by_hand(store: Store) -> None:
         name = name_in(transfer.source, transfer.source.strategy)
         fooled = {"fooled": 0.4, "noise": 0.05, "twins": 10.0} if name == "dfal" else {}
         value = 0.9 + gains[name] + 0.001 * transfer.source.seed * (name == "dfal")
-        write(store, transfer, [at(place, budget, value, 0, **fooled) for place, budget in enumerate(transfer.at)])
+        write(
+            store,
+            transfer,
+            [at(place, budget, value, 0, **fooled) for place, budget in enumerate(transfer.at)],
+        )
     found = reproduce.shelf(store)
     accuracies, twins = table4.tables(found)
     inside = cells(accuracies)
     assert set(accuracies.head) == {"lenet5 → vgg8", "vgg8 → lenet5"}
     assert inside["dfal", "lenet5 → vgg8"].ours == "93.05"
     assert inside["dfal", "lenet5 → vgg8"].paper == "97.80"
-    assert inside["random", "vgg8 → lenet5"].ours == "90.00", "run once, it counts for every network"
+    assert inside["random", "vgg8 → lenet5"].ours == "90.00", (
+        "run once, it counts for every network"
+    )
     assert ("dfal: lenet5 → lenet5 (another initialisation)", "twins that fool") in cells(twins)
     assert cells(twins)["dfal: lenet5 → vgg8", "noise that fools"].ours == "5.0"
     assert [one.answer for one in table4.verdicts(found)] == ["holds", "holds"]
     stray = transfers[0]
     assert isinstance(stray, Transfer)
-    stray = dataclasses.replace(stray, source=dataclasses.replace(stray.source, strategy=dfal.DFAL(candidates=20)))
+    stray = dataclasses.replace(
+        stray, source=dataclasses.replace(stray.source, strategy=dfal.DFAL(candidates=20))
+    )
     write(store, stray, [at(0, 30, 0.1, 0)])
     again = table4.tables(reproduce.shelf(store))[0]
     assert again.rows == accuracies.rows, "with another K they are not mixed in"
@@ -459,10 +581,14 @@ def test_half_of_table_4_asks_nothing_of_the_other_network(store: Store) -> None
     }
     trained = {(name, "lenet5", "vgg8") for name in ("dfal", "core-set", "random")}
     assert ways == trained | {("dfal", "lenet5", "lenet5")}
-    assert {one.id for one in transfers} < {one.id for one in table4.stages(preset.changed({"one_way": False}))[1]}
+    assert {one.id for one in transfers} < {
+        one.id for one in table4.stages(preset.changed({"one_way": False}))[1]
+    }
     for transfer in transfers:
         assert isinstance(transfer, Transfer)
-        write(store, transfer, [at(place, budget, 0.9, 0) for place, budget in enumerate(transfer.at)])
+        write(
+            store, transfer, [at(place, budget, 0.9, 0) for place, budget in enumerate(transfer.at)]
+        )
     accuracies, *_ = table4.tables(reproduce.shelf(store))
     assert accuracies.head == ("lenet5 → vgg8",)
     assert len(accuracies.rows) == 3
@@ -479,15 +605,20 @@ def test_a_ranking_is_over_seeds_of_one_setting_or_over_settings(store: Store) -
             write(
                 store,
                 trial,
-                [at(place, b, a, 10 * (place < 2)) for place, (b, a) in enumerate(zip(BUDGETS, accuracies, strict=True))],
+                [
+                    at(place, b, a, 10 * (place < 2))
+                    for place, (b, a) in enumerate(zip(BUDGETS, accuracies, strict=True))
+                ],
             )
     both = reproduce.ranking(reproduce.shelf(store))
     assert both is not None
     assert both.over == "2 settings"
-    assert dict(zip(both.names, both.ranks.mean, strict=True)) == dict(zip(alone.names, alone.ranks.mean, strict=True))
+    assert dict(zip(both.names, both.ranks.mean, strict=True)) == dict(
+        zip(alone.names, alone.ranks.mean, strict=True)
+    )
 
 
-# --- what runs ---------------------------------------------------------------------------------------------------------
+# --- what runs ------------------------------------------------------------------------------------
 
 
 def bought(preset: reproduce.Preset, path: Path) -> tuple[Trial, list[Record]]:
@@ -497,17 +628,26 @@ def bought(preset: reproduce.Preset, path: Path) -> tuple[Trial, list[Record]]:
         return trial, store.records(trial.id)
 
 
-def test_a_transfer_trains_another_network_on_what_was_bought(digits: Dataset, tmp_path: Path) -> None:
+def test_a_transfer_trains_another_network_on_what_was_bought(
+    digits: Dataset, tmp_path: Path
+) -> None:
     trial, records = bought(small(), tmp_path / "s.db")
     transfer = Transfer(trial, TINY, (20, 40, 60), training=trial.training)
     first, second, last = transfer.run(digits, [], [records])
     assert [one.measurements["annotations"] for one in (first, second, last)] == [20, 40, 60]
-    assert [one.measurements["labelled_data"] for one in (first, second, last)] == [20, 60, 100], "twins, too"
+    assert [one.measurements["labelled_data"] for one in (first, second, last)] == [
+        20,
+        60,
+        100,
+    ], "twins, too"
     assert first.measurements["twins"] == 40, "all that follow"
     assert second.measurements["twins"] == 20
     assert "fooled" not in last.measurements, "no twins follow"
     again = list(transfer.run(digits, [first], [records]))
-    assert [one.measurements for one in again] == [second.measurements, last.measurements], "it goes on as if never stopped"
+    assert [one.measurements for one in again] == [
+        second.measurements,
+        last.measurements,
+    ], "it goes on as if never stopped"
     assert from_json(Transfer, transfer.to_json()) == transfer
     with pytest.raises(dfal.DfalError, match="has no round at 60 annotations: run it first"):
         list(transfer.run(digits, [], [records[:1]]))
@@ -515,11 +655,19 @@ def test_a_transfer_trains_another_network_on_what_was_bought(digits: Dataset, t
         dataclasses.replace(transfer, at=(10, 20))
 
 
-def test_twins_fool_the_network_they_were_made_for_and_noise_as_long_hardly_does(digits: Dataset, tmp_path: Path) -> None:
-    """With the trial's own initialisation the network is the one that the twins of that round were made for."""
+def test_twins_fool_the_network_they_were_made_for_and_noise_as_long_hardly_does(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    """With the trial's own initialisation the network is the one that the twins of that round were
+    made for."""
     trial, records = bought(small(epochs=30, first=60, annotations=80), tmp_path / "s.db")
     pool = trial.first_pool(digits)
-    model = dfal.fit(lambda: tiny((1, 28, 28), 10), pool.labelled_data(), trial.training, dfal.seed_for(0, 0, "fit"))
+    model = dfal.fit(
+        lambda: tiny((1, 28, 28), 10),
+        pool.labelled_data(),
+        trial.training,
+        dfal.derive_seed(0, 0, "fit"),
+    )
     from dfal.reproduce.transfer import _fooled
 
     measured = _fooled(model, digits, records, dfal.generator(0, 0, "noise"))
@@ -530,7 +678,14 @@ def test_twins_fool_the_network_they_were_made_for_and_noise_as_long_hardly_does
 
 def test_a_question_is_timed_and_goes_on(digits: Dataset) -> None:
     question = Question(
-        "mnist-5k", TINY, dfal.Entropy(), labelled=20, unlabelled=30, picks=3, repeats=3, training=dfal.Training(epochs=2)
+        "mnist-5k",
+        TINY,
+        dfal.Entropy(),
+        labelled=20,
+        unlabelled=30,
+        picks=3,
+        repeats=3,
+        training=dfal.Training(epochs=2),
     )
     records = list(question.run(digits, [], []))
     assert [one.round for one in records] == [0, 1, 2]
@@ -540,7 +695,9 @@ def test_a_question_is_timed_and_goes_on(digits: Dataset) -> None:
     assert list(question.run(digits, records, [])) == []
     asked: list[int] = []
 
-    def counting(model: torch.nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+    def counting(
+        model: torch.nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator
+    ) -> dfal.Query:
         asked.append(k)
         return dfal.Random()(model, pool, k, rng)
 
@@ -552,7 +709,9 @@ def test_a_question_is_timed_and_goes_on(digits: Dataset) -> None:
 
 
 def test_a_longer_trial_goes_on_from_a_shorter_one_to_the_bit(tmp_path: Path) -> None:
-    short, long = (small().trials(["dfal"], annotations=n)[0] for n in (50, 90))  # 20, 40, and a last batch of 10
+    short, long = (
+        small().trials(["dfal"], annotations=n)[0] for n in (50, 90)
+    )  # 20, 40, and a last batch of 10
     with Store(tmp_path / "alone.db", write=True) as alone:
         list(engine.run([long], alone, 1))
         whole = [row for rows in alone.contents().values() for row in rows]
@@ -564,7 +723,9 @@ def test_a_longer_trial_goes_on_from_a_shorter_one_to_the_bit(tmp_path: Path) ->
         assert costs[0] == costs[1], "the first round was not run again"
         fresh = [both.records(one.id)[1].costs for one in (short, long)]
         assert fresh[0] != fresh[1], "the second asked about 10 only"
-        assert [row for rows in both.contents().values() for row in rows if row[0] == long.id] == whole
+        assert [
+            row for rows in both.contents().values() for row in rows if row[0] == long.id
+        ] == whole
 
 
 def test_a_shorter_trial_takes_what_it_can_from_a_longer_one(tmp_path: Path) -> None:
@@ -575,12 +736,17 @@ def test_a_shorter_trial_takes_what_it_can_from_a_longer_one(tmp_path: Path) -> 
     with Store(tmp_path / "both.db", write=True) as both:
         list(engine.run([long], both, 1))
         list(engine.run([short], both, 1))
-        assert [row for rows in both.contents().values() for row in rows if row[0] == short.id] == whole
+        assert [
+            row for rows in both.contents().values() for row in rows if row[0] == short.id
+        ] == whole
 
 
 def test_a_trial_does_not_take_rounds_from_another(tmp_path: Path) -> None:
     one = small().trials(["margin"], annotations=40)[0]
-    others = [dataclasses.replace(one, seed=1, annotations=60), dataclasses.replace(one, batch=10, annotations=60)]
+    others = [
+        dataclasses.replace(one, seed=1, annotations=60),
+        dataclasses.replace(one, batch=10, annotations=60),
+    ]
     with Store(tmp_path / "alone.db", write=True) as alone:
         list(engine.run([one], alone, 1))
         whole = alone.contents()["questions"]
@@ -592,7 +758,8 @@ def test_a_trial_does_not_take_rounds_from_another(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", sorted(reproduce.ALL))
 def test_everything_can_run_and_be_told_apart(what: str) -> None:
-    """Ids are distinct, sources come in an earlier stage, and what is needed by two is one trial."""
+    """Ids are distinct, sources come in an earlier stage, and what is needed by two is one
+    trial."""
     stages = reproduce.ALL[what].stages(reproduce.preset("paper").changed({"dataset": "mnist-5k"}))
     ids = [job.id for stage in stages for job in stage]
     assert len(set(ids)) == len(ids)
@@ -612,8 +779,31 @@ def test_table_2_and_figure_3_are_the_papers_budgets() -> None:
 
 
 COMMAND = [
-    *(sys.executable, "-m", "dfal", "reproduce", "table1", "--preset", "quick", "--annotations", "60", "--epochs", "2"),
-    *("--seeds", "2", "--full-epochs", "1", "--strategy", "dfal,random", "--processes", "2", "--store", "s.db"),
+    *(
+        sys.executable,
+        "-m",
+        "dfal",
+        "reproduce",
+        "table1",
+        "--preset",
+        "quick",
+        "--annotations",
+        "60",
+        "--epochs",
+        "2",
+    ),
+    *(
+        "--seeds",
+        "2",
+        "--full-epochs",
+        "1",
+        "--strategy",
+        "dfal,random",
+        "--processes",
+        "2",
+        "--store",
+        "s.db",
+    ),
 ]
 
 
@@ -629,15 +819,21 @@ def stored_rounds(path: Path) -> int:
 def test_killed_on_all_cores_and_given_again_it_ends_in_the_same_store(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     (tmp_path / "whole").mkdir()
-    subprocess.run(COMMAND, cwd=tmp_path / "whole", env=environment, capture_output=True, check=True)
+    subprocess.run(
+        COMMAND, cwd=tmp_path / "whole", env=environment, capture_output=True, check=True
+    )
     with Store(tmp_path / "whole" / "s.db") as store:
         whole = store.contents()
     rng = random.Random(0)
     for kill in range(4):
         folder = tmp_path / str(kill)
         folder.mkdir()
-        process = subprocess.Popen(COMMAND, cwd=folder, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-        rounds = rng.randrange(1, 14)  # of 14: 2 strategies, 2 seeds, 3 rounds, and 2 full training sets
+        process = subprocess.Popen(
+            COMMAND, cwd=folder, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        rounds = rng.randrange(
+            1, 14
+        )  # of 14: 2 strategies, 2 seeds, 3 rounds, and 2 full training sets
         while process.poll() is None and stored_rounds(folder / "s.db") < rounds:
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 0.3))

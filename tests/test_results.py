@@ -10,12 +10,12 @@ import torch
 
 import dfal
 from dfal.curves import refuse_unmeasured
+from dfal.errors import DfalError
 from dfal.results import studies, titles, write_csv
 from dfal.statistics import paired_p
 from dfal.store import Record, Store
 from dfal.strategies import name_of
 from dfal.trial import Trial
-from dfal.types import DfalError
 
 CURVES: dict[dfal.Strategy, list[list[float]]] = {
     dfal.DFAL(): [[0.2, 0.6, 0.9], [0.4, 0.8, 1.0]],
@@ -26,7 +26,11 @@ CURVES: dict[dfal.Strategy, list[list[float]]] = {
 def record(place: int, accuracy: float, twins: bool, last: bool) -> Record:
     asked = torch.arange(0 if last else 10) + 10 * place
     annotations = 10 + 10 * place
-    measured = {"annotations": annotations, "labelled_data": annotations + 10 * place * twins, "accuracy": accuracy}
+    measured = {
+        "annotations": annotations,
+        "labelled_data": annotations + 10 * place * twins,
+        "accuracy": accuracy,
+    }
     query = dfal.Query(asked, torch.zeros(len(asked)))
     return Record(place, query, asked % 10, asked % 10, torch.empty(0, dtype=torch.int64), measured)
 
@@ -57,8 +61,14 @@ def test_curves(store: Store) -> None:
     np.testing.assert_allclose(ours.spread, np.array([0.2, 0.2, 0.1]) / np.sqrt(2))
     np.testing.assert_allclose(ours.area, [(0.4 + 0.75) / 2, (0.6 + 0.9) / 2])
     falling = dataclasses.replace(ours, accuracy=np.array([[0.2, 0.8, 0.5], [0.4, 0.3, 0.6]]))
-    np.testing.assert_allclose(falling.running_maximum.mean, [0.3, 0.6, 0.7], err_msg="of each seed, then the mean")
-    np.testing.assert_allclose(ours.interval, [[0.2, 0.6, 0.9], [0.4, 0.8, 1.0]], err_msg="of two seeds: from one to the other")
+    np.testing.assert_allclose(
+        falling.running_maximum.mean, [0.3, 0.6, 0.7], err_msg="of each seed, then the mean"
+    )
+    np.testing.assert_allclose(
+        ours.interval,
+        [[0.2, 0.6, 0.9], [0.4, 0.8, 1.0]],
+        err_msg="of two seeds: from one to the other",
+    )
     assert ours.needed(random.mean[-1]) == 20
     assert ours.needed(0.99) is None
     assert study.budgets(2) == [10, 30]
@@ -68,21 +78,33 @@ def test_curves(store: Store) -> None:
     assert study.budgets(1, at=[25]) == [30]
     refuse_unmeasured([dataclasses.replace(study, curves=study.curves[:0]), study], [10, 20])
     refuse_unmeasured([], [25])
-    with pytest.raises(dfal.DfalError, match="no accuracy was measured at 25 annotations: there are 10, 20, 30"):
+    with pytest.raises(
+        dfal.DfalError, match="no accuracy was measured at 25 annotations: there are 10, 20, 30"
+    ):
         refuse_unmeasured([study], [10, 25])
 
 
 def test_every_measurement_is_a_row(store: Store, tmp_path: Path) -> None:
     write_csv(studies(store), tmp_path / "all.csv")
     header, *rows = (tmp_path / "all.csv").read_text().splitlines()
-    assert header.split(",")[:7] == ["dataset", "model", "strategy", "seed", "annotations", "labelled_data", "accuracy"]
+    assert header.split(",")[:7] == [
+        "dataset",
+        "model",
+        "strategy",
+        "seed",
+        "annotations",
+        "labelled_data",
+        "accuracy",
+    ]
     assert len(rows) == 12
     assert rows[4].startswith("mnist-5k,lenet5,dfal,1,20,30,0.8,")
     with pytest.raises(dfal.DfalError, match="cannot be written"):
         write_csv(studies(store), tmp_path / "no" / "folder.csv")
 
 
-def put(store: Store, strategy: dfal.Strategy, seed: int, accuracies: list[float], *, last: bool = True) -> None:
+def put(
+    store: Store, strategy: dfal.Strategy, seed: int, accuracies: list[float], *, last: bool = True
+) -> None:
     trial = Trial(annotations=30, strategy=strategy, seed=seed)
     store.add_run({trial.id: trial.to_json()}, {"data": {}})
     for place, accuracy in enumerate(accuracies):
@@ -103,7 +125,9 @@ def test_an_unfinished_seed_is_left_out_and_said(store: Store) -> None:
     assert study.area(ours) is not None
     left_out, seeds, short = study.notes
     assert left_out == "dfal: seed 2 left out, not finished yet."
-    assert seeds.startswith("The strategies have different seeds: dfal 0, 1, random 0, 1, margin 0.")
+    assert seeds.startswith(
+        "The strategies have different seeds: dfal 0, 1, random 0, 1, margin 0."
+    )
     assert short.startswith("Not all have come to 30 annotations: margin 20.")
 
 
@@ -118,18 +142,28 @@ def test_curves_with_different_k_are_not_one_curve(store: Store, tmp_path: Path)
     ]
     first, second = studies(store, apart=True)
     assert {curve.name for study in (first, second) for curve in study.curves} == {"dfal", "random"}
-    assert sorted(titles([first, second])) == ["mnist-5k, lenet5, candidates 20", "mnist-5k, lenet5, candidates 300"]
+    assert sorted(titles([first, second])) == [
+        "mnist-5k, lenet5, candidates 20",
+        "mnist-5k, lenet5, candidates 300",
+    ]
     write_csv([first, second], tmp_path / "all.csv")
     rows = list(csv.DictReader((tmp_path / "all.csv").read_text().splitlines()))
     assert len(rows) == 15, "random choice belongs to both studies, and is written once"
-    assert {(row["strategy"], row["candidates"]) for row in rows} == {("dfal", "20"), ("dfal", "300"), ("random", "")}
+    assert {(row["strategy"], row["candidates"]) for row in rows} == {
+        ("dfal", "20"),
+        ("dfal", "300"),
+        ("random", ""),
+    }
 
 
 def test_names_that_mean_two_strategies_say_what_differs(store: Store) -> None:
     put(store, dfal.Stochastic(dfal.BALD(candidates=7)), 0, [0.1, 0.2, 0.3])
     put(store, dfal.CEAL(), 0, [0.1, 0.2, 0.3])
     put(store, dfal.CEAL(threshold=0.19), 0, [0.1, 0.2, 0.3])
-    (study,) = studies(store, named=lambda _, strategy: "ceal" if isinstance(strategy, dfal.CEAL) else name_of(strategy))
+    (study,) = studies(
+        store,
+        named=lambda _, strategy: "ceal" if isinstance(strategy, dfal.CEAL) else name_of(strategy),
+    )
     names = [curve.name for curve in study.curves]
     assert {"dfal (K = 300)", "random", "power-bald (K = 7)"} < set(names)
     assert len({name for name in names if name.startswith("CEAL(")}) == 2
@@ -150,7 +184,9 @@ class Mine:
 
     candidates: int | None = None
 
-    def __call__(self, model: torch.nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+    def __call__(
+        self, model: torch.nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator
+    ) -> dfal.Query:
         return dfal.Query.nothing()
 
 
@@ -183,7 +219,9 @@ def test_a_full_training_set_is_no_random_choice(store: Store, tmp_path: Path) -
     rows = list(csv.DictReader((tmp_path / "all.csv").read_text().splitlines()))
     assert [row["strategy"] for row in rows].count("full training set") == 1
     assert sum(row["strategy"] == "random" for row in rows) == 6
-    assert [study.against for study in studies(store, against="dfal")].count("dfal") == 1, "and nothing to compare with"
+    assert [study.against for study in studies(store, against="dfal")].count("dfal") == 1, (
+        "and nothing to compare with"
+    )
 
 
 def test_other_settings_are_another_study(store: Store) -> None:
@@ -199,7 +237,10 @@ def test_other_settings_are_another_study(store: Store) -> None:
 
 def test_a_folder_goes_by_its_name_unless_two_have_the_same(store: Store) -> None:
     (study,) = studies(store)
-    at = [dataclasses.replace(study, settings=dataclasses.replace(study.settings, dataset=place)) for place in PLACES]
+    at = [
+        dataclasses.replace(study, settings=dataclasses.replace(study.settings, dataset=place))
+        for place in PLACES
+    ]
     assert titles(at[:2]) == ["cats, lenet5", "dogs, lenet5"]
     assert titles(at) == ["/a/cats, lenet5", "dogs, lenet5", "/c/cats, lenet5"]
 
@@ -218,7 +259,8 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
 
 
 def test_every_strategy_is_compared_with_its_reference(store: Store) -> None:
-    """Each with random sampling, DFAL first, and then twins with the same without them; seeds in pairs."""
+    """Each with random sampling, DFAL first, and then twins with the same without them; seeds in
+    pairs."""
     more: dict[dfal.Strategy, list[float]] = {
         dfal.DFAL(twins=False): [0.5, 0.6],
         dfal.Margin(): [0.6, 0.7],
@@ -250,11 +292,17 @@ def test_every_strategy_is_compared_with_its_reference(store: Store) -> None:
     ], "entropy has another seed, and nothing to be paired with"
     margin = found["margin+twins", "margin"]
     assert margin.gain == pytest.approx(0.15)
-    np.testing.assert_allclose(margin.half_width, 12.706 * 0.05, rtol=1e-3)  # t₀.₉₇₅ of one degree of freedom, s/√2 = 0.05
-    differences = [np.array([0.1, 0.2]), np.array([0.6, 0.7]) - study.baseline.area] if study.baseline else []
+    np.testing.assert_allclose(
+        margin.half_width, 12.706 * 0.05, rtol=1e-3
+    )  # t₀.₉₇₅ of one degree of freedom, s/√2 = 0.05
+    differences = (
+        [np.array([0.1, 0.2]), np.array([0.6, 0.7]) - study.baseline.area] if study.baseline else []
+    )
     smaller = 5  # of the family of eight: Holm's factor for the sixth is 3
     assert margin.p == pytest.approx((8 - smaller) * paired_p(differences[0]))
-    np.testing.assert_allclose(paired_p(differences[0]), 0.204833, rtol=1e-5)  # of t = 3 with one degree of freedom
+    np.testing.assert_allclose(
+        paired_p(differences[0]), 0.204833, rtol=1e-5
+    )  # of t = 3 with one degree of freedom
     dfal_ = found["dfal", "random"]
     assert study.baseline is not None
     np.testing.assert_allclose(dfal_.gain, (dfal_.curve.area - study.baseline.area).mean())
@@ -262,8 +310,12 @@ def test_every_strategy_is_compared_with_its_reference(store: Store) -> None:
 
 def test_every_strategy_is_compared_with_one_that_is_named(store: Store) -> None:
     (study,) = studies(store, against="dfal")
-    assert [(one.curve.name, one.reference.name) for one in study.comparisons] == [("random", "dfal")]
+    assert [(one.curve.name, one.reference.name) for one in study.comparisons] == [
+        ("random", "dfal")
+    ]
     (usual,) = studies(store)
     assert study.comparisons[0].gain == -usual.comparisons[0].gain != 0
-    with pytest.raises(DfalError, match="no strategy margin to compare with: there are dfal, random"):
+    with pytest.raises(
+        DfalError, match="no strategy margin to compare with: there are dfal, random"
+    ):
         studies(store, against="margin")

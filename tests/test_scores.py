@@ -4,7 +4,14 @@ import math
 
 import torch
 
-from dfal.scores import confidence, entropy, head_gradient_length, margin, mutual_information, unguarded_entropy
+from dfal.scores import (
+    confidence,
+    entropy,
+    head_gradient_length,
+    margin,
+    mutual_information,
+    unguarded_entropy,
+)
 
 CERTAIN = torch.tensor([[1e4, 0.0, -1e4]])
 UNDECIDED = torch.zeros(1, 4)
@@ -58,6 +65,10 @@ def test_head_gradient_length_by_hand() -> None:
     p = torch.tensor([[0.5, 0.3, 0.2]])
     x = torch.tensor([[3.0, 4.0]])
     want = sum(float(p[0, y] * (p[0] - torch.eye(3)[y]).norm()) for y in range(3))
-    torch.testing.assert_close(head_gradient_length(p.log(), x), torch.tensor([want * math.sqrt(26)]))
-    torch.testing.assert_close(head_gradient_length(p.log(), x, bias=False), torch.tensor([want * 5]))
+    torch.testing.assert_close(
+        head_gradient_length(p.log(), x), torch.tensor([want * math.sqrt(26)])
+    )
+    torch.testing.assert_close(
+        head_gradient_length(p.log(), x, bias=False), torch.tensor([want * 5])
+    )
     assert head_gradient_length(CERTAIN, x).tolist() == [0]

@@ -1,4 +1,5 @@
-"""Images that a session cannot read: set aside where the file is at fault, tried again where it is not, and taken back."""
+"""Images that a session cannot read: set aside where the file is at fault, tried again where it is
+not, and taken back."""
 
 import contextlib
 import sqlite3
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dfal.errors import DfalError
 from dfal.folder import Folder
 from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
@@ -16,7 +18,6 @@ from dfal.labelling.store import Settings
 from dfal.labelling.worker import _decode
 from dfal.listing import GONE
 from dfal.pictures import Unavailable
-from dfal.types import DfalError
 
 
 @pytest.fixture
@@ -38,7 +39,9 @@ def begun(images: Path) -> Iterator[tuple[Session, Photos]]:
         yield session, Photos(session, folder)
 
 
-def test_a_folder_that_is_away_sets_nothing_aside(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_away_sets_nothing_aside(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def come_back(_: float) -> None:
         images.with_name("away").rename(images)
 
@@ -77,7 +80,9 @@ def test_what_cannot_be_read_is_set_aside_and_asked_about_again_when_it_can(imag
             assert {question.image for question in session.ask(8)} == set(range(8))
             session.leave()
     with sqlite3.connect(images.parent / "s.db") as database:
-        rows = database.execute("SELECT image, reason = '' FROM set_aside ORDER BY number").fetchall()
+        rows = database.execute(
+            "SELECT image, reason = '' FROM set_aside ORDER BY number"
+        ).fetchall()
     database.close()
     assert rows == [(3, 0), (4, 0), (3, 1), (4, 1)]  # nothing is written twice
 
@@ -87,7 +92,9 @@ def test_what_an_earlier_version_set_aside_for_good_is_taken_back(images: Path) 
         pass
     with sqlite3.connect(images.parent / "s.db") as database:
         for image in range(6):
-            database.execute("INSERT INTO unreadable (image, reason, at) VALUES (?, ?, 0)", (image, GONE))
+            database.execute(
+                "INSERT INTO unreadable (image, reason, at) VALUES (?, ?, 0)", (image, GONE)
+            )
     database.close()
     with begun(images) as (session, photos):
         assert session.state.left == 2
@@ -95,7 +102,9 @@ def test_what_an_earlier_version_set_aside_for_good_is_taken_back(images: Path) 
         assert (session.refresh().left, session.state.unreadable) == (8, {})
 
 
-def test_a_file_that_may_not_be_read_is_set_aside_until_it_may(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_may_not_be_read_is_set_aside_until_it_may(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, refusing, pauses = Path.read_bytes, [True], [0]
 
     def read(path: Path) -> bytes:
@@ -106,7 +115,9 @@ def test_a_file_that_may_not_be_read_is_set_aside_until_it_may(images: Path, mon
     def sleep(_: float) -> None:
         pauses[0] += 1
         if pauses[0] == 4:
-            assert session.refresh().unreadable == {5: "5.png: it cannot be read just now (Permission denied)"}
+            assert session.refresh().unreadable == {
+                5: "5.png: it cannot be read just now (Permission denied)"
+            }
             refusing[0] = False
 
     monkeypatch.setattr(Path, "read_bytes", read)
@@ -130,7 +141,9 @@ def test_the_page_is_told_to_try_again(images: Path) -> None:
         images.with_name("away").rename(images)
         assert web.get("/api/images/3").status_code == 200
         (images / "3.png").write_bytes(b"hello")
-        assert web.get("/api/images/3").status_code == 400  # the file is at fault: the page goes on without it
+        assert (
+            web.get("/api/images/3").status_code == 400
+        )  # the file is at fault: the page goes on without it
         assert session.refresh().unreadable.keys() == {3}
 
 

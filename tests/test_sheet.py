@@ -7,15 +7,23 @@ from PIL import Image
 
 from dfal import sheet
 from dfal.datasets import Dataset
+from dfal.errors import DfalError
 from dfal.images import Images
-from dfal.types import DfalError
 
 
 def dataset(classes: int, each: int, channels: int = 1) -> Dataset:
     """Every image of a class has the class's brightness."""
     labels = torch.arange(classes).repeat_interleave(each)
-    pixels = (labels * 7 + 20).to(torch.uint8).reshape(-1, 1, 1, 1).expand(-1, channels, 8, 6).numpy()
-    return Dataset(Images(pixels), labels, Images(pixels), labels, tuple(f"class {n} <b>" * (1 + n) for n in range(classes)))
+    pixels = (
+        (labels * 7 + 20).to(torch.uint8).reshape(-1, 1, 1, 1).expand(-1, channels, 8, 6).numpy()
+    )
+    return Dataset(
+        Images(pixels),
+        labels,
+        Images(pixels),
+        labels,
+        tuple(f"class {n} <b>" * (1 + n) for n in range(classes)),
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -33,7 +41,9 @@ def test_every_class_has_a_row_of_its_own_images(tmp_path: Path, channels: int) 
 def test_few_images_leave_white_and_many_classes_are_cut_off_with_a_word() -> None:
     few = np.asarray(sheet.draw(dataset(2, 3), "few").convert("L"))
     assert (few[:, -sheet.CELL :] == 255).all()
-    assert sheet.draw(dataset(40, 2), "many").height < sheet.HEAD * 2 + 40 + 31 * (sheet.CELL + sheet.GAP)
+    assert sheet.draw(dataset(40, 2), "many").height < sheet.HEAD * 2 + 40 + 31 * (
+        sheet.CELL + sheet.GAP
+    )
 
 
 def test_a_picture_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

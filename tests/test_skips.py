@@ -21,11 +21,24 @@ def test_a_skip_that_an_installation_removes_is_a_failure_where_nothing_may_be_s
 ) -> None:
     text = f"import pytest\ndef test_one(): pass\ndef test_two(): pytest.skip({reason!r})\n"
     (tmp_path / "test_some.py").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-p", "skips", "-p", "no:randomly", "-q", "-rs", "test_some.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "skips",
+        "-p",
+        "no:randomly",
+        "-q",
+        "-rs",
+        "test_some.py",
+    ]
     environment = os.environ | {
         "DFAL_SKIP_NOTHING": told,
         "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}",
     }
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == code, done.stdout + done.stderr
     assert reason in done.stdout

@@ -54,7 +54,8 @@ def test_holm_by_hand() -> None:
 
 
 def test_the_bootstrap_by_hand() -> None:
-    """Of two values the means are a, (a + b) / 2 twice, and b: the interval is from one value to the other."""
+    """Of two values the means are a, (a + b) / 2 twice, and b: the interval is from one value to
+    the other."""
     low, high = bootstrap(np.array([[0.2, 5.0], [0.4, 5.0]]))
     np.testing.assert_allclose(low, [0.2, 5])
     np.testing.assert_allclose(high, [0.4, 5])
@@ -68,9 +69,13 @@ def test_the_bootstrap_by_hand() -> None:
 @pytest.mark.parametrize("seeds", [5, 9])
 def test_the_bootstrap_is_scipys(seeds: int) -> None:
     values = np.random.default_rng(2).normal(size=seeds)
-    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20000, rng=3).confidence_interval
+    theirs = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=20000, rng=3
+    ).confidence_interval
     low, high = bootstrap(values[:, None])
-    np.testing.assert_allclose([float(low[0]), float(high[0])], [theirs.low, theirs.high], atol=0.05)
+    np.testing.assert_allclose(
+        [float(low[0]), float(high[0])], [theirs.low, theirs.high], atol=0.05
+    )
 
 
 def test_the_bootstrap_of_five_seeds_holds_the_mean_less_often_than_it_says() -> None:
@@ -85,7 +90,9 @@ BUDGETS = np.array([10, 20, 30])
 
 def test_annotations_needed_by_hand() -> None:
     accuracy = np.array([[0.2, 0.6, 0.9], [0.4, 0.8, 0.9]])
-    assert needed(BUDGETS, accuracy, 0.7) == Needed(20, 20, 30), "0.6, 0.7 twice and 0.8 at 20 annotations"
+    assert needed(BUDGETS, accuracy, 0.7) == Needed(20, 20, 30), (
+        "0.6, 0.7 twice and 0.8 at 20 annotations"
+    )
     assert needed(BUDGETS, accuracy, 0.65) == Needed(20, 20, 30)
     assert needed(BUDGETS, accuracy, 0.95) == Needed(math.inf, math.inf, math.inf), "right-censored"
     assert needed(BUDGETS, accuracy, 0.1) == Needed(10, 10, 10)
@@ -100,12 +107,20 @@ def test_annotations_saved_by_hand() -> None:
     assert saved((BUDGETS, slow), (BUDGETS, fast), 0.8) == Needed(-10, -10, -10)
     assert saved((BUDGETS, fast), (BUDGETS, slow), 0.95) == Needed(0, 0, 0), "neither reaches it"
     never = (BUDGETS, slow * 0.5)
-    assert saved((BUDGETS, fast), never, 0.5) == Needed(20, 20, 20), "at least so many: the slow one never gets there"
+    assert saved((BUDGETS, fast), never, 0.5) == Needed(20, 20, 20), (
+        "at least so many: the slow one never gets there"
+    )
     longer = np.array([10, 20, 30, 40, 50]), np.array([[0.5, 0.6, 0.7, 0.9, 0.9]] * 2)
-    assert saved((BUDGETS, fast), longer, 0.8) == Needed(20, 20, 20), "40 and not the 30 where ours ends"
+    assert saved((BUDGETS, fast), longer, 0.8) == Needed(20, 20, 20), (
+        "40 and not the 30 where ours ends"
+    )
     assert saved((BUDGETS, fast), longer, 0.95) == Needed(0, 0, 0)
-    assert saved((BUDGETS, slow * 0.5), longer, 0.8) == Needed(0, 0, 0), "where ours gets there is not known"
-    assert saved((BUDGETS, slow * 0.5), longer, 0.55) == Needed(-10, -10, -10), "later than at 30, theirs at 20"
+    assert saved((BUDGETS, slow * 0.5), longer, 0.8) == Needed(0, 0, 0), (
+        "where ours gets there is not known"
+    )
+    assert saved((BUDGETS, slow * 0.5), longer, 0.55) == Needed(-10, -10, -10), (
+        "later than at 30, theirs at 20"
+    )
 
 
 @pytest.mark.parametrize(("effect", "pairs"), [(0.5, 34), (0.8, 15), (1.0, 10)])
@@ -126,9 +141,11 @@ def test_ranks_are_friedmans_and_nemenyis() -> None:
     found = ranks(scores)
     np.testing.assert_allclose(found.mean, [1.125, 2.125, 2.75])
     assert found.p == pytest.approx(stats.friedmanchisquare(*scores.T).pvalue)
-    assert ranks(np.zeros((6, 8))).critical == pytest.approx(3.031 * math.sqrt(8 * 9 / 36), rel=1e-3), (
-        "Demšar's table: q = 3.031"
+    assert ranks(np.zeros((6, 8))).critical == pytest.approx(
+        3.031 * math.sqrt(8 * 9 / 36), rel=1e-3
+    ), "Demšar's table: q = 3.031"
+    assert ranks(np.zeros((14, 4))).critical == pytest.approx(1.25, abs=0.01), (
+        "Demšar 2006, section 3.2.3: CD of 4 over 14"
     )
-    assert ranks(np.zeros((14, 4))).critical == pytest.approx(1.25, abs=0.01), "Demšar 2006, section 3.2.3: CD of 4 over 14"
     assert math.isnan(ranks(scores[:1]).p)
     assert ranks(np.zeros((6, 8))).p == 1, "all alike"

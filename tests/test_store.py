@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dfal.errors import DfalError
+from dfal.query import Query
 from dfal.store import APPLICATION, Record, Store
-from dfal.types import DfalError, Query
 
 TRIALS = {"a": '{"seed": 0}', "b": '{"seed": 1}'}
 
@@ -43,7 +44,8 @@ def a_store(path: Path, *added: tuple[str, Record]) -> Store:
 
 
 def bits(value: object) -> object:
-    """A record, or a part of one, as values that are equal only to the last bit: -0.0 is not 0.0, float64 not float32."""
+    """A record, or a part of one, as values that are equal only to the last bit: -0.0 is not 0.0,
+    float64 not float32."""
     if isinstance(value, torch.Tensor):
         return value.dtype, value.shape, value.numpy().tobytes()
     if isinstance(value, Record | Query):
@@ -71,7 +73,10 @@ def test_a_record_comes_back_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_the_rounds_of_each_trial_come_back_in_order_however_many(tmp_path: Path) -> None:
-    a, b = [a_record(round) for round in range(12)], [a_record(round, 0.25, twins=3) for round in range(12)]
+    a, b = (
+        [a_record(round) for round in range(12)],
+        [a_record(round, 0.25, twins=3) for round in range(12)],
+    )
     both = [added for pair in zip(a, b, strict=True) for added in zip("ab", pair, strict=True)]
     with a_store(tmp_path / "s.db", *both) as store:
         assert list(map(bits, store.records("a"))) == list(map(bits, a))
@@ -120,14 +125,24 @@ def test_the_contents_are_everything_but_clocks_and_machines(tmp_path: Path) -> 
     other.add_run(TRIALS, {"machine": "another"})
     third = a_store(tmp_path / "3.db", ("a", a_record(0, accuracy=0.75)))
     assert one.contents() == other.contents() != third.contents()
-    assert set(one.contents()) == {"trials", "questions", "answers", "twins", "guesses", "measurements"}
+    assert set(one.contents()) == {
+        "trials",
+        "questions",
+        "answers",
+        "twins",
+        "guesses",
+        "measurements",
+    }
     assert all(one.contents().values())
     for store in (one, other, third):
         store.close()
 
 
 def test_the_contents_do_not_depend_on_the_order_in_which_trials_ran(tmp_path: Path) -> None:
-    a, b = [("a", a_record(round)) for round in range(3)], [("b", a_record(round, 0.25, twins=3)) for round in range(3)]
+    a, b = (
+        [("a", a_record(round)) for round in range(3)],
+        [("b", a_record(round, 0.25, twins=3)) for round in range(3)],
+    )
     one = a_store(tmp_path / "1.db", *a, *b)
     other = a_store(tmp_path / "2.db", b[0], a[0], b[1], b[2], a[1], a[2])
     assert one.contents() == other.contents()
@@ -139,7 +154,10 @@ def test_trials_are_kept_once_and_runs_each_time(tmp_path: Path) -> None:
     with a_store(tmp_path / "s.db") as store:
         store.add_run({"c": "{}"} | TRIALS, {"machine": "another", "threads": 1})
         assert store.trials() == TRIALS | {"c": "{}"}
-        assert store.environments() == [{"machine": "this one"}, {"machine": "another", "threads": 1}]
+        assert store.environments() == [
+            {"machine": "this one"},
+            {"machine": "another", "threads": 1},
+        ]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +168,9 @@ def test_trials_are_kept_once_and_runs_each_time(tmp_path: Path) -> None:
         pytest.param("c", a_record(1), id="a trial that nobody began"),
     ],
 )
-def test_a_round_that_cannot_be_stored_whole_is_not_stored_at_all(tmp_path: Path, trial: str, record: Record) -> None:
+def test_a_round_that_cannot_be_stored_whole_is_not_stored_at_all(
+    tmp_path: Path, trial: str, record: Record
+) -> None:
     with a_store(tmp_path / "s.db", ("a", a_record(0))) as store:
         before = store.contents()
         with pytest.raises(DfalError, match=r"s\.db"):
@@ -177,12 +197,17 @@ store.add("a", record)
 """
 
 
-def test_a_process_killed_in_the_middle_of_a_round_leaves_whole_rounds_and_no_lock(tmp_path: Path) -> None:
+def test_a_process_killed_in_the_middle_of_a_round_leaves_whole_rounds_and_no_lock(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "s.db"
     command = [sys.executable, "-c", DIES_IN_ROUND_3, str(path), str(Path(__file__).parent)]
     killed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (killed.returncode, killed.stdout) == (-9, "dead\n"), killed.stderr
-    with a_store(tmp_path / "whole.db", *(("a", a_record(round)) for round in range(3))) as whole, Store(path) as reader:
+    with (
+        a_store(tmp_path / "whole.db", *(("a", a_record(round)) for round in range(3))) as whole,
+        Store(path) as reader,
+    ):
         assert reader.contents() == whole.contents()
     with Store(path, write=True) as store:
         store.add("a", a_record(3))
@@ -227,9 +252,16 @@ def a_database(path: Path, *, application: int, version: int) -> None:
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize(
     ("kind", "sentence"),
-    [("text", "no dfal store"), ("short text", "no dfal store"), ("database", "no store of dfal"), ("newer", "2.*update")],
+    [
+        ("text", "no dfal store"),
+        ("short text", "no dfal store"),
+        ("database", "no store of dfal"),
+        ("newer", "2.*update"),
+    ],
 )
-def test_a_file_that_is_no_store_is_refused_and_left_as_it_was(tmp_path: Path, kind: str, sentence: str, write: bool) -> None:
+def test_a_file_that_is_no_store_is_refused_and_left_as_it_was(
+    tmp_path: Path, kind: str, sentence: str, write: bool
+) -> None:
     path = tmp_path / "thesis.db"
     if kind == "database":
         a_database(path, application=0, version=1)
@@ -271,7 +303,9 @@ def test_a_reader_is_told_that_the_file_is_not_there_and_makes_none(tmp_path: Pa
 
 
 @pytest.mark.parametrize("path", ["file/s.db", "file/folder/s.db", "folder"])
-def test_a_store_that_cannot_be_written_is_refused_with_a_sentence(tmp_path: Path, path: str) -> None:
+def test_a_store_that_cannot_be_written_is_refused_with_a_sentence(
+    tmp_path: Path, path: str
+) -> None:
     # These fail for root as well, whom permissions do not stop.
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()

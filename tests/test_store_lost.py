@@ -1,4 +1,5 @@
-"""The file of a store is deleted, replaced, cut off or moved while it is open: no answer is acknowledged and lost."""
+"""The file of a store is deleted, replaced, cut off or moved while it is open: no answer is
+acknowledged and lost."""
 
 import contextlib
 import os
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from dfal.errors import DfalError
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
 from dfal.store import Store
-from dfal.types import DfalError
 from test_store import a_record, a_store, bits
 
 PATHS = [f"{number}.png" for number in range(40)]
@@ -81,17 +82,23 @@ def test_a_store_that_was_deleted_is_written_back_with_every_answer(
     assert not [one for one in path.parent.iterdir() if one.name.endswith(".part")]
 
 
-def test_who_only_reads_sees_what_is_added_after_a_store_was_written_back(session: Session, path: Path) -> None:
+def test_who_only_reads_sees_what_is_added_after_a_store_was_written_back(
+    session: Session, path: Path
+) -> None:
     with Session.open(path) as trainer:
         path.unlink()
         image = answer(session)
         assert image in trainer.refresh().votes
 
 
-def test_a_store_that_is_deleted_in_the_middle_of_an_answer_is_written_back(session: Session, path: Path) -> None:
+def test_a_store_that_is_deleted_in_the_middle_of_an_answer_is_written_back(
+    session: Session, path: Path
+) -> None:
     (question,) = session.ask()
     with session._log.adding() as db:
-        db.execute("INSERT INTO flags (image, raised, note, person, at) VALUES (0, 1, 'blurred', 'Ada', 0)")
+        db.execute(
+            "INSERT INTO flags (image, raised, note, person, at) VALUES (0, 1, 'blurred', 'Ada', 0)"
+        )
         path.unlink()
     with Session.open(path, write=False) as reader:
         assert reader.state.flags == {0: "blurred"}
@@ -99,13 +106,19 @@ def test_a_store_that_is_deleted_in_the_middle_of_an_answer_is_written_back(sess
     assert question.image in kept(path)
 
 
-def test_a_store_whose_folder_is_away_takes_no_answer_until_it_is_back(session: Session, path: Path) -> None:
+def test_a_store_whose_folder_is_away_takes_no_answer_until_it_is_back(
+    session: Session, path: Path
+) -> None:
     (question,) = session.ask()
     path.parent.rename(path.parent.with_name("away"))
     for _ in range(2):
-        with pytest.raises(DfalError, match=r"labels\.db was deleted or moved .* nothing is saved now: put it back") as raised:
+        with pytest.raises(
+            DfalError, match=r"labels\.db was deleted or moved .* nothing is saved now: put it back"
+        ) as raised:
             session.tell(question, "cat")
-        assert raised.value.__cause__ is not None  # which the page answers with 507, and keeps the answer
+        assert (
+            raised.value.__cause__ is not None
+        )  # which the page answers with 507, and keeps the answer
     assert not path.parent.exists()
     path.parent.with_name("away").rename(path.parent)
     session.tell(question, "cat")
@@ -137,7 +150,9 @@ def older_copy(path: Path) -> None:
 
 
 @pytest.mark.parametrize("replace", [another, no_store, nothing, cut_off, older_copy])
-def test_a_store_that_was_replaced_takes_no_answer(session: Session, path: Path, replace: Callable[[Path], None]) -> None:
+def test_a_store_that_was_replaced_takes_no_answer(
+    session: Session, path: Path, replace: Callable[[Path], None]
+) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
@@ -147,7 +162,10 @@ def test_a_store_that_was_replaced_takes_no_answer(session: Session, path: Path,
     replace(path)
     found = path.read_bytes()
     for _ in range(2):
-        with pytest.raises(DfalError, match=r"labels\.db was replaced by another file .* nothing is saved now: move") as raised:
+        with pytest.raises(
+            DfalError,
+            match=r"labels\.db was replaced by another file .* nothing is saved now: move",
+        ) as raised:
             session.tell(question, "cat")
         assert raised.value.__cause__ is not None
     assert path.read_bytes() == found  # nobody's file is written over
@@ -157,7 +175,9 @@ def test_a_store_that_was_replaced_takes_no_answer(session: Session, path: Path,
         assert kept(path) == images | {question.image}
 
 
-def test_a_store_that_was_replaced_by_its_own_copy_is_gone_on_with(session: Session, path: Path) -> None:
+def test_a_store_that_was_replaced_by_its_own_copy_is_gone_on_with(
+    session: Session, path: Path
+) -> None:
     with sqlite3.connect(path) as db, sqlite3.connect(path.with_name("copy.db")) as copy:
         db.backup(copy)
     db.close()
@@ -167,17 +187,23 @@ def test_a_store_that_was_replaced_by_its_own_copy_is_gone_on_with(session: Sess
     assert kept(path) == images
 
 
-def test_a_store_without_its_log_takes_no_answer_and_loses_none(session: Session, path: Path) -> None:
+def test_a_store_without_its_log_takes_no_answer_and_loses_none(
+    session: Session, path: Path
+) -> None:
     images = set(session.state.votes)
     (question,) = session.ask()
     path.with_name("labels.db-wal").unlink()
-    with pytest.raises(DfalError, match=r"has lost the file with the ending -wal .* stop all programs"):
+    with pytest.raises(
+        DfalError, match=r"has lost the file with the ending -wal .* stop all programs"
+    ):
         session.tell(question, "cat")
     session.close()
     assert kept(path) == images
 
 
-def test_people_who_answer_while_a_store_is_deleted_again_and_again_lose_nothing(session: Session, path: Path) -> None:
+def test_people_who_answer_while_a_store_is_deleted_again_and_again_lose_nothing(
+    session: Session, path: Path
+) -> None:
     acknowledged: set[int] = set(session.state.votes)
     over = threading.Event()
 
@@ -232,7 +258,10 @@ def test_rounds_of_a_run_whose_store_was_deleted_are_written_back(tmp_path: Path
         path.unlink()
         store.add("a", a_record(1))
         with Store(path) as reader:
-            assert [bits(record) for record in reader.records("a")] == [bits(a_record(0)), bits(a_record(1))]
+            assert [bits(record) for record in reader.records("a")] == [
+                bits(a_record(0)),
+                bits(a_record(1)),
+            ]
         other = tmp_path / "other.db"
         a_store(other).close()
         other.replace(path)

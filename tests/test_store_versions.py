@@ -30,13 +30,18 @@ def test_a_store_of_every_version_is_kept(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "new.db") as db:
         (version,) = db.execute("PRAGMA user_version").fetchone()
     db.close()
-    assert [int(path.stem.removeprefix("version-")) for path in STORES] == list(range(1, version + 1))
-    assert [int(path.stem.removeprefix("label-version-")) for path in LABELS] == list(range(1, LabelStore.version + 1))
+    assert [int(path.stem.removeprefix("version-")) for path in STORES] == list(
+        range(1, version + 1)
+    )
+    assert [int(path.stem.removeprefix("label-version-")) for path in LABELS] == list(
+        range(1, LabelStore.version + 1)
+    )
 
 
 @pytest.mark.parametrize("path", STORES, ids=lambda path: path.stem)
 def test_a_store_of_an_older_version_is_read_and_goes_on(path: Path, tmp_path: Path) -> None:
-    """It holds a finished trial with twins (10 and 20 annotations), and the first two rounds of four of another."""
+    """It holds a finished trial with twins (10 and 20 annotations), and the first two rounds of
+    four of another."""
     copy = tmp_path / path.name
     copy.write_bytes(path.read_bytes())
     with Store(copy) as store:
@@ -57,14 +62,21 @@ def test_a_store_of_an_older_version_is_read_and_goes_on(path: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("path", LABELS, ids=lambda path: path.stem)
-def test_a_labelling_store_of_an_older_version_is_renewed_and_goes_on(path: Path, tmp_path: Path) -> None:
-    """It holds five answers, one of them taken back, a correction, a flag, a network and a label that was known."""
+def test_a_labelling_store_of_an_older_version_is_renewed_and_goes_on(
+    path: Path, tmp_path: Path
+) -> None:
+    """It holds five answers, one of them taken back, a correction, a flag, a network and a label
+    that was known."""
     copy = tmp_path / path.name
     copy.write_bytes(path.read_bytes())
     with Session.open(copy, person="Ada") as session, Session.open(copy) as other:
         state = session.state
         assert state.labels.tolist() == [1, -1, -1, -1, 1, 0, -1, 1, -1, 0, -1, 1]
-        assert (state.classes, state.flags, len(state.models)) == (["cat", "dog"], {3: "blurred"}, 1)
+        assert (state.classes, state.flags, len(state.models)) == (
+            ["cat", "dog"],
+            {3: "blurred"},
+            1,
+        )
         session.rename_class("dog", "wolf")
         session.tell(session.ask()[0], "wolf")
         assert other.refresh().classes == ["cat", "wolf"]
@@ -86,7 +98,11 @@ def test_a_labelling_store_of_an_older_version_is_renewed_and_goes_on(path: Path
 JOBS: dict[str, tuple[type, str, list[float]]] = {
     "4a39e2ba33388617": (Trial, "dfal seed 0", [0.1, 0.132]),
     "ab6922b301413145": (Trial, "CEAL(threshold=0.19) seed 1", [0.09, 0.11]),
-    "add81dbb8fbbb9e7": (Trial, "WithTwins(strategy=Margin(), attack=DeepFool(p=inf, clip=(0, 1))) seed 0", [0.1, 0.131]),
+    "add81dbb8fbbb9e7": (
+        Trial,
+        "WithTwins(strategy=Margin(), attack=DeepFool(p=inf, clip=(0, 1))) seed 0",
+        [0.1, 0.131],
+    ),
     "090eb0fa4fd4ec75": (Trial, "kept_strategies:Mine(power=2.5) seed 0", [0.1, 0.1]),
     "5dbd337c51496401": (Trial, "kept_strategies:plain seed 0", [0.1, 0.1]),
     "e7240e73a42a6e97": (Trial, "kept_strategies:Mine(power=3)+twins seed 0", [0.1, 0.101]),
@@ -96,7 +112,8 @@ JOBS: dict[str, tuple[type, str, list[float]]] = {
 """What commit 1f115f8 wrote into every-job.db: id, kind, label and accuracies."""
 
 FIRST_NAMES = [*[None] * 6, "dfal.reproduce.question.Question", "dfal.reproduce.transfer.Transfer"]
-"""The module paths under which the last two kinds were stored; today they have short names and the same ids."""
+"""The module paths under which the last two kinds were stored; today they have short names and the
+same ids."""
 
 
 @pytest.fixture
@@ -111,22 +128,33 @@ def test_every_kind_of_job_that_was_stored_is_read_as_it_was(every_job: Path) ->
         stored = store.trials()
         assert stored.keys() == JOBS.keys()
         for written, (kind, label, accuracies) in JOBS.items():
-            (is_its_kind,) = [one for one in (Trial, Question, Transfer) if is_kind(one, stored[written])]
+            (is_its_kind,) = [
+                one for one in (Trial, Question, Transfer) if is_kind(one, stored[written])
+            ]
             job: Any = from_json(kind, stored[written])
             assert (is_its_kind, job.id, job.label) == (kind, written, label)
             records = store.records(written)
             assert job.finished(records)
-            assert [one.measurements["accuracy"] for one in records if "accuracy" in one.measurements] == accuracies
-        (chosen, _) = store.records("4a39e2ba33388617")
+            assert [
+                one.measurements["accuracy"] for one in records if "accuracy" in one.measurements
+            ] == accuracies
+        chosen, _ = store.records("4a39e2ba33388617")
         assert chosen.query.indices.tolist() == [2068, 2188]
         assert chosen.query.twins is not None
-        assert hashlib.sha256(chosen.query.twins.numpy().tobytes()).hexdigest()[:16] == "b75dacbdd521b58a"
-        (transferred, _) = store.records("a77ca50d27b76e0d")
+        assert (
+            hashlib.sha256(chosen.query.twins.numpy().tobytes()).hexdigest()[:16]
+            == "b75dacbdd521b58a"
+        )
+        transferred, _ = store.records("a77ca50d27b76e0d")
         assert dict(transferred.measurements) == {
             "annotations": 4, "labelled_data": 4, "accuracy": 0.1, "twins": 2, "fooled": 0, "noise": 0
         }  # fmt: skip
         found = reproduce.shelf(store)
-    assert (len(found.studies), len(found.transfers), len(found.questions)) == (3, 1, 1)  # a study for each K
+    assert (len(found.studies), len(found.transfers), len(found.questions)) == (
+        3,
+        1,
+        1,
+    )  # a study for each K
 
 
 def test_every_kind_of_job_that_was_stored_is_the_one_that_is_made_today(every_job: Path) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import dfal
 from dfal import strategies
 from dfal.datasets import Dataset
+from dfal.protocols import Strategy
 from dfal.strategies import NAMED, name_of, named, with_candidates
-from dfal.types import Strategy
 
 EVERY = [
     *NAMED.values(),
@@ -66,7 +66,9 @@ def linear(weight: list[list[float]]) -> nn.Linear:
 
 
 @every
-def test_asks_about_distinct_unlabelled_images(strategy: Strategy, trained: nn.Sequential, pool: dfal.Pool) -> None:
+def test_asks_about_distinct_unlabelled_images(
+    strategy: Strategy, trained: nn.Sequential, pool: dfal.Pool
+) -> None:
     query = strategy(trained, pool, 10, rng())
     assert len(query.indices) == len(query.scores) == 10
     assert len(query.indices.unique()) == 10
@@ -75,13 +77,17 @@ def test_asks_about_distinct_unlabelled_images(strategy: Strategy, trained: nn.S
 
 
 @every
-def test_asks_about_all_that_are_left(strategy: Strategy, trained: nn.Sequential, pool: dfal.Pool) -> None:
+def test_asks_about_all_that_are_left(
+    strategy: Strategy, trained: nn.Sequential, pool: dfal.Pool
+) -> None:
     query = strategy(trained, pool, 1000, rng())
     assert sorted(query.indices.tolist()) == pool.unlabelled.tolist()
 
 
 @every
-def test_asks_about_nothing_when_nothing_is_left(strategy: Strategy, trained: nn.Sequential) -> None:
+def test_asks_about_nothing_when_nothing_is_left(
+    strategy: Strategy, trained: nn.Sequential
+) -> None:
     full = dfal.Pool.new(torch.rand(3, 1, 28, 28), {0: 0, 1: 1, 2: 2})
     query = strategy(trained, full, 10, rng())
     assert len(query.indices) == 0
@@ -89,7 +95,9 @@ def test_asks_about_nothing_when_nothing_is_left(strategy: Strategy, trained: nn
 
 
 @every
-def test_no_image_is_no_question(strategy: Strategy, trained: nn.Sequential, pool: dfal.Pool) -> None:
+def test_no_image_is_no_question(
+    strategy: Strategy, trained: nn.Sequential, pool: dfal.Pool
+) -> None:
     assert len(strategy(trained, pool, 0, rng()).indices) == 0
 
 
@@ -100,7 +108,9 @@ def test_a_pool_of_one(strategy: Strategy, trained: nn.Sequential) -> None:
 
 
 @every
-def test_same_generator_same_question(strategy: Strategy, trained: nn.Sequential, pool: dfal.Pool) -> None:
+def test_same_generator_same_question(
+    strategy: Strategy, trained: nn.Sequential, pool: dfal.Pool
+) -> None:
     first, second = (strategy(trained, pool, 10, rng(5)) for _ in range(2))
     assert torch.equal(first.indices, second.indices)
     assert torch.equal(first.scores, second.scores)
@@ -110,7 +120,9 @@ def test_same_generator_same_question(strategy: Strategy, trained: nn.Sequential
 
 @every
 def test_changes_nothing_but_its_generator(strategy: Strategy, pool: dfal.Pool) -> None:
-    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Dropout(0.5), nn.Linear(784, 10)).train()
+    model = nn.Sequential(
+        nn.Flatten(), nn.BatchNorm1d(784), nn.Dropout(0.5), nn.Linear(784, 10)
+    ).train()
     model[2].eval()
     modes = [module.training for module in model.modules()]
     weights = {name: value.clone() for name, value in model.state_dict().items()}
@@ -118,7 +130,9 @@ def test_changes_nothing_but_its_generator(strategy: Strategy, pool: dfal.Pool) 
     strategy(model, pool, 5, rng())
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
-    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert all(
+        parameter.requires_grad and parameter.grad is None for parameter in model.parameters()
+    )
     assert torch.equal(pool.labels, labels)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -153,7 +167,9 @@ def test_one_class_only(strategy: Strategy, one_class: nn.Sequential, pool: dfal
 
 
 @every
-def test_ties_are_not_broken_by_the_order_of_the_files(strategy: Strategy, trained: nn.Sequential) -> None:
+def test_ties_are_not_broken_by_the_order_of_the_files(
+    strategy: Strategy, trained: nn.Sequential
+) -> None:
     same = dfal.Pool.new(torch.full((200, 1, 28, 28), 0.5), {})
     query = strategy(trained, same, 20, rng())
     assert sorted(query.indices.tolist()) != list(range(20))
@@ -173,7 +189,9 @@ PIXELS = {"typi-clust", "max-herding"}
 
 
 @pytest.mark.parametrize("name", sorted(NAMED.keys() - {"random"} - PIXELS))
-def test_candidates_bound_what_is_looked_at(name: str, trained: nn.Sequential, pool: dfal.Pool) -> None:
+def test_candidates_bound_what_is_looked_at(
+    name: str, trained: nn.Sequential, pool: dfal.Pool
+) -> None:
     seen = 0
 
     def count(_: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -190,7 +208,9 @@ def test_candidates_bound_what_is_looked_at(name: str, trained: nn.Sequential, p
     assert len(few.indices) == 10, "a batch larger than K is still filled"
 
 
-def test_candidates_are_drawn_anew_with_each_generator(trained: nn.Sequential, pool: dfal.Pool) -> None:
+def test_candidates_are_drawn_anew_with_each_generator(
+    trained: nn.Sequential, pool: dfal.Pool
+) -> None:
     first, second = (dfal.DFAL(candidates=15)(trained, pool, 10, rng(seed)) for seed in (0, 1))
     assert set(first.indices.tolist()) != set(second.indices.tolist())
 
@@ -208,13 +228,17 @@ def reference(f: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
 
 
 @pytest.mark.parametrize("name", ["entropy", "margin", "least-confidence"])
-def test_uncertainty_asks_what_the_formula_says(name: str, trained: nn.Sequential, pool: dfal.Pool) -> None:
+def test_uncertainty_asks_what_the_formula_says(
+    name: str, trained: nn.Sequential, pool: dfal.Pool
+) -> None:
     query = NAMED[name](trained, pool, 10, rng())
     f = dfal.predict(trained, pool.images.take(pool.unlabelled)).double().numpy()
     scores = reference(f)[name]
     want = pool.unlabelled[torch.from_numpy(np.argsort(scores)[:10].copy())]
     assert query.indices.tolist() == want.tolist()
-    np.testing.assert_allclose(np.sort(np.abs(query.scores.numpy())), np.sort(np.abs(np.sort(scores)[:10])), rtol=1e-4)
+    np.testing.assert_allclose(
+        np.sort(np.abs(query.scores.numpy())), np.sort(np.abs(np.sort(scores)[:10])), rtol=1e-4
+    )
 
 
 def test_a_certain_image_is_asked_about_last() -> None:
@@ -234,7 +258,9 @@ def test_random_is_uniform() -> None:
     assert ((rest - 500).abs() < 5 * math.sqrt(500)).all()
 
 
-def test_dfal_asks_about_the_nearest_and_brings_their_twins(trained: nn.Sequential, pool: dfal.Pool) -> None:
+def test_dfal_asks_about_the_nearest_and_brings_their_twins(
+    trained: nn.Sequential, pool: dfal.Pool
+) -> None:
     found = dfal.DeepFool()(trained, pool.images.take(pool.unlabelled))
     order = found.distance.argsort()[:10]
     query = dfal.DFAL(candidates=None)(trained, pool, 10, rng())
@@ -245,7 +271,8 @@ def test_dfal_asks_about_the_nearest_and_brings_their_twins(trained: nn.Sequenti
     assert torch.equal(query.twinned, query.indices)
     torch.testing.assert_close(query.twins, found.images[order], rtol=1e-3, atol=1e-3)
     assert (
-        dfal.predict(trained, query.twins).argmax(1) != dfal.predict(trained, pool.images.take(query.indices)).argmax(1)
+        dfal.predict(trained, query.twins).argmax(1)
+        != dfal.predict(trained, pool.images.take(query.indices)).argmax(1)
     ).all()
 
 
@@ -288,12 +315,17 @@ def test_with_twins_asks_what_its_strategy_asks(trained: nn.Sequential, pool: df
 
 
 def test_dfal_without_twins_asks_the_same(trained: nn.Sequential, pool: dfal.Pool) -> None:
-    with_twins, without = dfal.DFAL()(trained, pool, 10, rng()), dfal.DFAL(twins=False)(trained, pool, 10, rng())
+    with_twins, without = (
+        dfal.DFAL()(trained, pool, 10, rng()),
+        dfal.DFAL(twins=False)(trained, pool, 10, rng()),
+    )
     assert torch.equal(with_twins.indices, without.indices)
     assert without.twins is None
 
 
-def test_an_image_that_is_not_fooled_is_far_whatever_the_attack_says_of_it(trained: nn.Sequential, pool: dfal.Pool) -> None:
+def test_an_image_that_is_not_fooled_is_far_whatever_the_attack_says_of_it(
+    trained: nn.Sequential, pool: dfal.Pool
+) -> None:
     """An attack may give the length of the way that it went in vain."""
 
     @dataclass(frozen=True)
@@ -302,7 +334,10 @@ def test_an_image_that_is_not_fooled_is_far_whatever_the_attack_says_of_it(train
             fooled = torch.arange(len(images)) % 2 == 1
             return dfal.Perturbation(images + 1, torch.arange(len(images)).float(), fooled)
 
-    for strategy in (dfal.DFAL(Partial(), candidates=8), dfal.BatchDFAL(Partial(), candidates=8, factor=1)):
+    for strategy in (
+        dfal.DFAL(Partial(), candidates=8),
+        dfal.BatchDFAL(Partial(), candidates=8, factor=1),
+    ):
         query = strategy(trained, pool, 6, rng())
         assert query.scores.tolist() == [1, 3, 5, 7, torch.inf, torch.inf]
         assert query.twinned is not None
@@ -319,24 +354,40 @@ def test_one_logit_networks_work(pool: dfal.Pool) -> None:
 def test_names() -> None:
     for name, strategy in NAMED.items():
         assert name_of(with_candidates(strategy, 17)) == {"entropy": "uncertainty"}.get(name, name)
-    assert name_of(dfal.DFAL(attack=dfal.DeepFool(p=torch.inf), candidates=9)) == "DFAL(attack=DeepFool(p=inf))"
-    assert name_of(dfal.Stochastic(dfal.CEAL(threshold=1.0))) == "Stochastic(strategy=CEAL(threshold=1.0))"
+    assert (
+        name_of(dfal.DFAL(attack=dfal.DeepFool(p=torch.inf), candidates=9))
+        == "DFAL(attack=DeepFool(p=inf))"
+    )
+    assert (
+        name_of(dfal.Stochastic(dfal.CEAL(threshold=1.0)))
+        == "Stochastic(strategy=CEAL(threshold=1.0))"
+    )
     assert with_candidates(dfal.Random(), 5) == dfal.Random()
 
 
 def test_every_strategy_of_the_package_is_in_the_contract() -> None:
     kinds = {type(strategy).__name__ for strategy in EVERY}
-    assert kinds == set(strategies.__all__) - {"ABOUT", "NAMED", "Own", "name_of", "named", "with_candidates"}
+    assert kinds == set(strategies.__all__) - {
+        "ABOUT",
+        "NAMED",
+        "Own",
+        "name_of",
+        "named",
+        "with_candidates",
+    }
 
 
-@pytest.mark.parametrize("strategy", [one for one in NAMED.values() if hasattr(one, "candidates")], ids=repr)
+@pytest.mark.parametrize(
+    "strategy", [one for one in NAMED.values() if hasattr(one, "candidates")], ids=repr
+)
 def test_no_candidates_are_refused(strategy: dfal.DFAL) -> None:
     with pytest.raises(dfal.DfalError, match="candidates = 0"):
         replace(strategy, candidates=0)
 
 
 class InsideDropout(nn.Module):
-    """Dropout that nobody can switch from outside, beside a layer that could be but does not run."""
+    """Dropout that nobody can switch from outside, beside a layer that could be but does not
+    run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -347,7 +398,9 @@ class InsideDropout(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("strategy", [dfal.BALD(), dfal.BatchBALD(), dfal.Stochastic(dfal.BALD())], ids=repr)
+@pytest.mark.parametrize(
+    "strategy", [dfal.BALD(), dfal.BatchBALD(), dfal.Stochastic(dfal.BALD())], ids=repr
+)
 def test_bald_refuses_passes_that_are_all_alike(strategy: Strategy, pool: dfal.Pool) -> None:
     with pytest.raises(dfal.DfalError, match="no dropout layer"):
         strategy(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), pool, 5, rng())
@@ -362,24 +415,31 @@ def test_bald_is_not_troubled_by_black_images() -> None:
 
 
 def test_bald_finds_where_dropout_disagrees() -> None:
-    """With features dropped, the sign of the first logit is a coin toss where both are large, and sure where one is 0."""
+    """With features dropped, the sign of the first logit is a coin toss where both are large, and
+    sure where one is 0."""
     model = nn.Sequential(nn.Dropout(0.5), linear([[30.0, -30.0], [-30.0, 30.0]]))
     pool = dfal.Pool.new(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.5, 0.5]]), {})
     query = dfal.BALD(passes=200)(model, pool, 4, rng())
-    # One feature alone: class 1 with chance 1/2, undecided else. Both: a third class, undecided, takes half of the passes.
+    # One feature alone: class 1 with chance 1/2, undecided else. Both: a third class, undecided,
+    # takes half of the passes.
     assert (query.scores > 0.1).all()
     assert float(query.scores.max()) < math.log(2)
 
 
 def test_bald_keeps_batch_norm_out_of_it(pool: dfal.Pool) -> None:
-    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Dropout(0.5), nn.Linear(784, 10)).train()
+    model = nn.Sequential(
+        nn.Flatten(), nn.BatchNorm1d(784), nn.Dropout(0.5), nn.Linear(784, 10)
+    ).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     dfal.BALD()(model, pool, 5, rng())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_batch_bald_asks_about_no_two_that_tell_the_same(trained: nn.Sequential, pool: dfal.Pool) -> None:
-    """Each image is there ten times: BALD asks about one ten times, BatchBALD about ten different ones."""
+def test_batch_bald_asks_about_no_two_that_tell_the_same(
+    trained: nn.Sequential, pool: dfal.Pool
+) -> None:
+    """Each image is there ten times: BALD asks about one ten times, BatchBALD about ten different
+    ones."""
     images = pool.images.take(torch.arange(20)).repeat(10, 1, 1, 1)
     copies = dfal.Pool.new(images, {})
     batch = dfal.BatchBALD(candidates=None, passes=50)(trained, copies, 4, rng())
@@ -389,7 +449,9 @@ def test_batch_bald_asks_about_no_two_that_tell_the_same(trained: nn.Sequential,
     assert (batch.scores[:-1] >= batch.scores[1:] - 0.02).all()
 
 
-def test_ceal_guesses_what_is_sure_and_only_for_a_round(trained: nn.Sequential, pool: dfal.Pool) -> None:
+def test_ceal_guesses_what_is_sure_and_only_for_a_round(
+    trained: nn.Sequential, pool: dfal.Pool
+) -> None:
     strategy = dfal.CEAL(threshold=0.3, decay=0.1)
     query = strategy(trained, pool, 10, rng())
     f = dfal.predict(trained, pool.images.take(pool.unlabelled))
@@ -398,7 +460,9 @@ def test_ceal_guesses_what_is_sure_and_only_for_a_round(trained: nn.Sequential, 
     assert query.guesses is not None
     assert 0 < len(query.guessed) < len(pool.unlabelled) - 10
     assert set(query.guessed.tolist()) == set(sure.tolist()) - set(query.indices.tolist())
-    assert torch.equal(query.guesses, dfal.predict(trained, pool.images.take(query.guessed)).argmax(1))
+    assert torch.equal(
+        query.guesses, dfal.predict(trained, pool.images.take(query.guessed)).argmax(1)
+    )
     assert torch.equal(query.indices, dfal.Entropy()(trained, pool, 10, rng()).indices)
 
     answers = torch.zeros(10, dtype=torch.int64)
@@ -423,7 +487,9 @@ def test_core_set_asks_about_the_farthest_on_a_line() -> None:
     assert query.indices.tolist() == [4, 5, 2]
     assert query.scores.tolist() == pytest.approx([9, 4.1, 2], rel=1e-5)
     robust = dfal.RobustCoreSet()(model, pool, 2, rng())
-    assert robust.scores.tolist() == pytest.approx([2, 2], rel=1e-5)  # 9, and 5 or 4.9: the image at 2 is left, 2 from 0
+    assert robust.scores.tolist() == pytest.approx(
+        [2, 2], rel=1e-5
+    )  # 9, and 5 or 4.9: the image at 2 is left, 2 from 0
     assert robust.bound == robust.scores[0]
     outlier = dfal.RobustCoreSet(outliers=1)(model, pool, 1, rng())
     assert outlier.scores.tolist() == pytest.approx([2], rel=1e-5)
@@ -441,7 +507,10 @@ def test_stochastic_without_noise_is_the_strategy(trained: nn.Sequential, pool: 
                 assert query.twins is not None
                 assert query.twinned is not None
                 for image in plain.indices.tolist():
-                    mine, theirs = query.twins[query.twinned == image], plain.twins[plain.twinned == image]
+                    mine, theirs = (
+                        query.twins[query.twinned == image],
+                        plain.twins[plain.twinned == image],
+                    )
                     torch.testing.assert_close(mine, theirs, atol=1e-3, rtol=1e-3)
 
 
@@ -450,7 +519,9 @@ def test_stochastic_draws_in_proportion_to_the_power() -> None:
 
     @dataclass(frozen=True)
     class Given:
-        def __call__(self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+        def __call__(
+            self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator
+        ) -> dfal.Query:
             return dfal.Query(torch.tensor([2, 0, 1, 3]), torch.tensor([4.0, 2.0, 1.0, 0.0]))
 
     pool = dfal.Pool.new(torch.zeros(4, 1), {})
@@ -463,15 +534,23 @@ def test_stochastic_draws_in_proportion_to_the_power() -> None:
     ):
         strategy = dfal.Stochastic(Given(), form=form, beta=beta)
         generator = rng(3)
-        drawn = torch.cat([strategy(nn.Identity(), pool, 1, generator).indices for _ in range(4000)])
+        drawn = torch.cat(
+            [strategy(nn.Identity(), pool, 1, generator).indices for _ in range(4000)]
+        )
         want = torch.tensor(weights) / sum(weights)
         torch.testing.assert_close(drawn.bincount(minlength=4) / 4000, want, atol=0.03, rtol=0)
 
 
-def test_stochastic_wants_the_small_where_the_strategy_does(trained: nn.Sequential, pool: dfal.Pool) -> None:
-    nearest = set(dfal.DFAL(candidates=None, twins=False)(trained, pool, 20, rng()).indices.tolist())
+def test_stochastic_wants_the_small_where_the_strategy_does(
+    trained: nn.Sequential, pool: dfal.Pool
+) -> None:
+    nearest = set(
+        dfal.DFAL(candidates=None, twins=False)(trained, pool, 20, rng()).indices.tolist()
+    )
     asked = [
-        dfal.Stochastic(dfal.DFAL(candidates=None, twins=False), beta=8)(trained, pool, 5, rng(seed)).indices.tolist()
+        dfal.Stochastic(dfal.DFAL(candidates=None, twins=False), beta=8)(
+            trained, pool, 5, rng(seed)
+        ).indices.tolist()
         for seed in range(5)
     ]
     assert len({tuple(one) for one in asked}) > 1
@@ -486,7 +565,9 @@ def test_first_labels_come_from_all_heaps(
     """Three heaps of digits, one of each class: the first three labels are one of each."""
     generator = rng(1)
     digits = torch.rand(3, 1, 28, 28, generator=generator).round()
-    images = (digits.repeat_interleave(15, 0) + 0.05 * torch.rand(45, 1, 28, 28, generator=generator)).clamp(0, 1)
+    images = (
+        digits.repeat_interleave(15, 0) + 0.05 * torch.rand(45, 1, 28, 28, generator=generator)
+    ).clamp(0, 1)
     pool = dfal.Pool.new(images, {})
     if space == "FILE":
         space = str(tmp_path / "rows.npy")
@@ -500,7 +581,9 @@ def test_first_labels_come_from_all_heaps(
     assert not set(again.indices.tolist()) & set(query.indices.tolist())
 
 
-def test_an_embedding_must_have_a_row_for_each_image(tmp_path: Path, trained: nn.Sequential, pool: dfal.Pool) -> None:
+def test_an_embedding_must_have_a_row_for_each_image(
+    tmp_path: Path, trained: nn.Sequential, pool: dfal.Pool
+) -> None:
     path = tmp_path / "rows.npy"
     np.save(path, np.zeros((7, 3)))
     with pytest.raises(dfal.DfalError, match="60 rows are needed"):
@@ -515,7 +598,9 @@ def test_an_embedding_must_have_a_row_for_each_image(tmp_path: Path, trained: nn
         dfal.TypiClust(space="feature")
 
 
-def test_cluster_margin_asks_about_small_margins_of_all_kinds(trained: nn.Sequential, pool: dfal.Pool) -> None:
+def test_cluster_margin_asks_about_small_margins_of_all_kinds(
+    trained: nn.Sequential, pool: dfal.Pool
+) -> None:
     query = dfal.ClusterMargin(factor=3)(trained, pool, 6, rng())
     smallest = dfal.Margin()(trained, pool, 18, rng())
     assert torch.isin(query.indices, smallest.indices).all()
@@ -556,7 +641,9 @@ def test_a_name_with_twins_behind_it() -> None:
         named("margn+twins")
 
 
-def test_badge_begins_with_the_longest_gradient_of_the_last_layer(trained: nn.Sequential, pool: dfal.Pool) -> None:
+def test_badge_begins_with_the_longest_gradient_of_the_last_layer(
+    trained: nn.Sequential, pool: dfal.Pool
+) -> None:
     query = dfal.BADGE()(trained, pool, 5, rng())
     images = pool.images.take(pool.unlabelled)
     p, x = dfal.predict(trained, images).softmax(1), dfal.features(trained, images)
@@ -570,7 +657,9 @@ def test_badge_begins_with_the_longest_gradient_of_the_last_layer(trained: nn.Se
 def test_u_herding_covers_what_the_network_hesitates_about() -> None:
     sure, torn = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]])
     pool = dfal.Pool.new(torch.cat([sure.repeat(6, 1), torn.repeat(4, 1)]), {})
-    query = dfal.UHerding(space="pixels", sigma=0.1)(linear([[9.0, 0.0], [0.0, 9.0]]), pool, 1, rng())
+    query = dfal.UHerding(space="pixels", sigma=0.1)(
+        linear([[9.0, 0.0], [0.0, 9.0]]), pool, 1, rng()
+    )
     assert int(query.indices[0]) >= 6
     assert float(query.scores[0]) == pytest.approx(4, abs=0.05)
 
@@ -589,7 +678,9 @@ def test_prob_cover_counts_what_lies_within_the_radius_on_the_unit_sphere(tmp_pa
 
 def test_a_part_of_a_question_keeps_the_twins_of_its_images() -> None:
     twins = torch.arange(3.0).unsqueeze(1)
-    query = dfal.Query(torch.tensor([7, 5, 3, 1]), torch.arange(4.0), twinned=torch.tensor([7, 3, 1]), twins=twins)
+    query = dfal.Query(
+        torch.tensor([7, 5, 3, 1]), torch.arange(4.0), twinned=torch.tensor([7, 3, 1]), twins=twins
+    )
     part = query.only(torch.tensor([3, 1, 0]))
     assert part.indices.tolist() == [1, 5, 7]
     assert part.scores.tolist() == [3, 1, 0]
@@ -613,7 +704,9 @@ def test_released_entropy_asks_about_the_most_certain_first() -> None:
     assert not set(guarded.indices.tolist()) & {0, 1, 2}
 
 
-def test_released_core_set_is_far_in_the_class_probabilities(trained: nn.Sequential, digits: Dataset) -> None:
+def test_released_core_set_is_far_in_the_class_probabilities(
+    trained: nn.Sequential, digits: Dataset
+) -> None:
     """Beside a plain loop."""
     pool = dfal.Pool.new(digits.images.take(torch.arange(200)), {0: 0, 1: 1, 2: 2})
     query = dfal.CoreSet(softmax=True)(trained, pool, 8, rng())
@@ -624,14 +717,17 @@ def test_released_core_set_is_far_in_the_class_probabilities(trained: nn.Sequent
         radii.append(float(gaps.max()))
         chosen.append(int(gaps.argmax()))
     assert query.indices.tolist() == chosen[3:]
-    torch.testing.assert_close(query.scores.double(), torch.tensor(radii, dtype=torch.float64), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        query.scores.double(), torch.tensor(radii, dtype=torch.float64), rtol=1e-4, atol=1e-5
+    )
     assert query.indices.tolist() != dfal.CoreSet()(trained, pool, 8, rng()).indices.tolist()
 
 
 def test_released_ceal_is_entropy(trained: nn.Sequential, digits: Dataset) -> None:
     pool = dfal.Pool.new(digits.images, {0: 0, 1: 1})
     ours, entropy = (
-        one(trained, pool, 10, rng()) for one in (dfal.CEAL(candidates=99, guesses=False), dfal.Entropy(candidates=99))
+        one(trained, pool, 10, rng())
+        for one in (dfal.CEAL(candidates=99, guesses=False), dfal.Entropy(candidates=99))
     )
     assert torch.equal(ours.indices, entropy.indices)
     assert ours.guessed is None

@@ -1,4 +1,5 @@
-"""Tables as spreadsheets write them: what is read, what is refused and why, and which rows are labels."""
+"""Tables as spreadsheets write them: what is read, what is refused and why, and which rows are
+labels."""
 
 import codecs
 from pathlib import Path
@@ -6,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dfal.errors import DfalError
 from dfal.folder import Folder
 from dfal.listing import from_csv
 from dfal.table_files import read_table
-from dfal.types import DfalError
 
 PATHS = ("1.png", "2.png", "with space.png", "a/3.png", "ü.png")
 
@@ -17,7 +18,10 @@ PATHS = ("1.png", "2.png", "with space.png", "a/3.png", "ü.png")
 def read(tmp_path: Path, content: bytes | str) -> dict[str, str]:
     file = tmp_path / "labels.csv"
     file.write_bytes(content.encode() if isinstance(content, str) else content)
-    return {PATHS[index]: label for index, label in from_csv(file, tmp_path / "photos", PATHS).known.items()}
+    return {
+        PATHS[index]: label
+        for index, label in from_csv(file, tmp_path / "photos", PATHS).known.items()
+    }
 
 
 BOTH = {"1.png": "cat", "2.png": "dog"}
@@ -64,7 +68,13 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path, kind: str) -> None:
 def test_paths_may_be_written_in_many_ways(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "link").symlink_to("photos")
-    rows = ["./1.png,a", f"{tmp_path}/photos/2.png,b", "with space.png ,c", "a\\3.png,d", "u\u0308.png,e"]
+    rows = [
+        "./1.png,a",
+        f"{tmp_path}/photos/2.png,b",
+        "with space.png ,c",
+        "a\\3.png,d",
+        "u\u0308.png,e",
+    ]
     assert list(read(tmp_path, "path,label\n" + "\n".join(rows)).values()) == list("abcde")
     file = tmp_path / "labels.csv"
     file.write_text(f"path,label\n{tmp_path}/link/1.png,a\n{tmp_path}/photos/2.png,b\n")
@@ -85,15 +95,23 @@ def test_paths_may_be_written_in_many_ways(tmp_path: Path) -> None:
         ("file,class\n1.png,a\n", "has no columns path and label, but 'file,class'"),
         ("", "has no columns path and label"),
         ("\n,,\n", "has no columns path and label"),
-        ("path,label\n1.png,Hündin\n".encode("latin-1"), r"is not written in UTF-8 \(row 2\): save it as that"),
+        (
+            "path,label\n1.png,Hündin\n".encode("latin-1"),
+            r"is not written in UTF-8 \(row 2\): save it as that",
+        ),
         ("pfad,größe\n".encode("latin-1"), "is not written in UTF-8: save it as that"),
         (codecs.BOM_UTF16_LE + b"x", "no table of text"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "(no table of text|not written in UTF-8)"),
-        (b"PK\x03\x04\x14\0\x06\0\x08\0", "no table of text|no columns path and label|not written in UTF-8"),
+        (
+            b"PK\x03\x04\x14\0\x06\0\x08\0",
+            "no table of text|no columns path and label|not written in UTF-8",
+        ),
         ("path,label\n1.png," + "x" * 200_000, "field larger"),
     ],
 )
-def test_what_is_wrong_is_one_sentence_that_names_the_row(tmp_path: Path, content: bytes | str, sentence: str) -> None:
+def test_what_is_wrong_is_one_sentence_that_names_the_row(
+    tmp_path: Path, content: bytes | str, sentence: str
+) -> None:
     with pytest.raises(DfalError, match=sentence) as raised:
         read(tmp_path, content)
     assert "\n" not in str(raised.value)

@@ -19,9 +19,15 @@ def study(*names: str, seeds: int = 2, rounds: int = 10) -> Study:
     budgets = np.arange(1, rounds + 1) * 10
     curves = []
     for place, name in enumerate(names):
-        trials = tuple(Trial(strategy=named(name), seed=seed, annotations=10 * rounds) for seed in range(seeds))
-        values = 0.5 + np.linspace(0, 0.4, rounds) + 0.01 * np.arange(seeds)[:, None] + 0.001 * place
-        curves.append(Curve(name, trials, ((),) * seeds, budgets, budgets.astype(float), values, True))
+        trials = tuple(
+            Trial(strategy=named(name), seed=seed, annotations=10 * rounds) for seed in range(seeds)
+        )
+        values = (
+            0.5 + np.linspace(0, 0.4, rounds) + 0.01 * np.arange(seeds)[:, None] + 0.001 * place
+        )
+        curves.append(
+            Curve(name, trials, ((),) * seeds, budgets, budgets.astype(float), values, True)
+        )
     return Study(curves[0].trials[0], tuple(curves))
 
 
@@ -42,7 +48,9 @@ def test_every_width_has_room(width: int, names: tuple[str, ...]) -> None:
     lines = printed(study(*names), width)
     assert max(map(len, lines)) <= width
     rows = [line for line in lines if line.startswith("│")]
-    assert not any(cell.strip().endswith("±") or "…" in cell for line in rows for cell in line.split("│")), "in one line"
+    assert not any(
+        cell.strip().endswith("±") or "…" in cell for line in rows for cell in line.split("│")
+    ), "in one line"
     text = "\n".join(lines)
     for name in names:
         assert f" {name} " in text, "in one piece"
@@ -60,7 +68,11 @@ def test_each_column_says_what_its_interval_is() -> None:
     made, differences = compared.tables("mnist-5k, lenet5", study("dfal", "random"), [50, 100])
     assert "mean ± standard deviation over 2 seeds" in made.title
     assert made.head == ("50", "100", "labelled data", "AULC ± 95 % t", "to match random")
-    assert [cell.interval for cell in made.rows[0][1]] == ["standard deviation"] * 2 + ["", "95 % t", ""]
+    assert [cell.interval for cell in made.rows[0][1]] == ["standard deviation"] * 2 + [
+        "",
+        "95 % t",
+        "",
+    ]
     accuracy = made.rows[0][1][1]
     assert accuracy.low + accuracy.high == pytest.approx(2 * accuracy.value)
     assert differences.head == ("compared with", "difference ± 95 % t", "p")
@@ -74,13 +86,18 @@ def test_the_mean_accuracy_over_a_curve_is_by_trapezoids_and_says_so() -> None:
     plain = study("dfal", "random", seeds=1)
     budgets, accuracy = np.array([10, 20, 100]), np.array([[0.2, 0.6, 1.0]])
     curves = tuple(
-        dataclasses.replace(one, annotations=budgets, labelled_data=budgets.astype(float), accuracy=accuracy)
+        dataclasses.replace(
+            one, annotations=budgets, labelled_data=budgets.astype(float), accuracy=accuracy
+        )
         for one in plain.curves
     )
     (made,) = compared.tables("", Study(plain.settings, curves), [10])
     place = made.head.index("AULC")
     assert made.rows[0][1][place].ours == "75.56", "(10 · 0.4 + 80 · 0.8) / 90, not the mean, 60"
-    assert "AULC: mean accuracy over the curve, the area under it by trapezoids divided by its width" in made.caption
+    assert (
+        "AULC: mean accuracy over the curve, the area under it by trapezoids divided by its width"
+        in made.caption
+    )
     assert "mean accuracy over the budgets" not in made.caption
 
 
@@ -108,7 +125,9 @@ def test_zero_has_no_sign_and_minus_is_a_minus() -> None:
     found = [signed(value) for value in (-0.001, 0.0, -1.5, 2.0)]
     assert found == ["0.00", "0.00", "−1.50", "+2.00"]
     level = study("dfal", "random")
-    curves = tuple(Curve(**vars(one) | {"accuracy": level.curves[0].accuracy}) for one in level.curves)
+    curves = tuple(
+        Curve(**vars(one) | {"accuracy": level.curves[0].accuracy}) for one in level.curves
+    )
     _, differences = compared.tables("", Study(level.settings, curves), [50])
     assert differences.rows[0][1][1].ours == "0.00"
 
@@ -116,5 +135,8 @@ def test_zero_has_no_sign_and_minus_is_a_minus() -> None:
 def test_a_setting_of_claims_is_said_once() -> None:
     claims = [Verdict(claim, "undecided", "", "mnist, vgg8") for claim in ("one", "two")]
     made = tables.verdicts([*claims, Verdict("three", "holds", "", "mnist, lenet5")])
-    assert [table.title for table in made] == ["The paper's claims: mnist, vgg8", "The paper's claims: mnist, lenet5"]
+    assert [table.title for table in made] == [
+        "The paper's claims: mnist, vgg8",
+        "The paper's claims: mnist, lenet5",
+    ]
     assert [table.row_count for table in made] == [2, 1]

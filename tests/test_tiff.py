@@ -1,4 +1,5 @@
-"""TIFF files of every depth, colour and layout, written here byte by byte, against what their pixels are."""
+"""TIFF files of every depth, colour and layout, written here byte by byte, against what their
+pixels are."""
 
 import struct
 import zlib
@@ -55,7 +56,20 @@ def tiff(
         else:
             step = rows or height
             parts += [packed(plane[y : y + step], bits, order) for y in range(0, height, step)]
-    return write(path, parts, (width, height, count), bits, kind, order, planar, tile, rows, compress, big, more)
+    return write(
+        path,
+        parts,
+        (width, height, count),
+        bits,
+        kind,
+        order,
+        planar,
+        tile,
+        rows,
+        compress,
+        big,
+        more,
+    )
 
 
 def write(
@@ -107,7 +121,11 @@ def write(
             listed += struct.pack(f"{order}{word}", after + len(values))
             values += body
     mark = b"II" if order == "<" else b"MM"
-    head = struct.pack(f"{order}2sHHHQ", mark, 43, 8, 0, end) if big else struct.pack(f"{order}2sHI", mark, 42, end)
+    head = (
+        struct.pack(f"{order}2sHHHQ", mark, 43, 8, 0, end)
+        if big
+        else struct.pack(f"{order}2sHI", mark, 42, end)
+    )
     path.write_bytes(head + b"".join(parts) + listed + bytes(inline) + values)
     return path
 
@@ -116,7 +134,11 @@ def ramp(bits: int, count: int = 1, height: int = 5, width: int = 21, seed: int 
     """Samples of every size, black and white among them."""
     top = 2**bits - 1
     form = np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32
-    samples = np.random.default_rng(seed).integers(0, top, (height, width, count), endpoint=True).astype(form)
+    samples = (
+        np.random.default_rng(seed)
+        .integers(0, top, (height, width, count), endpoint=True)
+        .astype(form)
+    )
     samples[0, 0], samples[-1, -1] = 0, top
     return samples
 
@@ -135,15 +157,25 @@ def close(path: Path, wanted: Array, within: int = 0) -> None:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16])
 @pytest.mark.parametrize("kind", [0, 1])
-def test_grey_of_every_depth_has_its_brightness(tmp_path: Path, bits: int, kind: int, order: str) -> None:
+def test_grey_of_every_depth_has_its_brightness(
+    tmp_path: Path, bits: int, kind: int, order: str
+) -> None:
     samples = ramp(bits)
     shown = eight(samples, 2**bits - 1)
-    close(tiff(tmp_path / "a.tif", samples, bits, kind, order=order), 255 - shown if kind == 0 else shown)
+    close(
+        tiff(tmp_path / "a.tif", samples, bits, kind, order=order),
+        255 - shown if kind == 0 else shown,
+    )
 
 
-@pytest.mark.parametrize("layout", ["strips", "tiles", "planes", "planes in tiles", "compressed", "compressed tiles", "big"])
+@pytest.mark.parametrize(
+    "layout",
+    ["strips", "tiles", "planes", "planes in tiles", "compressed", "compressed tiles", "big"],
+)
 @pytest.mark.parametrize(("bits", "within"), [(4, 0), (8, 0), (12, 0), (16, 1)])
-def test_colours_of_every_depth_and_layout(tmp_path: Path, bits: int, within: int, layout: str) -> None:
+def test_colours_of_every_depth_and_layout(
+    tmp_path: Path, bits: int, within: int, layout: str
+) -> None:
     samples = ramp(bits, 3, height=37, width=41)
     path = tiff(
         tmp_path / "a.tif",
@@ -163,10 +195,14 @@ def test_colours_of_every_depth_and_layout(tmp_path: Path, bits: int, within: in
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("form", ["f2", "f4", "f8"])
 @pytest.mark.parametrize(("kind", "count"), [(0, 1), (1, 1), (2, 3)])
-def test_floating_point_of_every_depth(tmp_path: Path, form: str, kind: int, count: int, order: str) -> None:
+def test_floating_point_of_every_depth(
+    tmp_path: Path, form: str, kind: int, count: int, order: str
+) -> None:
     samples = (ramp(8, count) / 255).astype(form)
     shown = eight(samples, 1)
-    path = tiff(tmp_path / "a.tif", samples, 8 * samples.dtype.itemsize, kind, order=order, t339=[3])
+    path = tiff(
+        tmp_path / "a.tif", samples, 8 * samples.dtype.itemsize, kind, order=order, t339=[3]
+    )
     close(path, 255 - shown if kind == 0 else shown)
 
 
@@ -176,7 +212,9 @@ def test_signed_numbers_are_understood_from_0_up(tmp_path: Path, bits: int, top:
     samples = np.array([0, top // 2, top]).astype(form).reshape(1, 3, 1)
     close(tiff(tmp_path / "a.tif", samples, bits, t339=[2]), eight(samples, top))
     samples[0, 0] = -5
-    with pytest.raises(ValueError, match=f"its pixels lie between -5 and {top}, but 0 to {top} is understood"):
+    with pytest.raises(
+        ValueError, match=f"its pixels lie between -5 and {top}, but 0 to {top} is understood"
+    ):
         decoded(tiff(tmp_path / "a.tif", samples, bits, t339=[2]))
 
 
@@ -184,7 +222,10 @@ def test_counts_of_32_bits_are_those_of_16_or_refused_with_the_true_reason(tmp_p
     samples = np.array([0, 257, 65535], np.uint32).reshape(1, 3, 1)
     close(tiff(tmp_path / "a.tif", samples, 32), eight(samples, 65535))
     samples[0, 2] = 2**32 - 1
-    with pytest.raises(ValueError, match=r"its pixels lie between 0 and 4\.29497e\+09, but 0 to 65535 is understood"):
+    with pytest.raises(
+        ValueError,
+        match=r"its pixels lie between 0 and 4\.29497e\+09, but 0 to 65535 is understood",
+    ):
         decoded(tiff(tmp_path / "a.tif", samples, 32))
 
 
@@ -218,30 +259,52 @@ def test_brightness_and_colours_in_blocks(tmp_path: Path, h: int, v: int, compre
     padded[:height, :width] = bright
     units = padded.reshape(down, v, across, h).transpose(0, 2, 1, 3).reshape(down, across, h * v)
     data = np.concatenate([units, blue[..., None], red[..., None]], -1).astype(np.uint8).tobytes()
-    path = write(tmp_path / "a.tif", [data], (width, height, 3), 8, 6, compress=compress, more={"t530": [h, v]})
+    path = write(
+        tmp_path / "a.tif",
+        [data],
+        (width, height, 3),
+        8,
+        6,
+        compress=compress,
+        more={"t530": [h, v]},
+    )
     cb, cr = (one.repeat(v, 0).repeat(h, 1)[:height, :width] - 128.0 for one in (blue, red))
-    wanted = np.stack([bright + 1.402 * cr, bright - 0.344136 * cb - 0.714136 * cr, bright + 1.772 * cb], -1)
+    wanted = np.stack(
+        [bright + 1.402 * cr, bright - 0.344136 * cb - 0.714136 * cr, bright + 1.772 * cb], -1
+    )
     close(path, wanted.clip(0, 255).round(), within=2)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_lab(tmp_path: Path, bits: int) -> None:
-    """Grey from black to white, and the red, green and blue of sRGB as Lab with the white of D50."""
+    """Grey from black to white, and the red, green and blue of sRGB as Lab with the white of
+    D50."""
     lab = np.array(
-        [[0, 0, 0], [53.585, 0, 0], [100, 0, 0], [54.29, 80.81, 69.89], [87.82, -79.27, 80.99], [29.57, 68.30, -112.03]]
+        [
+            [0, 0, 0],
+            [53.585, 0, 0],
+            [100, 0, 0],
+            [54.29, 80.81, 69.89],
+            [87.82, -79.27, 80.99],
+            [29.57, 68.30, -112.03],
+        ]
     )
     unit = 1 if bits == 8 else 256
     light = np.round(lab[:, 0] * (2**bits - 1) / 100).astype(int)
     samples = np.stack([light, *np.round(lab[:, 1:] * unit).astype(int).T], -1) % 2**bits
     path = tiff(tmp_path / "a.tif", samples.astype(f"u{bits // 8}").reshape(1, 6, 3), bits, 8)
-    wanted = np.array([[0, 0, 0], [128, 128, 128], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]])
+    wanted = np.array(
+        [[0, 0, 0], [128, 128, 128], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    )
     close(path, wanted.reshape(1, 6, 3), within=12 if bits == 8 else 3)
 
 
 @pytest.mark.parametrize("planar", [False, True])
 @pytest.mark.parametrize("bits", [8, 12, 16])
 @pytest.mark.parametrize(("kind", "colour"), [(1, [0]), (2, [0, 100, 200])])
-def test_transparency_is_shown_on_white(tmp_path: Path, bits: int, kind: int, colour: list[int], planar: bool) -> None:
+def test_transparency_is_shown_on_white(
+    tmp_path: Path, bits: int, kind: int, colour: list[int], planar: bool
+) -> None:
     top = 2**bits - 1
     straight = np.array([[[*colour, 255], [*colour, 0], [*colour, 51]]]) / 255
     shown = straight[..., :-1] * straight[..., -1:] + 1 - straight[..., -1:]
@@ -259,7 +322,13 @@ def test_differences_instead_of_values(tmp_path: Path, form: str, order: str, co
     size = int(form[1])
     if form == "f4":
         values = (ramp(8, count) / 255).astype("f4")
-        swapped = values.reshape(len(values), -1).astype(">f4").view(np.uint8).reshape(len(values), -1, 4).transpose(0, 2, 1)
+        swapped = (
+            values.reshape(len(values), -1)
+            .astype(">f4")
+            .view(np.uint8)
+            .reshape(len(values), -1, 4)
+            .transpose(0, 2, 1)
+        )
         flat = swapped.reshape(len(values), -1, count)
         data = np.diff(flat, axis=1, prepend=np.zeros_like(flat[:, :1])).tobytes()
         shown, more = eight(values, 1), {"t317": [3], "t339": [3]}
@@ -268,7 +337,16 @@ def test_differences_instead_of_values(tmp_path: Path, form: str, order: str, co
         change = np.diff(values, axis=1, prepend=np.zeros_like(values[:, :1])).astype(form)
         data = change.astype(f"{order}{change.dtype.str[1:]}").tobytes()
         shown, more = eight(values, 255 if size == 1 else 65535), {"t317": [2]}
-    path = write(tmp_path / "a.tif", [data], (21, 5, count), 8 * size, 1 if count == 1 else 2, order, compress=True, more=more)
+    path = write(
+        tmp_path / "a.tif",
+        [data],
+        (21, 5, count),
+        8 * size,
+        1 if count == 1 else 2,
+        order,
+        compress=True,
+        more=more,
+    )
     close(path, shown, within=1)
 
 
@@ -326,10 +404,17 @@ def test_what_is_not_read_says_truly_why(
 def test_a_tiff_that_is_cut_off_is_refused(tmp_path: Path, bits: int, layout: str) -> None:
     """The list of tags stays, but points behind what is there."""
     path = tiff(
-        tmp_path / "a.tif", ramp(bits, 3), bits, 2, tile=16 if layout == "tiles" else 0, compress=layout == "compressed"
+        tmp_path / "a.tif",
+        ramp(bits, 3),
+        bits,
+        2,
+        tile=16 if layout == "tiles" else 0,
+        compress=layout == "compressed",
     )
     content = bytearray(path.read_bytes())
-    at = content.index(struct.pack("<HHI", 324 if layout == "tiles" else 273, 4, 1 if layout != "tiles" else 2))
+    at = content.index(
+        struct.pack("<HHI", 324 if layout == "tiles" else 273, 4, 1 if layout != "tiles" else 2)
+    )
     if layout != "tiles":
         content[at + 8 : at + 12] = struct.pack("<I", len(content) - 10)
     else:
@@ -343,7 +428,8 @@ def test_a_tiff_that_is_cut_off_is_refused(tmp_path: Path, bits: int, layout: st
 @pytest.mark.parametrize("kind", [2, 5, 7, 12])
 @pytest.mark.parametrize("tag", [270, 282, 305, 306, 700, 33723, 34377, 34665, 34675, 37724])
 def test_broken_tags_beside_the_pixels_cost_nothing(tmp_path: Path, tag: int, kind: int) -> None:
-    """A text, a resolution, XMP, IPTC, EXIF, a profile: of a wrong type, and at a place that is not there."""
+    """A text, a resolution, XMP, IPTC, EXIF, a profile: of a wrong type, and at a place that is not
+    there."""
     samples = ramp(8, 3)
     more: Any = {f"t{tag}": [7, 7, 7, 7, 7], "t274": [6]}
     path = tiff(tmp_path / "a.tif", samples, 8, 2, **more)
@@ -354,7 +440,9 @@ def test_broken_tags_beside_the_pixels_cost_nothing(tmp_path: Path, tag: int, ki
     close(path, np.rot90(eight(samples, 255), -1))
 
 
-def test_a_large_deep_tiff_is_fitted_in_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_deep_tiff_is_fitted_in_bands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples = ramp(12, 3, height=200, width=300)
     path = tiff(tmp_path / "a.tif", samples, 12, 2)
     whole = fitted(path, (16, 16), 3)
@@ -365,9 +453,13 @@ def test_a_large_deep_tiff_is_fitted_in_bands(tmp_path: Path, monkeypatch: pytes
 
 
 def test_pillow_and_this_reader_agree(tmp_path: Path) -> None:
-    """What Pillow reads rightly it goes on reading; the same pixels in planes come the other way."""
+    """What Pillow reads rightly it goes on reading; the same pixels in planes come the other
+    way."""
     samples = ramp(8, 3)
-    one, other = tiff(tmp_path / "a.tif", samples, 8, 2), tiff(tmp_path / "b.tif", samples, 8, 2, planar=True)
+    one, other = (
+        tiff(tmp_path / "a.tif", samples, 8, 2),
+        tiff(tmp_path / "b.tif", samples, 8, 2, planar=True),
+    )
     with Image.open(one) as image:
         assert np.array_equal(np.asarray(image), samples)
     assert np.array_equal(np.asarray(decoded(one)), np.asarray(decoded(other)))

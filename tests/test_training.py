@@ -1,4 +1,5 @@
-"""Training: what is held out, when it stops, which weights are kept, and that a seed fixes all of it."""
+"""Training: what is held out, when it stops, which weights are kept, and that a seed fixes all of
+it."""
 
 import copy
 from collections.abc import Callable
@@ -19,7 +20,9 @@ def data(count: int = 60, twins: int = 0) -> dfal.LabelledData:
     x = torch.randn(count, 4, generator=torch.Generator().manual_seed(0))
     y = (x[:, 0] > 0).long()
     images = torch.cat([x, x[:twins] + 0.01])
-    return dfal.LabelledData(images, torch.cat([y, y[:twins]]), torch.cat([torch.arange(count), torch.arange(twins)]))
+    return dfal.LabelledData(
+        images, torch.cat([y, y[:twins]]), torch.cat([torch.arange(count), torch.arange(twins)])
+    )
 
 
 def linear() -> nn.Module:
@@ -54,8 +57,14 @@ def test_it_learns() -> None:
     assert not model.training
 
 
-@pytest.mark.parametrize("settings", [dfal.Training(epochs=5), dfal.Training(epochs=5, holdout=0.2, restarts=2)], ids=repr)
-def test_a_seed_fixes_everything_and_the_global_generator_is_left_alone(settings: dfal.Training) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [dfal.Training(epochs=5), dfal.Training(epochs=5, holdout=0.2, restarts=2)],
+    ids=repr,
+)
+def test_a_seed_fixes_everything_and_the_global_generator_is_left_alone(
+    settings: dfal.Training,
+) -> None:
     state = torch.get_rng_state()
     first, second = (dfal.fit(linear, data(), settings, seed=3) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), state)
@@ -93,7 +102,9 @@ def test_a_last_image_alone_joins_the_batch_before_it_only_where_there_is_batch_
 
 
 def test_a_network_of_float64_and_lazy_layers_is_trained() -> None:
-    model = dfal.fit(lambda: nn.Sequential(nn.LazyLinear(2)).double(), data(), dfal.Training(epochs=2), seed=0)
+    model = dfal.fit(
+        lambda: nn.Sequential(nn.LazyLinear(2)).double(), data(), dfal.Training(epochs=2), seed=0
+    )
     assert dfal.predict(model, data().images).dtype == torch.float64
 
 
@@ -119,21 +130,30 @@ def test_an_image_and_its_twin_are_on_one_side() -> None:
     assert len(validation.source.unique()) == 10
     assert not torch.isin(validation.source, training.source).any()
     assert len(training.labels) + len(validation.labels) == 80
-    assert len(validation.labels) > len(validation.source.unique()), "twins are validated on beside their images"
+    assert len(validation.labels) > len(validation.source.unique()), (
+        "twins are validated on beside their images"
+    )
     for part in (training, validation):
-        assert torch.equal(part.images[:, 0] > 0.02, part.labels.bool()) or (part.images[:, 0].abs() < 0.03).any()
+        assert (
+            torch.equal(part.images[:, 0] > 0.02, part.labels.bool())
+            or (part.images[:, 0].abs() < 0.03).any()
+        )
 
 
 def test_no_holdout_trains_on_everything_for_all_epochs() -> None:
     training, validation = split(data(), 0.0, torch.Generator())
     assert (len(training.labels), len(validation.labels)) == (60, 0)
-    model = dfal.fit(Watched, data(), dfal.Training(epochs=40, learning_rate=5.0, patience=1), seed=0)
+    model = dfal.fit(
+        Watched, data(), dfal.Training(epochs=40, learning_rate=5.0, patience=1), seed=0
+    )
     assert isinstance(model, Watched)
     assert len(model.trained) == 40 * 2
 
 
 def test_it_stops_after_patience_epochs_and_keeps_the_best_weights() -> None:
-    settings = dfal.Training(epochs=100, patience=3, holdout=0.5, learning_rate=2.0, training_batch=8)
+    settings = dfal.Training(
+        epochs=100, patience=3, holdout=0.5, learning_rate=2.0, training_batch=8
+    )
     model = dfal.fit(Watched, data(20), settings, seed=1)
     assert isinstance(model, Watched)
     epochs = len(model.evaluated)
@@ -158,7 +178,10 @@ def test_restarts_keep_the_lowest_validation_loss() -> None:
     settings = dfal.Training(epochs=2, holdout=0.3, restarts=6)
     kept = dfal.fit(make, data(), settings, seed=0)
     held = split(data(), 0.3, dfal.generator(0, 0, "holdout"))[1]
-    losses = [float(nn.functional.cross_entropy(dfal.predict(model, held.images), held.labels)) for model in made]
+    losses = [
+        float(nn.functional.cross_entropy(dfal.predict(model, held.images), held.labels))
+        for model in made
+    ]
     assert len({round(loss, 6) for loss in losses}) == 6, "restarts differ"
     assert kept is made[losses.index(min(losses))]
 
@@ -197,7 +220,12 @@ def test_a_chain_learns_as_autograd_does(monkeypatch: pytest.MonkeyPatch, digits
 
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_two_classes_by_one_logit_or_two(outputs: int) -> None:
-    model = dfal.fit(lambda: nn.Sequential(nn.Linear(4, outputs)), data(), dfal.Training(learning_rate=0.05), seed=0)
+    model = dfal.fit(
+        lambda: nn.Sequential(nn.Linear(4, outputs)),
+        data(),
+        dfal.Training(learning_rate=0.05),
+        seed=0,
+    )
     assert (dfal.predict(model, data().images).argmax(1) == data().labels).float().mean() > 0.95
 
 
@@ -212,7 +240,9 @@ def test_parameters_in_one_piece_learn_as_they_do_alone() -> None:
             self.b.weight = self.a.weight
             self.end = nn.Linear(36, 3).double()
             self.unused = nn.Parameter(torch.ones(2))
-            self.conv.weight.data = self.conv.weight.data.contiguous(memory_format=torch.channels_last)
+            self.conv.weight.data = self.conv.weight.data.contiguous(
+                memory_format=torch.channels_last
+            )
             assert self.conv.bias is not None
             self.conv.bias.requires_grad_(False)
 
@@ -224,7 +254,10 @@ def test_parameters_in_one_piece_learn_as_they_do_alone() -> None:
         torch.manual_seed(0)
         model, images, labels = Odd(), torch.rand(6, 1, 5, 5), torch.tensor([0, 1, 2, 0, 1, 2])
         plain = copy.deepcopy(model)
-    for one, parameters in ((plain, list(plain.parameters())), (model, training._in_one_piece(model))):
+    for one, parameters in (
+        (plain, list(plain.parameters())),
+        (model, training._in_one_piece(model)),
+    ):
         optimiser = torch.optim.Adam(parameters, lr=1e-2)
         for _ in range(5):
             optimiser.zero_grad(set_to_none=one is plain)
@@ -234,7 +267,8 @@ def test_parameters_in_one_piece_learn_as_they_do_alone() -> None:
 
 
 class Block(nn.Module):
-    """A residual block with all that a frozen backbone holds: norms with and without parameters, and dropout."""
+    """A residual block with all that a frozen backbone holds: norms with and without parameters,
+    and dropout."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -243,7 +277,9 @@ class Block(nn.Module):
         self.seen: list[tuple[bool, ...]] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen.append((self.training, self.norm.training, self.plain.training, self.drop.training))
+        self.seen.append(
+            (self.training, self.norm.training, self.plain.training, self.drop.training)
+        )
         out: Tensor = x + self.drop(self.plain(self.norm(self.conv(x))))
         return out
 
@@ -259,15 +295,25 @@ def by_chain() -> nn.Sequential:
 
 
 def pictures(count: int = 40) -> dfal.LabelledData:
-    images = torch.rand(count, 2, 4, 4, generator=torch.Generator().manual_seed(0)) + 3  # far from the norms' statistics
+    images = (
+        torch.rand(count, 2, 4, 4, generator=torch.Generator().manual_seed(0)) + 3
+    )  # far from the norms' statistics
     return dfal.LabelledData(images, (images[:, 0, 0, 0] > 3.5).long(), torch.arange(count))
 
 
 @pytest.mark.parametrize("network", [by_autograd, by_chain])
-@pytest.mark.parametrize("settings", [dfal.Training(epochs=3), dfal.Training(epochs=3, holdout=0.2, restarts=2)], ids=repr)
-def test_a_frozen_backbone_stays_as_it_was_to_the_bit(network: Callable[[], nn.Sequential], settings: dfal.Training) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [dfal.Training(epochs=3), dfal.Training(epochs=3, holdout=0.2, restarts=2)],
+    ids=repr,
+)
+def test_a_frozen_backbone_stays_as_it_was_to_the_bit(
+    network: Callable[[], nn.Sequential], settings: dfal.Training
+) -> None:
     with torch.random.fork_rng():
-        torch.manual_seed(0)  # some weights leave no feature alive, and then the head learns nothing
+        torch.manual_seed(
+            0
+        )  # some weights leave no feature alive, and then the head learns nothing
         first = network()
     first[0].requires_grad_(False)
     before = copy.deepcopy(first.state_dict())
@@ -310,10 +356,13 @@ def test_a_frozen_block_is_evaluated_and_what_is_outside_is_trained() -> None:
 
 
 def test_a_norm_without_parameters_follows_the_module_that_holds_it() -> None:
-    """In no frozen block it learns its statistics; the frozen convolution before it is as it was."""
+    """In no frozen block it learns its statistics; the frozen convolution before it is as it
+    was."""
 
     def make() -> nn.Sequential:
-        model = nn.Sequential(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2, affine=False), nn.Flatten(), nn.Linear(8, 2))
+        model = nn.Sequential(
+            nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2, affine=False), nn.Flatten(), nn.Linear(8, 2)
+        )
         model[0].requires_grad_(False)
         return model
 
@@ -357,21 +406,40 @@ def test_a_layer_that_a_frozen_block_shares_with_the_rest_is_trained() -> None:
 def test_a_network_with_nothing_to_train_is_refused() -> None:
     for make in (lambda: linear().requires_grad_(False), nn.Flatten):
         with pytest.raises(dfal.DfalError, match="the network has no parameter to train"):
-            dfal.fit(make, dfal.LabelledData(data().images[:, :2], data().labels, data().source), dfal.Training(), seed=0)
+            dfal.fit(
+                make,
+                dfal.LabelledData(data().images[:, :2], data().labels, data().source),
+                dfal.Training(),
+                seed=0,
+            )
 
 
-@pytest.mark.parametrize("make", [lambda: nn.Sequential(nn.Linear(4, 2)), Watched], ids=["chain", "autograd"])
+@pytest.mark.parametrize(
+    "make", [lambda: nn.Sequential(nn.Linear(4, 2)), Watched], ids=["chain", "autograd"]
+)
 @pytest.mark.parametrize("holdout", [0.0, 0.5])
 @pytest.mark.parametrize(
     ("label", "sentence"),
     [
         (
             14,
-            r"has the label 14, but the network has the classes 0 to 1: number the classes from 0, or give the network 15",
+            (
+                r"has the label 14, but the network has the classes 0 to 1: number the classes from"
+                r" 0, or give the network 15"
+            ),
         ),
-        (2, r"image 7 has the label 2, but the network has the classes 0 to 1: .* or give the network 3 logits"),
+        (
+            2,
+            (
+                r"image 7 has the label 2, but the network has the classes 0 to 1: .* or give the"
+                r" network 3 logits"
+            ),
+        ),
         (-1, r"image 7 has the label -1, but the network has the classes 0 to 1: give it a class"),
-        (-100, r"image 7 has the label -100, but .*: give it a class"),  # which PyTorch leaves out without a word
+        (
+            -100,
+            r"image 7 has the label -100, but .*: give it a class",
+        ),  # which PyTorch leaves out without a word
     ],
 )
 def test_a_label_that_is_no_class_of_the_network_is_refused(
@@ -381,11 +449,19 @@ def test_a_label_that_is_no_class_of_the_network_is_refused(
     labels = some.labels.clone()
     labels[7] = label
     with pytest.raises(dfal.DfalError, match=sentence):
-        dfal.fit(make, dfal.LabelledData(some.images, labels, some.source), dfal.Training(epochs=1, holdout=holdout), seed=0)
+        dfal.fit(
+            make,
+            dfal.LabelledData(some.images, labels, some.source),
+            dfal.Training(epochs=1, holdout=holdout),
+            seed=0,
+        )
 
 
 def test_images_that_the_network_cannot_take_are_refused_in_a_sentence() -> None:
-    for make in (lambda: nn.Sequential(nn.Linear(9, 2)), lambda: nn.Sequential(nn.Linear(9, 2), nn.Softsign())):
+    for make in (
+        lambda: nn.Sequential(nn.Linear(9, 2)),
+        lambda: nn.Sequential(nn.Linear(9, 2), nn.Softsign()),
+    ):
         with pytest.raises(dfal.DfalError, match=r"the network cannot take images of shape \(4,\)"):
             dfal.fit(make, data(), dfal.Training(epochs=1), seed=0)
 
@@ -408,7 +484,9 @@ class ByAutograd(nn.Module):
     [torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16)],
     ids=lambda mode: type(mode).__name__,
 )
-def test_a_network_is_trained_the_same_in_every_mode_of_the_caller(make: Callable[[], nn.Module], mode: Any) -> None:
+def test_a_network_is_trained_the_same_in_every_mode_of_the_caller(
+    make: Callable[[], nn.Module], mode: Any
+) -> None:
     settings = dfal.Training(epochs=3, holdout=0.2)
     usual = weights(dfal.fit(make, data(), settings, seed=0))
     with mode:

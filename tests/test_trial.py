@@ -14,7 +14,9 @@ from dfal.store import Record
 from dfal.strategies import NAMED, name_of, named
 from dfal.trial import Trial
 
-QUICK = Trial(annotations=40, batch=10, training=dfal.Training(epochs=3), strategy=dfal.DFAL(candidates=30))
+QUICK = Trial(
+    annotations=40, batch=10, training=dfal.Training(epochs=3), strategy=dfal.DFAL(candidates=30)
+)
 
 
 def lines(records: list[Record]) -> list[tuple[object, ...]]:
@@ -51,7 +53,9 @@ def plain_network(image: tuple[int, int, int], classes: int) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    "strategy", [*NAMED.values(), dfal.WithTwins(dfal.Margin(), dfal.DeepFool(p=torch.inf, clip=(0, 1)))], ids=repr
+    "strategy",
+    [*NAMED.values(), dfal.WithTwins(dfal.Margin(), dfal.DeepFool(p=torch.inf, clip=(0, 1)))],
+    ids=repr,
 )
 def test_text_and_back(strategy: dfal.Strategy) -> None:
     trial = dataclasses.replace(QUICK, strategy=strategy, seed=3)
@@ -65,13 +69,17 @@ def test_the_id_depends_on_every_setting() -> None:
     others = [
         dataclasses.replace(QUICK, seed=1),
         dataclasses.replace(QUICK, strategy=dfal.DFAL(candidates=31)),
-        dataclasses.replace(QUICK, strategy=dfal.DFAL(candidates=30, attack=dfal.DeepFool(overshoot=0.01))),
+        dataclasses.replace(
+            QUICK, strategy=dfal.DFAL(candidates=30, attack=dfal.DeepFool(overshoot=0.01))
+        ),
         dataclasses.replace(QUICK, training=dfal.Training(epochs=4)),
     ]
     assert len({trial.id for trial in [QUICK, *others]}) == 5
 
 
-THOROUGH = dfal.Training(learning_rate=5e-4, training_batch=16, epochs=20, holdout=0.2, patience=3, restarts=5)
+THOROUGH = dfal.Training(
+    learning_rate=5e-4, training_batch=16, epochs=20, holdout=0.2, patience=3, restarts=5
+)
 IDS = {
     "88ca169baebfa49a": Trial(),
     "460690fd82bb10dd": Trial(seed=3, dataset="mnist", model="vgg8", annotations=1000),
@@ -80,12 +88,18 @@ IDS = {
     "0ac2d7212b2b61f5": Trial(strategy=dfal.CEAL(threshold=0.19), training=THOROUGH),
     "b7d300d63857d012": Trial(dataset="photos", device="cuda:1", strategy=named("core-set+twins")),
     "558c407b3073bee8": Trial(
-        dataset="photos/some.npz", model="mine:network", strategy=dfal.WithTwins(dfal.Margin(), dfal.FGSM())
+        dataset="photos/some.npz",
+        model="mine:network",
+        strategy=dfal.WithTwins(dfal.Margin(), dfal.FGSM()),
     ),
     "bcddddd7fc584378": Trial(
-        strategy=dfal.WithTwins(dfal.Stochastic(dfal.BALD()), dfal.DeepFool(p=float("inf"), clip=(0, 1)))
+        strategy=dfal.WithTwins(
+            dfal.Stochastic(dfal.BALD()), dfal.DeepFool(p=float("inf"), clip=(0, 1))
+        )
     ),
-    "0aa6794c650ef585": Trial(strategy=dfal.TypiClust(space="rows.npy"), batch=5, first=5, annotations=30),
+    "0aa6794c650ef585": Trial(
+        strategy=dfal.TypiClust(space="rows.npy"), batch=5, first=5, annotations=30
+    ),
 }
 """As the sources of commit 1f115f8 reckon them. They are written down: stores are found by them."""
 
@@ -97,7 +111,9 @@ def test_the_id_of_a_configuration_never_changes(written: str) -> None:
 
 
 def test_a_setting_that_was_added_is_stored_unless_it_is_at_its_default() -> None:
-    plain, exact = (dataclasses.replace(QUICK, strategy=dfal.DFAL(exact=exact)) for exact in (False, True))
+    plain, exact = (
+        dataclasses.replace(QUICK, strategy=dfal.DFAL(exact=exact)) for exact in (False, True)
+    )
     assert "exact" not in plain.to_json()
     assert Trial.from_json(plain.to_json()) == plain
     assert Trial.from_json(exact.to_json()) == exact
@@ -111,7 +127,9 @@ class Mine:
     power: float = 2
     candidates: int | None = None
 
-    def __call__(self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+    def __call__(
+        self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator
+    ) -> dfal.Query:
         return dfal.Random()(model, pool, k, rng)
 
 
@@ -120,7 +138,9 @@ def plain(model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> df
 
 
 class Stateful:
-    def __call__(self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
+    def __call__(
+        self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator
+    ) -> dfal.Query:
         return dfal.Random()(model, pool, k, rng)
 
 
@@ -148,7 +168,10 @@ def test_a_strategy_of_ones_own_is_read_without_its_code_and_run_with_it(
     assert (read.id, name_of(read.strategy), name_of(strategy)) == (trial.id, name, name)
     assert hash(read) == hash(Trial.from_json(read.to_json()))
     assert read == Trial.from_json(read.to_json())
-    with pytest.raises(dfal.DfalError, match=r"is none of dfal's own and a store may name no code: say --strategy test_trial:"):
+    with pytest.raises(
+        dfal.DfalError,
+        match=r"is none of dfal's own and a store may name no code: say --strategy test_trial:",
+    ):
         read.check(digits)
     again = Trial.from_json(trial.to_json(), [strategy])
     again.check(digits)
@@ -160,7 +183,10 @@ def test_a_strategy_that_no_name_finds_is_refused_with_the_way_out() -> None:
         return plain(model, pool, k, rng)
 
     for strategy in (local, Stateful()):
-        with pytest.raises(dfal.DfalError, match="make it a frozen dataclass, or a function at the top of its module"):
+        with pytest.raises(
+            dfal.DfalError,
+            match="make it a frozen dataclass, or a function at the top of its module",
+        ):
             dataclasses.replace(QUICK, strategy=strategy).to_json()
 
 
@@ -185,14 +211,21 @@ def test_rounds_are_as_the_configuration_says(digits: Dataset) -> None:
     records = list(QUICK.run(digits))
     assert [record.round for record in records] == [0, 1, 2, 3]
     assert [record.measurements["annotations"] for record in records] == [10, 20, 30, 40]
-    assert [record.measurements["labelled_data"] for record in records] == [10, 30, 50, 70], "2 · annotations − 10"
+    assert [record.measurements["labelled_data"] for record in records] == [
+        10,
+        30,
+        50,
+        70,
+    ], "2 · annotations − 10"
     assert [record.last for record in records] == [False, False, False, True]
     for record in records:
         assert torch.equal(record.answers, digits.labels[record.query.indices])
         assert 0 <= record.measurements["accuracy"] <= 1
         assert set(record.costs) >= {"fit", "measure"}
         if record.query.twins is not None:
-            assert (record.twins_seen != record.seen).all(), "a twin is another class than its image for the network"
+            assert (record.twins_seen != record.seen).all(), (
+                "a twin is another class than its image for the network"
+            )
     asked = torch.cat([record.query.indices for record in records])
     assert len(asked.unique()) == 30
 
@@ -202,7 +235,7 @@ def test_accuracy_is_that_of_the_test_set(digits: Dataset) -> None:
     trial = dataclasses.replace(QUICK, annotations=10, first=10, training=dfal.Training(epochs=30))
     (record,) = trial.run(perfect)
     pool = trial.first_pool(digits)
-    model = trial._fit(digits, pool, dfal.seed_for(0, 0, "fit"))
+    model = trial._fit(digits, pool, dfal.derive_seed(0, 0, "fit"))
     right = dfal.predict(model, digits.images.take(torch.arange(4000))).argmax(1) == digits.labels
     assert record.measurements["accuracy"] == int(right.sum()) / 4000
 
@@ -217,7 +250,10 @@ def test_resumed_is_bit_for_bit_the_same(digits: Dataset, stopped: int) -> None:
 
 
 def test_strategies_are_paired_by_seed(digits: Dataset) -> None:
-    firsts = [next(dataclasses.replace(QUICK, strategy=NAMED[name]).run(digits)) for name in ("dfal", "random", "margin")]
+    firsts = [
+        next(dataclasses.replace(QUICK, strategy=NAMED[name]).run(digits))
+        for name in ("dfal", "random", "margin")
+    ]
     assert len({record.measurements["accuracy"] for record in firsts}) == 1
     other = next(dataclasses.replace(QUICK, seed=1).run(digits))
     assert other.measurements["accuracy"] != firsts[0].measurements["accuracy"]
@@ -241,15 +277,26 @@ def test_any_module_works_unchanged(digits: Dataset) -> None:
         ({"annotations": 5}, "annotations = 5 must not be fewer than the first 10"),
         ({"batch": 0}, "batch = 0"),
         ({"seed": -1}, "seed = -1"),
-        ({"device": "tpu"}, r"^there is no device 'tpu': use cpu, cuda, or cuda:1 for the second GPU$"),
-        ({"training": dfal.Training(holdout=0.99)}, "holdout = 0.99 leaves none of 10 annotated images to train on"),
+        (
+            {"device": "tpu"},
+            r"^there is no device 'tpu': use cpu, cuda, or cuda:1 for the second GPU$",
+        ),
+        (
+            {"training": dfal.Training(holdout=0.99)},
+            "holdout = 0.99 leaves none of 10 annotated images to train on",
+        ),
         ({"model": "lenet"}, "did you mean 'lenet5'"),
         ({"model": f"{__name__}:softmax_network"}, "returns probabilities"),
-        ({"model": f"{__name__}:three_class_network"}, "returns 3 logits an image, but mnist-5k has 10 classes"),
+        (
+            {"model": f"{__name__}:three_class_network"},
+            "returns 3 logits an image, but mnist-5k has 10 classes",
+        ),
         ({"model": f"{__name__}:colour_network"}, r"cannot take images of shape \(1, 28, 28\)"),
     ],
 )
-def test_what_cannot_run_is_refused_at_once(digits: Dataset, change: dict[str, object], sentence: str) -> None:
+def test_what_cannot_run_is_refused_at_once(
+    digits: Dataset, change: dict[str, object], sentence: str
+) -> None:
     with pytest.raises(dfal.DfalError, match=sentence):
         next(dataclasses.replace(QUICK, **change).run(digits))  # type: ignore[arg-type]
 
@@ -271,10 +318,22 @@ def failing(model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> 
 @pytest.mark.parametrize(
     ("strategy", "sentence"),
     [
-        (dfal.BADGE(), "badge cannot choose images: the network does not end in its last linear layer"),
+        (
+            dfal.BADGE(),
+            "badge cannot choose images: the network does not end in its last linear layer",
+        ),
         (dfal.BALD(), "bald cannot choose images: the network has no dropout layer"),
-        (too_many, "test_trial:too_many cannot choose images: the strategy asks about 2 images, but"),
-        (failing, r"the strategy test_trial:failing fails \(KeyError: 'scores', in test_trial.py, line \d+\)"),
+        (
+            too_many,
+            "test_trial:too_many cannot choose images: the strategy asks about 2 images, but",
+        ),
+        (
+            failing,
+            (
+                r"the strategy test_trial:failing fails \(KeyError: 'scores', in test_trial.py,"
+                r" line \d+\)"
+            ),
+        ),
     ],
 )
 def test_a_strategy_that_cannot_use_the_network_is_refused_before_anything_runs(
@@ -295,7 +354,9 @@ def test_an_error_in_a_round_names_trial_and_round(digits: Dataset) -> None:
     def late(model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> dfal.Query:
         return dfal.Random()(model, pool, k, rng) if pool.round == 0 else dfal.Query.nothing()
 
-    with pytest.raises(dfal.DfalError, match=r"late.* seed 2, round 1: the strategy asks about 0 images"):
+    with pytest.raises(
+        dfal.DfalError, match=r"late.* seed 2, round 1: the strategy asks about 0 images"
+    ):
         list(dataclasses.replace(QUICK, strategy=late, seed=2).run(digits))
 
 
@@ -320,7 +381,10 @@ def test_test_images_are_never_asked_about(digits: Dataset) -> None:
 
 
 def test_a_seed_has_its_own_first_labels(digits: Dataset) -> None:
-    first, again, other = (dataclasses.replace(QUICK, seed=seed).first_pool(digits).labelled.tolist() for seed in (0, 0, 1))
+    first, again, other = (
+        dataclasses.replace(QUICK, seed=seed).first_pool(digits).labelled.tolist()
+        for seed in (0, 0, 1)
+    )
     assert first == again
     assert first != other
 
@@ -337,7 +401,9 @@ def test_a_seed_has_its_own_first_labels(digits: Dataset) -> None:
     ],
     ids=repr,
 )
-def test_every_kind_of_question_goes_on_as_if_it_had_never_stopped(strategy: dfal.Strategy, digits: Dataset) -> None:
+def test_every_kind_of_question_goes_on_as_if_it_had_never_stopped(
+    strategy: dfal.Strategy, digits: Dataset
+) -> None:
     trial = dataclasses.replace(QUICK, strategy=strategy)
     whole = list(trial.run(digits))
     assert lines(whole[:2] + list(trial.run(digits, whole[:2]))) == lines(whole)
@@ -347,10 +413,17 @@ def test_guesses_are_trained_on_and_cost_nothing(digits: Dataset) -> None:
     trial = dataclasses.replace(QUICK, strategy=dfal.CEAL(candidates=40, threshold=10, decay=0))
     records = list(trial.run(digits))
     assert [record.measurements["annotations"] for record in records] == [10, 20, 30, 40]
-    assert [record.measurements["labelled_data"] for record in records] == [10, 50, 60, 70], "30 of 40 candidates are guessed"
+    assert [record.measurements["labelled_data"] for record in records] == [
+        10,
+        50,
+        60,
+        70,
+    ], "30 of 40 candidates are guessed"
 
 
 def test_what_was_proved_is_stored(digits: Dataset) -> None:
-    first, *_, last = dataclasses.replace(QUICK, strategy=dfal.RobustCoreSet(candidates=40)).run(digits)
+    first, *_, last = dataclasses.replace(QUICK, strategy=dfal.RobustCoreSet(candidates=40)).run(
+        digits
+    )
     assert first.measurements["bound"] == pytest.approx(float(first.query.scores[0]))
     assert "bound" not in last.measurements

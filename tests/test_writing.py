@@ -1,4 +1,5 @@
-"""Every file that dfal writes is there whole or not at all: a full disk or Ctrl-C leaves the old one, and nothing beside it."""
+"""Every file that dfal writes is there whole or not at all: a full disk or Ctrl-C leaves the old
+one, and nothing beside it."""
 
 import contextlib
 import errno
@@ -23,11 +24,11 @@ from dfal import export, models, report, reproduce, results, sheet
 from dfal.cli import cli
 from dfal.datasets import Dataset, download, mapped
 from dfal.drawing import Chart
+from dfal.errors import DfalError
 from dfal.images import Images
 from dfal.labelling import export as labels
 from dfal.reproduce import Cell, Table
 from dfal.store import Store
-from dfal.types import DfalError
 
 CARD = models.ModelCard(("zero", "one", *map(str, range(2, 10))), (1, 28, 28))
 TABLE = Table("one", "Table: two", "a caption", ("a",), (("row", (Cell("1.0"),)),))
@@ -37,7 +38,9 @@ Writer = Callable[[Path], object]
 
 def prepare(folder: Path) -> None:
     """Make what the writers read: a store, a model, a folder of one photo."""
-    (folder / "kept.db").write_bytes((Path(__file__).parent / "stores" / "version-1.db").read_bytes())
+    (folder / "kept.db").write_bytes(
+        (Path(__file__).parent / "stores" / "version-1.db").read_bytes()
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         models.save(dfal.lenet5(), CARD, folder / "m.safetensors")
@@ -72,7 +75,9 @@ def onnx(path: Path) -> None:
 
 def predictions(path: Path) -> None:
     model, photos = path.parent.parent / "m.safetensors", path.parent.parent / "photos"
-    with cli.make_context("dfal", ["predict", str(model), str(photos), "--out", str(path)]) as context:
+    with cli.make_context(
+        "dfal", ["predict", str(model), str(photos), "--out", str(path)]
+    ) as context:
         cli.invoke(context)
 
 
@@ -125,7 +130,9 @@ def interrupted() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_full_disk_or_ctrl_c_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path, writer: str) -> None:
+def test_a_full_disk_or_ctrl_c_leaves_the_old_file_and_nothing_beside_it(
+    tmp_path: Path, writer: str
+) -> None:
     if "Parquet" in writer:
         pytest.importorskip("pyarrow")
     name, write = WRITERS[writer]
@@ -139,13 +146,18 @@ def test_a_full_disk_or_ctrl_c_leaves_the_old_file_and_nothing_beside_it(tmp_pat
     old, there = path.read_bytes(), sorted(path.parent.iterdir())
     assert len(old) > 8
     for trouble, error in ((full_disk, DfalError), (interrupted, KeyboardInterrupt)):
-        with trouble(), pytest.raises(error, match="cannot be written" if error is DfalError else None):
+        with (
+            trouble(),
+            pytest.raises(error, match="cannot be written" if error is DfalError else None),
+        ):
             write(path)
         assert path.read_bytes() == old
         assert sorted(path.parent.iterdir()) == there
 
 
-def test_a_download_that_is_stopped_while_it_is_unpacked_leaves_no_half_of_it(tmp_path: Path) -> None:
+def test_a_download_that_is_stopped_while_it_is_unpacked_leaves_no_half_of_it(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / "a.gz").write_bytes(gzip.compress(b"x" * 99))
     cache = tmp_path / "cache"
@@ -153,12 +165,16 @@ def test_a_download_that_is_stopped_while_it_is_unpacked_leaves_no_half_of_it(tm
         patch.setattr(download, "folders", lambda _: [cache])
         with interrupted(), pytest.raises(KeyboardInterrupt):
             download.fetch("x", "a", [(tmp_path / "mirror").as_uri()])
-        assert sorted(path.name for path in cache.iterdir() if path.name != download.SUMS) == ["a.0.part"]
+        assert sorted(path.name for path in cache.iterdir() if path.name != download.SUMS) == [
+            "a.0.part"
+        ]
         assert download.fetch("x", "a", [(tmp_path / "mirror").as_uri()]).read_bytes() == b"x" * 99
     assert sorted(path.name for path in cache.iterdir() if path.name != download.SUMS) == ["a"]
 
 
-def test_a_folder_of_copies_that_is_stopped_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_copies_that_is_stopped_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     out = tmp_path / "out"
     out.mkdir()
@@ -184,11 +200,15 @@ def test_a_pipe_without_a_name_is_written_to() -> None:
         os.close(writing)
 
 
-def test_a_figure_that_cannot_be_written_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_that_cannot_be_written_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
-    sentence = r"the figure .*a\.pdf cannot be written \(No space left on device\): name another folder"
+    sentence = (
+        r"the figure .*a\.pdf cannot be written \(No space left on device\): name another folder"
+    )
     with pytest.raises(DfalError, match=sentence):
         figure(tmp_path / "a.pdf")

@@ -1,4 +1,5 @@
-"""Label fewer images: DeepFool active learning (Ducoffe & Precioso 2018) for any PyTorch classifier.
+"""Label fewer images: DeepFool active learning (Ducoffe & Precioso 2018) for any PyTorch
+classifier.
 
 >>> import dfal, torch
 >>> model, images = dfal.lenet5(), torch.rand(64, 1, 28, 28)
@@ -13,12 +14,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dfal.attacks import FGSM, DeepFool, LinearHead
-from dfal.chance import generator, seed_for
+from dfal.errors import DfalError
 from dfal.images import Images
 from dfal.inside import features, logits, only_dropout_on, predict
 from dfal.loop import Round, active_learning
 from dfal.networks import lenet5, vgg8
 from dfal.pool import LabelledData, Pool
+from dfal.protocols import Attack, Oracle, Strategy
+from dfal.query import DECLINED, UNKNOWN, Perturbation, Query
+from dfal.seeding import derive_seed, generator
 from dfal.strategies import (
     BADGE,
     BALD,
@@ -42,7 +46,6 @@ from dfal.strategies import (
     WithTwins,
 )
 from dfal.training import Training, fit
-from dfal.types import DECLINED, UNKNOWN, Attack, DfalError, Oracle, Perturbation, Query, Strategy
 
 if TYPE_CHECKING:
     from dfal.store import Store
@@ -88,6 +91,7 @@ __all__ = [
     "UHerding",
     "WithTwins",
     "active_learning",
+    "derive_seed",
     "features",
     "fit",
     "generator",
@@ -95,7 +99,6 @@ __all__ = [
     "logits",
     "only_dropout_on",
     "predict",
-    "seed_for",
     "vgg8",
 ]
 
@@ -103,7 +106,13 @@ _LATER = {"Store": "dfal.store", "Trial": "dfal.trial"}
 """What brings SQLite or the data sets along is imported when it is first used."""
 
 
+_FORMER = {"seed_for": "derive_seed"}
+"""Public names that have become others, and may be used as before."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _FORMER:
+        return globals()[_FORMER[name]]
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_LATER[name]), name)

@@ -25,7 +25,8 @@ def answers_to_confirm(value: float, n: int, target: float) -> int | None:
     """Return how many more answers put the lower end of the 95 % interval at a target.
 
     Args:
-        value: the fraction that was right of the first `n`; the next are taken to be as often right.
+        value: the fraction that was right of the first `n`; the next are taken to be as often
+        right.
         n: answers so far.
         target: what the interval's lower end is to reach.
 
@@ -44,26 +45,31 @@ def answers_to_confirm(value: float, n: int, target: float) -> int | None:
 
 
 def kappa(a: Int64[np.ndarray, "n"], b: Int64[np.ndarray, "n"]) -> float:
-    """Cohen's kappa: by how much two raters agree beyond what chance would do; 1 where both always say the same one thing."""
+    """Cohen's kappa: by how much two raters agree beyond what chance would do; 1 where both always
+    say the same one thing."""
     classes = np.union1d(a, b)
     expected = sum(float((a == c).mean() * (b == c).mean()) for c in classes)
     return 1.0 if expected == 1 else float(((a == b).mean() - expected) / (1 - expected))
 
 
 def alpha(units: Sequence[Sequence[int]]) -> float | None:
-    """Krippendorff's alpha for classes: 1 − observed / expected disagreement over all pairs of answers about one thing.
+    """Krippendorff's alpha for classes: 1 − observed / expected disagreement over all pairs of
+    answers about one thing.
 
     Args:
-        units: for each thing, the answers of those who were asked, however many; negative ones count as missing.
+        units: for each thing, the answers of those who were asked, however many; negative ones
+        count as missing.
 
-    Returns:
-        None where no thing has two answers, or only one class was ever given, so that nothing can be said.
+    Returns: None where no thing has two answers, or only one class was ever given, so that nothing
+        can be said.
     """
     values = np.array([value for unit in units for value in unit], dtype=np.int64)
     thing = np.repeat(np.arange(len(units)), [len(unit) for unit in units])[values >= 0]
     values = values[values >= 0]
     classes = int(values.max(initial=0)) + 1
-    counts = np.bincount(thing * classes + values, minlength=len(units) * classes).reshape(len(units), classes)
+    counts = np.bincount(thing * classes + values, minlength=len(units) * classes).reshape(
+        len(units), classes
+    )
     counts = counts[counts.sum(1) > 1]
     each, totals = counts.sum(1), counts.sum(0)
     disagreed = ((each**2 - (counts**2).sum(1)) / (each - 1)).sum()

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 
 def kind_of(value: Any) -> str:
-    """Return how a value is called in a sentence: the name of its type, or of itself where it is a class."""
+    """Return how a value is called in a sentence: the name of its type, or of itself where it is a
+    class."""
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
@@ -30,12 +31,17 @@ def check_network(model: Any, what: str = "the network") -> None:
     elif hasattr(model, "module") and hasattr(model, "fit"):
         cure = "fit it first, and give its .module_"
     elif hasattr(model, "predict_proba") or hasattr(model, "predict"):
-        cure = "models of other libraries have no gradients here; write it as an nn.Module that returns logits"
+        cure = (
+            "models of other libraries have no gradients here; write it as an nn.Module that"
+            " returns logits"
+        )
     elif isinstance(model, dict):
         cure = "make the network and give it these with load_state_dict"
     elif isinstance(model, type) or inspect.isroutine(model):
         cure = f"call it, as in {getattr(model, '__name__', 'it')}()"
-    raise DfalError(f"{what} must be a torch.nn.Module that returns logits, but it is {kind_of(model)}: {cure}")
+    raise DfalError(
+        f"{what} must be a torch.nn.Module that returns logits, but it is {kind_of(model)}: {cure}"
+    )
 
 
 def check_generator(rng: Any) -> None:
@@ -59,12 +65,17 @@ def check_function(name: str, value: Any, arguments: tuple[str, ...], cure: str)
     try:
         signature.bind(*arguments)
     except TypeError:
-        raise DfalError(f"{name} takes {signature}, but it is called with {called}: {cure}") from None
+        raise DfalError(
+            f"{name} takes {signature}, but it is called with {called}: {cure}"
+        ) from None
 
 
 def check_strategy(strategy: Any) -> None:
     """Raise unless this can be called as a strategy."""
-    cure = "give an object such as dfal.DFAL(), or a function of these arguments that returns a dfal.Query"
+    cure = (
+        "give an object such as dfal.DFAL(), or a function of these arguments that returns a"
+        " dfal.Query"
+    )
     if isinstance(strategy, str):
         cure = f"give dfal.strategies.named({strategy!r}), or an object such as dfal.DFAL()"
     elif isinstance(strategy, type):
@@ -73,7 +84,8 @@ def check_strategy(strategy: Any) -> None:
 
 
 def check_fields(value: Any) -> None:
-    """Make every number and text of a frozen configuration one of Python's own, whose text never changes.
+    """Make every number and text of a frozen configuration one of Python's own, whose text never
+    changes.
 
     Raises:
         DfalError: for a number or a text that is none.
@@ -83,7 +95,9 @@ def check_fields(value: Any) -> None:
         if kind is str:
             plain: Any = str(given) if isinstance(given, os.PathLike | torch.device) else given
             if not isinstance(plain, str):
-                raise DfalError(f"{field.name} = {short(given)} must be a text, but it is {kind_of(given)}")
+                raise DfalError(
+                    f"{field.name} = {short(given)} must be a text, but it is {kind_of(given)}"
+                )
         elif kind is int:
             plain = whole(field.name, given)
         elif kind is float:

@@ -6,16 +6,16 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path, cure: str = "name another file", what: str = "") -> Iterator[Path]:
     """Yield the path of a new file that replaces `path` when the block ends without an exception.
 
-    A full disk, Ctrl-C or a crash leaves `path` as it was; what a killed process leaves beside it is removed by
-    the next one. A link stays a link: its target is replaced. What is no regular file, such as /dev/null or a
-    named pipe, is written to directly.
+    A full disk, Ctrl-C or a crash leaves `path` as it was; what a killed process leaves beside it
+    is removed by the next one. A link stays a link: its target is replaced. What is no regular
+    file, such as /dev/null or a named pipe, is written to directly.
 
     Args:
         path: the file to write; its folder must exist.
@@ -30,7 +30,9 @@ def atomic_write(path: Path, cure: str = "name another file", what: str = "") ->
     try:
         if path.name in {"", ".", ".."} or path.is_dir():
             raise DfalError(f"{name} cannot be written (it is a folder): {cure}")
-        if path.exists() and not path.is_file():  # looked at before links are followed: those of /dev/fd lead nowhere
+        if (
+            path.exists() and not path.is_file()
+        ):  # looked at before links are followed: those of /dev/fd lead nowhere
             yield path
             return
         target = Path(os.path.realpath(path))
@@ -39,7 +41,9 @@ def atomic_write(path: Path, cure: str = "name another file", what: str = "") ->
         yield part
         if target.exists():
             shutil.copymode(target, part)
-        with part.open("rb") as file:  # on the disk before its name is: a power failure leaves no empty file
+        with part.open(
+            "rb"
+        ) as file:  # on the disk before its name is: a power failure leaves no empty file
             os.fsync(file.fileno())
         part.replace(target)
     except OSError as error:
@@ -51,7 +55,8 @@ def atomic_write(path: Path, cure: str = "name another file", what: str = "") ->
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Remove the parts of processes that were killed while they wrote this file, and an earlier one of this process."""
+    """Remove the parts of processes that were killed while they wrote this file, and an earlier one
+    of this process."""
     head, tail = f".{target.name}.", ".part"
     for path in target.parent.iterdir() if target.parent.is_dir() else ():
         number = path.name.removeprefix(head).removesuffix(tail)

@@ -1,4 +1,5 @@
-"""What is decoded of a folder, on the disk: it outlives kill -9 and power failures, and several processes may use it."""
+"""What is decoded of a folder, on the disk: it outlives kill -9 and power failures, and several
+processes may use it."""
 
 import contextlib
 import os
@@ -18,26 +19,32 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from dfal.ledger import transaction
+from dfal.errors import DfalError
 from dfal.listing import GONE, Entry
-from dfal.types import DfalError
+from dfal.storage import transaction
 
 TO_DO, READY, ASIDE = 0, 1, 2
 DECODER = 1
-"""To be raised where files come out otherwise than before, or are set aside otherwise: see `_renew`."""
+"""To be raised where files come out otherwise than before, or are set aside otherwise: see
+`_renew`."""
 KEPT = 3
 """Caches that one place keeps: a drive may hold now this folder, now that."""
 
 SCHEMA = (
-    # What is decoded: of a file of that size and time. `part` counts the writes, so that a reader takes over what is new to it.
-    "CREATE TABLE IF NOT EXISTS files (number INTEGER PRIMARY KEY, path BLOB UNIQUE NOT NULL, size INTEGER NOT NULL,"
-    " modified INTEGER NOT NULL, decoded INTEGER NOT NULL, reason TEXT, part INTEGER NOT NULL)",
+    # What is decoded: of a file of that size and time. `part` counts the writes, so that a reader
+    # takes over what is new to it.
+    (
+        "CREATE TABLE IF NOT EXISTS files (number INTEGER PRIMARY KEY, path BLOB UNIQUE NOT NULL,"
+        " size INTEGER NOT NULL, modified INTEGER NOT NULL, decoded INTEGER NOT NULL, reason TEXT,"
+        " part INTEGER NOT NULL)"
+    ),
     "CREATE INDEX IF NOT EXISTS by_part ON files (part)",
 )
 
 
 Found = tuple[int, Entry, NDArray[np.uint8] | str]
-"""The index of an image, its file as it was read, and its pixels, channels first, or the reason why there are none."""
+"""The index of an image, its file as it was read, and its pixels, channels first, or the reason why
+there are none."""
 
 
 class OtherFolder(Exception):  # noqa: N818
@@ -51,8 +58,9 @@ class Damaged(DfalError):  # noqa: N818
 class Cache:
     """`pixels.u8`, a row an image, and `files.db`, which says which of its rows are good.
 
-    A row is on the disk before the database says that it is. Threads may share a Cache. Where the cache is that of another
-    folder, or damaged, another one is begun beside it: some process may have the old one open.
+    A row is on the disk before the database says that it is. Threads may share a Cache. Where the
+    cache is that of another folder, or damaged, another one is begun beside it: some process may
+    have the old one open.
 
     Attributes:
         place: the folder that holds the two files.
@@ -89,26 +97,34 @@ class Cache:
         h, w, c = shape
         with self._explained():
             self._reserve(count * h * w * c)
-            self.raw: NDArray[np.uint8] = np.memmap(self.place / "pixels.u8", np.uint8, "r", shape=(count, c, h, w))
+            self.raw: NDArray[np.uint8] = np.memmap(
+                self.place / "pixels.u8", np.uint8, "r", shape=(count, c, h, w)
+            )
 
     def refresh(self) -> None:
         """Take over what this or another process has written since the last time."""
         with self._lock, self._explained():
             rows = self._database.execute(
-                "SELECT part, number, path, size, modified, decoded, reason IS NOT NULL FROM files WHERE part > ?",
+                "SELECT part, number, path, size, modified, decoded, reason IS NOT NULL FROM files"
+                " WHERE part > ?",
                 (self._part,),
             )
             for part, number, path, size, modified, done, aside in rows.fetchall():
                 self._part = max(self._part, part)
-                if number < len(self.entries):  # files that another process has found since belong to its folder, not to this
+                if number < len(
+                    self.entries
+                ):  # files that another process has found since belong to its folder, not to this
                     self.entries[number] = Entry(os.fsdecode(path), size, modified)
                     self.state[number] = ASIDE if aside else READY if done else TO_DO
 
     def look(self, index: int) -> tuple[Entry, int, str | None]:
-        """The file of an image as it was last seen, the image's state, and why it is set aside if it is."""
+        """The file of an image as it was last seen, the image's state, and why it is set aside if
+        it is."""
         with self._lock, self._explained():
             self.refresh()
-            (reason,) = self._database.execute("SELECT reason FROM files WHERE number = ?", (index,)).fetchone()
+            (reason,) = self._database.execute(
+                "SELECT reason FROM files WHERE number = ?", (index,)
+            ).fetchone()
             return self.entries[index], int(self.state[index]), reason
 
     def row(self, index: int) -> UInt8[np.ndarray, "h w c"]:
@@ -118,13 +134,17 @@ class Cache:
     def reasons(self) -> dict[str, str]:
         """path → reason, of all files that are set aside."""
         with self._lock, self._explained():
-            rows = self._database.execute("SELECT path, reason FROM files WHERE reason IS NOT NULL ORDER BY number").fetchall()
+            rows = self._database.execute(
+                "SELECT path, reason FROM files WHERE reason IS NOT NULL ORDER BY number"
+            ).fetchall()
         return {os.fsdecode(path): reason for path, reason in rows}
 
     def gone(self) -> list[int]:
         """The files that were no longer there, by number."""
         with self._lock, self._explained():
-            rows = self._database.execute("SELECT number FROM files WHERE reason = ?", (GONE,)).fetchall()
+            rows = self._database.execute(
+                "SELECT number FROM files WHERE reason = ?", (GONE,)
+            ).fetchall()
         return [number for (number,) in rows if number < len(self.entries)]
 
     def keep(self, found: list[Found]) -> None:
@@ -145,7 +165,8 @@ class Cache:
                 os.fsync(file.fileno())
             with self._writing() as part:
                 self._database.executemany(
-                    "UPDATE files SET size = ?, modified = ?, decoded = ?, reason = ?, part = ? WHERE number = ?",
+                    "UPDATE files SET size = ?, modified = ?, decoded = ?, reason = ?, part = ?"
+                    " WHERE number = ?",
                     [
                         (entry.size, entry.modified, kept, None if kept else result, part, at)
                         for at, entry, result in found
@@ -168,10 +189,17 @@ class Cache:
         """The database, and an open file whose lock says that this cache is in use."""
         with self._explained():
             self.place.mkdir(parents=True, exist_ok=True)
-            (self.place / "pixels.u8").open("ab").close()  # its time stays: it says when the cache was last written to
+            (self.place / "pixels.u8").open(
+                "ab"
+            ).close()  # its time stays: it says when the cache was last written to
             in_use = _lock(self.place)
             try:
-                database = sqlite3.connect(self.place / "files.db", timeout=60, check_same_thread=False, isolation_level=None)
+                database = sqlite3.connect(
+                    self.place / "files.db",
+                    timeout=60,
+                    check_same_thread=False,
+                    isolation_level=None,
+                )
             except BaseException:
                 if in_use >= 0:
                     os.close(in_use)
@@ -186,7 +214,8 @@ class Cache:
                 self._database.execute(statement)
 
     def _remove_old(self, place: Path) -> None:
-        """Remove the caches beside this one that were not written to for longest, and that no process has open."""
+        """Remove the caches beside this one that were not written to for longest, and that no
+        process has open."""
         others = [other for other in _existing(place) if other != self.place]
         with contextlib.suppress(OSError):
             others.sort(key=lambda other: (other / "pixels.u8").stat().st_mtime, reverse=True)
@@ -203,26 +232,35 @@ class Cache:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
                 raise DfalError(
-                    f"the cache {self.place} cannot be written ({error}): make it writable, or free space"
+                    f"the cache {self.place} cannot be written ({error}): make it writable, or free"
+                    " space"
                 ) from None
-            raise Damaged(f"the cache {self.place} is damaged ({error}): start again, it is made again") from None
+            raise Damaged(
+                f"the cache {self.place} is damaged ({error}): start again, it is made again"
+            ) from None
         except OSError as error:
             raise DfalError(
-                f"the cache {self.place} cannot be written ({error.strerror}): make it writable, or free space"
+                f"the cache {self.place} cannot be written ({error.strerror}): make it writable, or"
+                " free space"
             ) from None
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[int]:
         """A transaction, and the number of its part."""
         with self._lock, self._explained(), transaction(self._database):
-            (part,) = self._database.execute("SELECT coalesce(max(part), 0) + 1 FROM files").fetchone()
+            (part,) = self._database.execute(
+                "SELECT coalesce(max(part), 0) + 1 FROM files"
+            ).fetchone()
             yield part
 
     def _renew(self, part: int) -> None:
-        """Decode again what an earlier version set aside or decoded wrongly: it took what the system said for a fault of the
-        file, refused images for their metadata, and made deep TIFF files too dark."""
+        """Decode again what an earlier version set aside or decoded wrongly: it took what the
+        system said for a fault of the file, refused images for their metadata, and made deep TIFF
+        files too dark."""
         if self._database.execute("PRAGMA user_version").fetchone() < (DECODER,):
-            again = "(reason IS NOT NULL AND reason != ?) OR lower(CAST(path AS TEXT)) GLOB '*.tif*'"
+            again = (
+                "(reason IS NOT NULL AND reason != ?) OR lower(CAST(path AS TEXT)) GLOB '*.tif*'"
+            )
             self._database.execute(
                 f"UPDATE files SET decoded = 0, reason = NULL, part = ? WHERE {again}",  # noqa: S608  a constant
                 (part, GONE),
@@ -230,7 +268,8 @@ class Cache:
             self._database.execute(f"PRAGMA user_version = {DECODER}")
 
     def _bring_up_to_date(self, entries: list[Entry], part: int) -> int:
-        """Number the new files, forget what was decoded of changed ones, set aside those that are gone; how many there are."""
+        """Number the new files, forget what was decoded of changed ones, set aside those that are
+        gone; how many there are."""
         known = {
             os.fsdecode(path): (number, size, modified, reason)
             for path, number, size, modified, reason in self._database.execute(
@@ -242,14 +281,22 @@ class Cache:
             raise OtherFolder
         new = [entry for entry in entries if entry.path not in known]
         changed = [
-            one for one in entries if (old := known.get(one.path)) and (old[1:3] != (one.size, one.modified) or old[3] == GONE)
+            one
+            for one in entries
+            if (old := known.get(one.path))
+            and (old[1:3] != (one.size, one.modified) or old[3] == GONE)
         ]
         self._database.executemany(
-            "INSERT INTO files (number, path, size, modified, decoded, part) VALUES (?, ?, ?, ?, 0, ?)",
-            [(len(known) + at, os.fsencode(one.path), one.size, one.modified, part) for at, one in enumerate(new)],
+            "INSERT INTO files (number, path, size, modified, decoded, part) VALUES (?, ?, ?, ?,"
+            " 0, ?)",
+            [
+                (len(known) + at, os.fsencode(one.path), one.size, one.modified, part)
+                for at, one in enumerate(new)
+            ],
         )
         self._database.executemany(
-            "UPDATE files SET size = ?, modified = ?, decoded = 0, reason = NULL, part = ? WHERE path = ?",
+            "UPDATE files SET size = ?, modified = ?, decoded = 0, reason = NULL, part = ? WHERE"
+            " path = ?",
             [(one.size, one.modified, part, os.fsencode(one.path)) for one in changed],
         )
         self._database.executemany(
@@ -269,7 +316,11 @@ def _existing(place: Path) -> list[Path]:
     """The caches at a place, the first and those begun after it."""
     ends = re.compile(re.escape(place.name) + r"(-[1-9]\d*)?")
     try:
-        found = [other for other in place.parent.iterdir() if ends.fullmatch(other.name) and (other / "files.db").exists()]
+        found = [
+            other
+            for other in place.parent.iterdir()
+            if ends.fullmatch(other.name) and (other / "files.db").exists()
+        ]
     except OSError:
         return []
     return sorted(found, key=lambda other: int(other.name[len(place.name) + 1 :] or 1))
@@ -280,7 +331,9 @@ def _candidates(place: Path) -> Iterator[Path]:
     existing = _existing(place)
     yield from existing
     number = 1
-    while (fresh := place if number == 1 else place.with_name(f"{place.name}-{number}")) in existing:
+    while (
+        fresh := place if number == 1 else place.with_name(f"{place.name}-{number}")
+    ) in existing:
         number += 1
     yield fresh
     for later in range(number + 1, number + 10):  # others begin theirs at the same time
@@ -288,7 +341,8 @@ def _candidates(place: Path) -> Iterator[Path]:
 
 
 def _lock(place: Path, *, alone: bool = False) -> int:
-    """Lock a cache as being in use, or for nobody else; the file that holds the lock, or -1 where it is not to be had."""
+    """Lock a cache as being in use, or for nobody else; the file that holds the lock, or -1 where
+    it is not to be had."""
     if fcntl is None:
         return -1
     file = os.open(place / "in-use", os.O_RDWR | os.O_CREAT, 0o600)

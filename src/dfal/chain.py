@@ -1,8 +1,9 @@
-"""Networks of common layers, forwards and backwards without autograd: what makes training and margins fast on a CPU.
+"""Networks of common layers, forwards and backwards without autograd: what makes training and
+margins fast on a CPU.
 
-A `Chain` computes the same numbers as the network (but for rounding) in another order: convolutions of few channels as matrix
-products (`dfal.layers`), the gradients of all classes backwards together, and, in evaluation, affine layers that follow one
-another as one, where that has fewer weights.
+A `Chain` computes the same numbers as the network (but for rounding) in another order: convolutions
+of few channels as matrix products (`dfal.layers`), the gradients of all classes backwards together,
+and, in evaluation, affine layers that follow one another as one, where that has fewer weights.
 """
 
 import functools
@@ -30,7 +31,8 @@ class Layer:
 
     Attributes:
         apply: from an input to the output and the way back.
-        affine: what changes lengths in it: its convolution or matrix; None where nothing makes them longer.
+        affine: what changes lengths in it: its convolution or matrix; None where nothing makes them
+        longer.
         weights: how many it has if all of it is affine; None if not.
         random: whether it does something else each time.
     """
@@ -70,15 +72,20 @@ class Chain:
 
     def split(self) -> tuple["Chain", "Chain"]:
         """What comes before the first random layer, and the rest."""
-        place = next((place for place, layer in enumerate(self.layers) if layer.random), len(self.layers))
+        place = next(
+            (place for place, layer in enumerate(self.layers) if layer.random), len(self.layers)
+        )
         return Chain(self.layers[:place]), Chain(self.layers[place:])
 
     @torch.no_grad()
-    def steepness(self, image: Float[Tensor, "1 *image"]) -> tuple[float, Float[Tensor, "d c"]] | None:
-        """A Lipschitz constant (2-norm) of all layers before the last, and the matrix of the last; None if that is not affine.
+    def steepness(
+        self, image: Float[Tensor, "1 *image"]
+    ) -> tuple[float, Float[Tensor, "d c"]] | None:
+        """A Lipschitz constant (2-norm) of all layers before the last, and the matrix of the last;
+        None if that is not affine.
 
-        The constant is the product of the layers' spectral norms; those of ReLU and max-pooling are 1. The others are found
-        by iteration, from below, so that 5 % are added to each.
+        The constant is the product of the layers' spectral norms; those of ReLU and max-pooling are
+        1. The others are found by iteration, from below, so that 5 % are added to each.
         """
         x, constant = image, 1.0
         for layer in self.layers[:-1]:
@@ -88,7 +95,11 @@ class Chain:
         last = self.layers[-1]
         if last.weights is None or x.ndim != 2:
             return None
-        return constant, last.apply(torch.eye(x.shape[1], dtype=x.dtype))[0] - last.apply(torch.zeros_like(x))[0]
+        return (
+            constant,
+            last.apply(torch.eye(x.shape[1], dtype=x.dtype))[0]
+            - last.apply(torch.zeros_like(x))[0],
+        )
 
 
 def _spectral_norm(affine: Apply, x: Tensor) -> float:
@@ -103,11 +114,13 @@ def _spectral_norm(affine: Apply, x: Tensor) -> float:
 
 @torch.no_grad()
 def chain(model: nn.Module, image: Float[Tensor, "1 *image"] | None = None) -> Chain | None:
-    """The network as a chain; None unless it is an `nn.Sequential` of known layers on the CPU that no hook watches.
+    """The network as a chain; None unless it is an `nn.Sequential` of known layers on the CPU that
+    no hook watches.
 
     Args:
         model: its parameters are shared with the chain, and so are the modes of its dropout layers.
-        image: an example, for a chain that is only evaluated: its parameters are as they are now, affine layers are one.
+        image: an example, for a chain that is only evaluated: its parameters are as they are now,
+        affine layers are one.
     """
     found = [] if _elsewhere(model) else _layers(list(_flat(model)))
     if not found:
@@ -117,10 +130,15 @@ def chain(model: nn.Module, image: Float[Tensor, "1 *image"] | None = None) -> C
 
 def _elsewhere(model: nn.Module) -> bool:
     watched = (
-        one._forward_hooks or one._forward_pre_hooks or one._backward_hooks or one._backward_pre_hooks
+        one._forward_hooks
+        or one._forward_pre_hooks
+        or one._backward_hooks
+        or one._backward_pre_hooks
         for one in model.modules()
     )
-    return any(watched) or any(one.device.type != "cpu" for one in [*model.parameters(), *model.buffers()])
+    return any(watched) or any(
+        one.device.type != "cpu" for one in [*model.parameters(), *model.buffers()]
+    )
 
 
 def _flat(model: nn.Module) -> Iterator[nn.Module]:
@@ -137,26 +155,45 @@ def _layers(modules: list[nn.Module]) -> list[Layer]:
     while modules:
         module = modules.pop(0)
         if type(module) is nn.Conv2d and _usual(module):
-            few = module.in_channels <= FEW and module.stride == module.dilation == (1, 1) and module.groups == 1
+            few = (
+                module.in_channels <= FEW
+                and module.stride == module.dilation == (1, 1)
+                and module.groups == 1
+            )
             relu = few and type(modules[0]) is nn.ReLU if modules else False
             pool = few and len(modules) > relu and _halves(modules[relu])
             del modules[: relu + pool]
             plain = (
-                functools.partial(layers.stage, module, False, False) if few else functools.partial(layers.convolution, module)
+                functools.partial(layers.stage, module, False, False)
+                if few
+                else functools.partial(layers.convolution, module)
             )
             full = functools.partial(layers.stage, module, relu, pool) if relu or pool else plain
             found.append(Layer(full, plain, None if relu or pool else module.weight.numel()))
         elif type(module) is nn.Linear:
-            found.append(_affine(functools.partial(layers.linear, module.weight, module.bias), module.weight.numel()))
+            found.append(
+                _affine(
+                    functools.partial(layers.linear, module.weight, module.bias),
+                    module.weight.numel(),
+                )
+            )
         elif type(module) is nn.ReLU:
             found.append(Layer(layers.relu))
         elif _halves(module):
             found.append(Layer(layers.pool))
         elif type(module) is nn.Dropout:
             dropout = functools.partial(layers.dropout, module)
-            found.append(Layer(dropout, random=True) if module.training else Layer(dropout, None, 0))
-        elif type(module) is nn.BatchNorm2d and not module.training and module.running_mean is not None:
-            found.append(_affine(functools.partial(layers.batch_norm, module), 2 * module.num_features))
+            found.append(
+                Layer(dropout, random=True) if module.training else Layer(dropout, None, 0)
+            )
+        elif (
+            type(module) is nn.BatchNorm2d
+            and not module.training
+            and module.running_mean is not None
+        ):
+            found.append(
+                _affine(functools.partial(layers.batch_norm, module), 2 * module.num_features)
+            )
         elif type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
             found.append(Layer(layers.flatten, None, 0))
         else:
@@ -176,11 +213,17 @@ def _halves(layer: nn.Module) -> bool:
     if type(layer) is not nn.MaxPool2d or layer.ceil_mode or layer.return_indices:
         return False
     sides = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-    return [(side, side) if isinstance(side, int) else tuple(side) for side in sides] == [(2, 2), (2, 2), (0, 0), (1, 1)]
+    return [(side, side) if isinstance(side, int) else tuple(side) for side in sides] == [
+        (2, 2),
+        (2, 2),
+        (0, 0),
+        (1, 1),
+    ]
 
 
 def _folded(unfolded: Sequence[Layer], image: Tensor) -> Iterator[Layer]:
-    """Each run of affine layers as one, where that has fewer weights: its matrix is what goes back."""
+    """Each run of affine layers as one, where that has fewer weights: its matrix is what goes
+    back."""
     x, place = image, 0
     while place < len(unfolded):
         end = place
@@ -191,7 +234,9 @@ def _folded(unfolded: Sequence[Layer], image: Tensor) -> Iterator[Layer]:
         weights = sum(layer.weights or 0 for layer in run.layers)
         if len(run.layers) > 1 and y.ndim == 2 and x[0].numel() * y.shape[1] < weights:
             offset, back = run.forward(torch.zeros_like(x))
-            matrix = back(torch.eye(y.shape[1], dtype=x.dtype).unsqueeze(1), learn=False, inwards=True)[:, 0].flatten(1)
+            matrix = back(
+                torch.eye(y.shape[1], dtype=x.dtype).unsqueeze(1), learn=False, inwards=True
+            )[:, 0].flatten(1)
             if x.ndim > 2:
                 yield Layer(layers.flatten, None, 0)
             yield _affine(functools.partial(layers.linear, matrix, offset[0]), matrix.numel())

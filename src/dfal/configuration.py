@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from dfal import attacks, strategies
 from dfal.damage import check_types, described
+from dfal.errors import DfalError
 from dfal.strategies import Own
 from dfal.strategies.own import own
 from dfal.training import Training
-from dfal.types import DfalError
 
 
 def id_of(text: str) -> str:
@@ -36,8 +36,9 @@ Kind = TypeVar("Kind")
 def from_json(kind: type[Kind], text: str, code: Sequence[Any] = ()) -> Kind:
     """The configuration of that kind.
 
-    Nothing is imported for it, and nothing but dfal's own classes is made: a strategy or attack of the user's becomes an
-    `Own` that can be read and compared, but not called, unless it is in `code`.
+    Nothing is imported for it, and nothing but dfal's own classes is made: a strategy or attack of
+    the user's becomes an `Own` that can be read and compared, but not called, unless it is in
+    `code`.
 
     Args:
         kind: `Trial`, or what else was stored.
@@ -55,7 +56,9 @@ def from_json(kind: type[Kind], text: str, code: Sequence[Any] = ()) -> Kind:
     except (DfalError, MemoryError):
         raise
     except Exception as error:  # a text that was changed makes a class fail in any way
-        raise DfalError(f"{text[:60]!r} is no {kind.__name__.lower()} ({described(error)})") from error
+        raise DfalError(
+            f"{text[:60]!r} is no {kind.__name__.lower()} ({described(error)})"
+        ) from error
     if not isinstance(value, kind):
         raise DfalError(f"{text[:60]} is no {kind.__name__.lower()}")
     return value
@@ -67,7 +70,9 @@ def is_kind(kind: type, text: str) -> bool:
         stored = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(stored, dict) and len(stored) == 1 and not stored.keys().isdisjoint(_names(kind))
+    return (
+        isinstance(stored, dict) and len(stored) == 1 and not stored.keys().isdisjoint(_names(kind))
+    )
 
 
 def _refuse_constant(name: str) -> float:
@@ -76,7 +81,10 @@ def _refuse_constant(name: str) -> float:
 
 BARE: dict[str, type] = {
     kind.__name__: kind
-    for kind in (Training, *(getattr(module, name) for module in (attacks, strategies) for name in module.__all__))
+    for kind in (
+        Training,
+        *(getattr(module, name) for module in (attacks, strategies) for name in module.__all__),
+    )
     if isinstance(kind, type) and kind is not Own
 }
 """Classes that are stored under their name alone; kinds of jobs add themselves by `stored_kind`."""
@@ -86,7 +94,8 @@ FIRST_NAMES: dict[str, str] = {}
 
 
 def stored_kind(kind: type[Kind], name: str, first_name: str = "") -> None:
-    """Store a kind of job under a short name, wherever its class lies, and read it under its first name too."""
+    """Store a kind of job under a short name, wherever its class lies, and read it under its first
+    name too."""
     BARE[name] = kind
     if first_name:
         FIRST_NAMES[name] = first_name
@@ -101,7 +110,8 @@ def parts(value: Any) -> Iterator[Any]:
 
 
 def _theirs(value: Any) -> dict[str, Callable[..., Any]]:
-    """What makes the parts of this strategy that are not dfal's own, by the names under which they are stored."""
+    """What makes the parts of this strategy that are not dfal's own, by the names under which they
+    are stored."""
     kinds: dict[str, Callable[..., Any]] = {}
     for part in parts(value):
         if dataclasses.is_dataclass(part) and not isinstance(part, Own | type):
@@ -112,7 +122,8 @@ def _theirs(value: Any) -> dict[str, Callable[..., Any]]:
 
 
 def _encode(value: Any) -> Any:
-    """A configuration as JSON: a dataclass is {its name: {field: value}}; infinity is the text "inf"."""
+    """A configuration as JSON: a dataclass is {its name: {field: value}}; infinity is the text
+    "inf"."""
     if isinstance(value, Own):
         return {value.name: {name: _encode(held) for name, held in value.settings}}
     if dataclasses.is_dataclass(value):
@@ -135,14 +146,20 @@ def _encode(value: Any) -> Any:
         return {known.name: {}}
     if callable(value):
         raise DfalError(
-            f"{value!r} cannot be stored, as no name finds it again: make it a frozen dataclass, or a function at the top of "
-            "its module"
+            f"{value!r} cannot be stored, as no name finds it again: make it a frozen dataclass, or"
+            " a function at the top of its module"
         )
-    raise DfalError(f"{value!r} in a strategy cannot be stored: its settings must be numbers, texts, tuples or dataclasses")
+    raise DfalError(
+        f"{value!r} in a strategy cannot be stored: its settings must be numbers, texts, tuples or"
+        " dataclasses"
+    )
 
 
 def _name(kind: type) -> str:
-    return next((name for name, known in BARE.items() if known is kind), f"{kind.__module__}.{kind.__qualname__}")
+    return next(
+        (name for name, known in BARE.items() if known is kind),
+        f"{kind.__module__}.{kind.__qualname__}",
+    )
 
 
 def _names(kind: type) -> list[str]:

@@ -1,4 +1,5 @@
-"""Reading files that may be damaged: whatever goes wrong becomes one sentence that says what to do."""
+"""Reading files that may be damaged: whatever goes wrong becomes one sentence that says what to
+do."""
 
 import contextlib
 import dataclasses
@@ -7,18 +8,20 @@ from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 RESTORE = "restore a copy, or start a new one"
 """What to do about a damaged store."""
 
 
 @contextlib.contextmanager
-def damage(what: str, cure: str = RESTORE, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def damage(
+    what: str, cure: str = RESTORE, passing: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
     """Turn every exception of a block that reads a file into a `DfalError`.
 
-    Bytes that were changed at random make parsers and the code behind them raise nearly anything, so that no list
-    of exceptions would be complete. Keep other work out of the block.
+    Bytes that were changed at random make parsers and the code behind them raise nearly anything,
+    so that no list of exceptions would be complete. Keep other work out of the block.
 
     Args:
         what: the file, as a sentence begins with it: "the store labels.db".
@@ -35,18 +38,25 @@ def damage(what: str, cure: str = RESTORE, passing: tuple[type[Exception], ...] 
     except passing:
         raise
     except MemoryError as error:
-        raise DfalError(f"{what} is damaged, or larger than this machine's memory: {cure}") from error
+        raise DfalError(
+            f"{what} is damaged, or larger than this machine's memory: {cure}"
+        ) from error
     except Exception as error:
         raise DfalError(f"{what} is damaged ({described(error)}): {cure}") from error
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # what libraries written in Rust raise is no Exception
+        if (
+            type(error).__name__ != "PanicException"
+        ):  # what libraries written in Rust raise is no Exception
             raise
         raise DfalError(f"{what} is damaged ({described(error)}): {cure}") from error
 
 
 def described(error: BaseException) -> str:
-    """Return the first line of an exception's text in at most 100 printable characters, or the name of its class."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """Return the first line of an exception's text in at most 100 printable characters, or the name
+    of its class."""
+    line = next(
+        (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
+    )
     line = "".join(letter if letter.isprintable() else "?" for letter in line)
     return line if len(line) <= 100 else line[:99] + "…"
 

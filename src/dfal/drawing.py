@@ -1,4 +1,5 @@
-"""Charts as SVG for a page that may be light or dark: ink, grid and paper are the page's own colours."""
+"""Charts as SVG for a page that may be light or dark: ink, grid and paper are the page's own
+colours."""
 
 import contextlib
 import io
@@ -36,7 +37,13 @@ LONG = 24
 """Letters of a name for four of which there is room above a chart."""
 FAR = 500
 """With fewer annotations than this the paper's axis to 1000 would leave most of a chart empty."""
-VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", GRID: "var(--line)", PAPER: "var(--paper)", GREY: "var(--grey)"}
+VARIABLES = {
+    INK: "var(--ink)",
+    SOFT: "var(--soft)",
+    GRID: "var(--line)",
+    PAPER: "var(--paper)",
+    GREY: "var(--grey)",
+}
 VARIABLES |= {colour: f"var(--colour-{place})" for place, colour in enumerate(COLOURS[:-1], 1)}
 BAND = 0.17
 """How much of a band's colour is seen; the page makes it more where it is dark."""
@@ -45,8 +52,15 @@ TICKS = 10
 
 
 STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "dfal", "pdf.fonttype": 42}
-STYLE |= {"font.family": "sans-serif", "font.size": 10, "axes.facecolor": "none", "savefig.facecolor": "none"}
-STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK)
+STYLE |= {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+STYLE |= dict.fromkeys(
+    ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK
+)
 STYLE |= dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), SOFT)
 
 
@@ -76,7 +90,10 @@ class Chart:
         """
         kind = path.suffix[1:]
         undated = {"Date": None, "Creator": None} if kind == "svg" else {"CreationDate": None}
-        with atomic_write(path, "name another folder", "the figure") as part, rc_context(STYLE | {"svg.fonttype": "path"}):
+        with (
+            atomic_write(path, "name another folder", "the figure") as part,
+            rc_context(STYLE | {"svg.fonttype": "path"}),
+        ):
             self.figure.savefig(part, format=kind, facecolor="white", metadata=undated)
 
 
@@ -99,19 +116,41 @@ def curves(study: Study) -> Chart:
         for place, (curve, colour) in enumerate(zip(study.curves, colours(study), strict=True)):
             x, mean, spread = curve.annotations, 100 * curve.mean, 100 * curve.spread
             if not many:
-                axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=BAND, linewidth=0)
+                axes.fill_between(
+                    x, mean - spread, mean + spread, color=colour, alpha=BAND, linewidth=0
+                )
             style = LINES[place // len(COLOURS) % len(LINES)]
             marker = "o" if len(x) <= 30 and not many else None
-            axes.plot(x, mean, style, color=colour, linewidth=2, marker=marker, markersize=3.5, label=curve.name)
+            axes.plot(
+                x,
+                mean,
+                style,
+                color=colour,
+                linewidth=2,
+                marker=marker,
+                markersize=3.5,
+                label=curve.name,
+            )
         axes.set_xlabel("annotations (answers bought)")
         axes.set_ylabel("test accuracy, %")
         _at_budgets(axes, [curve.annotations for curve in study.curves])
         side = many or any(len(curve.name) > LONG for curve in study.curves)
-        _legend(figure, axes, "outside right upper" if side else "outside upper left", columns=1 if side else 4)
+        _legend(
+            figure,
+            axes,
+            "outside right upper" if side else "outside upper left",
+            columns=1 if side else 4,
+        )
         return Chart(figure)
 
 
-def _legend(figure: Figure, axes: Axes, place: Literal["outside upper left", "outside right upper"], *, columns: int) -> None:
+def _legend(
+    figure: Figure,
+    axes: Axes,
+    place: Literal["outside upper left", "outside right upper"],
+    *,
+    columns: int,
+) -> None:
     """Beside the axes, where it covers no band."""
     lines, names = axes.get_legend_handles_labels()
     figure.legend(lines, names, loc=place, ncols=columns, frameon=False, fontsize=9)
@@ -124,24 +163,42 @@ def _at_budgets(axes: Axes, measured: Sequence[Int64[np.ndarray, "b"]], most: in
 
 
 def differences(comparisons: Sequence[Comparison]) -> Chart:
-    """The differences in AULC, the largest on top, with their 95 % intervals; filled where p < 0.05."""
+    """The differences in AULC, the largest on top, with their 95 % intervals; filled where p <
+    0.05."""
     ordered = sorted(comparisons, key=lambda one: one.gain)
     with _drawing(0.8 + 0.24 * len(ordered)) as figure:
         axes = _axes(figure.add_subplot())
         axes.axvline(0, color=GREY, linewidth=1)
         for y, one in enumerate(ordered):
             middle, width = 100 * one.gain, 100 * one.half_width
-            axes.plot([middle - width, middle + width], [y, y], color=COLOURS[0], linewidth=2, solid_capstyle="butt")
-            axes.plot(middle, y, "o", color=COLOURS[0], markersize=6, markerfacecolor=COLOURS[0] if one.p < 0.05 else PAPER)
-        axes.set_yticks(range(len(ordered)), [f"{one.curve.name} − {one.reference.name}" for one in ordered])
+            axes.plot(
+                [middle - width, middle + width],
+                [y, y],
+                color=COLOURS[0],
+                linewidth=2,
+                solid_capstyle="butt",
+            )
+            axes.plot(
+                middle,
+                y,
+                "o",
+                color=COLOURS[0],
+                markersize=6,
+                markerfacecolor=COLOURS[0] if one.p < 0.05 else PAPER,
+            )
+        axes.set_yticks(
+            range(len(ordered)), [f"{one.curve.name} − {one.reference.name}" for one in ordered]
+        )
         axes.set_ylim(-0.7, len(ordered) - 0.3)
         axes.set_xlabel("difference in AULC, points of accuracy")
         return Chart(figure)
 
 
-def beside_paper(study: Study, published: dict[str, Points], full: Float64[np.ndarray, "s"] | None) -> Chart:
-    """Figure 2: a panel for each strategy, with our mean and its 95 % bootstrap band, our running maximum, the paper's
-    curve, and our random choice."""
+def beside_paper(
+    study: Study, published: dict[str, Points], full: Float64[np.ndarray, "s"] | None
+) -> Chart:
+    """Figure 2: a panel for each strategy, with our mean and its 95 % bootstrap band, our running
+    maximum, the paper's curve, and our random choice."""
     width = 4
     rows = -(-len(study.curves) // width)
     ours = [(curve, colour) for curve, colour in zip(study.curves, colours(study), strict=True)]
@@ -153,64 +210,121 @@ def beside_paper(study: Study, published: dict[str, Points], full: Float64[np.nd
         for axes, (curve, colour) in zip(panels, ours, strict=False):
             _axes(axes)
             if study.baseline is not None and curve is not study.baseline:
-                axes.plot(study.baseline.annotations, 100 * study.baseline.mean, color=GREY, linewidth=1, alpha=0.6)
+                axes.plot(
+                    study.baseline.annotations,
+                    100 * study.baseline.mean,
+                    color=GREY,
+                    linewidth=1,
+                    alpha=0.6,
+                )
             _with_band(axes, curve, colour)
-            axes.plot(curve.annotations, 100 * curve.running_maximum.mean, color=colour, linewidth=0.8, linestyle=(0, (1, 1)))
+            axes.plot(
+                curve.annotations,
+                100 * curve.running_maximum.mean,
+                color=colour,
+                linewidth=0.8,
+                linestyle=(0, (1, 1)),
+            )
             if curve.name in published:
                 x, y = published[curve.name]
                 axes.plot(x, 100 * np.array(y), color=INK, linewidth=1.1, linestyle=(0, (4, 2)))
             if full is not None:
                 axes.axhline(100 * float(full.mean()), color=SOFT, linewidth=0.7, linestyle=":")
-            axes.set_title(curve.name, fontsize=9, color=colour, fontweight="bold", loc="left", pad=3)
+            axes.set_title(
+                curve.name, fontsize=9, color=colour, fontweight="bold", loc="left", pad=3
+            )
             axes.set_ylim(floor, 100.5)
             _at_budgets(axes, measured, most=4)
             if last < FAR:
-                axes.set_xlim(right=1.03 * last)  # the paper's curve goes on where there is nothing of ours
+                axes.set_xlim(
+                    right=1.03 * last
+                )  # the paper's curve goes on where there is nothing of ours
         for axes in panels[len(ours) :]:
             axes.set_visible(False)
         figure.supxlabel("annotations (answers bought)", fontsize=9, color=INK)
         figure.supylabel("test accuracy, %", fontsize=9, color=INK)
         drawn = [
             Line2D([], [], color=SOFT, linewidth=2, label="ours, with 95 % bootstrap band"),
-            Line2D([], [], color=SOFT, linewidth=0.8, linestyle=(0, (1, 1)), label="ours, running maximum"),
-            Line2D([], [], color=INK, linewidth=1.1, linestyle=(0, (4, 2)), label="the paper’s (running maximum)"),
+            Line2D(
+                [],
+                [],
+                color=SOFT,
+                linewidth=0.8,
+                linestyle=(0, (1, 1)),
+                label="ours, running maximum",
+            ),
+            Line2D(
+                [],
+                [],
+                color=INK,
+                linewidth=1.1,
+                linestyle=(0, (4, 2)),
+                label="the paper’s (running maximum)",
+            ),
             Line2D([], [], color=GREY, linewidth=1, alpha=0.6, label="our random choice"),
         ]
         if full is not None:
-            drawn.append(Line2D([], [], color=SOFT, linewidth=0.7, linestyle=":", label="our full training set"))
+            drawn.append(
+                Line2D(
+                    [], [], color=SOFT, linewidth=0.7, linestyle=":", label="our full training set"
+                )
+            )
         figure.legend(handles=drawn, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
         return Chart(figure)
 
 
 def _floor(study: Study) -> float:
-    """Where the axis begins: what lies below, in the first tenth of the budgets, would squeeze the rest."""
+    """Where the axis begins: what lies below, in the first tenth of the budgets, would squeeze the
+    rest."""
     start = [100 * curve.mean[len(curve.mean) // 10] for curve in study.curves]
     return float(max(0, 10 * np.floor(min(start) / 10)))
 
 
 def _with_band(axes: Axes, curve: Curve, colour: str) -> None:
     low, high = curve.interval
-    axes.fill_between(curve.annotations, 100 * low, 100 * high, color=colour, alpha=BAND, linewidth=0)
+    axes.fill_between(
+        curve.annotations, 100 * low, 100 * high, color=colour, alpha=BAND, linewidth=0
+    )
     axes.plot(curve.annotations, 100 * curve.mean, color=colour, linewidth=1.6)
 
 
 def transfers(lines: Sequence[Series], published: dict[str, Points]) -> Chart:
-    """Figure 3: what was chosen for another network (dashed) and for the network itself; dots are the paper's points."""
+    """Figure 3: what was chosen for another network (dashed) and for the network itself; dots are
+    the paper's points."""
     with _drawing(4.6) as figure:
         axes = _axes(figure.add_subplot())
         names = sorted({line.name.split()[-1] for line in lines})
         for line in lines:
-            colour = GREY if line.name == "random" else COLOURS[names.index(line.name.split()[-1]) % len(COLOURS)]
+            colour = (
+                GREY
+                if line.name == "random"
+                else COLOURS[names.index(line.name.split()[-1]) % len(COLOURS)]
+            )
             style = "--" if " " in line.name else "-"
             low, high = bootstrap(line.accuracy)
-            axes.fill_between(line.annotations, 100 * low, 100 * high, color=colour, alpha=BAND, linewidth=0)
-            axes.plot(line.annotations, 100 * line.accuracy.mean(0), style, color=colour, linewidth=2, label=line.name)
+            axes.fill_between(
+                line.annotations, 100 * low, 100 * high, color=colour, alpha=BAND, linewidth=0
+            )
+            axes.plot(
+                line.annotations,
+                100 * line.accuracy.mean(0),
+                style,
+                color=colour,
+                linewidth=2,
+                label=line.name,
+            )
             if line.name in published:
                 x, y = published[line.name]
                 face = PAPER if " " in line.name else colour
-                axes.plot(x, 100 * np.array(y), "o", color=colour, markersize=3.5, markerfacecolor=face)
+                axes.plot(
+                    x, 100 * np.array(y), "o", color=colour, markersize=3.5, markerfacecolor=face
+                )
         least = min(line.annotations[0] for line in lines if " " in line.name)
-        shown = [value for line in lines for value in 100 * line.accuracy.mean(0)[line.annotations >= least]]
+        shown = [
+            value
+            for line in lines
+            for value in 100 * line.accuracy.mean(0)[line.annotations >= least]
+        ]
         axes.set_xlim(left=least)
         axes.set_ylim(bottom=min(shown) - 1)
         axes.set_xlabel("annotations (answers bought)")
@@ -221,7 +335,8 @@ def transfers(lines: Sequence[Series], published: dict[str, Points]) -> Chart:
 
 
 def ranking(names: Sequence[str], found: Ranks) -> Chart:
-    """Mean ranks on a line, the best on the left; bars join those that cannot be told apart (Demšar 2006)."""
+    """Mean ranks on a line, the best on the left; bars join those that cannot be told apart (Demšar
+    2006)."""
     order = np.argsort(found.mean, kind="stable")
     mean, count = found.mean[order], len(names)
     half = -(-count // 2)
@@ -240,14 +355,32 @@ def ranking(names: Sequence[str], found: Ranks) -> Chart:
             edge = 0.7 if left else count + 0.3
             axes.plot([x, x, edge], [0, y, y], color=SOFT, linewidth=0.9)
             text = f"{names[index]}  {x:.2f}" if left else f"{x:.2f}  {names[index]}"
-            axes.text(edge + (-0.08 if left else 0.08), y, text, ha="right" if left else "left", va="center", fontsize=9)
+            axes.text(
+                edge + (-0.08 if left else 0.08),
+                y,
+                text,
+                ha="right" if left else "left",
+                va="center",
+                fontsize=9,
+            )
         for level, (first, last) in enumerate(joined):
             y = 0.22 + 0.22 * level
-            axes.plot([mean[first] - 0.05, mean[last] + 0.05], [y, y], color=COLOURS[0], linewidth=4, solid_capstyle="butt")
+            axes.plot(
+                [mean[first] - 0.05, mean[last] + 0.05],
+                [y, y],
+                color=COLOURS[0],
+                linewidth=4,
+                solid_capstyle="butt",
+            )
         if found.critical < count - 1:
             axes.plot([1, 1 + found.critical], [-0.75, -0.75], color=INK, linewidth=1.5)
             axes.text(
-                1 + found.critical / 2, -0.82, f"critical difference {found.critical:.2f}", ha="center", va="bottom", fontsize=8
+                1 + found.critical / 2,
+                -0.82,
+                f"critical difference {found.critical:.2f}",
+                ha="center",
+                va="bottom",
+                fontsize=8,
             )
         axes.set_xlim(-1.6, count + 2.6)
         axes.set_ylim(top + 0.45 * half, -1.15)
@@ -255,7 +388,8 @@ def ranking(names: Sequence[str], found: Ranks) -> Chart:
 
 
 def cliques(mean: Float64[np.ndarray, "k"], critical: float) -> list[tuple[int, int]]:
-    """The longest runs of ascending mean ranks in which first and last cannot be told apart, as (first, last)."""
+    """The longest runs of ascending mean ranks in which first and last cannot be told apart, as
+    (first, last)."""
     found: list[tuple[int, int]] = []
     for first in range(len(mean)):
         last = int(np.flatnonzero(mean - mean[first] <= critical)[-1])

@@ -1,6 +1,8 @@
-"""Where trials run: here, or side by side in processes of one thread each. This process alone writes to the store.
+"""Where trials run: here, or side by side in processes of one thread each. This process alone
+writes to the store.
 
-A trial computes with one thread wherever it runs, so that its result does not depend on how many run beside it.
+A trial computes with one thread wherever it runs, so that its result does not depend on how many
+run beside it.
 """
 
 import ctypes
@@ -23,10 +25,10 @@ import torch
 from dfal import datasets
 from dfal.datasets import Dataset
 from dfal.environment import environment, refuse_changed
-from dfal.imported import reason
+from dfal.errors import DfalError
+from dfal.plugins import describe_exception
 from dfal.store import Record, Store
 from dfal.trial import Trial
-from dfal.types import DfalError
 
 
 @runtime_checkable
@@ -50,7 +52,9 @@ class Job(Protocol):
     def to_json(self) -> str: ...
     def check(self, data: Dataset) -> None: ...
     def finished(self, past: Sequence[Record]) -> bool: ...
-    def run(self, data: Dataset, past: Sequence[Record], sources: Sequence[Sequence[Record]]) -> Iterator[Record]: ...
+    def run(
+        self, data: Dataset, past: Sequence[Record], sources: Sequence[Sequence[Record]]
+    ) -> Iterator[Record]: ...
 
 
 J = TypeVar("J", bound=Job)
@@ -59,10 +63,12 @@ J = TypeVar("J", bound=Job)
 def run(trials: Sequence[J], store: Store, processes: int) -> Iterator[tuple[J, Record]]:
     """Run what is missing of these trials; each round is yielded when it is safe in the store.
 
-    A trial that differs from a stored one in N alone begins with that one's rounds: they are the same to the bit.
+    A trial that differs from a stored one in N alone begins with that one's rounds: they are the
+    same to the bit.
 
     Raises:
-        DfalError: for a trial that cannot run, data or a network that are not those the store began with, a process that died.
+        DfalError: for a trial that cannot run, data or a network that are not those the store began
+        with, a process that died.
     """
     configurations, now = {trial.id: trial.to_json() for trial in trials}, environment(trials)
     refuse_changed(store, now)
@@ -79,13 +85,16 @@ def run(trials: Sequence[J], store: Store, processes: int) -> Iterator[tuple[J, 
             yield trial, record
         if not trial.finished(past):
             work.append((trial, past, [store.records(source.id) for source in trial.sources]))
-    for trial, record in _here(work) if processes == 1 or len(work) < 2 else _beside(work, min(processes, len(work))):
+    for trial, record in (
+        _here(work) if processes == 1 or len(work) < 2 else _beside(work, min(processes, len(work)))
+    ):
         store.add(trial.id, record)
         yield trial, record
 
 
 def _shared(store: Store, stored: Mapping[str, str], trial: Job) -> list[Record]:
-    """The rounds of a stored trial that differs in N alone: those that asked about as much as this trial would have."""
+    """The rounds of a stored trial that differs in N alone: those that asked about as much as this
+    trial would have."""
     if not isinstance(trial, Trial):
         return []
     longest: list[Record] = []
@@ -94,7 +103,8 @@ def _shared(store: Store, stored: Mapping[str, str], trial: Job) -> list[Record]
             continue
         same = itertools.takewhile(
             lambda record: (
-                len(record.answers) == trial.batch and record.measurements["annotations"] + trial.batch <= trial.annotations
+                len(record.answers) == trial.batch
+                and record.measurements["annotations"] + trial.batch <= trial.annotations
             ),
             store.records(other),
         )
@@ -113,7 +123,8 @@ def cores() -> int:
 
 
 def check(trials: Sequence[Job]) -> None:
-    """Raise unless all of these trials can run: before anything is written. One stands for those of other seeds."""
+    """Raise unless all of these trials can run: before anything is written. One stands for those of
+    other seeds."""
     for trial in {re.sub(r'"seed": \d+', "", trial.to_json()): trial for trial in trials}.values():
         trial.check(datasets.load(trial.dataset))
 
@@ -125,8 +136,9 @@ Work = list[tuple[Any, list[Record], list[list[Record]]]]
 def _keep_memory() -> None:
     """Let glibc keep the memory of tensors that are gone for those that come next.
 
-    By default it gives large blocks back to the system each time: page faults in every training step, at which
-    processes side by side wait for each other. Other C libraries are left as they are.
+    By default it gives large blocks back to the system each time: page faults in every training
+    step, at which processes side by side wait for each other. Other C libraries are left as they
+    are.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -160,7 +172,8 @@ def _here(work: Work) -> Iterator[tuple[Any, Record]]:
 
 
 def _beside(work: Work, processes: int) -> Iterator[tuple[Any, Record]]:
-    """Hand the trials to workers, one at a time each. A spawned process shares no thread and no lock with this one."""
+    """Hand the trials to workers, one at a time each. A spawned process shares no thread and no
+    lock with this one."""
     context = get_context("spawn")
     waiting = list(reversed(work))
     busy: dict[Any, Job] = {}  # by pipe
@@ -168,7 +181,9 @@ def _beside(work: Work, processes: int) -> Iterator[tuple[Any, Record]]:
     try:
         for _ in range(processes):
             ours, theirs = context.Pipe()
-            worker = context.Process(target=_worker, args=(theirs, dict(datasets.PLACES)), daemon=True)
+            worker = context.Process(
+                target=_worker, args=(theirs, dict(datasets.PLACES)), daemon=True
+            )
             with _deaf_to_interrupts():
                 worker.start()
             theirs.close()
@@ -182,7 +197,8 @@ def _beside(work: Work, processes: int) -> Iterator[tuple[Any, Record]]:
                     message = pickle.loads(pipe.recv_bytes())
                 except EOFError:
                     raise DfalError(
-                        "a worker process died, perhaps for want of memory: go on with --resume, with fewer --processes"
+                        "a worker process died, perhaps for want of memory: go on with --resume,"
+                        " with fewer --processes"
                     ) from None
                 if isinstance(message, Exception):
                     raise message
@@ -201,10 +217,14 @@ def _beside(work: Work, processes: int) -> Iterator[tuple[Any, Record]]:
 def _hand_out(pipe: Connection, waiting: Work) -> Job:
     trial, past, sources = waiting.pop()
     job: Job = trial
-    try:  # Plain pickle sends tensors by value; multiprocessing's own would pass a file handle for each.
+    # Plain pickle sends tensors by value; multiprocessing's own would pass a file handle for each.
+    try:
         sent = pickle.dumps((trial, past, sources))
     except (AttributeError, TypeError, pickle.PicklingError) as error:
-        raise DfalError(f"{job.label} cannot be sent to another process ({reason(error)}): run it in one process") from error
+        raise DfalError(
+            f"{job.label} cannot be sent to another process ({describe_exception(error)}): run it"
+            " in one process"
+        ) from error
     pipe.send_bytes(sent)
     return job
 
@@ -245,6 +265,13 @@ def _worker(pipe: Connection, places: dict[str, str]) -> None:
                 pipe.send_bytes(pickle.dumps(error))
             except Exception as error:  # of the user's code, or a mistake in ours
                 traceback.print_exc()
-                pipe.send_bytes(pickle.dumps(DfalError(f"a worker process failed ({reason(error)}): its traceback is above")))
+                pipe.send_bytes(
+                    pickle.dumps(
+                        DfalError(
+                            f"a worker process failed ({describe_exception(error)}): its traceback"
+                            " is above"
+                        )
+                    )
+                )
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # The parent is gone, and with it the only writer.

@@ -1,4 +1,5 @@
-"""What results depend on beside their configuration: versions, machine, data, and code that is not dfal's own."""
+"""What results depend on beside their configuration: versions, machine, data, and code that is not
+dfal's own."""
 
 import ast
 import hashlib
@@ -19,21 +20,22 @@ import numpy as np
 import torch
 
 from dfal import datasets
-from dfal.chance import seeded
 from dfal.configuration import parts
 from dfal.datasets import Dataset
+from dfal.errors import DfalError
 from dfal.inside import logits, looking, ready
 from dfal.networks import NETWORKS, build
+from dfal.seeding import fork_rng
 from dfal.store import Store
 from dfal.strategies.own import own
-from dfal.types import DfalError
 
 CLOSE = 1e-3
 """By how much of the largest logit two computers may differ."""
 
 
 def environment(trials: Sequence[Any]) -> dict[str, Any]:
-    """Where these trials (or other jobs) run, on which data, and with which networks and strategies."""
+    """Where these trials (or other jobs) run, on which data, and with which networks and
+    strategies."""
     cuda = any(trial.device.startswith("cuda") for trial in trials)
     models: dict[str, set[str]] = {}
     for job in chain(trials, *(trial.sources for trial in trials)):
@@ -42,7 +44,10 @@ def environment(trials: Sequence[Any]) -> dict[str, Any]:
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "versions": {name: version(name) for name in ("dfal", "torch", "numpy")} | {"python": platform.python_version()},
+        "versions": (
+            {name: version(name) for name in ("dfal", "torch", "numpy")}
+            | {"python": platform.python_version()}
+        ),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "threads": 1,
@@ -52,12 +57,15 @@ def environment(trials: Sequence[Any]) -> dict[str, Any]:
             name: {model: _network(model, data) for model in sorted(models[name] - NETWORKS.keys())}
             for name, data in loaded.items()
         },
-        "strategies": dict(found for trial in trials for part in parts(trial) for found in _own_code(part)),
+        "strategies": dict(
+            found for trial in trials for part in parts(trial) for found in _own_code(part)
+        ),
     }
 
 
 def place_in(store: Store, name: str) -> str | None:
-    """Return where the data set of a file or folder was last found by the runs of a store, if something is there still."""
+    """Return where the data set of a file or folder was last found by the runs of a store, if
+    something is there still."""
     if name in datasets.CARDS or Path(name).exists():
         return None
     places = (run.get("places", {}).get(name) for run in reversed(store.environments()))
@@ -65,10 +73,13 @@ def place_in(store: Store, name: str) -> str | None:
 
 
 def refuse_changed(store: Store, now: Mapping[str, Any]) -> None:
-    """Raise where a store began with other data, or with another network or strategy of the same name; what it did not write
-    down yet is taken as it is."""
+    """Raise where a store began with other data, or with another network or strategy of the same
+    name; what it did not write down yet is taken as it is."""
     if (what := next(_changed(store, now), None)) is not None:
-        raise DfalError(f"the {what} is not the one that {store.path} began with: bring it back, or name a new store")
+        raise DfalError(
+            f"the {what} is not the one that {store.path} began with: bring it back, or name a new"
+            " store"
+        )
 
 
 def _changed(store: Store, now: Mapping[str, Any]) -> Iterator[str]:
@@ -85,18 +96,22 @@ def _changed(store: Store, now: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _network(name: str, data: Dataset) -> dict[str, Any]:
-    """What tells a network from another of the same name: its layers, and its logits for noise with the weights of one seed.
+    """What tells a network from another of the same name: its layers, and its logits for noise with
+    the weights of one seed.
 
     The logits are left out where they are not a function of the seed.
     """
     noise = torch.rand(2, *data.images.shape, generator=torch.Generator().manual_seed(0))
     outs = []
     for _ in range(2):
-        with seeded(0):
+        with fork_rng(0):
             model = build(name, data.images.shape, len(data.classes))
         with looking(model), torch.no_grad():
             outs.append(logits(model, ready(model, noise)).flatten()[:100].double().nan_to_num())
-    weights = [(name, tuple(one.shape), str(one.dtype)) for name, one in chain(model.named_parameters(), model.named_buffers())]
+    weights = [
+        (name, tuple(one.shape), str(one.dtype))
+        for name, one in chain(model.named_parameters(), model.named_buffers())
+    ]
     layers = f"{weights} {re.sub(' at 0x[0-9a-f]+', '', repr(model))}"
     return {"layers": hashlib.sha256(layers.encode()).hexdigest()[:16]} | (
         {"logits": outs[0].tolist()} if torch.equal(*outs) else {}
@@ -107,11 +122,14 @@ def _alike(past: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     before, after = (np.array(one.get("logits", [])) for one in (past, now))
     if past["layers"] != now["layers"] or not before.size or not after.size:
         return bool(past["layers"] == now["layers"])
-    return before.shape == after.shape and bool(np.allclose(before, after, rtol=0, atol=CLOSE * np.abs(before).max()))
+    return before.shape == after.shape and bool(
+        np.allclose(before, after, rtol=0, atol=CLOSE * np.abs(before).max())
+    )
 
 
 def _own_code(part: Any) -> Iterator[tuple[str, str]]:
-    """A strategy or attack of the user's by its name on the command line, and a hash of how it is written."""
+    """A strategy or attack of the user's by its name on the command line, and a hash of how it is
+    written."""
     known = own(part)
     if known is None or known.code is None:
         return
@@ -121,33 +139,44 @@ def _own_code(part: Any) -> Iterator[tuple[str, str]]:
 
 
 def _written(code: Any) -> str | None:
-    """A function's or class's text, and that of the classes above it in its module, without comments, layout and docstrings.
+    """A function's or class's text, and that of the classes above it in its module, without
+    comments, layout and docstrings.
 
     None where nobody knows it. What it calls elsewhere is not looked at.
     """
     texts = []
-    for one in [one for one in getattr(code, "__mro__", (code,)) if one.__module__ == code.__module__]:
+    for one in [
+        one for one in getattr(code, "__mro__", (code,)) if one.__module__ == code.__module__
+    ]:
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(one)))
         except (OSError, TypeError, SyntaxError):
             return None
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            if (
+                isinstance(node, ast.FunctionDef | ast.ClassDef)
+                and ast.get_docstring(node) is not None
+            ):
                 node.body = node.body[1:] or [ast.Pass()]
         texts.append(ast.unparse(tree))
     return "\n".join(texts)
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this package runs from, with a + where files differ from it."""
+    """The commit of the checkout that this package runs from, with a + where files differ from
+    it."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", __file__)  # fails where the package lies in somebody else's repository
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        git(
+            "ls-files", "--error-unmatch", __file__
+        )  # fails where the package lies in somebody else's repository
+        return git("rev-parse", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -157,4 +186,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )

@@ -10,9 +10,9 @@ import numpy as np
 
 from dfal.atomic import atomic_write
 from dfal.drawing import Chart
+from dfal.errors import DfalError
 from dfal.reproduce import Cell, Table, Verdict
 from dfal.spreadsheet import defused
-from dfal.types import DfalError
 
 
 def write(folder: Path, tables: Sequence[Table], verdicts: Sequence[Verdict]) -> list[Path]:
@@ -41,7 +41,11 @@ def write_figures(folder: Path, charts: Mapping[str, Chart]) -> list[Path]:
     Raises:
         DfalError: where the folder cannot be written.
     """
-    files = {folder / f"{_plain(title)}.{ending}": chart for title, chart in charts.items() for ending in ("pdf", "svg")}
+    files = {
+        folder / f"{_plain(title)}.{ending}": chart
+        for title, chart in charts.items()
+        for ending in ("pdf", "svg")
+    }
     _make(folder, "figures")
     for file, chart in files.items():
         chart.write(file)
@@ -52,7 +56,9 @@ def _make(folder: Path, what: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DfalError(f"the {what} cannot be written to {folder} ({error.strerror}): name another folder") from None
+        raise DfalError(
+            f"the {what} cannot be written to {folder} ({error.strerror}): name another folder"
+        ) from None
 
 
 def _file(table: Table) -> str:
@@ -66,13 +72,19 @@ def _plain(title: str) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A `table` of plain LaTeX with the packages booktabs, graphicx and xcolor; its caption says what ± and brackets are.
+    r"""A `table` of plain LaTeX with the packages booktabs, graphicx and xcolor; its caption says
+    what ± and brackets are.
 
-    What is above the paper's number with p < 0.05 is in \textcolor{dfalabove}, what is below it in {dfalbelow}: other colours
-    of these names in the preamble stay. A table wider than the line is made smaller.
+    What is above the paper's number with p < 0.05 is in \textcolor{dfalabove}, what is below it in
+    {dfalbelow}: other colours of these names in the preamble stay. A table wider than the line is
+    made smaller.
     """
-    title = re.sub("^(Table|Figure) ", r"The paper's \g<0>", table.title)  # it gets a number of its own
-    caption = f"{title}. {table.caption}" + (" In round brackets the paper's number." if table.compared else "")
+    title = re.sub(
+        "^(Table|Figure) ", r"The paper's \g<0>", table.title
+    )  # it gets a number of its own
+    caption = f"{title}. {table.caption}" + (
+        " In round brackets the paper's number." if table.compared else ""
+    )
     lines = [
         "% Needs \\usepackage{booktabs,graphicx,xcolor}",
         "\\begin{table}",
@@ -86,7 +98,10 @@ def latex(table: Table) -> str:
         "\\toprule",
         " & ".join(["", *map(_escaped, table.head)]) + r" \\",
         "\\midrule",
-        *(" & ".join([_escaped(name), *map(_latex_cell, cells)]) + r" \\" for name, cells in table.rows),
+        *(
+            " & ".join([_escaped(name), *map(_latex_cell, cells)]) + r" \\"
+            for name, cells in table.rows
+        ),
         "\\bottomrule",
         "\\end{tabular}}",
         "\\end{table}",
@@ -102,7 +117,15 @@ def _latex_cell(cell: Cell) -> str:
     return f"{ours} ({_escaped(cell.paper)})" if cell.paper else ours
 
 
-ESCAPES = {"\\": r"\textbackslash{}", "±": r"$\pm$", "−": r"$-$", "≥": r"$\geq$", ">": r"$>$", "<": r"$<$", "→": r"$\to$"}
+ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "≥": r"$\geq$",
+    ">": r"$>$",
+    "<": r"$<$",
+    "→": r"$\to$",
+}
 ESCAPES |= {"|": r"\textbar{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 ESCAPES |= {character: "\\" + character for character in "&%$#_{}"}
 
@@ -111,18 +134,36 @@ def _escaped(text: str) -> str:
     return "".join(ESCAPES.get(character, character) for character in text)
 
 
-COLUMNS = ["row", "column", "ours", "low", "high", "interval", "paper", "p", "ours_text", "paper_text"]
+COLUMNS = [
+    "row",
+    "column",
+    "ours",
+    "low",
+    "high",
+    "interval",
+    "paper",
+    "p",
+    "ours_text",
+    "paper_text",
+]
 
 
 def as_csv(table: Table) -> str:
     """One row a cell, in numbers and in words: docs/reproduce.md says what the columns are."""
     rows, names = [COLUMNS], set[str]()
     for name, cells in table.rows:
-        row = f"{name} − {cells[0].ours}" if name in names else name  # a strategy that is compared with two others
+        row = (
+            f"{name} − {cells[0].ours}" if name in names else name
+        )  # a strategy that is compared with two others
         names.add(row)
         for head, cell in zip(table.head, cells, strict=True):
             if cell.ours or cell.paper:
-                numbers = [*map(_number, (cell.value, cell.low, cell.high)), cell.interval, _read(cell.paper), _number(cell.p)]
+                numbers = [
+                    *map(_number, (cell.value, cell.low, cell.high)),
+                    cell.interval,
+                    _read(cell.paper),
+                    _number(cell.p),
+                ]
                 text = f"{cell.ours} {cell.spread}".strip()
                 rows.append([defused(row), defused(head), *numbers, text, cell.paper])
     return _csv(rows)

@@ -1,4 +1,5 @@
-"""A folder of images: listed at once, decoded once, in the background, into a memory map at the network's size."""
+"""A folder of images: listed at once, decoded once, in the background, into a memory map at the
+network's size."""
 
 import hashlib
 import os
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dfal.cache import READY, TO_DO, Cache, Found
+from dfal.errors import DfalError
 from dfal.images import Images
 from dfal.listing import GONE, Entry, Layout, Listing, from_csv, natural
 from dfal.pictures import Unavailable, decoded, fitted
-from dfal.types import DfalError
 
 TOGETHER = 256
 """Images written with one flush to the disk, at most."""
@@ -36,15 +37,17 @@ ATTEMPTS = 3
 SHOWN = 2400
 """Pixels of the longer side of an original that are enough to be shown."""
 STUCK = 3
-"""Attempts after which a file that the system does not let be read is as good as one that cannot be, until it can."""
+"""Attempts after which a file that the system does not let be read is as good as one that cannot
+be, until it can."""
 
 
 class Folder:
     """The images of a folder and its sub-folders, by index.
 
-    An index never changes while the cache stays: files that come later get the next ones, files that vanish keep theirs
-    and are set aside. What cannot be read just now, because the folder is away or the system refuses, is not: it is tried
-    again. Threads may share a Folder, and processes a cache.
+    An index never changes while the cache stays: files that come later get the next ones, files
+    that vanish keep theirs and are set aside. What cannot be read just now, because the folder is
+    away or the system refuses, is not: it is tried again. Threads may share a Folder, and processes
+    a cache.
 
     Attributes:
         path: the folder.
@@ -99,14 +102,17 @@ class Folder:
         Args:
             path: the folder.
             cache: where to keep what is decoded; by default in the user's cache.
-            size: side of the square that a network sees; by default the images' own, if a sample of them is square, alike and
-                not larger than `OWN`, else `SIZE`.
+            size: side of the square that a network sees; by default the images' own, if a sample of
+                them is square, alike and not larger than `OWN`, else `SIZE`.
             channels: 1 or 3; by default 1 where the sample is grey.
-            labels: a CSV with the columns path and label; by default the names of sub-folders are the classes (`Layout.of`).
-            classes: names of classes that are known; a sub-folder that is called as one of them is that class.
+            labels: a CSV with the columns path and label; by default the names of sub-folders are
+            the classes (`Layout.of`).
+            classes: names of classes that are known; a sub-folder that is called as one of them is
+            that class.
 
         Raises:
-            DfalError: for a folder that is not there or holds no image, a bad CSV, a cache that cannot be written.
+            DfalError: for a folder that is not there or holds no image, a bad CSV, a cache that
+            cannot be written.
         """
         if size is not None and size < 1:
             raise DfalError(f"size = {size} is no number of pixels: give 1 or more")
@@ -117,9 +123,20 @@ class Folder:
         if size is None or channels is None:
             own, seen = natural(folder, listing.entries)
             size, channels = size or own, channels or seen
-        root = Path(cache) if cache else Path(platformdirs.user_cache_dir("dfal")) / "folders" / _name(folder)
+        root = (
+            Path(cache)
+            if cache
+            else Path(platformdirs.user_cache_dir("dfal")) / "folders" / _name(folder)
+        )
         shape = (size, size, channels)
-        return cls(folder, root / "x".join(map(str, shape)), shape, listing, Path(labels) if labels else None, classes=classes)
+        return cls(
+            folder,
+            root / "x".join(map(str, shape)),
+            shape,
+            listing,
+            Path(labels) if labels else None,
+            classes=classes,
+        )
 
     @property
     def place(self) -> Path:
@@ -143,14 +160,16 @@ class Folder:
         return np.equal(self._cache.state, READY)
 
     def set_aside(self) -> dict[str, str]:
-        """The files that could not be read so far, each with the reason; sub-folders too. What is for now is not among them."""
+        """The files that could not be read so far, each with the reason; sub-folders too. What is
+        for now is not among them."""
         return self._unreadable | self._cache.reasons()
 
     def delayed(self, attempts: int = 1) -> dict[str, str]:
-        """The files that could not be read just now, so often or more, each with the reason. They are tried again.
+        """The files that could not be read just now, so often or more, each with the reason. They
+        are tried again.
 
-        With two or more attempts only those are named for which the file itself is the reason, such as a permission that
-        is missing, and not the folder that is away or the system.
+        With two or more attempts only those are named for which the file itself is the reason, such
+        as a permission that is missing, and not the folder that is away or the system.
         """
         return {
             self.paths[index]: str(error)
@@ -169,12 +188,13 @@ class Folder:
         return self.path / self.paths[index]
 
     def original(self, index: int, longest: int | None = SHOWN) -> Image.Image:
-        """The original, as every browser can show it: 8 bits, grey or colour, turned as its EXIF data say.
+        """The original, as every browser can show it: 8 bits, grey or colour, turned as its EXIF
+        data say.
 
         Args:
             index: of the image.
-            longest: an image of more than 16 million pixels may come smaller, with its longer side no shorter than
-                this; with None it comes in full size.
+            longest: an image of more than 16 million pixels may come smaller, with its longer side
+                no shorter than this; with None it comes in full size.
 
         Raises:
             Unavailable: where it cannot be read just now.
@@ -190,7 +210,8 @@ class Folder:
             raise DfalError(f"{self.paths[index]}: {error}") from None
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        """An image as the network sees it: decoded now if it is not yet, or if its file has changed.
+        """An image as the network sees it: decoded now if it is not yet, or if its file has
+        changed.
 
         Raises:
             Unavailable: where it cannot be read just now.
@@ -213,18 +234,23 @@ class Folder:
         raise DfalError(f"{self.paths[index]} is set aside: {reason}")
 
     def decode(
-        self, order: Iterable[int] | None = None, workers: int | None = None, patience: float | None = None
+        self,
+        order: Iterable[int] | None = None,
+        workers: int | None = None,
+        patience: float | None = None,
     ) -> Generator[int]:
-        """Decode everything that is not yet, on several threads, and say after each part how many images are dealt with.
+        """Decode everything that is not yet, on several threads, and say after each part how many
+        images are dealt with.
 
-        A killed process loses no more than the part in flight. Closing the iterator stops it. What cannot be read just now
-        is tried again, and is named by `delayed` where it still cannot when this ends.
+        A killed process loses no more than the part in flight. Closing the iterator stops it. What
+        cannot be read just now is tried again, and is named by `delayed` where it still cannot when
+        this ends.
 
         Args:
             order: indices to begin with; the others follow by index.
             workers: threads; by default one for each core that this process may use.
-            patience: seconds without progress after which what cannot be read just now is left for another time;
-                by default `PATIENCE`.
+            patience: seconds without progress after which what cannot be read just now is left for
+                another time; by default `PATIENCE`.
         """
         patience = PATIENCE if patience is None else patience
         order = list(dict.fromkeys([*(order or ()), *range(len(self))]))
@@ -297,7 +323,10 @@ class Folder:
     def _entry(self, index: int) -> Entry:
         """The file as it is now; where it has vanished it is set aside."""
         if not 0 <= index < len(self):
-            raise DfalError(f"image {index} is outside the folder: its {len(self)} images are 0 to {len(self) - 1}")
+            raise DfalError(
+                f"image {index} is outside the folder: its {len(self)} images are 0 to"
+                f" {len(self) - 1}"
+            )
         for attempt in (1, 2):
             try:
                 status = (self.path / self.paths[index]).stat()
@@ -305,7 +334,9 @@ class Folder:
             except (FileNotFoundError, NotADirectoryError):
                 if self._is_away(self.paths[index]):
                     away = f"the folder {(self.path / self.paths[index]).parent} is away"
-                    raise Unavailable(f"{self.paths[index]} cannot be read just now: {away}", general=True) from None
+                    raise Unavailable(
+                        f"{self.paths[index]} cannot be read just now: {away}", general=True
+                    ) from None
                 if attempt == 1:  # the folder may have come back between the two looks
                     continue
             except OSError as error:
@@ -314,7 +345,8 @@ class Folder:
         raise DfalError(f"{self.paths[index]} is set aside: {GONE}")
 
     def _is_away(self, path: str) -> bool:
-        """Whether what holds a file is not there, or holds nothing of what was listed there: as a drive that is unplugged.
+        """Whether what holds a file is not there, or holds nothing of what was listed there: as a
+        drive that is unplugged.
 
         A folder of one image only tells nothing: then the folder around it is looked at.
         """
@@ -345,7 +377,8 @@ class Folder:
         return Unavailable(text, general=error.general, memory=error.memory)
 
     def _attempt(self, index: int) -> Found | None:
-        """For `decode`, which goes on whatever happens to one file. None where it cannot be read just now."""
+        """For `decode`, which goes on whatever happens to one file. None where it cannot be read
+        just now."""
         try:
             entry = self._entry(index)
             result = index, entry, self._decode(entry)
@@ -365,7 +398,9 @@ class Folder:
             Unavailable: where there is a reason, but it is for now.
         """
         try:
-            return np.ascontiguousarray(fitted(self.path / entry.path, self.shape[:2], self.shape[2]).transpose(2, 0, 1))
+            return np.ascontiguousarray(
+                fitted(self.path / entry.path, self.shape[:2], self.shape[2]).transpose(2, 0, 1)
+            )
         except Unavailable:
             raise
         except ValueError as error:
@@ -373,7 +408,8 @@ class Folder:
 
 
 def _name(folder: Path) -> str:
-    """What the folder's cache is called: the same folder, the same cache, from wherever it is named."""
+    """What the folder's cache is called: the same folder, the same cache, from wherever it is
+    named."""
     whole = folder.resolve()
     return f"{whole.name or 'root'}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:12]}"
 

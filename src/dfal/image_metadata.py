@@ -1,4 +1,5 @@
-"""Image files without their metadata: comments, profiles, EXIF and XMP data, none of which may cost an image."""
+"""Image files without their metadata: comments, profiles, EXIF and XMP data, none of which may cost
+an image."""
 
 import re
 import struct
@@ -11,7 +12,8 @@ ORIENTATION = 0x0112
 
 
 def without_metadata(content: bytes) -> bytes | None:
-    """Return the file with nothing but what its pixels need. None for a file of a kind that is not known here."""
+    """Return the file with nothing but what its pixels need. None for a file of a kind that is not
+    known here."""
     try:
         if content.startswith(b"\xff\xd8"):
             return _plain_jpeg(content)
@@ -27,7 +29,8 @@ def without_metadata(content: bytes) -> bytes | None:
 
 
 def orientation(content: bytes) -> int:
-    """Return how EXIF data say that an image is turned, 1 to 8. 1 where they say nothing, or cannot be read."""
+    """Return how EXIF data say that an image is turned, 1 to 8. 1 where they say nothing, or cannot
+    be read."""
     for exif in _exif(content):
         found = _orientation(exif.removeprefix(b"Exif\0\0"))
         if found is not None:
@@ -38,9 +41,17 @@ def orientation(content: bytes) -> int:
 def _exif(content: bytes) -> Iterator[bytes]:
     try:
         if content.startswith(b"\xff\xd8"):
-            yield from (body for kind, body in _jpeg_segments(content) if kind == 0xE1 and body.startswith(b"Exif\0\0"))
+            yield from (
+                body
+                for kind, body in _jpeg_segments(content)
+                if kind == 0xE1 and body.startswith(b"Exif\0\0")
+            )
         elif content.startswith(PNG):
-            yield from (content[start + 8 : end - 4] for kind, start, end in _png_chunks(content) if kind == b"eXIf")
+            yield from (
+                content[start + 8 : end - 4]
+                for kind, start, end in _png_chunks(content)
+                if kind == b"eXIf"
+            )
         elif content[:4] == b"RIFF" and content[8:12] == b"WEBP":
             yield from (body for kind, _, body in _webp_chunks(content) if kind == b"EXIF")
     except (struct.error, IndexError):
@@ -70,7 +81,9 @@ def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
     """Kind and body of each segment up to the pixels. The last is the pixels: all from there on."""
     at = 2
     while at < len(content):
-        if content[at] != 0xFF:  # the length before was wrong: go to the next marker, as other decoders do
+        if (
+            content[at] != 0xFF
+        ):  # the length before was wrong: go to the next marker, as other decoders do
             at = content.find(b"\xff", at)
             if at < 0:
                 return
@@ -90,7 +103,8 @@ def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _plain_jpeg(content: bytes) -> bytes:
-    """Without all that applications have written, but for what says which colours there are (JFIF, Adobe)."""
+    """Without all that applications have written, but for what says which colours there are (JFIF,
+    Adobe)."""
     parts = [b"\xff\xd8"]
     for kind, body in _jpeg_segments(content):
         if kind == 0xDA:
@@ -119,7 +133,9 @@ def _plain_png(content: bytes) -> bytes:
     parts = [PNG]
     for kind, start, end in _png_chunks(content):
         size = end - start - 12
-        transparent = kind == b"tRNS" and (size == fitting or (content[25] == 3 and 1 <= size <= 256))
+        transparent = kind == b"tRNS" and (
+            size == fitting or (content[25] == 3 and 1 <= size <= 256)
+        )
         if kind[:1].isupper():
             parts.append(content[start:end])
         elif transparent:

@@ -1,4 +1,5 @@
-"""An array of images by index, in memory or memory-mapped; float in [0, 1] comes out, whatever lies below."""
+"""An array of images by index, in memory or memory-mapped; float in [0, 1] comes out, whatever lies
+below."""
 
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfal.arguments import kind_of
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 CHUNK = 4096
 """Images touched at a time where all of them are read once."""
@@ -19,27 +20,56 @@ def _as_array(raw: Any) -> NDArray[Any]:
     """Return an array or a tensor, or a list of some of one shape, as an array.
 
     Raises:
-        DfalError: for anything else: what holds pairs, batches or pictures would be taken for pixels.
+        DfalError: for anything else: what holds pairs, batches or pictures would be taken for
+        pixels.
     """
     if isinstance(raw, Tensor):
         if raw.layout != torch.strided or raw.is_meta:
-            raise DfalError(f"images must be a dense tensor, but it is {raw.layout} on {raw.device}: try images.to_dense()")
-        return (raw.float() if raw.dtype == torch.bfloat16 else raw).detach().cpu().resolve_conj().resolve_neg().numpy()
-    if isinstance(raw, list | tuple) and len(raw) and all(isinstance(one, Tensor | np.ndarray) for one in raw):
+            raise DfalError(
+                f"images must be a dense tensor, but it is {raw.layout} on {raw.device}: try"
+                " images.to_dense()"
+            )
+        return (
+            (raw.float() if raw.dtype == torch.bfloat16 else raw)
+            .detach()
+            .cpu()
+            .resolve_conj()
+            .resolve_neg()
+            .numpy()
+        )
+    if (
+        isinstance(raw, list | tuple)
+        and len(raw)
+        and all(isinstance(one, Tensor | np.ndarray) for one in raw)
+    ):
         if len({tuple(one.shape) for one in raw}) == 1:
             return np.stack([_as_array(one) if isinstance(one, Tensor) else one for one in raw])
-        raise DfalError("the images of this list have several shapes, but one is needed: fit them into one size first")
-    if isinstance(raw, np.ndarray) or (hasattr(raw, "shape") and hasattr(raw, "dtype")):  # HDF5 and others are arrays, too
+        raise DfalError(
+            "the images of this list have several shapes, but one is needed: fit them into one size"
+            " first"
+        )
+    if isinstance(raw, np.ndarray) or (
+        hasattr(raw, "shape") and hasattr(raw, "dtype")
+    ):  # HDF5 and others are arrays, too
         return np.asanyarray(raw)
     if hasattr(raw, "__getitem__") and hasattr(raw, "tensors"):
         cure = "give its images, dataset.tensors[0]"
     elif hasattr(raw, "dataset") and hasattr(raw, "batch_size"):
-        cure = "give the images of its data set, torch.stack([image for image, label in loader.dataset])"
-    elif hasattr(raw, "__getitem__") and hasattr(raw, "__len__") and not isinstance(raw, list | tuple | dict | str | bytes):
+        cure = (
+            "give the images of its data set, torch.stack([image for image, label in"
+            " loader.dataset])"
+        )
+    elif (
+        hasattr(raw, "__getitem__")
+        and hasattr(raw, "__len__")
+        and not isinstance(raw, list | tuple | dict | str | bytes)
+    ):
         cure = "give its images, torch.stack([image for image, label in dataset])"
     else:
         cure = "give one array, np.stack([np.asarray(image) for image in images]), channels first"
-    raise DfalError(f"images must be an array or a tensor of shape (N, …), but they are {_kind(raw)}: {cure}")
+    raise DfalError(
+        f"images must be an array or a tensor of shape (N, …), but they are {_kind(raw)}: {cure}"
+    )
 
 
 def _kind(raw: Any) -> str:
@@ -49,34 +79,43 @@ def _kind(raw: Any) -> str:
 
 
 class Images:
-    """N images of one shape. uint8 arrays (memory maps too) stay as they are and are scaled to [0, 1] when taken;
-    floating-point arrays are taken unscaled.
+    """N images of one shape. uint8 arrays (memory maps too) stay as they are and are scaled to [0,
+    1] when taken; floating-point arrays are taken unscaled.
 
     Args:
         array: the images, first axis N.
         rows: which of them, in which order; a memory map is not read for it. All by default.
 
     Raises:
-        DfalError: for an array without images, of another kind of number, or with NaN or infinite values.
+        DfalError: for an array without images, of another kind of number, or with NaN or infinite
+        values.
     """
 
-    def __init__(self, array: "Tensor | NDArray[Any] | Images", rows: Int64[np.ndarray, "m"] | None = None):
+    def __init__(
+        self, array: "Tensor | NDArray[Any] | Images", rows: Int64[np.ndarray, "m"] | None = None
+    ):
         if isinstance(array, Images) and array.rows is not None:
             rows = array.rows if rows is None else array.rows[rows]
         array = array.array if isinstance(array, Images) else _as_array(array)
         if array.ndim < 2 or 0 in array.shape:
             raise DfalError(
-                f"images must be an array of shape (N, …) with a pixel or more, but its shape is {tuple(array.shape)}"
+                "images must be an array of shape (N, …) with a pixel or more, but its shape is"
+                f" {tuple(array.shape)}"
             )
         if array.dtype != np.uint8:
             if not np.issubdtype(array.dtype, np.floating):
-                raise DfalError(f"images must be uint8 or floating point, but they are {array.dtype}: convert them first")
+                raise DfalError(
+                    f"images must be uint8 or floating point, but they are {array.dtype}: convert"
+                    " them first"
+                )
             for start in range(0, len(array), CHUNK):
                 chunk = array[start : start + CHUNK]
                 finite = np.isfinite(chunk).reshape(len(chunk), -1).all(axis=1)
                 if not finite.all():
                     bad = start + int(np.argmin(finite))
-                    raise DfalError(f"image {bad} holds NaN or infinite values: repair it or leave it out")
+                    raise DfalError(
+                        f"image {bad} holds NaN or infinite values: repair it or leave it out"
+                    )
         self.array: NDArray[Any] = array
         self.rows: Int64[np.ndarray, m] | None = rows
 
@@ -96,10 +135,13 @@ class Images:
         found: NDArray[Any] = self.array[indices if self.rows is None else self.rows[indices]]
         return found
 
-    def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Float[Tensor, "n *image"]:
+    def take(
+        self, indices: Tensor, device: torch.device | str = "cpu"
+    ) -> Float[Tensor, "n *image"]:
         """The images at `indices`, in that order, as float32."""
         raw = self.raw(indices.cpu().numpy())
         native = raw.astype(raw.dtype.newbyteorder("="), copy=False)
-        # Into a new tensor, whose strides are the plain ones: others run other convolutions, which round otherwise.
+        # Into a new tensor, whose strides are the plain ones: others run other convolutions, which
+        # round otherwise.
         images = torch.empty(raw.shape, device=device).copy_(torch.from_numpy(native))
         return images.div_(255) if raw.dtype == np.uint8 else images

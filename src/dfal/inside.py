@@ -1,6 +1,7 @@
 """How dfal looks into any network: logits, features, dropout.
 
-Any `nn.Module` that maps images (N, …) to logits (N, C) works unchanged. One logit a row counts as two classes.
+Any `nn.Module` that maps images (N, …) to logits (N, C) works unchanged. One logit a row counts as
+two classes.
 """
 
 import contextlib
@@ -19,8 +20,8 @@ from torch.nn.parameter import is_lazy
 
 from dfal.arguments import check_network
 from dfal.chain import Chain, chain
-from dfal.chance import seed_for, seeded
-from dfal.types import DfalError
+from dfal.errors import DfalError
+from dfal.seeding import derive_seed, fork_rng
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -45,16 +46,22 @@ def check_input(model: Any, images: Any) -> None:
     """Raise for anything but a network and a floating-point tensor of images."""
     check_network(model)
     if not isinstance(images, Tensor):
-        raise DfalError(f"images must be a tensor, but they are {type(images).__name__}: try torch.as_tensor(images)")
+        raise DfalError(
+            f"images must be a tensor, but they are {type(images).__name__}: try"
+            " torch.as_tensor(images)"
+        )
     if not images.is_floating_point():
         raise DfalError(
-            f"images must be floating point as the network wants them, but they are {images.dtype}: try images.float() / 255"
+            f"images must be floating point as the network wants them, but they are {images.dtype}:"
+            " try images.float() / 255"
         )
 
 
 def _type_of(model: nn.Module) -> torch.dtype | None:
     """The type of the first floating-point parameter; None where there is none."""
-    return next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), None)
+    return next(
+        (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), None
+    )
 
 
 def is_half(dtype: torch.dtype) -> bool:
@@ -69,7 +76,8 @@ def single(x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def explained(images: Tensor) -> Iterator[None]:
-    """PyTorch's errors for images that do not fit a network as one sentence, which names their shape."""
+    """PyTorch's errors for images that do not fit a network as one sentence, which names their
+    shape."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -77,18 +85,21 @@ def explained(images: Tensor) -> Iterator[None]:
     except RuntimeError as error:
         if any(words in str(error) for words in ("dtype", "scalar type", "Input type")):
             raise DfalError(
-                f"the network computes in types that do not fit each other ({str(error).splitlines()[0]}): give all of it one "
-                "type, as model.float() does"
+                "the network computes in types that do not fit each other"
+                f" ({str(error).splitlines()[0]}): give all of it one type, as model.float() does"
             ) from error
         shape = tuple(images.shape[1:])
         last = len(shape) == 3 and shape[2] in {1, 3} and shape[0] not in {1, 3}
         cure = ": channels come first, try images.permute(0, 3, 1, 2)" if last else ""
-        raise DfalError(f"the network cannot take images of shape {shape} ({str(error).splitlines()[0]}){cure}") from error
+        raise DfalError(
+            f"the network cannot take images of shape {shape} ({str(error).splitlines()[0]}){cure}"
+        ) from error
 
 
 @torch.enable_grad()
 def differentiable(model: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
-    """Return the logits, connected by autograd with whatever requires a gradient: images or parameters.
+    """Return the logits, connected by autograd with whatever requires a gradient: images or
+    parameters.
 
     Raises:
         DfalError: where the network computes without autograd, beside what `logits` raises.
@@ -96,8 +107,8 @@ def differentiable(model: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tens
     f = logits(model, x)
     if len(f) and not f.requires_grad:
         raise DfalError(
-            "the network's logits have no gradient, which is needed here: take torch.no_grad(), detach() and whatever else "
-            "autograd cannot follow out of its forward"
+            "the network's logits have no gradient, which is needed here: take torch.no_grad(),"
+            " detach() and whatever else autograd cannot follow out of its forward"
         )
     return f
 
@@ -111,8 +122,8 @@ def differentiated() -> Iterator[None]:
         raise
     except RuntimeError as error:
         raise DfalError(
-            f"the network cannot be differentiated ({str(error).splitlines()[0]}), which is needed here: "
-            "take whatever autograd cannot follow out of its forward"
+            f"the network cannot be differentiated ({str(error).splitlines()[0]}), which is needed"
+            " here: take whatever autograd cannot follow out of its forward"
         ) from error
 
 
@@ -149,8 +160,11 @@ def bare(model: nn.Module) -> nn.Module:
 
 
 @contextlib.contextmanager
-def looking(model: nn.Module, example: Float[Tensor, "n *image"] | None = None) -> Iterator[nn.Module]:
-    """Prepare a network to be looked at, and put everything back: yields the network that is to be called.
+def looking(
+    model: nn.Module, example: Float[Tensor, "n *image"] | None = None
+) -> Iterator[nn.Module]:
+    """Prepare a network to be looked at, and put everything back: yields the network that is to be
+    called.
 
     That is the network under `torch.compile` or `nn.DataParallel`, in evaluation mode, without
     gradients for the parameters, and in PyTorch's default modes but for the caller's
@@ -169,7 +183,9 @@ def looking(model: nn.Module, example: Float[Tensor, "n *image"] | None = None) 
         stack.enter_context(torch.set_grad_enabled(recording))
         if any(map(_is_compiled, network.modules())):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        if example is not None and any(map(_of_inference, [*network.parameters(), *network.buffers()])):
+        if example is not None and any(
+            map(_of_inference, [*network.parameters(), *network.buffers()])
+        ):
             network = copy.deepcopy(network)
         stack.enter_context(_evaluated(network))
         if example is not None:
@@ -187,7 +203,8 @@ def _of_inference(tensor: Tensor) -> bool:
 
 @contextlib.contextmanager
 def _evaluated(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients for the parameters; every module's mode and every flag is put back."""
+    """Evaluation mode without gradients for the parameters; every module's mode and every flag is
+    put back."""
     modes = {module: module.training for module in model.modules()}
     wanted = [one for one in model.parameters() if one.requires_grad and not _of_inference(one)]
     model.eval()
@@ -248,7 +265,7 @@ def _widened(model: nn.Module, example: Tensor) -> Iterator[None]:
 @torch.no_grad()
 def _runs(model: nn.Module, example: Tensor) -> bool:
     try:
-        with seeded(0, device_of(model)):
+        with fork_rng(0, device_of(model)):
             model(ready(model, example).clone())
     except torch.OutOfMemoryError:
         raise
@@ -258,13 +275,17 @@ def _runs(model: nn.Module, example: Tensor) -> bool:
 
 
 @contextlib.contextmanager
-def only_dropout_on(model: nn.Module, example: Float[Tensor, "n *image"] | None = None) -> Iterator[nn.Module]:
-    """Evaluation mode, but with every dropout layer live: batch norm neither uses nor updates batch statistics.
+def only_dropout_on(
+    model: nn.Module, example: Float[Tensor, "n *image"] | None = None
+) -> Iterator[nn.Module]:
+    """Evaluation mode, but with every dropout layer live: batch norm neither uses nor updates batch
+    statistics.
 
     Yields what `looking` yields, for the same arguments.
 
     Raises:
-        DfalError: where the network has no dropout layer with p > 0. `F.dropout` inside a module cannot be switched
+        DfalError: where the network has no dropout layer with p > 0. `F.dropout` inside a module
+        cannot be switched
             from outside: use `nn.Dropout`.
     """
     _dropout(model)
@@ -275,25 +296,34 @@ def only_dropout_on(model: nn.Module, example: Float[Tensor, "n *image"] | None 
 
 
 @contextlib.contextmanager
-def one_mask(model: nn.Module, seed: int, example: Float[Tensor, "n *image"] | None = None) -> Iterator[nn.Module]:
-    """Evaluation mode, but with one dropout mask for all images: one network ω drawn from dropout's distribution, which is
-    what joint probabilities of several images need (Kirsch et al. 2019). The same seed draws the same network.
+def one_mask(
+    model: nn.Module, seed: int, example: Float[Tensor, "n *image"] | None = None
+) -> Iterator[nn.Module]:
+    """Evaluation mode, but with one dropout mask for all images: one network ω drawn from dropout's
+    distribution, which is what joint probabilities of several images need (Kirsch et al. 2019). The
+    same seed draws the same network.
 
     Yields what `looking` yields, for the same arguments.
 
     Raises:
-        DfalError: where the network has no dropout layer with p > 0, or one that does not multiply by a mask.
+        DfalError: where the network has no dropout layer with p > 0, or one that does not multiply
+        by a mask.
     """
-    strange = [one for one in _dropout(model) if isinstance(one, nn.AlphaDropout | nn.FeatureAlphaDropout)]
+    strange = [
+        one for one in _dropout(model) if isinstance(one, nn.AlphaDropout | nn.FeatureAlphaDropout)
+    ]
     if strange:
-        raise DfalError(f"{type(strange[0]).__name__} does not multiply by a mask, so that none can be shared: use nn.Dropout")
+        raise DfalError(
+            f"{type(strange[0]).__name__} does not multiply by a mask, so that none can be shared:"
+            " use nn.Dropout"
+        )
     masks: dict[nn.Module, Tensor] = {}
 
     def masked(layer: _DropoutNd, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         if layer not in masks:
             ones = torch.ones_like(output[:1])
             layer.training = True
-            with seeded(seed_for(seed, layers.index(layer), "mask"), output.device):
+            with fork_rng(derive_seed(seed, layers.index(layer), "mask"), output.device):
                 masks[layer] = layer.forward(ones)
             layer.training = False
         return output * masks[layer]
@@ -309,13 +339,20 @@ def one_mask(model: nn.Module, seed: int, example: Float[Tensor, "n *image"] | N
 
 
 def _dropout(model: nn.Module) -> list[_DropoutNd]:
-    layers = [module for module in model.modules() if isinstance(module, _DropoutNd) and module.p > 0]
+    layers = [
+        module for module in model.modules() if isinstance(module, _DropoutNd) and module.p > 0
+    ]
     if not layers:
-        raise DfalError("the network has no dropout layer with p > 0, so its passes would all be alike: add nn.Dropout")
+        raise DfalError(
+            "the network has no dropout layer with p > 0, so its passes would all be alike: add"
+            " nn.Dropout"
+        )
     return layers
 
 
-def logits(model: Callable[[Tensor], Any], images: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
+def logits(
+    model: Callable[[Tensor], Any], images: Float[Tensor, "n *image"]
+) -> Float[Tensor, "n c"]:
     """The network's logits in whatever mode it is, in float32 at least. One logit f a row becomes
     two, (0, f), whose softmax is its sigmoid. What has an attribute or a key `logits`, as outputs
     of Hugging Face's networks have, is taken for it.
@@ -339,22 +376,33 @@ def _fed(model: Callable[[Tensor], Any], images: Tensor) -> Tensor:
 
 
 def _refuse_sigmoids(model: Callable[[Tensor], Any], images: Tensor, f: Tensor) -> None:
-    """Raise where these logits of the images are what a sigmoid gave. The network may be called once more."""
+    """Raise where these logits of the images are what a sigmoid gave. The network may be called
+    once more."""
     seen = f.detach()
-    if len(seen) and bool(((seen >= 0) & (seen <= 1)).all()) and _ends_in_probabilities(model, images, f):
-        raise DfalError("the network returns probabilities (it ends in a sigmoid), but logits are needed: take off its sigmoid")
+    if (
+        len(seen)
+        and bool(((seen >= 0) & (seen <= 1)).all())
+        and _ends_in_probabilities(model, images, f)
+    ):
+        raise DfalError(
+            "the network returns probabilities (it ends in a sigmoid), but logits are needed: take"
+            " off its sigmoid"
+        )
 
 
 def _ends_in_probabilities(model: Callable[[Tensor], Any], images: Tensor, f: Tensor) -> bool:
-    """Return whether the last operation that computes anything is a sigmoid or a softmax, as autograd recorded it."""
+    """Return whether the last operation that computes anything is a sigmoid or a softmax, as
+    autograd recorded it."""
     if f.grad_fn is None:
         try:
-            with default_modes(), seeded(0, images.device), contextlib.ExitStack() as stack:
+            with default_modes(), fork_rng(0, images.device), contextlib.ExitStack() as stack:
                 if isinstance(model, nn.Module):
                     stack.enter_context(_evaluated(model))
                 one = _fed(model, images[:1].detach().clone().requires_grad_())
                 f = as_logits(model(one), 1)
-        except Exception:  # it is the user's code, which may raise anything; with all images it did not
+        except (
+            Exception
+        ):  # it is the user's code, which may raise anything; with all images it did not
             return False
     nodes = [f.grad_fn] if f.grad_fn is not None else []
     found = bool(nodes)
@@ -371,14 +419,27 @@ def _ends_in_probabilities(model: Callable[[Tensor], Any], images: Tensor, f: Te
 
 
 MOVING = {
-    *("Alias", "Cat", "Clone", "ConstantPadNd", "Permute", "ReshapeAlias", "Select", "Slice", "Split", "Squeeze", "Stack"),
+    *(
+        "Alias",
+        "Cat",
+        "Clone",
+        "ConstantPadNd",
+        "Permute",
+        "ReshapeAlias",
+        "Select",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Stack",
+    ),
     *("T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "View"),
 }
 """Operations of autograd's graph that move numbers and change none."""
 
 
 def logits_in(out: Any) -> Any:
-    """Return what a network returned, or its `logits` where it has them as an attribute or a key."""
+    """Return what a network returned, or its `logits` where it has them as an attribute or a
+    key."""
     if isinstance(out, Mapping):
         return out.get("logits", out)
     return out if isinstance(out, Tensor) else getattr(out, "logits", out)
@@ -391,33 +452,53 @@ def as_logits(out: Any, n: int) -> Float[Tensor, "n c"]:
         out = out.unsqueeze(1)
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != n:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        way_out = ": wrap it in a module that returns out[0]" if isinstance(out, tuple | list) else ""
-        raise DfalError(f"the network must return logits of shape (N, C) for N = {n} images, but it returned {got}{way_out}")
+        way_out = (
+            ": wrap it in a module that returns out[0]" if isinstance(out, tuple | list) else ""
+        )
+        raise DfalError(
+            f"the network must return logits of shape (N, C) for N = {n} images, but it returned"
+            f" {got}{way_out}"
+        )
     if not out.is_floating_point():
-        raise DfalError(f"the network returns {out.dtype}, but logits are needed: take off what makes classes of them")
+        raise DfalError(
+            f"the network returns {out.dtype}, but logits are needed: take off what makes classes"
+            " of them"
+        )
     rounding, f = torch.finfo(out.dtype).eps, single(out)
     if f.shape[1] == 1:
         return F.pad(f, (1, 0))
     seen = f.detach()
-    if len(seen) and bool((seen >= 0).all()) and bool(((seen.sum(1) - 1).abs() < max(1e-5, rounding)).all()):
+    if (
+        len(seen)
+        and bool((seen >= 0).all())
+        and bool(((seen.sum(1) - 1).abs() < max(1e-5, rounding)).all())
+    ):
         raise DfalError(
-            "the network returns probabilities (rows ≥ 0 that sum to 1), but logits are needed: take off its softmax"
+            "the network returns probabilities (rows ≥ 0 that sum to 1), but logits are needed:"
+            " take off its softmax"
         )
     return f
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1024) -> Float[Tensor, "n c"]:
-    """Logits in evaluation mode, without gradients, `chunk` images at a time, on the network's device."""
+def predict(
+    model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1024
+) -> Float[Tensor, "n c"]:
+    """Logits in evaluation mode, without gradients, `chunk` images at a time, on the network's
+    device."""
     check_input(model, images)
     with looking(model, images[:1]) as network, explained(images):
         layers = chain(network, ready(network, images[:1]) if len(images) >= FOLDED else None)
         parts = images.split(chunk if layers is None else min(chunk, PART))
-        return finite(torch.cat([logits(layers or network, ready(network, part)) for part in parts]))
+        return finite(
+            torch.cat([logits(layers or network, ready(network, part)) for part in parts])
+        )
 
 
 @torch.no_grad()
-def passes(model: nn.Module, images: Float[Tensor, "n *image"], times: int) -> Float[Tensor, "t n c"]:
+def passes(
+    model: nn.Module, images: Float[Tensor, "n *image"], times: int
+) -> Float[Tensor, "t n c"]:
     """Logits of several passes in whatever mode the network is."""
     images = ready(model, images)
     layers = chain(model, images[:1])
@@ -447,15 +528,17 @@ def finite(f: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
     good = f.isfinite().all(1)
     if not good.all():
         raise DfalError(
-            f"the network returned NaN or infinite logits for {int((~good).sum())} of {len(f)} images: "
-            "its training has diverged, or its input is not what it was trained on"
+            f"the network returned NaN or infinite logits for {int((~good).sum())} of {len(f)}"
+            " images: its training has diverged, or its input is not what it was trained on"
         )
     return f
 
 
-def features(model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1024) -> Float[Tensor, "n d"]:
-    """The input of the last linear layer that the network runs, in evaluation mode and without gradients, `chunk` images
-    at a time.
+def features(
+    model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1024
+) -> Float[Tensor, "n d"]:
+    """The input of the last linear layer that the network runs, in evaluation mode and without
+    gradients, `chunk` images at a time.
 
     Raises:
         DfalError: where the network runs no `nn.Linear`.
@@ -483,14 +566,17 @@ class Ending:
 
     @property
     def weight(self) -> Float[Tensor, "c d"]:
-        """The layer's weights, one row a logit; a row of zeros first where one logit counts as two."""
+        """The layer's weights, one row a logit; a row of zeros first where one logit counts as
+        two."""
         return self._two(self.layer.weight.to(self.features.dtype))
 
     @property
     def bias(self) -> Float[Tensor, "c"]:
         """The layer's biases, zeros where it has none."""
         bias: Tensor | None = self.layer.bias
-        none = torch.zeros(self.layer.out_features, dtype=self.features.dtype, device=self.features.device)
+        none = torch.zeros(
+            self.layer.out_features, dtype=self.features.dtype, device=self.features.device
+        )
         return self._two(none if bias is None else bias.to(self.features.dtype))
 
     def _two(self, rows: Tensor) -> Tensor:
@@ -508,8 +594,12 @@ def ending(model: nn.Module, images: Float[Tensor, "n *image"]) -> Ending:
     check_input(model, images)
     ran: list[tuple[nn.Linear, Tensor, Tensor]] = []
 
-    def remember(layer: nn.Linear, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
-        ran[:] = [(layer, inputs[0] if inputs else named["input"], output.clone())]  # what comes next may work in place
+    def remember(
+        layer: nn.Linear, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor
+    ) -> None:
+        ran[:] = [
+            (layer, inputs[0] if inputs else named["input"], output.clone())
+        ]  # what comes next may work in place
 
     with looking(model, images[:1]) as network, explained(images):
         layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
@@ -521,10 +611,16 @@ def ending(model: nn.Module, images: Float[Tensor, "n *image"]) -> Ending:
                 hook.remove()
         _refuse_sigmoids(network, images, f)
         if not ran:
-            raise DfalError("the network runs no nn.Linear, so it has no features to give: end it with a linear layer")
+            raise DfalError(
+                "the network runs no nn.Linear, so it has no features to give: end it with a linear"
+                " layer"
+            )
         layer, x, out = ran[0]
         if x.ndim < 2 or len(x) != len(images):
-            raise DfalError(f"the last nn.Linear was given {tuple(x.shape)} for {len(images)} images: give it one row an image")
+            raise DfalError(
+                f"the last nn.Linear was given {tuple(x.shape)} for {len(images)} images: give it"
+                " one row an image"
+            )
         rounding = max(torch.finfo(one.dtype).eps for one in (x, out))
         out = single(out.flatten(1))
         last = f[:, -out.shape[1] :]
@@ -548,5 +644,7 @@ def linear_ending(model: nn.Module, images: Float[Tensor, "n *image"]) -> Ending
             allowed = allowed + end.rounding * (x.abs() @ weight.abs().T + end.bias.abs())
         fits = bool(((end.logits - closed).abs() <= allowed).all())
     if not fits:
-        raise DfalError("the network does not end in its last linear layer, so there is no closed form")
+        raise DfalError(
+            "the network does not end in its last linear layer, so there is no closed form"
+        )
     return end

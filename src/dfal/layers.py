@@ -1,11 +1,14 @@
 """The layers of a chain: what each makes of its input, and the gradient on its way back.
 
-PyTorch's convolutions are made for many channels. For the one channel of an MNIST digit, the input gradient of the first
-convolution alone takes longer than all the rest of LeNet5, and max-pooling as long as a convolution. Here a convolution of few
-channels, its ReLU and its 2 × 2 max-pooling are one matrix product, whose rows are the four pixels that are pooled, so that
-pooling is a maximum over rows. The batch is the innermost dimension in memory, so that whatever moves does so in long runs.
+PyTorch's convolutions are made for many channels. For the one channel of an MNIST digit, the input
+gradient of the first convolution alone takes longer than all the rest of LeNet5, and max-pooling as
+long as a convolution. Here a convolution of few channels, its ReLU and its 2 × 2 max-pooling are
+one matrix product, whose rows are the four pixels that are pooled, so that pooling is a maximum
+over rows. The batch is the innermost dimension in memory, so that whatever moves does so in long
+runs.
 
-x is (n, *shape) and a gradient is (m, n, *shape): m gradients for each of n images, in whatever strides suit.
+x is (n, *shape) and a gradient is (m, n, *shape): m gradients for each of n images, in whatever
+strides suit.
 """
 
 import functools
@@ -19,7 +22,8 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 CACHE = 2**19
-"""Numbers of a gradient on its way through such a product that are in memory at a time, so that they stay in the cache."""
+"""Numbers of a gradient on its way through such a product that are in memory at a time, so that
+they stay in the cache."""
 
 
 @runtime_checkable
@@ -29,7 +33,8 @@ class Back(Protocol):
     Args:
         gradient: m gradients for each image.
         learn: whether to add the gradient of the layer's parameters to their `.grad`, too; m is 1.
-        inwards: whether the gradient with respect to the input is wanted; what is returned otherwise means nothing.
+        inwards: whether the gradient with respect to the input is wanted; what is returned
+        otherwise means nothing.
     """
 
     def __call__(self, gradient: Tensor, *, learn: bool, inwards: bool) -> Tensor: ...
@@ -49,7 +54,9 @@ def linear(weight: Tensor, bias: Tensor | None, x: Tensor) -> tuple[Tensor, Back
             _learn(bias, lambda: gradient[0].sum(0))
         if not inwards:
             return gradient
-        return (weight.T @ gradient.permute(2, 0, 1).reshape(o, m * n)).view(-1, m, n).permute(1, 2, 0)
+        return (
+            (weight.T @ gradient.permute(2, 0, 1).reshape(o, m * n)).view(-1, m, n).permute(1, 2, 0)
+        )
 
     return F.linear(x, weight, bias), back
 
@@ -74,12 +81,21 @@ def flatten(x: Tensor) -> tuple[Tensor, Back]:
 
 
 def dropout(layer: nn.Dropout, x: Tensor) -> tuple[Tensor, Back]:
-    """Four decisions for each random number drawn, which is most of dropout's cost: p is rounded to a multiple of 2⁻¹⁶."""
+    """Four decisions for each random number drawn, which is most of dropout's cost: p is rounded to
+    a multiple of 2⁻¹⁶."""
     drop = round(layer.p * 2**16) if layer.training else 0
     factors = torch.ones(()) if drop == 0 else torch.empty_like(x)
     if drop:
-        drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[: x.numel()]
-        factors.as_strided(drawn.shape, (1,)).copy_(drawn >= drop - 2**15) if drop < 2**16 else factors.zero_()
+        drawn = (
+            torch.empty(-(-x.numel() // 4), dtype=torch.int64)
+            .random_(-(2**63), None)
+            .view(torch.int16)[: x.numel()]
+        )
+        (
+            factors.as_strided(drawn.shape, (1,)).copy_(drawn >= drop - 2**15)
+            if drop < 2**16
+            else factors.zero_()
+        )
         factors *= 2**16 / max(2**16 - drop, 1)
 
     def back(gradient: Tensor, *, learn: bool, inwards: bool) -> Tensor:
@@ -91,7 +107,9 @@ def dropout(layer: nn.Dropout, x: Tensor) -> tuple[Tensor, Back]:
 def batch_norm(layer: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Back]:
     """In evaluation: a scale and a shift for each channel."""
     ends = torch.tensor([[0.0], [1.0]], dtype=x.dtype).expand(2, layer.num_features)
-    shift, end = F.batch_norm(ends, layer.running_mean, layer.running_var, layer.weight, layer.bias, eps=layer.eps)
+    shift, end = F.batch_norm(
+        ends, layer.running_mean, layer.running_var, layer.weight, layer.bias, eps=layer.eps
+    )
     scale: Tensor = (end - shift).view(-1, 1, 1)
 
     def back(gradient: Tensor, *, learn: bool, inwards: bool) -> Tensor:
@@ -106,7 +124,9 @@ def convolution(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, Back]:
 
     def back(gradient: Tensor, *, learn: bool, inwards: bool) -> Tensor:
         if learn:
-            _learn(layer.weight, lambda: conv2d_weight(x, list(layer.weight.shape), gradient[0], *how))
+            _learn(
+                layer.weight, lambda: conv2d_weight(x, list(layer.weight.shape), gradient[0], *how)
+            )
             _learn(layer.bias, lambda: gradient[0].sum((0, 2, 3)))
         if not inwards:
             return gradient
@@ -120,7 +140,9 @@ def convolution(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, Back]:
 def pool(x: Tensor) -> tuple[Tensor, Back]:
     """2 × 2 max-pooling."""
     p, q = x.shape[2] // 2, x.shape[3] // 2
-    y = torch.stack([x[:, :, a : 2 * p : 2, b : 2 * q : 2] for a in range(2) for b in range(2)]).unflatten(0, (2, 2))
+    y = torch.stack(
+        [x[:, :, a : 2 * p : 2, b : 2 * q : 2] for a in range(2) for b in range(2)]
+    ).unflatten(0, (2, 2))
     best, out = _largest(y)
 
     def back(gradient: Tensor, *, learn: bool, inwards: bool) -> Tensor:
@@ -146,8 +168,15 @@ def stage(layer: nn.Conv2d, relu: bool, pool: bool, images: Tensor) -> tuple[Ten
     edges = (0, 0, left, s * (q - 1) + j - w - left, above, s * (p - 1) + i - h - above)
     x = F.pad(x, edges).contiguous()
     h, w = x.shape[1:3]
-    columns = x.as_strided((c, i, j, p, q, n), (h * w * n, w * n, n, s * w * n, s * n, 1)).reshape(c * i * j, p * q * n)
-    kernel = (weight.reshape(o * c, -1) @ spread).view(o, c, s * s, -1).permute(2, 0, 1, 3).reshape(s * s * o, -1)
+    columns = x.as_strided((c, i, j, p, q, n), (h * w * n, w * n, n, s * w * n, s * n, 1)).reshape(
+        c * i * j, p * q * n
+    )
+    kernel = (
+        (weight.reshape(o * c, -1) @ spread)
+        .view(o, c, s * s, -1)
+        .permute(2, 0, 1, 3)
+        .reshape(s * s * o, -1)
+    )
     y = (kernel @ columns).view(s, s, o, p * q * n)
     best, out = _largest(y) if pool else (y, y[0, 0])
     if bias is not None:
@@ -197,7 +226,8 @@ def _spread(i: int, j: int, s: int, dtype: torch.dtype) -> Float[Tensor, "ij k"]
 
 
 def _overlapping(parts: Float[Tensor, "c i j m p q n"], s: int) -> Float[Tensor, "c m h w n"]:
-    """Windows of i × j pixels, s apart, added up where they overlap: along rows, then along columns, s × s pixels at a time."""
+    """Windows of i × j pixels, s apart, added up where they overlap: along rows, then along
+    columns, s × s pixels at a time."""
     c, i, j, m, p, q, n = parts.shape
     i, j = i // s, j // s
     blocks = parts.view(c, i, s, j, s, m, p, q, n)
@@ -217,13 +247,16 @@ def _together(kernels: Tensor, spread: Tensor, o: int) -> Tensor:
     return kernels.view(s2, o, c, -1).permute(1, 2, 0, 3).reshape(o * c, -1) @ spread.T
 
 
-def _largest(y: Float[Tensor, "2 2 *shape"]) -> tuple[Float[Tensor, "2 *shape"], Float[Tensor, "*shape"]]:
+def _largest(
+    y: Float[Tensor, "2 2 *shape"],
+) -> tuple[Float[Tensor, "2 *shape"], Float[Tensor, "*shape"]]:
     best = torch.maximum(y[:, 0], y[:, 1])
     return best, torch.maximum(best[0], best[1])
 
 
 def _passes(y: Tensor, best: Tensor, alive: Tensor) -> Float[Tensor, "2 2 *shape"]:
-    """`alive` for the pixel that is the largest, the first of equal ones as in PyTorch, and 0 for the other three."""
+    """`alive` for the pixel that is the largest, the first of equal ones as in PyTorch, and 0 for
+    the other three."""
     low = alive * _above(best[1], best[0])
     rows = torch.stack([alive - low, low])
     right = rows * _above(y[:, 1], y[:, 0])

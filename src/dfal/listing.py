@@ -1,4 +1,5 @@
-"""What a folder of images holds: its files, which of them are images, and what is known of them without decoding any."""
+"""What a folder of images holds: its files, which of them are images, and what is known of them
+without decoding any."""
 
 import os
 import re
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dfal.errors import DfalError
 from dfal.pictures import GREY, header
 from dfal.table_files import read_table
-from dfal.types import DfalError
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff"})
 """Files that are taken for images; what they really are, Pillow finds out."""
@@ -33,7 +34,8 @@ SYSTEM = frozenset(
         *("thumbs.db", "ehthumbs.db", "desktop.ini"),
     }
 )
-"""Folders and files that systems and network drives write beside a person's, in lower case. Hidden ones need no name here."""
+"""Folders and files that systems and network drives write beside a person's, in lower case. Hidden
+ones need no name here."""
 CHECKED = re.compile(r"found\.\d{3}")
 """Folders of what Windows found when it checked a disk."""
 LABELS = frozenset({"given", "known"})
@@ -53,7 +55,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder holds: its images, sorted by path, what could not be read, and how many files of other kinds there are."""
+    """What a folder holds: its images, sorted by path, what could not be read, and how many files
+    of other kinds there are."""
 
     entries: list[Entry]
     unreadable: dict[str, str]
@@ -61,8 +64,8 @@ class Listing:
 
     @classmethod
     def of(cls, folder: Path) -> "Listing":
-        """List a folder. Hidden files and folders are left out, those of systems (`SYSTEM`), and links to folders: they
-        may go round in circles.
+        """List a folder. Hidden files and folders are left out, those of systems (`SYSTEM`), and
+        links to folders: they may go round in circles.
 
         Raises:
             DfalError: where it is not there, cannot be read, or holds no image.
@@ -94,18 +97,28 @@ class Listing:
                     except OSError:  # a link to nothing
                         unreadable[path] = GONE
                         continue
-                    if stat.S_ISREG(status.st_mode):  # reading from anything else might wait for ever
+                    if stat.S_ISREG(
+                        status.st_mode
+                    ):  # reading from anything else might wait for ever
                         entries.append(Entry(path, status.st_size, status.st_mtime_ns))
         if not entries:
             held = counted(others)
-            held = f"it holds {held}" if held else f"{len(unreadable)} could not be read" if unreadable else "it is empty"
+            held = (
+                f"it holds {held}"
+                if held
+                else f"{len(unreadable)} could not be read"
+                if unreadable
+                else "it is empty"
+            )
             raise DfalError(f"{folder} holds no image that is JPEG, PNG, WebP, GIF or TIFF: {held}")
         return cls(sorted(entries, key=lambda entry: entry.path), unreadable, others)
 
 
 def counted(others: Counter[str]) -> str:
     """The commonest of some names, each with how often it is there."""
-    return ", ".join(f"{count} {name}" for name, count in others.most_common(5)) + (" …" if len(others) > 5 else "")
+    return ", ".join(f"{count} {name}" for name, count in others.most_common(5)) + (
+        " …" if len(others) > 5 else ""
+    )
 
 
 def natural(folder: Path, entries: list[Entry]) -> tuple[int, int]:
@@ -121,21 +134,28 @@ def natural(folder: Path, entries: list[Entry]) -> tuple[int, int]:
 
 def is_hidden(name: str) -> bool:
     """Tell whether a file or folder is hidden, or one that a system writes beside a person's."""
-    return name.startswith(".") or name.casefold() in SYSTEM or bool(CHECKED.fullmatch(name.casefold()))
+    return (
+        name.startswith(".")
+        or name.casefold() in SYSTEM
+        or bool(CHECKED.fullmatch(name.casefold()))
+    )
 
 
 def nfc(text: str) -> str:
-    """Compose a name: macOS and some archives write é as e and an accent, and both are the same name."""
+    """Compose a name: macOS and some archives write é as e and an accent, and both are the same
+    name."""
     return unicodedata.normalize("NFC", text)
 
 
 def plain(name: str) -> str:
-    """Reduce the name of a class to what makes it the same class: not case, blanks, or how accents are written."""
+    """Reduce the name of a class to what makes it the same class: not case, blanks, or how accents
+    are written."""
     return nfc(" ".join(nfc(name).casefold().split()))
 
 
 class PathIndex:
-    """Find the index of a path, however its accents are written. A path that is there as it is written comes first."""
+    """Find the index of a path, however its accents are written. A path that is there as it is
+    written comes first."""
 
     def __init__(self, paths: Iterable[str]):
         self._exact = {path: index for index, path in enumerate(paths)}
@@ -154,7 +174,8 @@ class PathIndex:
 
 
 def find_file(folder: Path, path: str) -> Path:
-    """Return the file of a path below a folder, under the name it has there: accents may be written otherwise."""
+    """Return the file of a path below a folder, under the name it has there: accents may be written
+    otherwise."""
     file = folder / path
     if path.isascii() or file.exists():
         return file
@@ -163,7 +184,9 @@ def find_file(folder: Path, path: str) -> Path:
         step = here / name
         if not step.exists():
             try:
-                step = next((other for other in here.iterdir() if nfc(other.name) == nfc(name)), step)
+                step = next(
+                    (other for other in here.iterdir() if nfc(other.name) == nfc(name)), step
+                )
             except OSError:
                 return file
         here = step
@@ -177,7 +200,8 @@ class Layout:
     Attributes:
         classes: index → class, in NFC, of the images below a folder of a class.
         parts: index → the part of the data set, in lower case; empty where the folder has no parts.
-        beside: folders beside the parts, and how many images are in each; they are in no part and have no class.
+        beside: folders beside the parts, and how many images are in each; they are in no part and
+        have no class.
     """
 
     classes: dict[int, str]
@@ -188,33 +212,52 @@ class Layout:
     def of(cls, paths: Sequence[str], named: Collection[str] = ()) -> "Layout":
         """Arrange paths by their folders.
 
-        The first sub-folders are the classes. Where there is one folder only, and several below it, it is what an archive was
-        unpacked into: the search goes on inside. Where the sub-folders are the parts of a data set, the classes are
-        theirs. Files beside sub-folders say nothing.
+        The first sub-folders are the classes. Where there is one folder only, and several below it,
+        it is what an archive was
+        unpacked into: the search goes on inside. Where the sub-folders are the parts of a data set,
+        the classes are theirs. Files beside sub-folders say nothing.
 
         Args:
             paths: of the images, with "/".
-            named: names of classes that are known: a folder that is called as one of them is a class.
+            named: names of classes that are known: a folder that is called as one of them is a
+            class.
         """
         folders = [tuple(map(nfc, path.split("/")[:-1])) for path in paths]
         known = {plain(name) for name in named}
         level, parts = _class_level(folders, 0, known)
         if not parts:
-            return cls({at: names[level] for at, names in enumerate(folders) if len(names) > level}, {}, Counter())
+            return cls(
+                {at: names[level] for at, names in enumerate(folders) if len(names) > level},
+                {},
+                Counter(),
+            )
         part_of = {
             at: names[level].casefold()
             for at, names in enumerate(folders)
             if len(names) > level and names[level].casefold() in PARTS
         }
         inner, _ = _class_level([folders[at] for at in part_of], level + 1, known, with_parts=False)
-        others = (names[level] for at, names in enumerate(folders) if len(names) > level and at not in part_of)
-        return cls({at: folders[at][inner] for at in part_of if len(folders[at]) > inner}, part_of, Counter(others))
+        others = (
+            names[level]
+            for at, names in enumerate(folders)
+            if len(names) > level and at not in part_of
+        )
+        return cls(
+            {at: folders[at][inner] for at in part_of if len(folders[at]) > inner},
+            part_of,
+            Counter(others),
+        )
 
 
 def _class_level(
-    folders: Sequence[tuple[str, ...]], start: int, known: Collection[str], *, with_parts: bool = True
+    folders: Sequence[tuple[str, ...]],
+    start: int,
+    known: Collection[str],
+    *,
+    with_parts: bool = True,
 ) -> tuple[int, bool]:
-    """Return the level of the classes, or of the parts of a data set, and whether it is the latter."""
+    """Return the level of the classes, or of the parts of a data set, and whether it is the
+    latter."""
     level = start
     while True:
         below = [names for names in folders if len(names) > level]
@@ -231,7 +274,8 @@ def _class_level(
 
 
 def _are_parts(below: Sequence[tuple[str, ...]], level: int) -> bool:
-    """Tell whether folders are the parts of a data set: all of them, or those that have sub-folders while others lie beside."""
+    """Tell whether folders are the parts of a data set: all of them, or those that have sub-folders
+    while others lie beside."""
     here = {names[level].casefold() for names in below}
     parts = here & PARTS
     if here <= PARTS:
@@ -256,21 +300,28 @@ class LabelFile:
 def from_csv(file: Path, folder: Path, paths: Sequence[str]) -> LabelFile:
     """Read labels from a table with the columns path and label.
 
-    Rows without a label are left out, and with a column `how`, as `dfal export` writes it, all that are neither `given` nor
-    `known`. Paths may be absolute, have backslashes, and write their accents otherwise.
+    Rows without a label are left out, and with a column `how`, as `dfal export` writes it, all that
+    are neither `given` nor `known`. Paths may be absolute, have backslashes, and write their
+    accents otherwise.
 
     Raises:
-        DfalError: for a file that cannot be read, a path that is not in the folder, an image with two labels, and for a table
-            of what a network said.
+        DfalError: for a file that cannot be read, a path that is not in the folder, an image with
+            two labels, and for a table of what a network said.
     """
     table = read_table(file, ("path", "label"), "the labels")
     if "confidence" in table.columns and "how" not in table.columns:
         raise DfalError(
-            f"{file} is what a network said: it has a column confidence and no column how, and nobody gave these labels. "
-            "Remove the column confidence to take them as labels all the same"
+            f"{file} is what a network said: it has a column confidence and no column how, and"
+            " nobody gave these labels. Remove the column confidence to take them as labels all"
+            " the same"
         )
     index = PathIndex(paths)
-    whole = tuple(dict.fromkeys(f"{nfc(place.as_posix()).rstrip('/')}/" for place in (folder.resolve(), folder.absolute())))
+    whole = tuple(
+        dict.fromkeys(
+            f"{nfc(place.as_posix()).rstrip('/')}/"
+            for place in (folder.resolve(), folder.absolute())
+        )
+    )
     known: dict[int, str] = {}
     left_out = Counter[str]()
     for row in table.rows:
@@ -278,28 +329,39 @@ def from_csv(file: Path, folder: Path, paths: Sequence[str]) -> LabelFile:
         how = row.get("how", "given").strip().casefold()
         if not path.strip():
             if label:
-                raise DfalError(f"{file}, row {row.number}: the label {label!r} has no path: write the image's path beside it")
+                raise DfalError(
+                    f"{file}, row {row.number}: the label {label!r} has no path: write the image's"
+                    " path beside it"
+                )
             continue
         place = _place_of(path, index, whole)
         if place < 0:
             raise DfalError(
-                f"{file}, row {row.number} names {path!r}, which is not in {folder}: paths are relative to the folder"
+                f"{file}, row {row.number} names {path!r}, which is not in {folder}: paths are"
+                " relative to the folder"
             )
         if how not in LABELS:
             left_out[how or "nothing in the column how"] += 1
             continue
         if label and known.setdefault(place, label) != label:
-            raise DfalError(f"{file}, row {row.number} gives {path!r} two labels, {known[place]!r} and {label!r}: leave one")
+            raise DfalError(
+                f"{file}, row {row.number} gives {path!r} two labels, {known[place]!r} and"
+                f" {label!r}: leave one"
+            )
     return LabelFile(known, left_out)
 
 
 def _place_of(path: str, index: PathIndex, whole: tuple[str, ...]) -> int:
-    """Return the index of an image that a table names, or -1: as it is written, without blanks around it, or made relative."""
+    """Return the index of an image that a table names, or -1: as it is written, without blanks
+    around it, or made relative."""
     for written in (path, path.strip()):
         if (place := index.get(written)) >= 0:
             return place
         relative = nfc(written.replace("\\", "/"))
-        relative = next((relative.removeprefix(start) for start in whole if relative.startswith(start)), relative)
+        relative = next(
+            (relative.removeprefix(start) for start in whole if relative.startswith(start)),
+            relative,
+        )
         if (place := index.get(relative.removeprefix("./"))) >= 0:
             return place
     return -1

@@ -7,14 +7,17 @@ from typing import Any
 from torch import nn
 
 from dfal.arguments import check_function, check_strategy, kind_of, whole
-from dfal.chance import generator, seed_for
+from dfal.errors import DfalError
 from dfal.pool import Pool
-from dfal.types import DfalError, Oracle, Query, Strategy
+from dfal.protocols import Oracle, Strategy
+from dfal.query import Query
+from dfal.seeding import derive_seed, generator
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one round has come to: L and U, the network trained on L, and what it asks about next."""
+    """What one round has come to: L and U, the network trained on L, and what it asks about
+    next."""
 
     pool: Pool
     model: nn.Module
@@ -33,11 +36,12 @@ def active_learning(
 ) -> Iterator[Round]:
     """Train, choose, yield, ask, learn, until N annotations are bought.
 
-    A round is yielded before the oracle is asked, so that breaking off costs no annotation. The last round, at N
-    annotations or with U empty, asks about nothing.
+    A round is yielded before the oracle is asked, so that breaking off costs no annotation. The
+    last round, at N annotations or with U empty, asks about nothing.
 
     Args:
-        pool: with the first labels; a pool in its 7th round goes on as if it had never been stopped.
+        pool: with the first labels; a pool in its 7th round goes on as if it had never been
+        stopped.
         fit: (pool, seed) → a network trained on `pool.labelled_data()`.
         strategy: chooses whom to ask about.
         oracle: gives the labels.
@@ -54,7 +58,7 @@ def active_learning(
     if batch < 1:
         raise DfalError(f"batch = {batch} would ask about nothing: give 1 or more")
     while True:
-        model = fit(pool, seed_for(seed, pool.round, "fit"))  # A_k ← train(H, L_k)
+        model = fit(pool, derive_seed(seed, pool.round, "fit"))  # A_k ← train(H, L_k)
         missing = len(pool.unlabelled) if annotations is None else annotations - pool.annotations
         k = min(batch, missing, len(pool.unlabelled))
         rng = generator(seed, pool.round, "select")
@@ -68,10 +72,23 @@ def active_learning(
 def _refuse_misuse(pool: Any, fit: Any, strategy: Any, oracle: Any) -> None:
     """Raise unless these are what `active_learning` is called with."""
     if not isinstance(pool, Pool):
-        raise DfalError(f"the pool must be a dfal.Pool, but it is {kind_of(pool)}: give dfal.Pool.new(images, known)")
-    cure = "give lambda pool, seed: dfal.fit(dfal.lenet5, pool.labelled_data(), dfal.Training(), seed)"
+        raise DfalError(
+            f"the pool must be a dfal.Pool, but it is {kind_of(pool)}: give dfal.Pool.new(images,"
+            " known)"
+        )
+    cure = (
+        "give lambda pool, seed: dfal.fit(dfal.lenet5, pool.labelled_data(), dfal.Training(), seed)"
+    )
     if isinstance(fit, nn.Module):
-        raise DfalError(f"fit must be a function (pool, seed) that returns a trained network, but it is a network: {cure}")
+        raise DfalError(
+            "fit must be a function (pool, seed) that returns a trained network, but it is a"
+            f" network: {cure}"
+        )
     check_function("fit", fit, ("pool", "seed"), cure)
     check_strategy(strategy)
-    check_function("the oracle", oracle, ("indices",), "give a function that returns a class for each, lambda i: labels[i]")
+    check_function(
+        "the oracle",
+        oracle,
+        ("indices",),
+        "give a function that returns a class for each, lambda i: labels[i]",
+    )

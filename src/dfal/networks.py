@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from dfal.imported import imported, reason
-from dfal.types import DfalError, unknown
+from dfal.errors import DfalError, unknown_name
+from dfal.plugins import describe_exception, load_object
 
 
 def lenet5(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Sequential:
@@ -46,7 +46,12 @@ def vgg8(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Seq
             layers += [nn.Conv2d(c, width, 3, padding=1), nn.ReLU()]
             c = width
         layers += [nn.MaxPool2d(2), nn.Dropout(0.25)]
-    layers += [nn.Flatten(), nn.Linear(512 * (h // 16) * (w // 16), 4096), nn.ReLU(), nn.Dropout(0.5)]
+    layers += [
+        nn.Flatten(),
+        nn.Linear(512 * (h // 16) * (w // 16), 4096),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+    ]
     return _glorot(nn.Sequential(*layers, nn.Linear(4096, classes)))
 
 
@@ -57,39 +62,47 @@ def build(name: str, image: tuple[int, ...], classes: int) -> nn.Module:
     """A new network on the CPU; lazy layers have their weights already.
 
     Args:
-        name: `lenet5`, `vgg8`, or `package.module:function`, called as function(image=(c, h, w), classes=n).
+        name: `lenet5`, `vgg8`, or `package.module:function`, called as function(image=(c, h, w),
+        classes=n).
         image: the shape of one image, channels first.
         classes: how many logits.
 
     Raises:
-        DfalError: for a name that is not there, a function that fails, and where it returns no `nn.Module`.
+        DfalError: for a name that is not there, a function that fails, and where it returns no
+        `nn.Module`.
     """
     if name in NETWORKS:
         return NETWORKS[name](image=image, classes=classes)
     if ":" not in name:
-        raise unknown("network", name, [*NETWORKS, "package.module:function"])
-    make = imported("network", name)
+        raise unknown_name("network", name, [*NETWORKS, "package.module:function"])
+    make = load_object("network", name)
     called = f"{name.partition(':')[2]}(image={image}, classes={classes})"
     try:
         model = make(image=image, classes=classes)
     except DfalError:
         raise
     except Exception as error:  # it is the user's code, which may raise anything
-        raise DfalError(f"the network {name} fails when it is called as {called} ({reason(error)})") from error
+        raise DfalError(
+            f"the network {name} fails when it is called as {called} ({describe_exception(error)})"
+        ) from error
     if not isinstance(model, nn.Module):
         raise DfalError(f"{name} returned {type(model).__name__}, but a torch.nn.Module is needed")
     return materialised(model, torch.zeros(1, *image))
 
 
 def materialised(model: nn.Module, images: torch.Tensor) -> nn.Module:
-    """The network itself, whose lazy layers have seen images (n, *image) and so have weights; any other is left alone."""
+    """The network itself, whose lazy layers have seen images (n, *image) and so have weights; any
+    other is left alone."""
     if any(map(is_lazy, [*model.parameters(), *model.buffers()])):
         training = model.training
         try:
             with torch.no_grad():
                 model.eval()(images.clone())
         except (RuntimeError, TypeError, ValueError) as error:
-            raise DfalError(f"the network cannot take images of shape {tuple(images.shape[1:])} ({reason(error)})") from error
+            raise DfalError(
+                f"the network cannot take images of shape {tuple(images.shape[1:])}"
+                f" ({describe_exception(error)})"
+            ) from error
         model.train(training)
     return model
 
@@ -105,4 +118,7 @@ def _glorot(model: nn.Sequential) -> nn.Sequential:
 
 def _at_least(h: int, w: int, name: str, image: tuple[int, ...], side: int) -> None:
     if h < 1 or w < 1:
-        raise DfalError(f"{name} needs images of at least {side} × {side} pixels, but they are {image[1]} × {image[2]}")
+        raise DfalError(
+            f"{name} needs images of at least {side} × {side} pixels, but they are {image[1]} ×"
+            f" {image[2]}"
+        )

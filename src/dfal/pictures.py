@@ -1,4 +1,5 @@
-"""From an image file to pixels: whatever its kind, 8 bits, grey or colour, turned as it was taken, on white."""
+"""From an image file to pixels: whatever its kind, 8 bits, grey or colour, turned as it was taken,
+on white."""
 
 import contextlib
 import errno
@@ -14,7 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from dfal import image_metadata, tiff_pixels
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 Result = TypeVar("Result")
 
@@ -23,9 +24,11 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF")
 GREY = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 """Pillow's names for images without colour."""
 MOST = 178_000_000
-"""Pixels of an image, at most: decoded it would take half a gigabyte. Pillow refuses a little more."""
+"""Pixels of an image, at most: decoded it would take half a gigabyte. Pillow refuses a little
+more."""
 LARGE = 16_000_000
-"""Pixels beyond which an image is put on white and shrunk in bands: all of it at once would be in memory several times."""
+"""Pixels beyond which an image is put on white and shrunk in bands: all of it at once would be in
+memory several times."""
 BAND = 4_000_000
 """Pixels of a band, and of the images that are decoded without waiting for others."""
 AT_ONCE = 64_000_000
@@ -41,14 +44,16 @@ TURNS = {
 }
 """What undoes each orientation of EXIF."""
 
-# Between half of that and all of it Pillow only warns, which would fall into the terminal of somebody who scans posters.
+# Between half of that and all of it Pillow only warns, which would fall into the terminal of
+# somebody who scans posters.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # What is wrong with metadata costs nothing and concerns nobody.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class Unavailable(DfalError):  # noqa: N818
-    """A file cannot be read just now: the disk, the network or the memory is the reason, and no fault of the file's.
+    """A file cannot be read just now: the disk, the network or the memory is the reason, and no
+    fault of the file's.
 
     Attributes:
         general: whether the reason concerns other files too, as that of a folder that is away.
@@ -63,7 +68,11 @@ class Unavailable(DfalError):  # noqa: N818
     def because(cls, error: OSError | MemoryError, name: str = "") -> "Unavailable":
         """Say what the system said, in one sentence."""
         what = f"{name}: it" if name else "it"
-        if isinstance(error, MemoryError) or error.errno == errno.ENOMEM or "out of memory" in str(error):
+        if (
+            isinstance(error, MemoryError)
+            or error.errno == errno.ENOMEM
+            or "out of memory" in str(error)
+        ):
             return cls(f"{what} cannot be read just now (there is not enough memory)", memory=True)
         return cls(
             f"{what} cannot be read just now ({error.strerror or error})",
@@ -75,7 +84,8 @@ class PixelBudget:
     """Lets threads hold so many pixels at a time. Who asks for more waits, in the order of asking.
 
     Args:
-        total: pixels that all threads may hold together; who wants more than that waits until no other holds any.
+        total: pixels that all threads may hold together; who wants more than that waits until no
+        other holds any.
     """
 
     def __init__(self, total: int):
@@ -132,7 +142,8 @@ def decoded(path: Path, least: int | None = None, longest: int | None = None) ->
     Args:
         path: of the file.
         least: where it is given, a JPEG may be decoded smaller, with no side shorter than this.
-        longest: where it is given, a large image may come smaller, with its longer side no shorter than this.
+        longest: where it is given, a large image may come smaller, with its longer side no shorter
+        than this.
 
     Raises:
         Unavailable: where the system or the memory does not let it be read just now.
@@ -147,11 +158,12 @@ def decoded(path: Path, least: int | None = None, longest: int | None = None) ->
 
 
 def fitted(path: Path, size: tuple[int, int], channels: int) -> UInt8[np.ndarray, "h w c"]:
-    """The image as a network sees it: the whole of it, shrunk or enlarged to fit into `size`, height × width.
+    """The image as a network sees it: the whole of it, shrunk or enlarged to fit into `size`,
+    height × width.
 
-    What is left over is filled with the median colour of the image's own border. A centre crop would cut off what a person is
-    asked about, squeezing would change its shape, and black bars would be the strongest edges in the picture. Images of that
-    size already come through untouched.
+    What is left over is filled with the median colour of the image's own border. A centre crop
+    would cut off what a person is asked about, squeezing would change its shape, and black bars
+    would be the strongest edges in the picture. Images of that size already come through untouched.
 
     Raises:
         Unavailable: where the system or the memory does not let it be read just now.
@@ -162,9 +174,22 @@ def fitted(path: Path, size: tuple[int, int], channels: int) -> UInt8[np.ndarray
         across, down = image.size if turn < 5 else image.size[::-1]
         scale = min(size[0] / down, size[1] / across)
         width, height = (max(1, round(side * scale)) for side in (across, down))
-        gap = (across / width / 3, down / height / 3) if turn < 5 else (down / height / 3, across / width / 3)
-        factor = (max(1, int(gap[0])), max(1, int(gap[1]))) if image.width * image.height > LARGE else (1, 1)
-        box = (0, 0, image.width / factor[0], image.height / factor[1])  # the last pixels of what is reduced are partly outside
+        gap = (
+            (across / width / 3, down / height / 3)
+            if turn < 5
+            else (down / height / 3, across / width / 3)
+        )
+        factor = (
+            (max(1, int(gap[0])), max(1, int(gap[1])))
+            if image.width * image.height > LARGE
+            else (1, 1)
+        )
+        box = (
+            0,
+            0,
+            image.width / factor[0],
+            image.height / factor[1],
+        )  # the last pixels of what is reduced are partly outside
         image = _whole(image, turn, factor).convert("L" if channels == 1 else "RGB")
         if image.size == (width, height):
             return image
@@ -187,7 +212,9 @@ def fitted(path: Path, size: tuple[int, int], channels: int) -> UInt8[np.ndarray
 def _read(path: Path, least: int | None, finish: Callable[[Image.Image, int], Result]) -> Result:
     """Decode a file and finish it, first as it is, and where that fails without its metadata."""
     try:
-        content = path.read_bytes()  # first: what fails from here on is the fault of the file or of the memory
+        content = (
+            path.read_bytes()
+        )  # first: what fails from here on is the fault of the file or of the memory
     except IsADirectoryError:
         raise ValueError("it is a folder") from None
     except (OSError, MemoryError) as error:
@@ -200,7 +227,11 @@ def _read(path: Path, least: int | None, finish: Callable[[Image.Image, int], Re
         reason = _reason(error)
     try:
         tiff = tiff_pixels.parse(content)
-        plain = tiff_pixels.without_metadata(content, tiff) if tiff else image_metadata.without_metadata(content)
+        plain = (
+            tiff_pixels.without_metadata(content, tiff)
+            if tiff
+            else image_metadata.without_metadata(content)
+        )
         if plain is not None:
             return _decode(plain, content, least, finish)
     except MemoryError as error:
@@ -220,13 +251,19 @@ def _reason(error: Exception) -> ValueError:
         return ValueError("it is no JPEG, PNG, WebP, GIF or TIFF, whatever its name says")
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, OSError):
-        if error.errno is not None or "out of memory" in text:  # Pillow's own errors of files have no number
+        if (
+            error.errno is not None or "out of memory" in text
+        ):  # Pillow's own errors of files have no number
             return Unavailable.because(error)
         return ValueError(f"it cannot be read ({text})")
-    return ValueError(text if text.startswith(("it ", "its ", "there ")) else f"it cannot be read ({text})")
+    return ValueError(
+        text if text.startswith(("it ", "its ", "there ")) else f"it cannot be read ({text})"
+    )
 
 
-def _decode(content: bytes, original: bytes, least: int | None, finish: Callable[[Image.Image, int], Result]) -> Result:
+def _decode(
+    content: bytes, original: bytes, least: int | None, finish: Callable[[Image.Image, int], Result]
+) -> Result:
     """Decode a file, and finish it before others may take the memory."""
     tiff = tiff_pixels.parse(content)
     if tiff and not tiff.suits_pillow():
@@ -238,7 +275,9 @@ def _decode(content: bytes, original: bytes, least: int | None, finish: Callable
         if least is not None:
             before = image.size
             image.draft(None, (least, least))
-            size = before if image.info.get("progressive") else image.size  # these are kept whole while they are decoded
+            size = (
+                before if image.info.get("progressive") else image.size
+            )  # these are kept whole while they are decoded
         else:
             size = image.size
         with BUDGET.hold(size[0] * size[1]):
@@ -257,11 +296,14 @@ def _turn(image: Image.Image, content: bytes) -> int:
         found = image.getexif().get(image_metadata.ORIENTATION)
     except Exception:  # metadata may hold anything
         found = None
-    return found if isinstance(found, int) and 1 <= found <= 8 else image_metadata.orientation(content)
+    return (
+        found if isinstance(found, int) and 1 <= found <= 8 else image_metadata.orientation(content)
+    )
 
 
 def _whole(image: Image.Image, turn: int, factor: tuple[int, int]) -> Image.Image:
-    """An image in mode L or RGB, upright; a large one reduced by a factor (across, down), band by band."""
+    """An image in mode L or RGB, upright; a large one reduced by a factor (across, down), band by
+    band."""
     if image.width * image.height <= LARGE:
         upright = image.transpose(TURNS[turn]) if turn in TURNS else image
         return _opaque(_eight_bits(upright))
@@ -272,19 +314,25 @@ def _whole(image: Image.Image, turn: int, factor: tuple[int, int]) -> Image.Imag
         size = (-(-image.width // factor[0]), -(-image.height // factor[1]))
         whole = Image.new("L" if image.mode in GREY else "RGB", size)
         for top in range(0, image.height, rows):
-            band = _opaque(_eight_bits(image.crop((0, top, image.width, min(top + rows, image.height)))))
+            band = _opaque(
+                _eight_bits(image.crop((0, top, image.width, min(top + rows, image.height))))
+            )
             whole.paste(band.reduce(factor) if factor != (1, 1) else band, (0, top // factor[1]))
     return whole.transpose(TURNS[turn]) if turn in TURNS else whole
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Deeper images scaled by their full range, not by what one image holds of it: brightness is kept."""
+    """Deeper images scaled by their full range, not by what one image holds of it: brightness is
+    kept."""
     if not (image.mode.startswith("I") or image.mode == "F"):
         return image
     values = np.asarray(image)
     top = 1.0 if image.mode == "F" else 65535.0
     if not (values.min() >= 0 and values.max() <= top):  # NaN is not either
-        raise ValueError(f"its pixels lie between {values.min():g} and {values.max():g}, but 0 to {top:g} is understood")
+        raise ValueError(
+            f"its pixels lie between {values.min():g} and {values.max():g}, but 0 to {top:g} is"
+            " understood"
+        )
     return Image.fromarray((values * (255 / top)).round().astype(np.uint8))
 
 
@@ -294,4 +342,6 @@ def _opaque(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", over.size, "white")
         white.alpha_composite(over)
         return white.convert("L" if image.mode in GREY else "RGB")
-    return image if image.mode in {"L", "RGB"} else image.convert("L" if image.mode in GREY else "RGB")
+    return (
+        image if image.mode in {"L", "RGB"} else image.convert("L" if image.mode in GREY else "RGB")
+    )

@@ -1,4 +1,5 @@
-"""A study as one self-contained page: curves, tables, what was asked about, and adversarial twins."""
+"""A study as one self-contained page: curves, tables, what was asked about, and adversarial
+twins."""
 
 import base64
 import io
@@ -20,13 +21,13 @@ from dfal.curves import Curve, Study
 from dfal.damage import damage
 from dfal.datasets import Dataset
 from dfal.environment import place_in
+from dfal.errors import DfalError
 from dfal.reproduce import Shelf, compared
 from dfal.reproduce.beside import signed
 from dfal.reproduce.table1 import seconds
 from dfal.results import titles
 from dfal.store import Record, Store
 from dfal.strategies import DFAL
-from dfal.types import DfalError
 
 SHOWN = 1800
 """Asked images shown in a study, at most; the report says how many are left out."""
@@ -68,9 +69,13 @@ def charts(found: Shelf) -> dict[str, drawing.Chart]:
         settings = study.settings
         published = reproduce.paper.curves(settings.dataset, settings.model)
         about = f"{settings.dataset}, {settings.model}, {settings.annotations} annotations"
-        made[f"Figure 2: {about}"] = drawing.beside_paper(study, published, found.full_accuracy(study))
+        made[f"Figure 2: {about}"] = drawing.beside_paper(
+            study, published, found.full_accuracy(study)
+        )
     for setting, lines in reproduce.figure3.series(found).items():
-        made[f"Figure 3: {setting}"] = drawing.transfers(lines, reproduce.figure3.published(setting))
+        made[f"Figure 3: {setting}"] = drawing.transfers(
+            lines, reproduce.figure3.published(setting)
+        )
     if found.reproduced and (ranking := reproduce.ranking(found)):
         made["Ranks"] = drawing.ranking(ranking.names, ranking.ranks)
     for title, study in zip(titles(found.studies), found.studies, strict=True):
@@ -81,27 +86,36 @@ def charts(found: Shelf) -> dict[str, drawing.Chart]:
 
 
 def write(store: Store, found: Shelf, path: Path, at: Sequence[int] = ()) -> Path:
-    """Write the page of a store, with tables at the budgets `at`; an older page is replaced when the new one is whole.
+    """Write the page of a store, with tables at the budgets `at`; an older page is replaced when
+    the new one is whole.
 
     Raises:
         DfalError: where the page cannot be written.
     """
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("dfal"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}", "signed": signed}
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("dfal"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}",
+        "signed": signed,
+    }
     drawn = {title: Markup(chart.svg) for title, chart in charts(found).items()}  # noqa: S704
     named = zip(titles(found.studies), found.studies, strict=True)
     sections = [_section(store, title, study, at, drawn) for title, study in named]
     paper = _paper(found, drawn) if found.reproduced else None
     template = environment.get_template("report.html")
     with damage(f"the store {store.path}"):  # what is known of a run may not be there
-        page = template.render(sections=sections, paper=paper, runs=store.environments(), store=store.path.name)
+        page = template.render(
+            sections=sections, paper=paper, runs=store.environments(), store=store.path.name
+        )
     with atomic_write(path, "name another with --out", "the report") as part:
         part.write_text(page, encoding="utf-8")
     return path
 
 
 def _paper(found: Shelf, drawn: Mapping[str, Markup]) -> dict[str, object]:
-    """What the template says of the paper: its claims, its figures drawn over ours, its tables beside ours."""
+    """What the template says of the paper: its claims, its figures drawn over ours, its tables
+    beside ours."""
     return {
         "verdicts": reproduce.verdicts(found),
         "figures": [(title, svg) for title, svg in drawn.items() if title.startswith("Figure")],
@@ -110,11 +124,19 @@ def _paper(found: Shelf, drawn: Mapping[str, Markup]) -> dict[str, object]:
         "ranks": drawn.get("Ranks", ""),
         "oddities": reproduce.paper.ODDITIES,
         "undecided": reproduce.UNDECIDED,
-        "parts": sorted({study.settings.dataset for study in found.main if reproduce.paper.is_part(study.settings.dataset)}),
+        "parts": sorted(
+            {
+                study.settings.dataset
+                for study in found.main
+                if reproduce.paper.is_part(study.settings.dataset)
+            }
+        ),
     }
 
 
-def _section(store: Store, title: str, study: Study, at: Sequence[int], drawn: Mapping[str, Markup]) -> dict[str, object]:
+def _section(
+    store: Store, title: str, study: Study, at: Sequence[int], drawn: Mapping[str, Markup]
+) -> dict[str, object]:
     """What the template says of one study."""
     data, missing = _data(store, study.settings.dataset)
     budgets = study.budgets(8, at)
@@ -145,7 +167,9 @@ def _section(store: Store, title: str, study: Study, at: Sequence[int], drawn: M
         "figure": drawn[f"Learning curves: {title}"],
         "bands": few,
         "comparisons": comparisons,
-        "told": [one for one in comparisons if few or isinstance(one.curve.trials[0].strategy, DFAL)],
+        "told": [
+            one for one in comparisons if few or isinstance(one.curve.trials[0].strategy, DFAL)
+        ],
         "apart": differences[0] if differences else None,
         "differences": drawn.get(f"Differences: {title}", ""),
         "missing": missing,
@@ -153,7 +177,8 @@ def _section(store: Store, title: str, study: Study, at: Sequence[int], drawn: M
 
 
 def _data(store: Store, name: str) -> tuple[Dataset | None, str]:
-    """The images that a store's trials asked about; or why there are none: other data have other pictures at its indices."""
+    """The images that a store's trials asked about; or why there are none: other data have other
+    pictures at its indices."""
     try:
         data = datasets.load(place_in(store, name) or name)
     except DfalError as error:
@@ -169,9 +194,23 @@ def _asked(curve: Curve, data: Dataset, shown: int) -> list[Asked]:
     asked: list[Asked] = []
     for record in curve.records[0]:
         images = data.images.take(record.query.indices)
-        rows = zip(images, record.answers, record.seen, record.query.indices, record.query.scores, strict=True)
+        rows = zip(
+            images,
+            record.answers,
+            record.seen,
+            record.query.indices,
+            record.query.scores,
+            strict=True,
+        )
         asked += [
-            Asked(_png(image), _name(data, label), _name(data, seen), int(index), record.round, float(score))
+            Asked(
+                _png(image),
+                _name(data, label),
+                _name(data, seen),
+                int(index),
+                record.round,
+                float(score),
+            )
             for image, label, seen, index, score in rows
         ]
         if len(asked) >= shown:
@@ -213,9 +252,14 @@ def _name(data: Dataset, label: Tensor) -> str:
 
 
 def _png(image: Float[Tensor, "c h w"]) -> str:
-    """An image in [0, 1] as the address of a PNG inside the page: grey or colour; values outside are cut off."""
+    """An image in [0, 1] as the address of a PNG inside the page: grey or colour; values outside
+    are cut off."""
     pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    picture = Image.fromarray(pixels.transpose(1, 2, 0)) if len(pixels) == 3 else Image.fromarray(pixels[0])
+    picture = (
+        Image.fromarray(pixels.transpose(1, 2, 0))
+        if len(pixels) == 3
+        else Image.fromarray(pixels[0])
+    )
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

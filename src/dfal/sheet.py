@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dfal.atomic import atomic_write
 from dfal.datasets import Dataset
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 CELL, GAP, MARGIN, HEAD = 60, 4, 20, 64
 """Pixels: an image, the space beside it, the space around all, the title's height."""
@@ -39,7 +39,9 @@ def draw(data: Dataset, name: str) -> Image.Image:
     labels = data.classes[:ROWS]
     counts = [int((data.labels == at).sum()) for at in range(len(labels))]
     texts = [label if len(label) <= 24 else f"{label[:23]}…" for label in labels]
-    widths = [fonts[15].getlength(text) for text in texts] + [fonts[13].getlength(f"{count:,}") for count in counts]
+    widths = [fonts[15].getlength(text) for text in texts] + [
+        fonts[13].getlength(f"{count:,}") for count in counts
+    ]
     side = round(max(widths)) + MARGIN
     width = 2 * MARGIN + side + COLUMNS * (CELL + GAP) - GAP
     left_out = len(data.classes) - len(labels)
@@ -50,7 +52,9 @@ def draw(data: Dataset, name: str) -> Image.Image:
     pen.text((MARGIN, MARGIN), name, INK, fonts[22])
     shape = "×".join(map(str, data.images.shape[1:]))
     what = f"{shape} pixels, {'colour' if colourful else 'grey'}"
-    below = f"{len(data.images):,} images to ask about, {len(data.test_images):,} to test on, {what}"
+    below = (
+        f"{len(data.images):,} images to ask about, {len(data.test_images):,} to test on, {what}"
+    )
     pen.text((MARGIN, MARGIN + 30), below, FAINT, fonts[13])
     for row, (text, count) in enumerate(zip(texts, counts, strict=True)):
         y = HEAD + MARGIN + row * (CELL + GAP)
@@ -59,7 +63,9 @@ def draw(data: Dataset, name: str) -> Image.Image:
         for column, image in enumerate(_samples(data, row)):
             picture.paste(_cell(image), (MARGIN + side + column * (CELL + GAP), y))
     if left_out:
-        pen.text((MARGIN, height - MARGIN), f"and {left_out} more classes", FAINT, fonts[13], anchor="ls")
+        pen.text(
+            (MARGIN, height - MARGIN), f"and {left_out} more classes", FAINT, fonts[13], anchor="ls"
+        )
     return picture
 
 
@@ -72,14 +78,20 @@ def _samples(data: Dataset, label: int) -> Tensor:
 
 def _cell(image: Tensor) -> Image.Image:
     pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    found = Image.fromarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]).convert("RGB")
+    found = Image.fromarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]).convert(
+        "RGB"
+    )
     scale = CELL / max(found.size)
     size = (max(1, round(found.width * scale)), max(1, round(found.height * scale)))
     cell = Image.new("RGB", (CELL, CELL), "white")
-    cell.paste(found.resize(size, Image.Resampling.BICUBIC), ((CELL - size[0]) // 2, (CELL - size[1]) // 2))
+    cell.paste(
+        found.resize(size, Image.Resampling.BICUBIC), ((CELL - size[0]) // 2, (CELL - size[1]) // 2)
+    )
     return cell
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib carries: it knows the letters of most languages."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+    return ImageFont.truetype(
+        Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size
+    )

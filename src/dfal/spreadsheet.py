@@ -33,7 +33,10 @@ def formulas(paths: Iterable[str]) -> str:
     if not found:
         return ""
     some = f"{len(found):,} file names begin" if len(found) > 1 else "1 file name begins"
-    return f"{some} with = + - or @, as {found[0]!r}: open the CSV as text, or rename them, before a spreadsheet runs them"
+    return (
+        f"{some} with = + - or @, as {found[0]!r}: open the CSV as text, or rename them, before a"
+        " spreadsheet runs them"
+    )
 
 
 def defused(text: str) -> str:

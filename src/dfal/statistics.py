@@ -1,10 +1,11 @@
-"""What a few seeds can tell: intervals, paired tests, the correction for making many of them, ranks, and how many more seeds
-it would take.
+"""What a few seeds can tell: intervals, paired tests, the correction for making many of them,
+ranks, and how many more seeds it would take.
 
-Two intervals are used. Student's t is for means and differences: with five seeds it holds what it should. The bootstrap is for
-what has no formula, such as the annotations that a target needs. It draws seeds with replacement, so that with five it never
-looks beyond the worst and best of them: an interval called 95 % holds the mean of normal values 83 times in 100 (a test counts
-them), and 93 times with thirty.
+Two intervals are used. Student's t is for means and differences: with five seeds it holds what it
+should. The bootstrap is for what has no formula, such as the annotations that a target needs. It
+draws seeds with replacement, so that with five it never looks beyond the worst and best of them: an
+interval called 95 % holds the mean of normal values 83 times in 100 (a test counts them), and 93
+times with thirty.
 """
 
 import itertools
@@ -17,7 +18,7 @@ from jaxtyping import Float64, Int64
 
 def half_width(values: Float64[np.ndarray, "s"]) -> float:
     """Half the width of the mean's 95 % t interval; NaN for one value."""
-    from scipy.stats import t  # noqa: PLC0415  a second that importing dfal need not take
+    from scipy.stats import t  # a second that importing dfal need not take
 
     if len(values) < 2:
         return float("nan")
@@ -25,9 +26,9 @@ def half_width(values: Float64[np.ndarray, "s"]) -> float:
 
 
 def paired_p(differences: Float64[np.ndarray, "s"]) -> float:
-    """The two-sided p-value of a paired t-test: how likely such a mean difference is if there is none. NaN for one pair, 1
-    where all differences are 0."""
-    from scipy.stats import t  # noqa: PLC0415
+    """The two-sided p-value of a paired t-test: how likely such a mean difference is if there is
+    none. NaN for one pair, 1 where all differences are 0."""
+    from scipy.stats import t
 
     if len(differences) < 2:
         return float("nan")
@@ -38,7 +39,8 @@ def paired_p(differences: Float64[np.ndarray, "s"]) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values for a family of tests, so that the chance of any false alarm among them stays what it says (Holm 1979).
+    """p-values for a family of tests, so that the chance of any false alarm among them stays what
+    it says (Holm 1979).
 
     NaN stays NaN and does not count.
     """
@@ -55,14 +57,19 @@ Rows = Int64[np.ndarray, "r s"]
 
 
 def resamples(seeds: int, most: int = 5000) -> Rows:
-    """Rows of the bootstrap: which seeds are drawn, with replacement. All possibilities where they are few (up to five seeds),
-    so that the interval has no chance in it; otherwise `most` of them, always the same."""
+    """Rows of the bootstrap: which seeds are drawn, with replacement. All possibilities where they
+    are few (up to five seeds), so that the interval has no chance in it; otherwise `most` of them,
+    always the same."""
     if seeds**seeds <= most:
-        return np.array(list(itertools.product(range(seeds), repeat=seeds)), dtype=np.int64).reshape(-1, seeds)
+        return np.array(
+            list(itertools.product(range(seeds), repeat=seeds)), dtype=np.int64
+        ).reshape(-1, seeds)
     return np.random.default_rng(0).integers(seeds, size=(most, seeds))
 
 
-def bootstrap(values: Float64[np.ndarray, "s *b"]) -> tuple[Float64[np.ndarray, "*b"], Float64[np.ndarray, "*b"]]:
+def bootstrap(
+    values: Float64[np.ndarray, "s *b"],
+) -> tuple[Float64[np.ndarray, "*b"], Float64[np.ndarray, "*b"]]:
     """The 95 % percentile interval of the mean over seeds, for each column; NaN for one seed."""
     if len(values) < 2:
         nothing = np.full(values.shape[1:], np.nan)
@@ -70,7 +77,9 @@ def bootstrap(values: Float64[np.ndarray, "s *b"]) -> tuple[Float64[np.ndarray, 
     return _middle(values[resamples(len(values))].mean(1))
 
 
-def _middle(values: Float64[np.ndarray, "r *b"]) -> tuple[Float64[np.ndarray, "*b"], Float64[np.ndarray, "*b"]]:
+def _middle(
+    values: Float64[np.ndarray, "r *b"],
+) -> tuple[Float64[np.ndarray, "*b"], Float64[np.ndarray, "*b"]]:
     """The 2.5 % and 97.5 % quantiles, of values that occur, so that infinity may be one."""
     ordered = np.sort(values, axis=0)
     last = len(values) - 1
@@ -79,7 +88,8 @@ def _middle(values: Float64[np.ndarray, "r *b"]) -> tuple[Float64[np.ndarray, "*
 
 @dataclass(frozen=True)
 class Needed:
-    """How many annotations a target needs. Infinity is what no budget that was measured reaches: right-censored.
+    """How many annotations a target needs. Infinity is what no budget that was measured reaches:
+    right-censored.
 
     Attributes:
         annotations: where the mean curve first reaches the target.
@@ -91,7 +101,9 @@ class Needed:
     high: float
 
 
-def needed(budgets: Int64[np.ndarray, "b"], accuracy: Float64[np.ndarray, "s b"], target: float) -> Needed:
+def needed(
+    budgets: Int64[np.ndarray, "b"], accuracy: Float64[np.ndarray, "s b"], target: float
+) -> Needed:
     """The fewest annotations at which the mean over seeds is at least `target`."""
     first = float(_crossings(budgets, accuracy.mean(0)[None], target)[0])
     if len(accuracy) < 2:
@@ -105,15 +117,20 @@ def saved(
     theirs: tuple[Int64[np.ndarray, "c"], Float64[np.ndarray, "s c"]],
     target: float,
 ) -> Needed:
-    """How many annotations fewer than `theirs` the target needs with `ours`, over paired seeds: budgets and accuracies of both.
+    """How many annotations fewer than `theirs` the target needs with `ours`, over paired seeds:
+    budgets and accuracies of both.
 
-    Where `theirs` does not reach the target it counts as reaching it at its last budget: a lower bound of what is saved. Where
-    `ours` does not, it counts as reaching it at its last budget, or where `theirs` does if that is later: nothing is saved.
+    Where `theirs` does not reach the target it counts as reaching it at its last budget: a lower
+    bound of what is saved. Where `ours` does not, it counts as reaching it at its last budget, or
+    where `theirs` does if that is later: nothing is saved.
     """
     seeds = len(ours[1])
 
     def difference(rows: Rows) -> Float64[np.ndarray, "r"]:
-        here, there = (_crossings(budgets, accuracy[rows].mean(1), target) for budgets, accuracy in (ours, theirs))
+        here, there = (
+            _crossings(budgets, accuracy[rows].mean(1), target)
+            for budgets, accuracy in (ours, theirs)
+        )
         there = np.minimum(there, theirs[0][-1])
         return np.asarray(there - np.where(np.isinf(here), np.maximum(there, ours[0][-1]), here))
 
@@ -122,7 +139,9 @@ def saved(
     return Needed(found, low, high)
 
 
-def _crossings(budgets: Int64[np.ndarray, "b"], means: Float64[np.ndarray, "r b"], target: float) -> Float64[np.ndarray, "r"]:
+def _crossings(
+    budgets: Int64[np.ndarray, "b"], means: Float64[np.ndarray, "r b"], target: float
+) -> Float64[np.ndarray, "r"]:
     """Where each of these curves first reaches the target; infinity where it does not."""
     reached = means >= target
     first = np.full(len(means), np.inf)
@@ -131,11 +150,13 @@ def _crossings(budgets: Int64[np.ndarray, "b"], means: Float64[np.ndarray, "r b"
 
 
 def seeds_needed(differences: Float64[np.ndarray, "s"], power: float = 0.8) -> float:
-    """How many paired seeds a t-test at 5 % would need to see the difference that was found, at that chance of seeing it.
+    """How many paired seeds a t-test at 5 % would need to see the difference that was found, at
+    that chance of seeing it.
 
-    Infinity where the difference is 0, NaN for one pair. With few pairs the estimate is rough, as the spread is.
+    Infinity where the difference is 0, NaN for one pair. With few pairs the estimate is rough, as
+    the spread is.
     """
-    from scipy.stats import nct, t  # noqa: PLC0415
+    from scipy.stats import nct, t
 
     if len(differences) < 2:
         return float("nan")
@@ -172,7 +193,8 @@ class Ranks:
     Attributes:
         mean: the mean rank of each strategy.
         p: of Friedman's test that all are alike; NaN with fewer than 3 strategies or 2 blocks.
-        critical: Nemenyi's critical difference at 5 %: mean ranks closer than this cannot be told apart.
+        critical: Nemenyi's critical difference at 5 %: mean ranks closer than this cannot be told
+        apart.
     """
 
     mean: Float64[np.ndarray, "k"]
@@ -181,13 +203,18 @@ class Ranks:
 
 
 def ranks(scores: Float64[np.ndarray, "n k"]) -> Ranks:
-    """Friedman's test and Nemenyi's critical difference (Demšar 2006); higher scores are better, ties share their ranks."""
-    from scipy.stats import friedmanchisquare, rankdata, studentized_range  # noqa: PLC0415
+    """Friedman's test and Nemenyi's critical difference (Demšar 2006); higher scores are better,
+    ties share their ranks."""
+    from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
     blocks, strategies = scores.shape
     each = rankdata(-scores, axis=1)
     p = float("nan")
     if blocks > 1 and strategies > 2:
         p = float(friedmanchisquare(*scores.T).pvalue) if np.ptp(each) else 1.0
-    q = studentized_range.ppf(0.95, strategies, np.inf) / np.sqrt(2) if strategies > 1 else float("nan")
+    q = (
+        studentized_range.ppf(0.95, strategies, np.inf) / np.sqrt(2)
+        if strategies > 1
+        else float("nan")
+    )
     return Ranks(each.mean(0), p, float(q * np.sqrt(strategies * (strategies + 1) / (6 * blocks))))

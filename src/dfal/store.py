@@ -1,8 +1,8 @@
 """One SQLite file: trials, questions, answers, measurements. Rows are added, never changed.
 
-A record is stored whole or not at all, and is on disk before the next one starts. Everything but the table `costs` and
-the table `runs`, which hold clocks and machines, is a function of the trial: two stores of the same trials are equal in
-`contents()`, however often one of them was killed.
+A record is stored whole or not at all, and is on disk before the next one starts. Everything but
+the table `costs` and the table `runs`, which hold clocks and machines, is a function of the trial:
+two stores of the same trials are equal in `contents()`, however often one of them was killed.
 """
 
 import io
@@ -20,8 +20,8 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from dfal.configuration import id_of
-from dfal.ledger import Ledger, transaction
-from dfal.types import Query
+from dfal.query import Query
+from dfal.storage import Ledger, transaction
 
 APPLICATION = 0x4446414C  # "DFAL"
 SCHEMA = """
@@ -54,7 +54,8 @@ TABLES = ("trials", "runs", "questions", "answers", "twins", "guesses", "measure
 CLOCKED = ("runs", "costs")
 COUNTS = ("annotations", "labelled_data")
 ID = re.compile("[0-9a-f]{16}")
-"""A trial's id: the beginning of its configuration's SHA-256, by which a changed configuration is found."""
+"""A trial's id: the beginning of its configuration's SHA-256, by which a changed configuration is
+found."""
 LARGEST = 2**40
 """No image, class or count has such a number."""
 Rounds = defaultdict[int, list[tuple[Any, ...]]]
@@ -71,7 +72,8 @@ class Record:
         answers: `answers[i]` is the label of `query.indices[i]`.
         seen: the class the network saw in each asked image.
         twins_seen: the class it saw in each twin.
-        measurements: name → value: annotations, labelled_data, accuracy (a fraction of the test set).
+        measurements: name → value: annotations, labelled_data, accuracy (a fraction of the test
+        set).
         costs: name → seconds.
     """
 
@@ -98,9 +100,13 @@ class Store(Ledger):
     when_full = "go on with --resume; every finished round is safe"
 
     def add_run(self, trials: Mapping[str, str], environment: Mapping[str, Any]) -> None:
-        """Remember that these trials (id → configuration as JSON) are worked on from now on, by whom and where."""
+        """Remember that these trials (id → configuration as JSON) are worked on from now on, by
+        whom and where."""
         with self._explained(), self._adding() as db:
-            db.execute("INSERT INTO runs (environment) VALUES (?)", (json.dumps(environment, sort_keys=True),))
+            db.execute(
+                "INSERT INTO runs (environment) VALUES (?)",
+                (json.dumps(environment, sort_keys=True),),
+            )
             db.executemany("INSERT OR IGNORE INTO trials VALUES (?, ?)", trials.items())
 
     def add(self, trial: str, record: Record) -> None:
@@ -110,20 +116,39 @@ class Store(Ledger):
         with self._explained(), self._adding() as db:
             questions = zip(asked, query.scores.tolist(), record.seen.tolist(), strict=True)
             db.executemany(
-                "INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?)", [(*key, i, *row) for i, row in enumerate(questions)]
+                "INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?)",
+                [(*key, i, *row) for i, row in enumerate(questions)],
             )
             answers = zip(asked, record.answers.tolist(), strict=True)
-            db.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", [(*key, i, *row) for i, row in enumerate(answers)])
+            db.executemany(
+                "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
+                [(*key, i, *row) for i, row in enumerate(answers)],
+            )
             if query.twins is not None and query.twinned is not None:
-                twins = zip(query.twinned.tolist(), record.twins_seen.tolist(), map(_npy, query.twins), strict=True)
-                db.executemany("INSERT INTO twins VALUES (?, ?, ?, ?, ?, ?)", [(*key, i, *row) for i, row in enumerate(twins)])
+                twins = zip(
+                    query.twinned.tolist(),
+                    record.twins_seen.tolist(),
+                    map(_npy, query.twins),
+                    strict=True,
+                )
+                db.executemany(
+                    "INSERT INTO twins VALUES (?, ?, ?, ?, ?, ?)",
+                    [(*key, i, *row) for i, row in enumerate(twins)],
+                )
             if query.guessed is not None and query.guesses is not None:
                 guesses = zip(query.guessed.tolist(), query.guesses.tolist(), strict=True)
-                db.executemany("INSERT INTO guesses VALUES (?, ?, ?, ?, ?)", [(*key, i, *row) for i, row in enumerate(guesses)])
+                db.executemany(
+                    "INSERT INTO guesses VALUES (?, ?, ?, ?, ?)",
+                    [(*key, i, *row) for i, row in enumerate(guesses)],
+                )
             db.executemany(
-                "INSERT INTO measurements VALUES (?, ?, ?, ?)", [(*key, *row) for row in record.measurements.items()]
+                "INSERT INTO measurements VALUES (?, ?, ?, ?)",
+                [(*key, *row) for row in record.measurements.items()],
             )
-            db.executemany("INSERT INTO costs VALUES (?, ?, ?, ?)", [(*key, *row) for row in record.costs.items()])
+            db.executemany(
+                "INSERT INTO costs VALUES (?, ?, ?, ?)",
+                [(*key, *row) for row in record.costs.items()],
+            )
 
     def trials(self) -> dict[str, str]:
         """Every trial: id → configuration as JSON."""
@@ -139,34 +164,63 @@ class Store(Ledger):
         rows = self._rows("SELECT environment FROM runs ORDER BY run")
         with self._undamaged():
             found = [json.loads(text) for (text,) in rows]
-            if not all(isinstance(run, dict) and isinstance(run.get("data", {}), dict) for run in found):
+            if not all(
+                isinstance(run, dict) and isinstance(run.get("data", {}), dict) for run in found
+            ):
                 raise ValueError("the description of a run is none")
         return found
 
     def records(self, trial: str, *, twins: bool = True) -> list[Record]:
-        """The rounds of a trial, in order; without its twins, which are most of the bytes, where they are not wanted."""
+        """The rounds of a trial, in order; without its twins, which are most of the bytes, where
+        they are not wanted."""
         key = "WHERE trial = ? ORDER BY round, position"
-        with self._undamaged(), transaction(self._db, "DEFERRED"):  # one state of the store, though a writer may go on
-            questions = self._by_round(f"SELECT round, position, image, score, seen FROM questions {key}", trial)
-            answers = self._by_round(f"SELECT round, position, image, label FROM answers {key}", trial)
-            made = (
-                self._by_round(f"SELECT round, position, image, seen, npy FROM twins {key}", trial) if twins else Rounds(list)
+        with (
+            self._undamaged(),
+            transaction(self._db, "DEFERRED"),
+        ):  # one state of the store, though a writer may go on
+            questions = self._by_round(
+                f"SELECT round, position, image, score, seen FROM questions {key}", trial
             )
-            guesses = self._by_round(f"SELECT round, position, image, label FROM guesses {key}", trial)
-            measured = self._by_round("SELECT round, name, value FROM measurements WHERE trial = ? ORDER BY round", trial)
-            costs = self._by_round("SELECT round, name, seconds FROM costs WHERE trial = ? ORDER BY round", trial)
+            answers = self._by_round(
+                f"SELECT round, position, image, label FROM answers {key}", trial
+            )
+            made = (
+                self._by_round(f"SELECT round, position, image, seen, npy FROM twins {key}", trial)
+                if twins
+                else Rounds(list)
+            )
+            guesses = self._by_round(
+                f"SELECT round, position, image, label FROM guesses {key}", trial
+            )
+            measured = self._by_round(
+                "SELECT round, name, value FROM measurements WHERE trial = ? ORDER BY round", trial
+            )
+            costs = self._by_round(
+                "SELECT round, name, seconds FROM costs WHERE trial = ? ORDER BY round", trial
+            )
             for rounds in (questions, answers, made, guesses):
                 _check_positions(rounds, measured)
             _check_measured(measured, costs)
             return [
-                _record(round, questions[round], answers[round], made[round], guesses[round], measured[round], costs[round])
+                _record(
+                    round,
+                    questions[round],
+                    answers[round],
+                    made[round],
+                    guesses[round],
+                    measured[round],
+                    costs[round],
+                )
                 for round in sorted(measured)
             ]
 
     def contents(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Every row of every table but those that hold clocks and machines, in order: what a resumed study must equal."""
+        """Every row of every table but those that hold clocks and machines, in order: what a
+        resumed study must equal."""
         kept = [table for table in TABLES if table not in CLOCKED]
-        return {table: self._rows(f"SELECT * FROM {table}") for table in kept}  # tables without row ids come in key order
+        return {
+            table: self._rows(f"SELECT * FROM {table}") for table in kept
+        }  # tables without row ids come in key order
 
     def _by_round(self, sql: str, trial: str) -> Rounds:
         rounds = Rounds(list)
@@ -188,7 +242,9 @@ def _record(round: int, *tables: list[tuple[Any, ...]]) -> Record:
     twins = [_image(row[3]) for row in twinned]
     query = Query(
         indices=_integers(images),
-        scores=torch.tensor([np.nan if row[2] is None else row[2] for row in asked], dtype=torch.float32),
+        scores=torch.tensor(
+            [np.nan if row[2] is None else row[2] for row in asked], dtype=torch.float32
+        ),
         twinned=_integers(row[1] for row in twinned) if twinned else None,
         twins=torch.stack(twins) if twinned else None,
         guessed=_integers(row[1] for row in guessed) if guessed else None,
@@ -206,7 +262,8 @@ def _record(round: int, *tables: list[tuple[Any, ...]]) -> Record:
 
 
 def _check_positions(rounds: Rounds, measured: Rounds) -> None:
-    """Raise unless the rows of each round are numbered from 0, and images and classes have numbers that there can be."""
+    """Raise unless the rows of each round are numbered from 0, and images and classes have numbers
+    that there can be."""
     if not rounds.keys() <= measured.keys():
         raise ValueError("rows of a round that has not ended")
     for round, rows in rounds.items():

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 SEPARATORS = ",;\t|"
 """What separates columns; which of them, the first line says."""
@@ -48,9 +48,9 @@ class TableFile:
 def read_table(path: Path, needed: Sequence[str], what: str) -> TableFile:
     """Read a CSV file as spreadsheets write it.
 
-    Separators are commas, semicolons, tabs or bars; the encoding is UTF-8, or UTF-16 or UTF-32 with a
-    byte order mark. Empty rows and columns are left out. File names that are not UTF-8 are kept as
-    they are (`surrogateescape`) in the column path.
+    Separators are commas, semicolons, tabs or bars; the encoding is UTF-8, or UTF-16 or UTF-32 with
+    a byte order mark. Empty rows and columns are left out. File names that are not UTF-8 are kept
+    as they are (`surrogateescape`) in the column path.
 
     Args:
         path: the file.
@@ -58,7 +58,8 @@ def read_table(path: Path, needed: Sequence[str], what: str) -> TableFile:
         what: what the file holds, for the sentences of errors: "the labels".
 
     Raises:
-        DfalError: for a file that is not there, is no such table, or is written in another encoding.
+        DfalError: for a file that is not there, is no such table, or is written in another
+        encoding.
     """
     text = _decode(path, what)
     separator = None
@@ -77,11 +78,19 @@ def read_table(path: Path, needed: Sequence[str], what: str) -> TableFile:
             continue
         if any(cells[len(columns) :]):
             raise DfalError(
-                f"{path}, row {number} has more columns than the first line names: quote what has a separator in it"
+                f"{path}, row {number} has more columns than the first line names: quote what has a"
+                " separator in it"
             )
         padded = [*record, *[""] * (len(columns) - len(record))]
-        rows.append(Row(number, ((name, cell) for name, cell in zip(columns, padded, strict=False) if name)))
-        if any("\udc80" <= letter <= "\udcff" for name, cell in rows[-1].items() if name != "path" for letter in cell):
+        rows.append(
+            Row(number, ((name, cell) for name, cell in zip(columns, padded, strict=False) if name))
+        )
+        if any(
+            "\udc80" <= letter <= "\udcff"
+            for name, cell in rows[-1].items()
+            if name != "path"
+            for letter in cell
+        ):
             raise DfalError(f"{path} is not written in UTF-8 (row {number}): save it as that")
     if not columns:
         _check_columns(path, columns, needed, [])
@@ -92,7 +101,9 @@ def _decode(path: Path, what: str) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DfalError(f"{what} {path} cannot be read ({error.strerror}): name a CSV that is there") from None
+        raise DfalError(
+            f"{what} {path} cannot be read ({error.strerror}): name a CSV that is there"
+        ) from None
     except ValueError:  # a NUL in the name
         raise DfalError(f"{what} {str(path)!r} cannot be read: name a CSV that is there") from None
     encoding = next((name for mark, name in MARKS if content.startswith(mark)), None)
@@ -105,18 +116,27 @@ def _decode(path: Path, what: str) -> str:
         raise DfalError(f"{what} {path} are no table of text: save it as CSV in UTF-8") from None
     text = text.removeprefix("\ufeff")
     if "\0" in text:
-        raise DfalError(f"{what} {path} are no table of text (it has bytes of zero): save it as CSV in UTF-8")
+        raise DfalError(
+            f"{what} {path} are no table of text (it has bytes of zero): save it as CSV in UTF-8"
+        )
     return text
 
 
-def _numbered(path: Path, text: str, separator: str | None, needed: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+def _numbered(
+    path: Path, text: str, separator: str | None, needed: Sequence[str]
+) -> Iterator[tuple[int, list[str]]]:
     """The records of a table, each with its row."""
     chosen = separator or _separator(text, needed)
     blanks = BLANK_BEFORE_QUOTE.search(text) is not None
     number = 0
     try:
         for strict in (True, False):
-            reader = csv.reader(io.StringIO(text, newline=""), delimiter=chosen, strict=strict, skipinitialspace=blanks)
+            reader = csv.reader(
+                io.StringIO(text, newline=""),
+                delimiter=chosen,
+                strict=strict,
+                skipinitialspace=blanks,
+            )
             number = 0
             try:
                 records = []
@@ -134,20 +154,28 @@ def _numbered(path: Path, text: str, separator: str | None, needed: Sequence[str
 
 
 def _separator(text: str, needed: Sequence[str]) -> str:
-    """The separator with which the first line that is not empty names the columns that are needed."""
+    """The separator with which the first line that is not empty names the columns that are
+    needed."""
     first = next((line for line in text.splitlines() if line.strip(' ,;\t|"')), "")
     named = {
-        mark: sum(name in {cell.strip(' "').casefold() for cell in first.split(mark)} for name in needed) for mark in SEPARATORS
+        mark: sum(
+            name in {cell.strip(' "').casefold() for cell in first.split(mark)} for name in needed
+        )
+        for mark in SEPARATORS
     }
     return max(SEPARATORS, key=lambda mark: (named[mark], first.count(mark)))
 
 
-def _check_columns(path: Path, columns: Sequence[str], needed: Sequence[str], record: Sequence[str]) -> None:
+def _check_columns(
+    path: Path, columns: Sequence[str], needed: Sequence[str], record: Sequence[str]
+) -> None:
     names = " and ".join(needed)
     if not set(needed) <= set(columns):
         said = ",".join(record)[:80]
         if any("\udc80" <= letter <= "\udcff" for letter in said):
             raise DfalError(f"{path} is not written in UTF-8: save it as that")
-        raise DfalError(f"{path} has no columns {names}, but {said!r}: write these names in its first line")
+        raise DfalError(
+            f"{path} has no columns {names}, but {said!r}: write these names in its first line"
+        )
     if twice := next((name for name in needed if columns.count(name) > 1), None):
         raise DfalError(f"{path} has two columns {twice}: leave one")

@@ -1,6 +1,8 @@
-"""TIFF files that Pillow does not read, or reads wrongly: other depths, white that is zero, planes, other colours.
+"""TIFF files that Pillow does not read, or reads wrongly: other depths, white that is zero, planes,
+other colours.
 
-Source: TIFF revision 6.0 (Adobe, 1992), and its technical notes for BigTIFF and floating-point predictors.
+Source: TIFF revision 6.0 (Adobe, 1992), and its technical notes for BigTIFF and floating-point
+predictors.
 """
 
 import io
@@ -18,8 +20,32 @@ STRIPS, ORIENTATION, SAMPLES, ROWS, STRIP_BYTES, PLANES = 273, 274, 277, 278, 27
 PREDICTOR, COLOURS, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 317, 320, 322, 323, 324, 325
 EXTRA, FORMAT, JPEG_TABLES, SUBSAMPLING, POSITIONING, BLACK_WHITE = 338, 339, 347, 530, 531, 532
 PIXELS = frozenset(
-    {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIPS, ORIENTATION, SAMPLES, ROWS, STRIP_BYTES, PLANES}
-    | {PREDICTOR, COLOURS, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, EXTRA, FORMAT, JPEG_TABLES, SUBSAMPLING}
+    {
+        WIDTH,
+        HEIGHT,
+        BITS,
+        COMPRESSION,
+        PHOTOMETRIC,
+        FILL_ORDER,
+        STRIPS,
+        ORIENTATION,
+        SAMPLES,
+        ROWS,
+        STRIP_BYTES,
+        PLANES,
+    }
+    | {
+        PREDICTOR,
+        COLOURS,
+        TILE_WIDTH,
+        TILE_HEIGHT,
+        TILES,
+        TILE_BYTES,
+        EXTRA,
+        FORMAT,
+        JPEG_TABLES,
+        SUBSAMPLING,
+    }
     | {POSITIONING, BLACK_WHITE, 292, 293, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529}
 )
 """Tags that pixels depend on. All others are metadata."""
@@ -39,12 +65,30 @@ FAX, JPEG = frozenset({2, 3, 4, 32771}), frozenset({6, 7, 34892, 33003, 33005, 3
 """Compressions of whole pixels, which Pillow decodes to 8 bits, and no others."""
 BLOCK = 2**22
 """Samples that are converted at a time."""
-_FORMS = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I"}
+_FORMS = {
+    1: "B",
+    2: "B",
+    3: "H",
+    4: "I",
+    5: "II",
+    6: "b",
+    7: "B",
+    8: "h",
+    9: "i",
+    10: "ii",
+    11: "f",
+    12: "d",
+    13: "I",
+}
 _FORMS |= {16: "Q", 17: "q", 18: "Q"}
 
 # From CIE L*a*b* at the white of D50 to linear sRGB, adapted after Bradford.
 _TO_RGB = np.array(
-    [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]]
+    [
+        [3.1338561, -1.6168667, -0.4906146],
+        [-0.9787684, 1.9161415, 0.0334540],
+        [0.0719453, -0.2289914, 1.4052427],
+    ]
 )
 _WHITE = np.array([0.96422, 1.0, 0.82521])
 
@@ -113,7 +157,8 @@ class Tiff:
 
 
 def parse(content: bytes) -> Tiff | None:
-    """Read the tags of the first page that pixels depend on. None where this is no TIFF file, or its list is damaged."""
+    """Read the tags of the first page that pixels depend on. None where this is no TIFF file, or
+    its list is damaged."""
     order = {b"II": "<", b"MM": ">"}.get(content[:2])
     if order is None or len(content) < 8:
         return None
@@ -129,7 +174,9 @@ def parse(content: bytes) -> Tiff | None:
         start += 8 if big else 2
         step = 20 if big else 12
         for at in range(start, start + step * min(count, 4096), step):
-            tag, kind, length = struct.unpack_from(f"{order}HHQ" if big else f"{order}HHI", content, at)
+            tag, kind, length = struct.unpack_from(
+                f"{order}HHQ" if big else f"{order}HHI", content, at
+            )
             if tag not in PIXELS or kind not in _FORMS or length < 1:
                 continue
             place = at + (12 if big else 8)
@@ -148,14 +195,19 @@ def parse(content: bytes) -> Tiff | None:
 
 
 def without_metadata(content: bytes, tiff: Tiff) -> bytes:
-    """Return the file with another list of tags in place of its own: those that pixels depend on."""
+    """Return the file with another list of tags in place of its own: those that pixels depend
+    on."""
     head = struct.pack(f"{tiff.order}2sHI", content[:2], 42, len(content))
     entries, more = [], b""
     end = len(content) + 2 + 12 * len(tiff.raw) + 4
     for tag, (kind, length, value) in sorted(tiff.raw.items()):
         if kind in {16, 17, 18}:  # a classic list knows 32 bits
             kind, value = 4, struct.pack(f"{tiff.order}{length}I", *tiff.tags[tag])  # noqa: PLW2901
-        place = value.ljust(4, b"\0") if len(value) <= 4 else struct.pack(f"{tiff.order}I", end + len(more))
+        place = (
+            value.ljust(4, b"\0")
+            if len(value) <= 4
+            else struct.pack(f"{tiff.order}I", end + len(more))
+        )
         more += value if len(value) > 4 else b""
         entries.append(struct.pack(f"{tiff.order}HHI", tag, kind, length) + place)
     listed = struct.pack(f"{tiff.order}H", len(entries)) + b"".join(entries) + bytes(4)
@@ -170,17 +222,30 @@ def read(content: bytes, tiff: Tiff) -> Image.Image:  # noqa: PLR0911  one for e
     """
     kind, samples = tiff.photometric, tiff.samples
     if kind not in COLOUR_SAMPLES:
-        raise ValueError(f"its colours are {OTHER_KINDS.get(kind, f'of the kind {kind}')}, which is not read: save it as RGB")
+        raise ValueError(
+            f"its colours are {OTHER_KINDS.get(kind, f'of the kind {kind}')}, which is not read:"
+            " save it as RGB"
+        )
     depths = set(tiff.tags.get(BITS, (1,)))
     if len(depths) > 1:
         listed = ", ".join(map(str, tiff.tags[BITS]))
-        raise ValueError(f"its channels have different depths ({listed} bits): save it with 8 or 16 bits")
+        raise ValueError(
+            f"its channels have different depths ({listed} bits): save it with 8 or 16 bits"
+        )
     known = (
-        set(range(1, 17)) | {32} if tiff.format in {UNSIGNED, SIGNED} else {16, 32, 64} if tiff.format == FLOATING else set()
+        set(range(1, 17)) | {32}
+        if tiff.format in {UNSIGNED, SIGNED}
+        else {16, 32, 64}
+        if tiff.format == FLOATING
+        else set()
     )
     if tiff.bits not in known:
-        what = {UNSIGNED: "whole", SIGNED: "signed whole", FLOATING: "floating-point"}.get(tiff.format, "complex")
-        raise ValueError(f"its pixels are {what} numbers of {tiff.bits} bits: save it with 8 or 16 bits")
+        what = {UNSIGNED: "whole", SIGNED: "signed whole", FLOATING: "floating-point"}.get(
+            tiff.format, "complex"
+        )
+        raise ValueError(
+            f"its pixels are {what} numbers of {tiff.bits} bits: save it with 8 or 16 bits"
+        )
     colours = COLOUR_SAMPLES[kind]
     if samples < colours:
         raise ValueError(f"it has {samples} of the {colours} channels that its colours need")
@@ -198,7 +263,9 @@ def read(content: bytes, tiff: Tiff) -> Image.Image:  # noqa: PLR0911  one for e
     if kind == 5:
         return Image.fromarray(np.ascontiguousarray(pixels[..., :4]), "CMYK").convert("RGB")
     extra = tiff.tags.get(EXTRA, (2,) if kind == 2 and samples == 4 else ())
-    alpha = next((at for at, what in enumerate(extra) if what in {1, 2} and colours + at < samples), None)
+    alpha = next(
+        (at for at, what in enumerate(extra) if what in {1, 2} and colours + at < samples), None
+    )
     colour = pixels[..., :colours]
     if alpha is None:
         return Image.fromarray(np.ascontiguousarray(colour if colours == 3 else colour[..., 0]))
@@ -215,13 +282,16 @@ def _top(values: NDArray[Any], tiff: Tiff) -> float:
     if tiff.format == FLOATING:
         top = 1.0
     elif tiff.bits == 32:
-        top = 65535.0  # what whole numbers of 32 bits hold are counts, nearly always of a detector with 16
+        # what whole numbers of 32 bits hold are counts, nearly always of a detector with 16
+        top = 65535.0
     elif tiff.format == SIGNED:
         top = float(2 ** (tiff.bits - 1) - 1)
     else:
         return float(2**tiff.bits - 1)
     if not (low >= 0 and high <= top):  # NaN is not either
-        raise ValueError(f"its pixels lie between {low:g} and {high:g}, but 0 to {top:g} is understood")
+        raise ValueError(
+            f"its pixels lie between {low:g} and {high:g}, but 0 to {top:g} is understood"
+        )
     return top
 
 
@@ -248,25 +318,37 @@ def _plane(content: bytes, tiff: Tiff, samples: int, plane: int) -> NDArray[Any]
         raise ValueError("it cannot be read (its tiles have no size)")
     row = -(-across * tiff.bits * samples // 8)
     side, down = -(-width // across), -(-height // tall)
-    lines = _lines(content, tiff, row * (side if tiled else 1), down * tall if tiled else height, plane)
+    lines = _lines(
+        content, tiff, row * (side if tiled else 1), down * tall if tiled else height, plane
+    )
     if not tiled:
         return _numbers(lines, tiff, width, samples)
     tiles = _numbers(lines.reshape(down * tall * side, row), tiff, across, samples)
     return tiles.reshape(down * tall, side * across, samples)[:height, :width]
 
 
-def _lines(content: bytes, tiff: Tiff, width: int, height: int, plane: int) -> UInt8[np.ndarray, "h w"]:
+def _lines(
+    content: bytes, tiff: Tiff, width: int, height: int, plane: int
+) -> UInt8[np.ndarray, "h w"]:
     """The bytes of a plane as they are after decompression: `width` bytes a line.
 
-    Pillow decompresses them, told that they are a grey image of 8 bits; what they mean does not matter to it.
+    Pillow decompresses them, told that they are a grey image of 8 bits; what they mean does not
+    matter to it.
     """
     tiled = bool(tiff.tags.get(TILES))
     starts = tiff.tags[TILES if tiled else STRIPS]
     lengths = [*tiff.tags.get(TILE_BYTES if tiled else STRIP_BYTES, ())]
     rows = tiff.one(TILE_HEIGHT) if tiled else min(tiff.one(ROWS, height) or height, height)
-    each = -(-tiff.size[0] // tiff.one(TILE_WIDTH)) * -(-tiff.size[1] // rows) if tiled else -(-height // rows)
+    each = (
+        -(-tiff.size[0] // tiff.one(TILE_WIDTH)) * -(-tiff.size[1] // rows)
+        if tiled
+        else -(-height // rows)
+    )
     starts = starts[plane * each : (plane + 1) * each]
-    compression, block = tiff.one(COMPRESSION, 1), width // (-(-tiff.size[0] // tiff.one(TILE_WIDTH))) if tiled else width
+    compression, block = (
+        tiff.one(COMPRESSION, 1),
+        (width // (-(-tiff.size[0] // tiff.one(TILE_WIDTH))) if tiled else width),
+    )
     if compression == 1:
         lengths = [block * (rows if tiled else min(rows, height - at * rows)) for at in range(each)]
     else:
@@ -294,7 +376,10 @@ def _lines(content: bytes, tiff: Tiff, width: int, height: int, plane: int) -> U
     fake = Tiff(
         "<",
         {tag: tuple(value) for tag, value in entries.items()},
-        {tag: (4, len(value), struct.pack(f"<{len(value)}I", *value)) for tag, value in entries.items()},
+        {
+            tag: (4, len(value), struct.pack(f"<{len(value)}I", *value))
+            for tag, value in entries.items()
+        },
     )
     file = without_metadata(b"II*\0\0\0\0\0" + b"".join(parts), fake)
     with Image.open(io.BytesIO(file), formats=("TIFF",)) as image:
@@ -310,13 +395,17 @@ def _numbers(lines: UInt8[np.ndarray, "h b"], tiff: Tiff, width: int, samples: i
         or (predictor == 2 and bits not in {8, 16, 32, 64})
         or (predictor == 3 and tiff.format != FLOATING)
     ):
-        raise ValueError(f"it is compressed with predictor {predictor} on {bits} bits, which is not read")
+        raise ValueError(
+            f"it is compressed with predictor {predictor} on {bits} bits, which is not read"
+        )
     if bits % 8:
         values: NDArray[Any] = np.empty((height, count), np.uint16)
         powers = (1 << np.arange(bits - 1, -1, -1)).astype(np.uint16)
         step = max(1, BLOCK // max(1, count * bits))
         for at in range(0, height, step):
-            spread = np.unpackbits(lines[at : at + step], axis=1)[:, : count * bits].reshape(-1, count, bits)
+            spread = np.unpackbits(lines[at : at + step], axis=1)[:, : count * bits].reshape(
+                -1, count, bits
+            )
             values[at : at + step] = spread @ powers
         if tiff.format == SIGNED:
             values = (values.astype(np.int32) ^ (1 << (bits - 1))) - (1 << (bits - 1))
@@ -325,11 +414,20 @@ def _numbers(lines: UInt8[np.ndarray, "h b"], tiff: Tiff, width: int, samples: i
     lines = np.ascontiguousarray(lines[:, : count * size])
     letter = {UNSIGNED: "u", SIGNED: "i", FLOATING: "f"}[tiff.format]
     if predictor == 3:
-        # The bytes of a line lie by their place in the numbers, the highest first, each as the difference to the one before.
-        summed = np.cumsum(lines.reshape(height, -1, samples), axis=1, dtype=np.uint8).reshape(height, size, count)
-        return np.ascontiguousarray(summed.transpose(0, 2, 1)).view(f">{letter}{size}").reshape(height, width, samples)
+        # The bytes of a line lie by their place in the numbers, the highest first, each as the
+        # difference to the one before.
+        summed = np.cumsum(lines.reshape(height, -1, samples), axis=1, dtype=np.uint8).reshape(
+            height, size, count
+        )
+        return (
+            np.ascontiguousarray(summed.transpose(0, 2, 1))
+            .view(f">{letter}{size}")
+            .reshape(height, width, samples)
+        )
     if predictor == 2:
-        numbers = lines.view(f"{tiff.order}u{size}").astype(f"=u{size}").reshape(height, width, samples)
+        numbers = (
+            lines.view(f"{tiff.order}u{size}").astype(f"=u{size}").reshape(height, width, samples)
+        )
         return np.cumsum(numbers, axis=1, dtype=numbers.dtype).view(f"={letter}{size}")
     return lines.view(f"{tiff.order}{letter}{size}").reshape(height, width, samples)
 
@@ -356,7 +454,12 @@ def _from_ycbcr(content: bytes, tiff: Tiff) -> Image.Image:
     across, down = -(-width // h), -(-height // v)
     blocks = Tiff(tiff.order, {**tiff.tags, ROWS: (-(-rows // v),)}, tiff.raw)
     lines = _lines(content, blocks, across * (h * v + 2), down, 0).reshape(down, across, h * v + 2)
-    bright = lines[..., : h * v].reshape(down, across, v, h).transpose(0, 2, 1, 3).reshape(down * v, across * h)
+    bright = (
+        lines[..., : h * v]
+        .reshape(down, across, v, h)
+        .transpose(0, 2, 1, 3)
+        .reshape(down * v, across * h)
+    )
     colours = lines[..., h * v :].repeat(v, axis=0).repeat(h, axis=1)
     whole = np.concatenate([bright[..., None], colours], -1)[:height, :width]
     return Image.fromarray(np.ascontiguousarray(whole), "YCbCr").convert("RGB")

@@ -1,4 +1,5 @@
-"""Training one network on labelled data, as the paper does: from scratch, with early stopping and restarts."""
+"""Training one network on labelled data, as the paper does: from scratch, with early stopping and
+restarts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,30 +13,41 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfal.arguments import check_fields, check_network, kind_of, whole
 from dfal.chain import Chain, chain
-from dfal.chance import generator, seed_for, seeded
+from dfal.errors import DfalError
+from dfal.fields import setting
 from dfal.inside import as_logits, default_modes, explained, logits, predict, ready
 from dfal.networks import materialised
 from dfal.pool import LabelledData
-from dfal.types import DfalError, setting
+from dfal.seeding import derive_seed, fork_rng, generator
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained, from scratch in every round. The paper's code: holdout 0.2 and restarts 5."""
+    """How a network is trained, from scratch in every round. The paper's code: holdout 0.2 and
+    restarts 5."""
 
     learning_rate: float = setting(1e-3, "step size of Adam")
     training_batch: int = setting(32, "images a training step")
     epochs: int = setting(100, "passes over the labelled data, at most")
     holdout: float = setting(
-        0.0, "fraction of the annotated images held out, with their twins, for early stopping; 0: no early stopping"
+        0.0,
+        "fraction of the annotated images held out, with their twins, for early stopping; 0: no"
+        " early stopping",
     )
-    patience: int = setting(5, "with a hold-out, stop after so many epochs without a lower validation loss")
-    restarts: int = setting(1, "trainings a round, of which the one with the lowest validation loss is kept")
+    patience: int = setting(
+        5, "with a hold-out, stop after so many epochs without a lower validation loss"
+    )
+    restarts: int = setting(
+        1, "trainings a round, of which the one with the lowest validation loss is kept"
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
         if not 0 < self.learning_rate < float("inf"):
-            raise DfalError(f"learning_rate = {self.learning_rate} would not train: give more than 0, and a finite number")
+            raise DfalError(
+                f"learning_rate = {self.learning_rate} would not train: give more than 0, and a"
+                " finite number"
+            )
         for name in ("training_batch", "epochs", "patience", "restarts"):
             if getattr(self, name) < 1:
                 raise DfalError(f"{name} = {getattr(self, name)} must be 1 or more")
@@ -48,11 +60,15 @@ def check_device(device: str) -> None:
     try:
         torch.device(device)
     except RuntimeError:
-        raise DfalError(f"there is no device {device!r}: use cpu, cuda, or cuda:1 for the second GPU") from None
+        raise DfalError(
+            f"there is no device {device!r}: use cpu, cuda, or cuda:1 for the second GPU"
+        ) from None
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise DfalError(f"the device {device!r} cannot be used ({str(error).splitlines()[0]}): use cpu") from None
+        raise DfalError(
+            f"the device {device!r} cannot be used ({str(error).splitlines()[0]}): use cpu"
+        ) from None
 
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -62,10 +78,12 @@ Network = TypeVar("Network", bound=nn.Module)
 def fit(make: Callable[[], Network], data: LabelledData, settings: Training, seed: int) -> Network:
     """The best of `settings.restarts` networks trained on the labelled data.
 
-    Frozen blocks (modules whose parameters all have requires_grad = False) stay in evaluation mode, with everything in
-    them: a frozen backbone's batch norm keeps its running statistics, and its dropout is off. A layer without
-    parameters that is in no frozen block, such as dropout before a new head, is trained as usual. The caller's
-    `torch.no_grad`, `torch.inference_mode` and autocast are off meanwhile.
+    Frozen blocks (modules whose parameters all have requires_grad = False) stay in evaluation mode,
+    with everything in
+    them: a frozen backbone's batch norm keeps its running statistics, and its dropout is off. A
+    layer without parameters that is in no frozen block, such as dropout before a new head, is
+    trained as usual. The caller's `torch.no_grad`, `torch.inference_mode` and autocast are off
+    meanwhile.
 
     Args:
         make: gives a new, randomly initialised network.
@@ -73,15 +91,15 @@ def fit(make: Callable[[], Network], data: LabelledData, settings: Training, see
         seed: fixes hold-out, initialisations, batches and dropout.
 
     Raises:
-        DfalError: for labels that are no classes of the network, for anything else that cannot be trained on, and for a
-            network without a parameter to train.
+        DfalError: for labels that are no classes of the network, for anything else that cannot be
+            trained on, and for a network without a parameter to train.
     """
     data = _checked(make, data, settings)
     seed = whole("seed", seed)
     training, validation = split(data, settings.holdout, generator(seed, 0, "holdout"))
     trained = []
     for restart in range(settings.restarts):
-        with seeded(seed_for(seed, restart, "restart"), data.images.device):
+        with fork_rng(derive_seed(seed, restart, "restart"), data.images.device):
             model = make()
             check_network(model, "what make returns")
             model = model.to(data.images.device)
@@ -94,23 +112,45 @@ def _checked(make: Any, data: Any, settings: Any) -> LabelledData:
     """Return the labelled data, with labels as int64; raise unless `fit` can be given all this."""
     if isinstance(make, nn.Module) or not callable(make):
         cure = "lambda: copy.deepcopy(network)" if isinstance(make, nn.Module) else "dfal.lenet5"
-        raise DfalError(f"make must be a function that returns a new network, but it is {kind_of(make)}: give {cure}")
+        raise DfalError(
+            f"make must be a function that returns a new network, but it is {kind_of(make)}: give"
+            f" {cure}"
+        )
     if not isinstance(settings, Training):
-        raise DfalError(f"the settings must be a dfal.Training, but they are {kind_of(settings)}: give dfal.Training()")
+        raise DfalError(
+            f"the settings must be a dfal.Training, but they are {kind_of(settings)}: give"
+            " dfal.Training()"
+        )
     if not isinstance(data, LabelledData):
-        cure = "pool.labelled_data()" if hasattr(data, "labelled_data") else "dfal.LabelledData(images, labels, source)"
-        raise DfalError(f"the data must be a dfal.LabelledData, but they are {kind_of(data)}: give {cure}")
+        cure = (
+            "pool.labelled_data()"
+            if hasattr(data, "labelled_data")
+            else "dfal.LabelledData(images, labels, source)"
+        )
+        raise DfalError(
+            f"the data must be a dfal.LabelledData, but they are {kind_of(data)}: give {cure}"
+        )
     parts = {"images": data.images, "labels": data.labels, "source": data.source}
     for name, part in parts.items():
         if not torch.is_tensor(part):
-            raise DfalError(f"{name} must be a tensor, but they are {kind_of(part)}: try torch.as_tensor({name})")
+            raise DfalError(
+                f"{name} must be a tensor, but they are {kind_of(part)}: try"
+                f" torch.as_tensor({name})"
+            )
     if data.labels.is_floating_point() or data.labels.is_complex():
-        raise DfalError(f"labels must be whole numbers, but they are {data.labels.dtype}: try labels.long()")
+        raise DfalError(
+            f"labels must be whole numbers, but they are {data.labels.dtype}: try labels.long()"
+        )
     if data.labels.ndim != 1 or len({len(part) for part in parts.values()}) > 1:
         shapes = ", ".join(f"{name} {tuple(part.shape)}" for name, part in parts.items())
-        raise DfalError(f"images, labels and source must have a row for each image, but their shapes are {shapes}")
+        raise DfalError(
+            "images, labels and source must have a row for each image, but their shapes are"
+            f" {shapes}"
+        )
     if not len(data.labels):
-        raise DfalError("there is no labelled image to train on: give the pool some known labels first")
+        raise DfalError(
+            "there is no labelled image to train on: give the pool some known labels first"
+        )
     return replace(data, labels=data.labels.long())
 
 
@@ -130,17 +170,28 @@ class _Labels:
             if not len(strange):
                 continue
             label, image = int(data.labels[strange[0]]), int(data.source[strange[0]])
-            cure = f"number the classes from 0, or give the network {int(data.labels.max()) + 1} logits"
+            cure = (
+                f"number the classes from 0, or give the network {int(data.labels.max()) + 1}"
+                " logits"
+            )
             cure = "give it a class" if label < 0 else cure
-            raise DfalError(f"image {image} has the label {label}, but the network has the classes 0 to {classes - 1}: {cure}")
+            raise DfalError(
+                f"image {image} has the label {label}, but the network has the classes 0 to"
+                f" {classes - 1}: {cure}"
+            )
         self._checked = True
 
 
-def split(data: LabelledData, holdout: float, rng: torch.Generator) -> tuple[LabelledData, LabelledData]:
-    """Labelled data for training and for validation. An image and its twins stay on one side, so that no network is
-    validated on the twin of what it was trained on."""
+def split(
+    data: LabelledData, holdout: float, rng: torch.Generator
+) -> tuple[LabelledData, LabelledData]:
+    """Labelled data for training and for validation. An image and its twins stay on one side, so
+    that no network is validated on the twin of what it was trained on."""
     sources = data.source.unique()
-    out = torch.isin(data.source, sources[torch.randperm(len(sources), generator=rng)[: held(holdout, len(sources))]])
+    out = torch.isin(
+        data.source,
+        sources[torch.randperm(len(sources), generator=rng)[: held(holdout, len(sources))]],
+    )
     return _rows(data, ~out), _rows(data, out)
 
 
@@ -153,7 +204,8 @@ def held(holdout: float, images: int) -> int:
     count = round(holdout * images)
     if count >= images > 0:
         raise DfalError(
-            f"holdout = {holdout} leaves none of {images} annotated images to train on: give less, or label more first"
+            f"holdout = {holdout} leaves none of {images} annotated images to train on: give less,"
+            " or label more first"
         )
     return count
 
@@ -163,11 +215,17 @@ def _rows(data: LabelledData, which: Tensor) -> LabelledData:
     return LabelledData(data.images[on], data.labels[on], data.source[which])
 
 
-def _train(model: Network, data: LabelledData, validation: LabelledData, settings: Training) -> tuple[Network, float]:
-    """The trained network and the loss by which restarts are compared: on the hold-out, or on the data where there is none."""
+def _train(
+    model: Network, data: LabelledData, validation: LabelledData, settings: Training
+) -> tuple[Network, float]:
+    """The trained network and the loss by which restarts are compared: on the hold-out, or on the
+    data where there is none."""
     images = ready(model, data.images)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise DfalError("the network has no parameter to train: set requires_grad of those that should learn, or give it some")
+        raise DfalError(
+            "the network has no parameter to train: set requires_grad of those that should learn,"
+            " or give it some"
+        )
     optimiser = torch.optim.Adam(_in_one_piece(model), lr=settings.learning_rate, fused=True)
     best_loss, best_weights, waited = torch.inf, None, 0
     train_mode = _train_mode(model)
@@ -176,7 +234,11 @@ def _train(model: Network, data: LabelledData, validation: LabelledData, setting
     step = _by_chain(layers, known) if (layers := chain(model)) else _by_autograd(model, known)
     for _ in range(settings.epochs):
         train_mode()
-        for rows in _batches(torch.randperm(len(data.labels), device=data.labels.device), settings.training_batch, model):
+        for rows in _batches(
+            torch.randperm(len(data.labels), device=data.labels.device),
+            settings.training_batch,
+            model,
+        ):
             optimiser.zero_grad(set_to_none=False)
             step(images[rows], data.labels[rows])
             optimiser.step()
@@ -209,7 +271,9 @@ def _train_mode(model: nn.Module) -> Callable[[], object]:
         modes = [module.training for module in trained]
         for block in frozen:
             block.eval()
-        for module, mode in zip(trained, modes, strict=True):  # of what a frozen block shares with the rest
+        for module, mode in zip(
+            trained, modes, strict=True
+        ):  # of what a frozen block shares with the rest
             module.training = mode
 
     return train
@@ -228,9 +292,12 @@ def _outside_frozen_blocks(module: nn.Module) -> Iterator[nn.Module]:
             yield from _outside_frozen_blocks(child)
 
 
-def _batches(order: Int64[Tensor, "n"], size: int, model: nn.Module) -> Sequence[Int64[Tensor, "b"]]:
-    """The order in batches. A last one of a single image, of which batch norm could not learn, joins the one before it, where
-    the network has batch norm; those of other networks stay as they were."""
+def _batches(
+    order: Int64[Tensor, "n"], size: int, model: nn.Module
+) -> Sequence[Int64[Tensor, "b"]]:
+    """The order in batches. A last one of a single image, of which batch norm could not learn,
+    joins the one before it, where the network has batch norm; those of other networks stay as they
+    were."""
     batches: list[Tensor] = list(order.split(size))
     normed = any(isinstance(layer, _BatchNorm) and layer.training for layer in model.modules())
     if not normed or len(batches) < 2 or len(batches[-1]) > 1:
@@ -239,8 +306,9 @@ def _batches(order: Int64[Tensor, "n"], size: int, model: nn.Module) -> Sequence
 
 
 def _in_one_piece(model: nn.Module) -> list[nn.Parameter]:
-    """A vector for each data type, of which all parameters are views from now on, as their gradients are of its own: a step of
-    Adam is one long run through memory, not a call for each layer."""
+    """A vector for each data type, of which all parameters are views from now on, as their
+    gradients are of its own: a step of Adam is one long run through memory, not a call for each
+    layer."""
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     vectors = []
     for dtype in dict.fromkeys(parameter.dtype for parameter in wanted):
@@ -248,14 +316,17 @@ def _in_one_piece(model: nn.Module) -> list[nn.Parameter]:
         vector = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in some]))
         vector.grad = torch.zeros_like(vector)
         sizes = [parameter.numel() for parameter in some]
-        for parameter, values, gradient in zip(some, vector.data.split(sizes), vector.grad.split(sizes), strict=True):
+        for parameter, values, gradient in zip(
+            some, vector.data.split(sizes), vector.grad.split(sizes), strict=True
+        ):
             parameter.data, parameter.grad = values.view_as(parameter), gradient.view_as(parameter)
         vectors.append(vector)
     return vectors
 
 
 Step = Callable[[Tensor, Tensor], None]
-"""From images and labels to the gradient of their mean cross-entropy, in the `.grad` of the parameters."""
+"""From images and labels to the gradient of their mean cross-entropy, in the `.grad` of the
+parameters."""
 
 
 def _by_autograd(model: nn.Module, known: _Labels) -> Step:
@@ -269,7 +340,8 @@ def _by_autograd(model: nn.Module, known: _Labels) -> Step:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise DfalError(
-                "batch norm cannot learn from one image: let first and training_batch be 2 or more, or take it out"
+                "batch norm cannot learn from one image: let first and training_batch be 2 or more,"
+                " or take it out"
             ) from error
 
     return step

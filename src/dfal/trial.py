@@ -1,4 +1,5 @@
-"""Trial: a frozen value that is the whole configuration. Its hash is its id; it runs, and goes on where it was stopped."""
+"""Trial: a frozen value that is the whole configuration. Its hash is its id; it runs, and goes on
+where it was stopped."""
 
 import dataclasses
 import itertools
@@ -13,36 +14,42 @@ from torch import Tensor, nn
 
 from dfal import strategies
 from dfal.arguments import check_fields, check_strategy, kind_of
-from dfal.chance import generator, seeded
 from dfal.configuration import from_json, id_of, stored_kind, to_json
 from dfal.datasets import Dataset
+from dfal.errors import DfalError
+from dfal.fields import setting
 from dfal.images import CHUNK, Images
-from dfal.imported import reason
 from dfal.inside import logits, looking, predict, ready
 from dfal.loop import Round, active_learning
 from dfal.networks import build
+from dfal.plugins import describe_exception
 from dfal.pool import Pool
+from dfal.protocols import Strategy
+from dfal.query import DECLINED
+from dfal.seeding import fork_rng, generator
 from dfal.store import Record
 from dfal.strategies import DFAL
 from dfal.training import Training, check_device, fit, held
-from dfal.types import DECLINED, DfalError, Strategy, setting
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of one strategy with one seed: everything that decides its result, on one machine with one thread.
+    """One run of one strategy with one seed: everything that decides its result, on one machine
+    with one thread.
 
-    A seed fixes the first labels, and for each round the initialisation, hold-out and candidates, for all strategies
-    alike, so that trials of one seed can be compared in pairs.
+    A seed fixes the first labels, and for each round the initialisation, hold-out and candidates,
+    for all strategies alike, so that trials of one seed can be compared in pairs.
     """
 
     dataset: str = setting(
-        "mnist-5k", "data set: a name that `dfal data` lists, a FILE.npz with images and labels, or a FOLDER of images"
+        "mnist-5k",
+        "data set: a name that `dfal data` lists, a FILE.npz with images and labels, or a FOLDER of"
+        " images",
     )
     model: str = setting(
         "lenet5",
-        "network: lenet5, vgg8, or your own package.module:function, which is called as function(image=(c, h, w), classes=n) "
-        "and returns an nn.Module of logits",
+        "network: lenet5, vgg8, or your own package.module:function, which is called as"
+        " function(image=(c, h, w), classes=n) and returns an nn.Module of logits",
     )
     strategy: Strategy = DFAL()
     annotations: int = setting(100, "N: images labelled in all, the first ones included")
@@ -56,11 +63,18 @@ class Trial:
         check_fields(self)
         check_strategy(self.strategy)
         if not isinstance(self.training, Training):
-            raise DfalError(f"training must be a dfal.Training, but it is {kind_of(self.training)}: give dfal.Training()")
+            raise DfalError(
+                f"training must be a dfal.Training, but it is {kind_of(self.training)}: give"
+                " dfal.Training()"
+            )
         if self.batch < 1 or self.first < 1:
-            raise DfalError(f"batch = {self.batch} and first = {self.first} must be 1 or more images")
+            raise DfalError(
+                f"batch = {self.batch} and first = {self.first} must be 1 or more images"
+            )
         if self.annotations < self.first:
-            raise DfalError(f"annotations = {self.annotations} must not be fewer than the first {self.first}")
+            raise DfalError(
+                f"annotations = {self.annotations} must not be fewer than the first {self.first}"
+            )
         if self.seed < 0:
             raise DfalError(f"seed = {self.seed} must be 0 or more")
 
@@ -100,8 +114,8 @@ class Trial:
         return bool(past) and past[-1].last
 
     def check(self, data: Dataset) -> None:
-        """Raise unless the trial can run on these data: budget, device, what the network returns, and whether the strategy can
-        choose between two images with it."""
+        """Raise unless the trial can run on these data: budget, device, what the network returns,
+        and whether the strategy can choose between two images with it."""
         model = self.fits(data)
         if self.first == self.annotations:
             return
@@ -109,25 +123,35 @@ class Trial:
         labels = pool.labels.clone()
         labels[3:] = DECLINED  # few to look at, while a file with a row for each image still fits
         pool = dataclasses.replace(pool, labels=labels)
-        with seeded(0):
-            for parameter in model.eval().parameters():  # a layer that begins with zeros would hide the others
+        with fork_rng(0):
+            for (
+                parameter
+            ) in model.eval().parameters():  # a layer that begins with zeros would hide the others
                 parameter.data += 0.01 * torch.randn_like(parameter)
             try:
                 pool.asked(self.strategy(model, pool, 1, generator(0, 0, "check")), 1)
             except DfalError as error:
-                raise DfalError(f"{strategies.name_of(self.strategy)} cannot choose images: {error}") from error
+                raise DfalError(
+                    f"{strategies.name_of(self.strategy)} cannot choose images: {error}"
+                ) from error
             except Exception as error:  # it may be the user's code, which may raise anything
-                raise DfalError(f"the strategy {strategies.name_of(self.strategy)} fails ({reason(error)})") from error
+                raise DfalError(
+                    f"the strategy {strategies.name_of(self.strategy)} fails"
+                    f" ({describe_exception(error)})"
+                ) from error
 
     def fits(self, data: Dataset) -> nn.Module:
         """A new network that fits these data; raises unless budget, device and network do."""
         pool = len(data.images)
         if self.annotations > pool:
             raise DfalError(
-                f"annotations = {self.annotations} is more than the {pool} images of the pool: ask for at most {pool}"
+                f"annotations = {self.annotations} is more than the {pool} images of the pool: ask"
+                f" for at most {pool}"
             )
         check_device(self.device)
-        with seeded(0):  # a network draws its weights from the global generator, which is not ours to move
+        with fork_rng(
+            0
+        ):  # a network draws its weights from the global generator, which is not ours to move
             model = self._network(data)
         try:
             with looking(model), torch.no_grad():
@@ -136,17 +160,20 @@ class Trial:
             raise
         except Exception as error:  # it may be the user's code, which may raise anything
             raise DfalError(
-                f"the network {self.model} cannot take images of shape {data.images.shape} ({reason(error)})"
+                f"the network {self.model} cannot take images of shape {data.images.shape}"
+                f" ({describe_exception(error)})"
             ) from error
         if out.shape[1] != len(data.classes):
             raise DfalError(
-                f"the network {self.model} returns {out.shape[1]} logits an image, but {self.dataset} has "
-                f"{len(data.classes)} classes: give it one logit for each"
+                f"the network {self.model} returns {out.shape[1]} logits an image, but"
+                f" {self.dataset} has {len(data.classes)} classes: give it one logit for each"
             )
         held(self.training.holdout, self.first)
         return model
 
-    def run(self, data: Dataset, past: Sequence[Record] = (), sources: Sequence[Sequence[Record]] = ()) -> Iterator[Record]:
+    def run(
+        self, data: Dataset, past: Sequence[Record] = (), sources: Sequence[Sequence[Record]] = ()
+    ) -> Iterator[Record]:
         """The trial's rounds, from the one after `past` to the last.
 
         Args:
@@ -184,18 +211,31 @@ class Trial:
         return build(self.model, data.images.shape, len(data.classes))
 
     def first_pool(self, data: Dataset) -> Pool:
-        """The pool with the first labels that this seed draws, the same for every strategy and network."""
+        """The pool with the first labels that this seed draws, the same for every strategy and
+        network."""
         order = torch.randperm(len(data.images), generator=generator(self.seed, 0, "first"))
-        return Pool.new(data.images, {int(index): int(data.labels[index]) for index in order[: self.first]})
+        return Pool.new(
+            data.images, {int(index): int(data.labels[index]) for index in order[: self.first]}
+        )
 
     def _fit(self, data: Dataset, pool: Pool, seed: int) -> nn.Module:
-        return fit(lambda: self._network(data), pool.labelled_data(self.device), self.training, seed)
+        return fit(
+            lambda: self._network(data), pool.labelled_data(self.device), self.training, seed
+        )
 
     def _look(self, data: Dataset, now: Round) -> Record:
-        """A round as it is stored: what was asked and answered, what the network saw, how good it is."""
+        """A round as it is stored: what was asked and answered, what the network saw, how good it
+        is."""
         query = now.query
-        twins_seen = predict(now.model, query.twins).argmax(1).cpu() if query.twins is not None and len(query.twins) else _NONE
-        right = _classes(now.model, data.test_images, torch.arange(len(data.test_images))) == data.test_labels
+        twins_seen = (
+            predict(now.model, query.twins).argmax(1).cpu()
+            if query.twins is not None and len(query.twins)
+            else _NONE
+        )
+        right = (
+            _classes(now.model, data.test_images, torch.arange(len(data.test_images)))
+            == data.test_labels
+        )
         return Record(
             now.pool.round,
             query,
@@ -216,7 +256,9 @@ _NONE = torch.empty(0, dtype=torch.int64)
 
 def _classes(model: nn.Module, images: Images, rows: Int64[Tensor, "n"]) -> Int64[Tensor, "n"]:
     """The classes that the network sees in these images, read some thousand at a time."""
-    parts = [predict(model, images.take(part)).argmax(1).cpu() for part in rows.split(CHUNK) if len(part)]
+    parts = [
+        predict(model, images.take(part)).argmax(1).cpu() for part in rows.split(CHUNK) if len(part)
+    ]
     return torch.cat(parts) if parts else _NONE
 
 

@@ -2,8 +2,8 @@
 
     PYTHONPATH=src:tests python tests/stores/make_every_job.py FILE
 
-The one that is kept was made with the sources of commit 1f115f8. It is not to be made again: what later versions must read is
-what that one wrote.
+The one that is kept was made with the sources of commit 1f115f8. It is not to be made again: what
+later versions must read is what that one wrote.
 """
 
 import sys
@@ -24,11 +24,25 @@ CHOOSING = Trial(strategy=dfal.DFAL(candidates=5), **SHORT)
 JOBS: list[engine.Job] = [
     CHOOSING,
     Trial(strategy=dfal.CEAL(threshold=0.19), seed=1, **SHORT),
-    Trial(strategy=dfal.WithTwins(dfal.Margin(candidates=5), dfal.DeepFool(p=float("inf"), clip=(0, 1))), **SHORT),
+    Trial(
+        strategy=dfal.WithTwins(
+            dfal.Margin(candidates=5), dfal.DeepFool(p=float("inf"), clip=(0, 1))
+        ),
+        **SHORT,
+    ),
     Trial(strategy=kept_strategies.Mine(), **SHORT),
     Trial(strategy=kept_strategies.plain, **SHORT),
     Trial(strategy=dfal.WithTwins(kept_strategies.Mine(3, 20)), **SHORT),
-    Question("mnist-5k", "lenet5", dfal.CoreSet(), labelled=6, unlabelled=10, picks=2, repeats=2, training=TRAINING),
+    Question(
+        "mnist-5k",
+        "lenet5",
+        dfal.CoreSet(),
+        labelled=6,
+        unlabelled=10,
+        picks=2,
+        repeats=2,
+        training=TRAINING,
+    ),
     Transfer(CHOOSING, "lenet5", (4, 6), training=TRAINING),
 ]
 
@@ -37,4 +51,6 @@ if __name__ == "__main__":
         for jobs in (JOBS[:-1], JOBS[-1:]):  # a transfer needs the rounds of its trial
             engine.check(jobs)
             for job, record in engine.run(jobs, store, 1):
-                print(job.id, type(job).__name__, job.label, record.round, dict(record.measurements))
+                print(
+                    job.id, type(job).__name__, job.label, record.round, dict(record.measurements)
+                )

@@ -1,4 +1,5 @@
-"""The fast gradient sign method (Goodfellow, Shlens, Szegedy, ICLR 2015), for comparison with DeepFool."""
+"""The fast gradient sign method (Goodfellow, Shlens, Szegedy, ICLR 2015), for comparison with
+DeepFool."""
 
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dfal.errors import DfalError
 from dfal.inside import (
     check_input,
     default_modes,
@@ -19,12 +21,13 @@ from dfal.inside import (
     ready,
     single,
 )
-from dfal.types import DfalError, Perturbation
+from dfal.query import Perturbation
 
 
 @dataclass(frozen=True)
 class FGSM:
-    """One step x + ε sign(∇_x ℓ(x, k̂)) away from the network's own class k̂: a fixed length, found or not.
+    """One step x + ε sign(∇_x ℓ(x, k̂)) away from the network's own class k̂: a fixed length, found
+    or not.
 
     Attributes:
         epsilon: ε, the L∞ length of the step in the units of the pixels.
@@ -38,7 +41,9 @@ class FGSM:
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
-            raise DfalError(f"epsilon = {self.epsilon} would not move an image: give a length above 0")
+            raise DfalError(
+                f"epsilon = {self.epsilon} would not move an image: give a length above 0"
+            )
 
     @default_modes()
     def __call__(self, model: nn.Module, images: Float[Tensor, "n *image"]) -> Perturbation:

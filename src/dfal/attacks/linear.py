@@ -1,4 +1,5 @@
-"""The closed form: how far is it to the boundary of an affine classifier? DeepFool takes one such step after another."""
+"""The closed form: how far is it to the boundary of an affine classifier? DeepFool takes one such
+step after another."""
 
 from dataclasses import dataclass
 
@@ -6,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfal.errors import DfalError
 from dfal.inside import check_input, default_modes, linear_ending
-from dfal.types import DfalError, Perturbation
+from dfal.query import Perturbation
 
 
 def check_norm(p: float) -> None:
@@ -25,7 +27,9 @@ def norm(r: Float[Tensor, "*rows"], p: float, rows: int = 1) -> Float[Tensor, "*
         return length
     # |r|^p under- or overflows for large p, so r is scaled to a largest entry of 1 first.
     largest = norm(r, torch.inf, rows).clamp(min=torch.finfo(r.dtype).tiny)
-    length = torch.linalg.vector_norm(r / largest.view(*r.shape[:rows], *[1] * len(shape)), ord=p, dim=shape)
+    length = torch.linalg.vector_norm(
+        r / largest.view(*r.shape[:rows], *[1] * len(shape)), ord=p, dim=shape
+    )
     return largest * length
 
 
@@ -34,10 +38,14 @@ def dual(p: float) -> float:
     return torch.inf if p == 1 else 1.0 if p == torch.inf else p / (p - 1)
 
 
-def step(length: Float[Tensor, "n"], w: Float[Tensor, "n *shape"], p: float) -> Float[Tensor, "n *shape"]:
-    """The step of ‖r‖_p = length that climbs w fastest: length / ‖w‖_q^(q−1) · |w|^(q−1) ⊙ sign(w), w ≠ 0.
+def step(
+    length: Float[Tensor, "n"], w: Float[Tensor, "n *shape"], p: float
+) -> Float[Tensor, "n *shape"]:
+    """The step of ‖r‖_p = length that climbs w fastest: length / ‖w‖_q^(q−1) · |w|^(q−1) ⊙ sign(w),
+    w ≠ 0.
 
-    DeepFool (CVPR 2016), the closed form of its section on affine classifiers, and its extension to other p.
+    DeepFool (CVPR 2016), the closed form of its section on affine classifiers, and its extension to
+    other p.
     """
     flat = w.flatten(1)
     if p == 2:
@@ -57,11 +65,13 @@ def step(length: Float[Tensor, "n"], w: Float[Tensor, "n *shape"], p: float) -> 
 
 @dataclass(frozen=True)
 class LinearHead:
-    """The exact distance to the boundary in the space where the network is affine: that of `features()`.
+    """The exact distance to the boundary in the space where the network is affine: that of
+    `features()`.
 
-    d = min_k |f_k − f_k̂| / ‖w_k − w_k̂‖_q over the classes k ≠ k̂, with w the weights of the last linear layer and k̂ the
-    network's own class. One forward pass, no gradients. For an affine classifier this is the distance of the image
-    itself and `images` are moved images; for a deeper network `images` are moved features, which are no twins.
+    d = min_k |f_k − f_k̂| / ‖w_k − w_k̂‖_q over the classes k ≠ k̂, with w the weights of the last
+    linear layer and k̂ the network's own class. One forward pass, no gradients. For an affine
+    classifier this is the distance of the image itself and `images` are moved images; for a deeper
+    network `images` are moved features, which are no twins.
 
     Attributes:
         p: the norm, 1 ≤ p ≤ inf.
@@ -85,10 +95,18 @@ class LinearHead:
         x, f, weight, bias = end.features, end.logits, end.weight, end.bias
         k = f.argmax(1)
         w = weight - weight[k].unsqueeze(1)  # n × classes × d
-        distances = (f - f.gather(1, k.unsqueeze(1))).abs() / norm(w.flatten(0, 1), dual(self.p)).view_as(f)
-        distance, nearest = distances.nan_to_num(torch.inf, torch.inf).scatter(1, k.unsqueeze(1), torch.inf).min(1)
+        distances = (f - f.gather(1, k.unsqueeze(1))).abs() / norm(
+            w.flatten(0, 1), dual(self.p)
+        ).view_as(f)
+        distance, nearest = (
+            distances.nan_to_num(torch.inf, torch.inf).scatter(1, k.unsqueeze(1), torch.inf).min(1)
+        )
         reached = distance.isfinite()
-        r = step(distance.where(reached, 0), w[torch.arange(len(x)), nearest].where(reached.unsqueeze(1), 1), self.p)
+        r = step(
+            distance.where(reached, 0),
+            w[torch.arange(len(x)), nearest].where(reached.unsqueeze(1), 1),
+            self.p,
+        )
         moved = x + (1 + self.overshoot) * r
         fooled = reached & ((moved @ weight.T + bias).argmax(1) != k)
         if torch.equal(x, images.flatten(1).to(x.device, x.dtype)):

@@ -1,4 +1,5 @@
-"""A network seen from one image: its logits, how they change with the pixels, and how far their order is sure to hold."""
+"""A network seen from one image: its logits, how they change with the pixels, and how far their
+order is sure to hold."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -13,7 +14,8 @@ from dfal.chain import Chain, chain
 from dfal.inside import as_logits, differentiable, differentiated, is_half, logits
 
 PART = 32
-"""Images of which a chain has all gradients in memory at a time: more do not fit into a processor's cache."""
+"""Images of which a chain has all gradients in memory at a time: more do not fit into a processor's
+cache."""
 
 ONE = 128
 """The same where each has one gradient only."""
@@ -25,7 +27,8 @@ class Slopes(Protocol):
 
     Attributes:
         threads: how many threads may ask at a time with profit.
-        rounding: machine epsilon of the half-precision type by which the network rounds its logits; 0 where there is none.
+        rounding: machine epsilon of the half-precision type by which the network rounds its logits;
+        0 where there is none.
     """
 
     threads: int
@@ -37,20 +40,25 @@ class Slopes(Protocol):
     def between(
         self, x: Float[Tensor, "n *image"], order: Int64[Tensor, "n k"]
     ) -> tuple[Float[Tensor, "n c"], Iterator[tuple[slice, Float[Tensor, "m n *image"]]]]:
-        """The logits f, and w'_k = ∇f_k − ∇f_k̂ for the classes order[:, 1:], some at a time; k̂ = order[:, 0]."""
+        """The logits f, and w'_k = ∇f_k − ∇f_k̂ for the classes order[:, 1:], some at a time; k̂ =
+        order[:, 0]."""
 
-    def certain(self, f: Float[Tensor, "n c"], k: Int64[Tensor, "n"], p: float) -> Float[Tensor, "n c"]:
-        """A distance ‖r‖_p within which an image with these logits has each class behind class k, for certain; inf for k
-        itself, and 0 or less where none is known.
+    def certain(
+        self, f: Float[Tensor, "n c"], k: Int64[Tensor, "n"], p: float
+    ) -> Float[Tensor, "n c"]:
+        """A distance ‖r‖_p within which an image with these logits has each class behind class k,
+        for certain; inf for k itself, and 0 or less where none is known.
 
-        With Λ a Lipschitz constant of all layers before the last, it is (f_k − f_j) / (Λ ‖w_k − w_j‖₂) for p ≤ 2, and
-        less by D^(1/2 − 1/p) for others, D being the number of pixels (Tsuzuku, Sato & Sugiyama 2018, for p = 2). No
-        boundary of the linearised network is nearer either, because its slope is none steeper.
+        With Λ a Lipschitz constant of all layers before the last, it is (f_k − f_j) / (Λ ‖w_k −
+        w_j‖₂) for p ≤ 2, and less by D^(1/2 − 1/p) for others, D being the number of pixels
+        (Tsuzuku, Sato & Sugiyama 2018, for p = 2). No boundary of the linearised network is nearer
+        either, because its slope is none steeper.
         """
 
 
 def slopes(model: nn.Module, image: Float[Tensor, "1 *image"]) -> Slopes:
-    """Without autograd for a chain of known layers on the CPU; by autograd for any other network."""
+    """Without autograd for a chain of known layers on the CPU; by autograd for any other
+    network."""
     found = chain(model, image)
     return ByAutograd(model) if found is None else ByChain(found, image)
 
@@ -78,7 +86,9 @@ class ByAutograd:
         def gradients() -> Iterator[tuple[slice, Tensor]]:
             for k in range(gaps.shape[1]):
                 with differentiated():
-                    (w,) = torch.autograd.grad(gaps[:, k].sum(), x, retain_graph=k < gaps.shape[1] - 1)
+                    (w,) = torch.autograd.grad(
+                        gaps[:, k].sum(), x, retain_graph=k < gaps.shape[1] - 1
+                    )
                 yield slice(k, k + 1), w.unsqueeze(0)
 
         return f.detach(), gradients()
@@ -88,9 +98,12 @@ class ByAutograd:
 
 
 def _rounding(model: nn.Module, image: Tensor, f: Tensor) -> float:
-    """Machine epsilon of the coarsest half-precision type that the network computes in, as one with autocast in its forward
-    pass does, where its logits have no more digits than such a type; 0 elsewhere."""
-    if not any(torch.equal(f, f.to(dtype).to(f.dtype)) for dtype in (torch.float16, torch.bfloat16)):
+    """Machine epsilon of the coarsest half-precision type that the network computes in, as one with
+    autocast in its forward pass does, where its logits have no more digits than such a type; 0
+    elsewhere."""
+    if not any(
+        torch.equal(f, f.to(dtype).to(f.dtype)) for dtype in (torch.float16, torch.bfloat16)
+    ):
         return 0.0
     with _Types() as types:
         logits(model, image)
@@ -104,9 +117,15 @@ class _Types(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: set[torch.dtype] = set()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
         out = func(*args, **(kwargs or {}))
-        self.seen |= {one.dtype for one in (out if isinstance(out, tuple | list) else [out]) if isinstance(one, Tensor)}
+        self.seen |= {
+            one.dtype
+            for one in (out if isinstance(out, tuple | list) else [out])
+            if isinstance(one, Tensor)
+        }
         return out
 
 
@@ -140,6 +159,8 @@ class ByChain:
             constant, matrix = known or (torch.inf, torch.zeros(1, f.shape[1]))
             matrix = matrix if matrix.shape[1] > 1 else F.pad(matrix, (1, 0))
             self._lengths = constant * torch.cdist(matrix.T, matrix.T)
-        distances = ((f.gather(1, k.unsqueeze(1)) - f) / self._lengths[k]).nan_to_num(0.0, torch.inf)
+        distances = ((f.gather(1, k.unsqueeze(1)) - f) / self._lengths[k]).nan_to_num(
+            0.0, torch.inf
+        )
         of_p: Tensor = distances / float(max(1.0, self.image.numel() ** (1 / 2 - 1 / p)))
         return of_p.scatter(1, k.unsqueeze(1), torch.inf)

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from dfal import models
 from dfal.cli.options import settings
+from dfal.errors import DfalError, Stopped
 from dfal.folder import Folder
 from dfal.labelling import export as home
 from dfal.labelling.address import PublicAddress
@@ -27,11 +28,10 @@ from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
 from dfal.labelling.trainer import home as latest_network
 from dfal.labelling.validation import image_file
-from dfal.ledger import real_path
 from dfal.listing import PathIndex, counted, plain
 from dfal.spreadsheet import formulas
+from dfal.storage import real_path
 from dfal.training import Training
-from dfal.types import DfalError, Stopped
 
 
 class WithClasses(click.Command):
@@ -53,23 +53,47 @@ class WithClasses(click.Command):
             return super().parse_args(ctx, spread)
         except click.MissingParameter as error:
             if "--classes" in args and error.param is not None and error.param.name == "photos":
-                raise DfalError("the folder is missing: put it before --classes, which takes all words behind it") from None
+                raise DfalError(
+                    "the folder is missing: put it before --classes, which takes all words"
+                    " behind it"
+                ) from None
             raise
 
 
 @click.command(cls=WithClasses)
 @click.argument("photos", type=click.Path(path_type=Path))
-@click.option("--classes", multiple=True, metavar="NAME...", help="What there is to tell apart; more can be added on the page.")
-@click.option("--labels", type=click.Path(path_type=Path), help="A CSV with the columns path and label: labels that are known.")
-@click.option("--store", type=click.Path(path_type=Path), help="The file for every answer.  [default: PHOTOS.labels.db]")
+@click.option(
+    "--classes",
+    multiple=True,
+    metavar="NAME...",
+    help="What there is to tell apart; more can be added on the page.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="A CSV with the columns path and label: labels that are known.",
+)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    help="The file for every answer.  [default: PHOTOS.labels.db]",
+)
 @settings(Settings)
 @settings(Training, *TAUGHT)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to answer; another address asks for a token.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to answer; another address asks for a token.",
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="[default: 8765, or any that is free]")
 @click.option(
     "--url",
     metavar="URL",
-    help="Public address behind a reverse proxy, such as https://labels.example.org/photos/; requires a token.",
+    help=(
+        "Public address behind a reverse proxy, such as https://labels.example.org/photos/;"
+        " requires a token."
+    ),
 )
 @click.option("--browser/--no-browser", default=True, help="Whether to open the page.")
 @click.pass_context
@@ -86,10 +110,11 @@ def label(  # noqa: PLR0917
     browser: bool,
     **configuration: Any,
 ) -> None:
-    """Label the images in the folder PHOTOS on a page, while a network learns and asks about those it knows least.
+    """Label the images in the folder PHOTOS on a page, while a network learns and asks about those
+    it knows least.
 
-    The names of sub-folders are labels that are known, unless --classes names others. The same command goes on where
-    it was stopped.
+    The names of sub-folders are labels that are known, unless --classes names others. The same
+    command goes on where it was stopped.
     """
     beside = photos.parent if photos.name not in {"", ".."} else photos.resolve().parent
     path = real_path(store or beside / f"{photos.resolve().name}.labels.db")
@@ -100,7 +125,7 @@ def label(  # noqa: PLR0917
     }
     wanted = class_names(classes)
     try:
-        from dfal.labelling.serving import Serving, bound  # noqa: PLC0415  an extra
+        from dfal.labelling.serving import Serving, bound  # an extra
     except ImportError as error:
         raise DfalError(f"the page needs {error.name}: pip install 'dfal[label]'") from None
     public = PublicAddress.of(url) if url is not None else None
@@ -127,16 +152,27 @@ def _found(session: Session, folder: Folder, photos: Path, path: Path) -> Iterat
     """What lies in the folder, and what of it is left out and why."""
     state = session.state
     there = PathIndex(folder.paths)
-    gone = sum(there.get(image) < 0 for image in state.paths) + len(folder.set_aside().keys() & {*folder.paths})
+    gone = sum(there.get(image) < 0 for image in state.paths) + len(
+        folder.set_aside().keys() & {*folder.paths}
+    )
     known = int((state.known >= 0).sum())
     labelled = f", {known:,} of them came with a label" if known else ""
-    yield f"{_number(len(state.paths) - gone, 'image')} in {photos}{labelled}; every answer goes to {path}"
+    yield (
+        f"{_number(len(state.paths) - gone, 'image')} in {photos}{labelled}; every answer goes to"
+        f" {path}"
+    )
     if gone:
-        yield f"{_number(gone, 'image')} of the store {'is' if gone == 1 else 'are'} no longer there or cannot be read"
+        yield (
+            f"{_number(gone, 'image')} of the store {'is' if gone == 1 else 'are'} no longer there"
+            " or cannot be read"
+        )
     classes = {plain(name) for name in (*state.classes, *state.former)}
     ignored = Counter(name for name in folder.known.values() if plain(name) not in classes)
     if ignored:
-        yield f"labels that are none of the classes are left out: {counted(ignored)}; --classes NAME takes them in"
+        yield (
+            f"labels that are none of the classes are left out: {counted(ignored)}; --classes NAME"
+            " takes them in"
+        )
     if folder.left_out:
         yield f"rows of the CSV that are no labels are left out: {counted(folder.left_out)}"
     if folder.layout.beside:
@@ -157,7 +193,9 @@ def _answers(session: Session) -> str:
 
 
 def _has_a_screen() -> bool:
-    return sys.platform in {"win32", "darwin"} or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return sys.platform in {"win32", "darwin"} or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
 
 
 FORMS = ("csv", "parquet", "folders", "hugging-face", "onnx")
@@ -178,19 +216,38 @@ ENDINGS = {
     type=click.Choice(FORMS),
     default="csv",
     show_default=True,
-    help="A table; a folder for each class; a folder that Hugging Face's datasets loads; or the network as ONNX.",
+    help=(
+        "A table; a folder for each class; a folder that Hugging Face's datasets loads; or the"
+        " network as ONNX."
+    ),
 )
-@click.option("--guess", is_flag=True, help="Also images that nobody labelled, as the latest network sees them.")
-@click.option("--out", type=click.Path(path_type=Path), help="The file or folder to write.  [default: beside the STORE]")
-@click.option("--model", help="The network, where it is package.module:function and its code may be run.")
+@click.option(
+    "--guess",
+    is_flag=True,
+    help="Also images that nobody labelled, as the latest network sees them.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The file or folder to write.  [default: beside the STORE]",
+)
+@click.option(
+    "--model", help="The network, where it is package.module:function and its code may be run."
+)
 def export(store: Path, form: str, guess: bool, out: Path | None, model: str | None) -> None:
     """Take the labels of a STORE home, or its network.
 
-    It may be the store of a page that is open. The latest network lies beside the store as safetensors already.
+    It may be the store of a page that is open. The latest network lies beside the store as
+    safetensors already.
     """
     if store.is_dir():
-        raise DfalError(f"{store} is a folder: name a store that `dfal label` made, such as {store.resolve().name}.labels.db")
-    path = out or store.with_name(store.name.removesuffix(".db").removesuffix(".labels") + ENDINGS[form])
+        raise DfalError(
+            f"{store} is a folder: name a store that `dfal label` made, such as"
+            f" {store.resolve().name}.labels.db"
+        )
+    path = out or store.with_name(
+        store.name.removesuffix(".db").removesuffix(".labels") + ENDINGS[form]
+    )
     console = Console(highlight=False, soft_wrap=True)
     with Session.open(store, write=False) as session:
         if form == "onnx":
@@ -210,19 +267,29 @@ def export(store: Path, form: str, guess: bool, out: Path | None, model: str | N
         elif form == "parquet":
             home.write_parquet(rows, path)
         else:
-            missing = (home.write_folders if form == "folders" else home.write_hugging_face)(rows, source, path)
+            missing = (home.write_folders if form == "folders" else home.write_hugging_face)(
+                rows, source, path
+            )
     gone = set(missing)
-    how = Counter(row.how for row in rows if row.path not in gone and (row.label or form != "hugging-face"))
-    console.print(escape(f"{', '.join(f'{count:,} {name}' for name, count in how.most_common())}: {path}"))
+    how = Counter(
+        row.how for row in rows if row.path not in gone and (row.label or form != "hugging-face")
+    )
+    console.print(
+        escape(f"{', '.join(f'{count:,} {name}' for name, count in how.most_common())}: {path}")
+    )
     if form == "csv" and (warning := formulas(row.path for row in rows)):
         console.print(escape(warning))
     if saved:
         console.print(escape(f"the guesses are of a model: {saved.card.caution()}"))
     if missing:
         listed = ", ".join(missing[:5]) + (" …" if missing[5:] else "")
-        console.print(escape(f"{_number(len(missing), 'image')} no longer there and left out: {listed}"))
+        console.print(
+            escape(f"{_number(len(missing), 'image')} no longer there and left out: {listed}")
+        )
     if (latest := latest_network(real_path(store))).exists():
-        console.print(escape(f"the network in {latest}: dfal predict {shlex.quote(str(latest))} FOLDER"))
+        console.print(
+            escape(f"the network in {latest}: dfal predict {shlex.quote(str(latest))} FOLDER")
+        )
 
 
 def _network(store: Path, model: str | None) -> models.SavedModel:
@@ -237,10 +304,19 @@ def _guesses(session: Session, saved: models.SavedModel) -> dict[int, tuple[int,
     state = session.refresh()
     source = Path(session.settings.folder)
     images = {
-        image_file(source, path): i for i, path in enumerate(state.paths) if state.labels[i] < 0 and i not in state.unreadable
+        image_file(source, path): i
+        for i, path in enumerate(state.paths)
+        if state.labels[i] < 0 and i not in state.unreadable
     }
     number = dict(state.former) | {name: i for i, name in enumerate(state.classes)}
     if strange := [name for name in saved.card.classes if name not in number]:
-        raise DfalError(f"the network beside the store knows the class {strange[0]!r}, which the store has not: train it again")
+        raise DfalError(
+            f"the network beside the store knows the class {strange[0]!r}, which the store has not:"
+            " train it again"
+        )
     found = models.label(saved, list(images))
-    return {images[one.path]: (number[one.label], one.confidence) for one in found if isinstance(one, models.Prediction)}
+    return {
+        images[one.path]: (number[one.label], one.confidence)
+        for one in found
+        if isinstance(one, models.Prediction)
+    }

@@ -7,8 +7,8 @@ from rich.table import Table
 
 from dfal import datasets, sheet, tables
 from dfal.cli import terminal
+from dfal.errors import DfalError
 from dfal.strategies import ABOUT
-from dfal.types import DfalError
 
 
 @click.command()
@@ -21,30 +21,51 @@ def strategies() -> None:
         table.add_row(f"[bold]{name}[/bold]", line)
     terminal.console.print(table, highlight=False)
     terminal.console.print(
-        "Your own is package.module:name: a function (model, pool, k, rng) -> Query, or a class of such objects."
+        "Your own is package.module:name: a function (model, pool, k, rng) -> Query, or a class of"
+        " such objects."
     )
-    terminal.console.print("Any of them with +twins behind its name also learns the adversarial twins of what it asks about.")
+    terminal.console.print(
+        "Any of them with +twins behind its name also learns the adversarial twins of what it asks"
+        " about."
+    )
 
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--fetch", is_flag=True, help="Download it now, rather than when it is first used, and verify it.")
 @click.option(
-    "--picture", type=click.Path(path_type=Path, dir_okay=False), help="Write a PNG with samples of each class to this file."
+    "--fetch",
+    is_flag=True,
+    help="Download it now, rather than when it is first used, and verify it.",
+)
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a PNG with samples of each class to this file.",
 )
 def data(name: str | None, fetch: bool, picture: Path | None) -> None:
     """List the data sets, or show one: a name, a FILE.npz or a FOLDER of images."""
     if name is None:
         if fetch or picture:
-            raise DfalError(f"{'--fetch' if fetch else '--picture'} needs the name of a data set: dfal data mnist …")
+            raise DfalError(
+                f"{'--fetch' if fetch else '--picture'} needs the name of a data set: dfal data"
+                " mnist …"
+            )
         for card in datasets.CARDS.values():
             terminal.console.print(tables.of_card(card), soft_wrap=False)
-        terminal.console.print("Any other: a FILE.npz with images (N, height, width[, channels]) as uint8, and labels (N);")
-        terminal.console.print("or a FOLDER of images in sub-folders, one for each class. dfal data NAME says more of one.")
+        terminal.console.print(
+            "Any other: a FILE.npz with images (N, height, width[, channels]) as uint8, and labels"
+            " (N);"
+        )
+        terminal.console.print(
+            "or a FOLDER of images in sub-folders, one for each class. dfal data NAME says more of"
+            " one."
+        )
         return
     known = datasets.CARDS.get(name)
     loaded = datasets.load(name) if fetch or picture or known is None else None
-    terminal.console.print(tables.of_card(known, whole=True) if known else tables.of_dataset(name, datasets.load(name)))
+    terminal.console.print(
+        tables.of_card(known, whole=True) if known else tables.of_dataset(name, datasets.load(name))
+    )
     if picture and loaded:
         sheet.write(loaded, name, picture)
         terminal.console.print(f"[bold]Picture[/bold] {picture}", soft_wrap=True)

@@ -6,14 +6,14 @@ from typing import Any, TypeVar
 
 import click
 
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def settings(kind: type, *names: str, preset: bool = False) -> Callable[[F], F]:
-    """Options for the fields of a configuration: name, type, default and help are the field's; with `preset` the default is
-    a preset's."""
+    """Options for the fields of a configuration: name, type, default and help are the field's; with
+    `preset` the default is a preset's."""
 
     def decorate(function: F) -> F:
         for field in reversed(fields(kind)):
@@ -33,7 +33,8 @@ def settings(kind: type, *names: str, preset: bool = False) -> Callable[[F], F]:
 
 
 class _Path(click.ParamType):  # type: ignore[type-arg]
-    """A path that is not empty: an empty one, of a variable that is not set, would be the working directory."""
+    """A path that is not empty: an empty one, of a variable that is not set, would be the working
+    directory."""
 
     def __init__(self, inner: click.Path):
         self.inner, self.name = inner, inner.name
@@ -54,7 +55,8 @@ def refuse_empty_paths(command: click.Command) -> None:
 
 
 def strategy_names(given: Sequence[str]) -> tuple[str, ...]:
-    """The names of strategies in options that may hold several with commas; those of `dfal strategies` in small letters."""
+    """The names of strategies in options that may hold several with commas; those of `dfal
+    strategies` in small letters."""
     names = (name.strip() for names in given for name in names.split(","))
     return tuple(name if ":" in name else name.lower() for name in names if name)
 

@@ -9,14 +9,16 @@ from typing import Any
 
 from dfal import datasets
 from dfal.environment import place_in
+from dfal.errors import DfalError
 from dfal.store import Store
-from dfal.types import DfalError
 
 
 def stored_name(given: str, store: Path) -> str:
-    """Return the name of a data set in a store: an absolute path for a file or folder, whatever the working directory is.
+    """Return the name of a data set in a store: an absolute path for a file or folder, whatever the
+    working directory is.
 
-    Data that the store has under another path, say a relative one or that from which they were moved, keep that name, and are
+    Data that the store has under another path, say a relative one or that from which they were
+    moved, keep that name, and are
     read from where they are now: they are known by their fingerprint.
     """
     if given in datasets.CARDS or not given or not Path(given).exists():
@@ -35,7 +37,8 @@ def stored_name(given: str, store: Path) -> str:
 
 
 def find_again(names: Iterable[str], store: Path, given: str | None) -> None:
-    """Find the data of a store that goes on: where `given` says, or where they were at its last run.
+    """Find the data of a store that goes on: where `given` says, or where they were at its last
+    run.
 
     Raises:
         DfalError: where other data are given, or data are no longer there.
@@ -43,7 +46,8 @@ def find_again(names: Iterable[str], store: Path, given: str | None) -> None:
     wanted = set(names)
     if given is not None and stored_name(given, store) not in wanted:
         raise DfalError(
-            f"{given} is not the data set that {store} was made with: name the place of {', '.join(sorted(wanted))}"
+            f"{given} is not the data set that {store} was made with: name the place of"
+            f" {', '.join(sorted(wanted))}"
         )
     for name in sorted(wanted - datasets.PLACES.keys() - datasets.CARDS.keys()):
         with Store(store) as opened:
@@ -51,11 +55,15 @@ def find_again(names: Iterable[str], store: Path, given: str | None) -> None:
         if place is not None:
             datasets.move(datasets.PLACES | {name: place})
         elif not Path(name).exists():
-            raise DfalError(f"the data set {name} of {store} is no longer there: say --dataset with the path where it is now")
+            raise DfalError(
+                f"the data set {name} of {store} is no longer there: say --dataset with the path"
+                " where it is now"
+            )
 
 
 def absolute_files(strategy: Any, store: Path) -> Any:
-    """Return a strategy whose embeddings are named by their absolute paths, but for those that a store has as they are."""
+    """Return a strategy whose embeddings are named by their absolute paths, but for those that a
+    store has as they are."""
     if not dataclasses.is_dataclass(strategy) or isinstance(strategy, type):
         return strategy
     changes: dict[str, Any] = {}
@@ -80,7 +88,9 @@ def _fingerprints(store: Path) -> dict[str, str]:
         return {}
     with Store(store) as opened:
         runs = opened.environments()
-    return {name: one for run in runs for name, one in run["data"].items() if name not in datasets.CARDS}
+    return {
+        name: one for run in runs for name, one in run["data"].items() if name not in datasets.CARDS
+    }
 
 
 def _configurations(store: Path) -> list[str]:

@@ -16,7 +16,8 @@ def side_by_side(trials: Sequence[engine.Job]) -> int:
 
 
 def follow(trials: Sequence[engine.Job], store: Store, processes: int) -> None:
-    """Run the trials and show how far they are. The time left is by the training of each round, not by rounds."""
+    """Run the trials and show how far they are. The time left is by the training of each round, not
+    by rounds."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
@@ -26,8 +27,12 @@ def follow(trials: Sequence[engine.Job], store: Store, processes: int) -> None:
     )
     width = max(len(trial.label) for trial in trials)
     began = time.monotonic()
-    with Progress(*columns, console=terminal.console, speed_estimate_period=900, refresh_per_second=2) as progress:
-        whole = progress.add_task("all trials", total=sum(sum(trial.efforts) for trial in trials), done="", state="")
+    with Progress(
+        *columns, console=terminal.console, speed_estimate_period=900, refresh_per_second=2
+    ) as progress:
+        whole = progress.add_task(
+            "all trials", total=sum(sum(trial.efforts) for trial in trials), done="", state=""
+        )
         tasks = {}
         for trial in trials:
             past = store.records(trial.id, twins=False)
@@ -40,7 +45,9 @@ def follow(trials: Sequence[engine.Job], store: Store, processes: int) -> None:
             progress.update(tasks[trial.id], completed=record.round + 1, done=done, state=state)
             progress.advance(whole, trial.efforts[record.round])
             progress.update(
-                whole, done=f"{progress.tasks[whole].percentage:.0f}%", state=f"{time.monotonic() - began:.0f} s so far"
+                whole,
+                done=f"{progress.tasks[whole].percentage:.0f}%",
+                state=f"{time.monotonic() - began:.0f} s so far",
             )
             if record.round + 1 == rounds:
                 progress.update(tasks[trial.id], visible=False)

@@ -9,10 +9,10 @@ from dfal import export, reproduce, tables
 from dfal import report as page
 from dfal.cli import terminal
 from dfal.curves import refuse_unmeasured
+from dfal.errors import DfalError
 from dfal.reproduce import Shelf, compared
 from dfal.results import titles, write_csv
 from dfal.store import Store
-from dfal.types import DfalError
 
 
 @click.command()
@@ -22,16 +22,32 @@ from dfal.types import DfalError
     type=click.Path(path_type=Path),
     help="The page to write.  [default: beside the store, with its name; report.html for study.db]",
 )
-@click.option("--csv", type=click.Path(path_type=Path), help="Also write every measurement as a row of this file.")
 @click.option(
-    "--tables", "tables_", type=click.Path(path_type=Path), help="Also write all tables as LaTeX and CSV to this folder."
+    "--csv",
+    type=click.Path(path_type=Path),
+    help="Also write every measurement as a row of this file.",
 )
-@click.option("--figures", type=click.Path(path_type=Path), help="Also write all figures as PDF and SVG to this folder.")
-@click.option("--at", help="Budgets to show, in annotations, with commas.  [default: some, evenly spread]")
+@click.option(
+    "--tables",
+    "tables_",
+    type=click.Path(path_type=Path),
+    help="Also write all tables as LaTeX and CSV to this folder.",
+)
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path),
+    help="Also write all figures as PDF and SVG to this folder.",
+)
+@click.option(
+    "--at", help="Budgets to show, in annotations, with commas.  [default: some, evenly spread]"
+)
 @click.option(
     "--against",
     metavar="STRATEGY",
-    help="Compare every strategy with this one.  [default: random; those with twins also with the same without]",
+    help=(
+        "Compare every strategy with this one.  [default: random; those with twins also with the"
+        " same without]"
+    ),
 )
 def report(  # noqa: PLR0917
     store: Path,
@@ -42,13 +58,17 @@ def report(  # noqa: PLR0917
     at: str | None,
     against: str | None,
 ) -> None:
-    """Print the tables of a STORE and write its page, with the paper's numbers beside ours where it has them.
+    """Print the tables of a STORE and write its page, with the paper's numbers beside ours where it
+    has them.
 
     It may be the store of a run that still goes on.
     """
     budgets = (at or "").split(",") if at else []
     if not all(budget.strip().isdecimal() for budget in budgets):
-        raise DfalError(f"--at {at!r} is no list of annotations: give whole numbers with commas, like 100,500,1000")
+        raise DfalError(
+            f"--at {at!r} is no list of annotations: give whole numbers with commas, like"
+            " 100,500,1000"
+        )
     at_budgets = [int(budget) for budget in budgets]
     show(store, out=out, csv=csv, exported=tables_, figures=figures, at=at_budgets, against=against)
 
@@ -61,7 +81,11 @@ def page_of(store: Path) -> Path:
 def write_tables(folder: Path, found: Shelf, at: Sequence[int] = ()) -> None:
     """Write every table that a store has something for."""
     named = zip(titles(found.studies), found.studies, strict=True)
-    own = [made for title, study in named for made in compared.tables(title, study, study.budgets(tables.MOST, at))]
+    own = [
+        made
+        for title, study in named
+        for made in compared.tables(title, study, study.budgets(tables.MOST, at))
+    ]
     export.write(folder, [*own, *reproduce.tables(found)], reproduce.verdicts(found))
 
 
@@ -101,4 +125,6 @@ def show(
         if figures:
             export.write_figures(figures, page.charts(found))
         written = page.write(store, found, out or page_of(path), at)
-    terminal.console.print(f"[bold]Report[/bold] {written}\n[bold]Store [/bold] {path}", soft_wrap=True)
+    terminal.console.print(
+        f"[bold]Report[/bold] {written}\n[bold]Store [/bold] {path}", soft_wrap=True
+    )

@@ -15,10 +15,10 @@ from dfal.cli.options import settings, strategy_names
 from dfal.cli.places import stored_name
 from dfal.cli.progress import follow, side_by_side
 from dfal.cli.report import page_of, write_tables
+from dfal.errors import DfalError, Stopped
 from dfal.store import Store
 from dfal.training import Training
 from dfal.trial import Trial
-from dfal.types import DfalError, Stopped
 
 
 @click.command()
@@ -27,21 +27,32 @@ from dfal.types import DfalError, Stopped
     "--preset",
     default="paper",
     show_default=True,
-    help="Where every setting comes from that is not given here: paper, the paper's protocol; or quick, coarser, minutes.",
+    help=(
+        "Where every setting comes from that is not given here: paper, the paper's protocol; or"
+        " quick, coarser, minutes."
+    ),
 )
 @settings(Trial, "dataset", "model", preset=True)
 @click.option(
     "--strategy",
     multiple=True,
-    help="Rows in place of the paper's: names that `dfal strategies` lists, or your own package.module:name, with commas.",
+    help=(
+        "Rows in place of the paper's: names that `dfal strategies` lists, or your own"
+        " package.module:name, with commas."
+    ),
 )
 @settings(Trial, "annotations", "batch", "first", preset=True)
-@click.option("--candidates", help="K: images of the pool that a strategy looks at in a round, the same for all; or 'all'.")
+@click.option(
+    "--candidates",
+    help="K: images of the pool that a strategy looks at in a round, the same for all; or 'all'.",
+)
 @settings(paper.Preset, "seeds", "full_epochs", "until", "other", "one_way", preset=True)
 @settings(Training, preset=True)
 @settings(Trial, "device", preset=True)
 @click.option(
-    "--processes", type=click.IntRange(1), help="Trials side by side, one thread each.  [default: the cores; 1 on a GPU]"
+    "--processes",
+    type=click.IntRange(1),
+    help="Trials side by side, one thread each.  [default: the cores; 1 on a GPU]",
 )
 @click.option(
     "--store",
@@ -49,7 +60,10 @@ from dfal.types import DfalError, Stopped
     help="The SQLite file for everything found.  [default: reproduced/PRESET/study.db]",
 )
 @click.option(
-    "--tables", "tables_", type=click.Path(path_type=Path), help="Also write all tables as LaTeX and CSV to this folder."
+    "--tables",
+    "tables_",
+    type=click.Path(path_type=Path),
+    help="Also write all tables as LaTeX and CSV to this folder.",
 )
 def reproduce(  # noqa: PLR0917
     what: str,
@@ -63,11 +77,13 @@ def reproduce(  # noqa: PLR0917
 ) -> None:
     """Make a table or figure of the paper again, and put our numbers beside the paper's.
 
-    What the store does not hold yet is run, seed by seed; a run that was stopped goes on when the same command is given again.
-    Tables and figures that need the same trials share them.
+    What the store does not hold yet is run, seed by seed; a run that was stopped goes on when the
+    same command is given again. Tables and figures that need the same trials share them.
     """
     if strategy and what in paper.FIXED:
-        raise DfalError(f"{what} is about the strategies that the paper names there: leave out --strategy")
+        raise DfalError(
+            f"{what} is about the strategies that the paper names there: leave out --strategy"
+        )
     if given.get("dataset") == "":
         raise DfalError("--dataset is empty: name a data set, or leave it out")
     chosen = paper.preset(preset).changed(
@@ -85,7 +101,9 @@ def reproduce(  # noqa: PLR0917
             for trials in stages:
                 follow(trials, opened, 1 if what == "table3" else processes or side_by_side(trials))
         except KeyboardInterrupt:
-            raise Stopped("every finished round is stored: give the same command again to go on") from None
+            raise Stopped(
+                "every finished round is stored: give the same command again to go on"
+            ) from None
     _compare(path, what, tables_)
 
 
@@ -101,4 +119,6 @@ def _compare(path: Path, what: str, exported: Path | None) -> None:
         if exported:
             write_tables(exported, found)
         written = page.write(store, found, page_of(path))
-    terminal.console.print(f"[bold]Report[/bold] {written}\n[bold]Store [/bold] {path}", soft_wrap=True)
+    terminal.console.print(
+        f"[bold]Report[/bold] {written}\n[bold]Store [/bold] {path}", soft_wrap=True
+    )

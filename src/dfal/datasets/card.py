@@ -1,4 +1,5 @@
-"""What a data set is: a card that says where it comes from, and the images and labels that its loader returns."""
+"""What a data set is: a card that says where it comes from, and the images and labels that its
+loader returns."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -11,8 +12,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from dfal.errors import DfalError
 from dfal.images import CHUNK, Images
-from dfal.types import DfalError
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Card:
         split: what is held out for testing.
         download: bytes to download, or None where there is nothing to download.
         get: what to do where it is not here and cannot be downloaded.
-        sums: file → the checksum that its makers publish. Without any, that of the first download is recorded.
+        sums: file → the checksum that its makers publish. Without any, that of the first download
+        is recorded.
         where: the folder or file that holds it on this machine, or None.
         load: gives the data set, downloading it first where it must.
     """
@@ -78,15 +80,22 @@ class Card:
     load: Callable[[], Dataset]
 
 
-def stratified_split(labels: Int64[Tensor, "n"], test: float, seed: int) -> tuple[Int64[Tensor, "p"], Int64[Tensor, "t"]]:
-    """Indices of a pool and of a test set that takes the fraction `test` of every class, each ascending."""
+def stratified_split(
+    labels: Int64[Tensor, "n"], test: float, seed: int
+) -> tuple[Int64[Tensor, "p"], Int64[Tensor, "t"]]:
+    """Indices of a pool and of a test set that takes the fraction `test` of every class, each
+    ascending."""
     rng = torch.Generator().manual_seed(seed)
     held = []
     for label in labels.unique():
         members = (labels == label).nonzero().squeeze(1)
-        held.append(members[torch.randperm(len(members), generator=rng)[: round(test * len(members))]])
+        held.append(
+            members[torch.randperm(len(members), generator=rng)[: round(test * len(members))]]
+        )
     out = torch.zeros(len(labels), dtype=torch.bool)
     out[torch.cat(held)] = True
     if out.all() or not out.any():
-        raise DfalError(f"{len(labels)} images are too few to hold out {test:.0%} of each class for testing")
+        raise DfalError(
+            f"{len(labels)} images are too few to hold out {test:.0%} of each class for testing"
+        )
     return (~out).nonzero().squeeze(1), out.nonzero().squeeze(1)

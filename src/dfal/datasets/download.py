@@ -1,4 +1,5 @@
-"""Files from their official addresses: with progress, resumed where a transfer broke, and trusted only by checksum."""
+"""Files from their official addresses: with progress, resumed where a transfer broke, and trusted
+only by checksum."""
 
 import base64
 import contextlib
@@ -16,10 +17,17 @@ from pathlib import Path
 from typing import IO
 
 import platformdirs
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from dfal.atomic import atomic_write
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 TIMEOUT = 30
 """Seconds without a byte before a mirror is given up."""
@@ -29,7 +37,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def folders(name: str) -> list[Path]:
-    """Where the files of a data set may lie: `DFAL_DATA/name`, then `name` in the user's cache, where downloads go."""
+    """Where the files of a data set may lie: `DFAL_DATA/name`, then `name` in the user's cache,
+    where downloads go."""
     cache = Path(platformdirs.user_cache_dir("dfal")) / name
     named = os.environ.get("DFAL_DATA")
     return [Path(named) / name, cache] if named else [cache]
@@ -49,21 +58,26 @@ def verify(content: bytes | memoryview, sha256: str, path: Path) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise DfalError(
-            f"{path} is damaged or another file: SHA-256 begins with {found[:12]}, not {sha256[:12]}; delete it and try again"
+            f"{path} is damaged or another file: SHA-256 begins with {found[:12]}, not"
+            f" {sha256[:12]}; delete it and try again"
         )
 
 
 def recorded(name: str) -> dict[str, str]:
-    """File → SHA-256, of the files of a data set for which nobody publishes one: as it was at their first use."""
+    """File → SHA-256, of the files of a data set for which nobody publishes one: as it was at their
+    first use."""
     try:
         lines = (folders(name)[-1] / SUMS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return {}
-    return {file: sha256 for sha256, file in (line.split("  ", 1) for line in lines if "  " in line)}
+    return {
+        file: sha256 for sha256, file in (line.split("  ", 1) for line in lines if "  " in line)
+    }
 
 
 def record(name: str, file: str, sha256: str) -> None:
-    """Remember the SHA-256 of a file at its first use, in a form that `sha256sum --check` understands."""
+    """Remember the SHA-256 of a file at its first use, in a form that `sha256sum --check`
+    understands."""
     sums = folders(name)[-1] / SUMS
     with writing(sums):
         sums.parent.mkdir(parents=True, exist_ok=True)
@@ -72,40 +86,58 @@ def record(name: str, file: str, sha256: str) -> None:
 
 
 def fetch(
-    name: str, file: str, mirrors: list[str], sha256: str | None = None, *, md5: str | None = None, packed: str = ".gz"
+    name: str,
+    file: str,
+    mirrors: list[str],
+    sha256: str | None = None,
+    *,
+    md5: str | None = None,
+    packed: str = ".gz",
 ) -> Path:
-    """Download a file from the first mirror that has it, unpack and verify it, and keep it in the user's cache.
+    """Download a file from the first mirror that has it, unpack and verify it, and keep it in the
+    user's cache.
 
     Args:
         name: of the data set.
         file: its name, unpacked.
         mirrors: addresses of folders, tried in order.
-        sha256: of the unpacked file. Without one, that of the first download is recorded, and later ones must have it.
+        sha256: of the unpacked file. Without one, that of the first download is recorded, and later
+        ones must have it.
         md5: of the packed file, where its makers publish that.
-        packed: how it is packed: `.gz`; `.zip`, which takes the place of the file's own ending; or nothing.
+        packed: how it is packed: `.gz`; `.zip`, which takes the place of the file's own ending; or
+        nothing.
 
     Raises:
-        DfalError: where no mirror can be reached, or none sends what has the checksum. Only the part of a transfer that broke
+        DfalError: where no mirror can be reached, or none sends what has the checksum. Only the
+        part of a transfer that broke
             off is kept then: the next call goes on from there.
     """
     target = folders(name)[-1] / file
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DfalError(f"the cache folder {target.parent} cannot be made ({error.strerror}): make it writable") from None
+        raise DfalError(
+            f"the cache folder {target.parent} cannot be made ({error.strerror}): make it writable"
+        ) from None
     remote = Path(file).stem + packed if packed == ".zip" else file + packed
     # One part for each mirror, because mirrors compress differently.
-    parts = {mirror: target.with_name(f"{file}.{number}.part") for number, mirror in enumerate(mirrors)}
+    parts = {
+        mirror: target.with_name(f"{file}.{number}.part") for number, mirror in enumerate(mirrors)
+    }
     wanted, hint = sha256, ""
     if wanted is None and (wanted := recorded(name).get(file)):
-        hint = f" as at its first use; if it may differ, delete its line in {target.with_name(SUMS)}"
+        hint = (
+            f" as at its first use; if it may differ, delete its line in {target.with_name(SUMS)}"
+        )
     errors = []
     for mirror, part in parts.items():
         try:
             sent = _transfer(f"{mirror}/{remote}", part)
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno in FULL:
-                raise DfalError(f"{part} cannot be written ({error.strerror}): free some space, and try again") from None
+                raise DfalError(
+                    f"{part} cannot be written ({error.strerror}): free some space, and try again"
+                ) from None
             errors.append(f"{mirror}: {getattr(error, 'reason', None) or error}")
             continue
         try:
@@ -113,7 +145,10 @@ def fetch(
             with atomic_write(target, "free some space, and try again") as unpacked:
                 found = _unpack(part, unpacked, file, packed)
                 if wanted is not None and found != wanted:
-                    raise _Unusable(f"another file, whose SHA-256 begins with {found[:12]}, not {wanted[:12]}{hint}")
+                    raise _Unusable(
+                        f"another file, whose SHA-256 begins with {found[:12]}, not"
+                        f" {wanted[:12]}{hint}"
+                    )
                 if wanted is None:
                     record(name, file, found)
         except _Unusable as error:
@@ -139,7 +174,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DfalError(f"{path} cannot be written ({error.strerror}): free some space, and try again") from None
+        raise DfalError(
+            f"{path} cannot be written ({error.strerror}): free some space, and try again"
+        ) from None
 
 
 def _check_md5(part: Path, md5: str | None) -> None:
@@ -148,7 +185,9 @@ def _check_md5(part: Path, md5: str | None) -> None:
     with part.open("rb") as content:
         found = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != md5:
-        raise _Unusable(f"another or a damaged file, whose MD5 begins with {found[:12]}, not {md5[:12]}")
+        raise _Unusable(
+            f"another or a damaged file, whose MD5 begins with {found[:12]}, not {md5[:12]}"
+        )
 
 
 def _unpack(part: Path, unpacked: Path, file: str, packed: str) -> str:
@@ -171,13 +210,21 @@ def _unpack(part: Path, unpacked: Path, file: str, packed: str) -> str:
                 out.write(block)
     except StopIteration:
         raise _Unusable(f"an archive without {file}") from None
-    except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (
+        gzip.BadGzipFile,
+        zipfile.BadZipFile,
+        EOFError,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         raise _Unusable(str(error)) from None
     return digest.hexdigest()
 
 
 def _transfer(address: str, part: Path) -> str | None:
-    """Download into `part`, going on where an earlier transfer broke; return the MD5 that the server gives, if it does."""
+    """Download into `part`, going on where an earlier transfer broke; return the MD5 that the
+    server gives, if it does."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -185,7 +232,9 @@ def _transfer(address: str, part: Path) -> str | None:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:
-            return None  # Nothing is missing, or the part is of another file: unpacking it will tell.
+            return (
+                None  # Nothing is missing, or the part is of another file: unpacking it will tell.
+            )
         raise
     with response:
         resumed = response.status == 206
@@ -199,13 +248,19 @@ def _transfer(address: str, part: Path) -> str | None:
             TimeRemainingColumn(),
         )
         with Progress(*columns) as progress, part.open("ab" if resumed else "wb") as file:
-            task = progress.add_task(address.rsplit("/", 1)[1], total=total, completed=have if resumed else 0)
+            task = progress.add_task(
+                address.rsplit("/", 1)[1], total=total, completed=have if resumed else 0
+            )
             while block := response.read(1 << 16):
                 file.write(block)
                 progress.advance(task, len(block))
         if total is not None and part.stat().st_size != total:
-            raise ConnectionError(f"the transfer ended after {part.stat().st_size:,} of {total:,} bytes")
+            raise ConnectionError(
+                f"the transfer ended after {part.stat().st_size:,} of {total:,} bytes"
+            )
         # Google's storage says what it has: x-goog-hash: crc32c=…, md5=…, in base64.
         hashes = ",".join(response.headers.get_all("x-goog-hash", [])).split(",")
-        sums = [one.strip().removeprefix("md5=") for one in hashes if one.strip().startswith("md5=")]
+        sums = [
+            one.strip().removeprefix("md5=") for one in hashes if one.strip().startswith("md5=")
+        ]
         return base64.b64decode(sums[0]).hex() if sums else None

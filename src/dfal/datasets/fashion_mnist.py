@@ -1,4 +1,5 @@
-"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): articles of clothing in MNIST's form and counts, harder to tell apart."""
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): articles of clothing in MNIST's form and counts,
+harder to tell apart."""
 
 import hashlib
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 from dfal.datasets import idx, mnist
 from dfal.datasets.card import Card, Dataset
 from dfal.datasets.download import fetch, find, record, recorded
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 NAME = "fashion-mnist"
 MIRRORS = [
@@ -53,19 +54,27 @@ def _array(file: str, shape: tuple[int, ...]) -> "np.ndarray[tuple[int, ...], np
     if path.suffix == ".gz":
         found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
         if found != MD5[file]:
-            raise DfalError(f"{path} is damaged or another file: MD5 begins with {found[:12]}, not {MD5[file][:12]}; delete it")
+            raise DfalError(
+                f"{path} is damaged or another file: MD5 begins with {found[:12]}, not"
+                f" {MD5[file][:12]}; delete it"
+            )
     raw = idx.content(path)
     array = idx.array(raw, path)
     if array.shape != shape:
-        raise DfalError(f"{path} holds {array.shape}, but {shape} is expected: delete it and try again")
+        raise DfalError(
+            f"{path} holds {array.shape}, but {shape} is expected: delete it and try again"
+        )
     found = idx.digest(raw)
     if found == mnist.SHA256[file]:
-        raise DfalError(f"{path} is the file of MNIST, which has the same name: put that of Fashion-MNIST there")
+        raise DfalError(
+            f"{path} is the file of MNIST, which has the same name: put that of Fashion-MNIST there"
+        )
     if (known := recorded(NAME).get(file)) is None:
         record(NAME, file, found)
     elif known != found:
         raise DfalError(
-            f"{path} has changed since its first use: SHA-256 begins with {found[:12]}, not {known[:12]}; delete it"
+            f"{path} has changed since its first use: SHA-256 begins with {found[:12]}, not"
+            f" {known[:12]}; delete it"
         )
     return array
 

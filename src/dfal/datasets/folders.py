@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from dfal.datasets.card import Dataset, stratified_split
+from dfal.errors import DfalError
 from dfal.folder import Folder
 from dfal.images import Images
 from dfal.listing import UNLISTED, counted
-from dfal.types import DfalError
 
 SPLIT_SEED = 0
 """Fixes the stratified fifth that is held out where the folder has no train and test."""
@@ -23,11 +23,13 @@ TEST = "test"
 def load(path: Path) -> Dataset:
     """Every image below a sub-folder, memory-mapped; what is not decoded yet is decoded first.
 
-    Where the sub-folders are parts of a data set (`train`, `test`, `val`), their sub-folders are the classes and `test` is the
-    test set; folders beside the parts are named and left out. Where there is no such part, a fifth of each class is held out.
+    Where the sub-folders are parts of a data set (`train`, `test`, `val`), their sub-folders are
+    the classes and `test` is the test set; folders beside the parts are named and left out. Where
+    there is no such part, a fifth of each class is held out.
 
     Raises:
-        DfalError: for a folder without images or with fewer than two classes, and where images cannot be read just now.
+        DfalError: for a folder without images or with fewer than two classes, and where images
+        cannot be read just now.
     """
     with Folder.open(path) as folder:
         before = int(folder.ready().sum())
@@ -35,19 +37,34 @@ def load(path: Path) -> Dataset:
             task = progress.add_task(f"decoding {path}", total=len(folder))
             for done in folder.decode():
                 progress.update(task, completed=done)
-        ready, aside, paths, images = folder.ready(), folder.set_aside(), folder.paths, folder.images
+        ready, aside, paths, images = (
+            folder.ready(),
+            folder.set_aside(),
+            folder.paths,
+            folder.images,
+        )
         layout, delayed = folder.layout, folder.delayed()
     for folder_path, reason in aside.items():
         if reason.startswith(UNLISTED):
-            raise DfalError(f"the folder {folder_path} in {path} is not read: {reason}; try again when it can be")
+            raise DfalError(
+                f"the folder {folder_path} in {path} is not read: {reason}; try again when it"
+                " can be"
+            )
     if delayed:
         reason = next(iter(delayed.values()))
-        raise DfalError(f"{len(delayed)} images of {path} cannot be read just now, the first {reason}: try again when they can")
+        raise DfalError(
+            f"{len(delayed)} images of {path} cannot be read just now, the first {reason}: try"
+            " again when they can"
+        )
     if aside and ready.sum() > before:  # once, not by every worker
         first, reason = next(iter(aside.items()))
-        sys.stderr.write(f"dfal: {len(aside)} files of {path} are left out, the first {first}: {reason}\n")
+        sys.stderr.write(
+            f"dfal: {len(aside)} files of {path} are left out, the first {first}: {reason}\n"
+        )
     if layout.beside and multiprocessing.parent_process() is None:
-        sys.stderr.write(f"dfal: folders of {path} beside its parts are left out: {counted(layout.beside)}\n")
+        sys.stderr.write(
+            f"dfal: folders of {path} beside its parts are left out: {counted(layout.beside)}\n"
+        )
     known, parts = layout.classes, layout.parts
     order = [index for index in sorted(range(len(paths)), key=paths.__getitem__) if ready[index]]
     named = {index: known[index] for index in order if index in known}
@@ -64,4 +81,10 @@ def load(path: Path) -> Dataset:
         pool, test = (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
     else:
         pool, test = stratified_split(labels, test=0.2, seed=SPLIT_SEED)
-    return Dataset(Images(images, rows[pool.numpy()]), labels[pool], Images(images, rows[test.numpy()]), labels[test], classes)
+    return Dataset(
+        Images(images, rows[pool.numpy()]),
+        labels[pool],
+        Images(images, rows[test.numpy()]),
+        labels[test],
+        classes,
+    )

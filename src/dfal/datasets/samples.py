@@ -1,4 +1,5 @@
-"""Smaller real samples, which lie in DFAL_DATA where there are any. Each has a name of its own: none stands for a full set."""
+"""Smaller real samples, which lie in DFAL_DATA where there are any. Each has a name of its own:
+none stands for a full set."""
 
 import os
 from dataclasses import replace
@@ -8,8 +9,8 @@ import torch
 
 from dfal.datasets import npz
 from dfal.datasets.card import Card, Dataset
+from dfal.errors import DfalError
 from dfal.images import Images
-from dfal.types import DfalError
 
 SHUFFLE_SEED = 0
 """Fixes the order: the files have one class after the other."""
@@ -31,7 +32,12 @@ def _load(name: str) -> Dataset:
 
 
 def _card(  # noqa: PLR0917
-    name: str, about: str, origin: str, licence: str, counts: dict[str, int], image: tuple[int, int, int]
+    name: str,
+    about: str,
+    origin: str,
+    licence: str,
+    counts: dict[str, int],
+    image: tuple[int, int, int],
 ) -> Card:
     test = sum(round(0.2 * count) for count in counts.values())
     return Card(

@@ -1,4 +1,5 @@
-"""Shoe-Bag as in the paper: photographs of 50,025 shoes and 138,767 handbags on white, 64 × 64 in colour."""
+"""Shoe-Bag as in the paper: photographs of 50,025 shoes and 138,767 handbags on white, 64 × 64 in
+colour."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from dfal.datasets import mapped
 from dfal.datasets.card import Card, Dataset
 from dfal.datasets.download import fetch, find
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 NAME = "shoe-bag"
 MIRRORS = [
@@ -44,7 +45,10 @@ def load() -> Dataset:
     """The data set, memory-mapped; downloaded and written in our form first where it must be."""
     if mapped.where(NAME) is None:
         _hdf5()  # before a gigabyte is downloaded
-        files = {name: find(NAME, file) or fetch(NAME, file, MIRRORS, packed=".zip") for name, file in FILES.items()}
+        files = {
+            name: find(NAME, file) or fetch(NAME, file, MIRRORS, packed=".zip")
+            for name, file in FILES.items()
+        }
         for file, part, first in ((mapped.POOL, pool(), True), (mapped.TEST, test(), False)):
             mapped.write(NAME, file, (sum(part.values()), *IMAGE), _blocks(files, first))
         mapped.tidy(NAME, files.values())
@@ -53,9 +57,11 @@ def load() -> Dataset:
 
 def _hdf5() -> Any:
     try:
-        import h5py  # noqa: PLC0415  an extra
+        import h5py  # an extra
     except ImportError:
-        raise DfalError("shoe-bag comes as HDF5, which needs h5py: pip install 'dfal[hdf5]'") from None
+        raise DfalError(
+            "shoe-bag comes as HDF5, which needs h5py: pip install 'dfal[hdf5]'"
+        ) from None
     return h5py
 
 
@@ -69,7 +75,9 @@ def _blocks(files: dict[str, Path], first: bool) -> Iterator[NDArray[np.uint8]]:
                 shape = (COUNTS[name], height, width, channels)
                 mapped.check(images, shape, path)
                 border = pool()[name]
-                for block in mapped.in_blocks(images, 0 if first else border, border if first else COUNTS[name]):
+                for block in mapped.in_blocks(
+                    images, 0 if first else border, border if first else COUNTS[name]
+                ):
                     yield block.transpose(0, 3, 1, 2)
         except (OSError, KeyError, AttributeError) as error:
             raise DfalError(f"{path} cannot be read ({error}): delete it and try again") from None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -22,7 +22,8 @@ class PublicAddress:
         scheme: "http" or "https".
         host: the name or address, in small letters and without brackets.
         port: its own or the scheme's.
-        prefix: the path before the page's own paths, without a slash at its end; empty where there is none.
+        prefix: the path before the page's own paths, without a slash at its end; empty where there
+        is none.
     """
 
     scheme: str
@@ -42,19 +43,31 @@ class PublicAddress:
             raise DfalError(f"--url {text!r} has a character that no address has: {cure}")
         try:
             parts = urlsplit(text)
-            host = (parts.hostname or "").encode("ascii" if ":" in (parts.hostname or "") else "idna").decode()
+            host = (
+                (parts.hostname or "")
+                .encode("ascii" if ":" in (parts.hostname or "") else "idna")
+                .decode()
+            )
             port = parts.port
         except ValueError:
             raise DfalError(f"--url {text!r} is no address: {cure}") from None
         if parts.scheme not in PORTS or not host:
-            raise DfalError(f"--url {text!r} is no address that begins with http:// or https://: {cure}")
+            raise DfalError(
+                f"--url {text!r} is no address that begins with http:// or https://: {cure}"
+            )
         if parts.query or parts.fragment or "@" in parts.netloc:
-            raise DfalError(f"--url {text!r} may have a scheme, a host, a port and a path only: {cure}")
+            raise DfalError(
+                f"--url {text!r} may have a scheme, a host, a port and a path only: {cure}"
+            )
         prefix = "/".join(["", *(part for part in parts.path.split("/") if part)])
         if "/." in prefix or ";" in prefix or "%" in prefix:
-            raise DfalError(f"--url {text!r} has a path that proxies change: use letters, digits and dashes")
+            raise DfalError(
+                f"--url {text!r} has a path that proxies change: use letters, digits and dashes"
+            )
         if prefix == "/api" or prefix.startswith("/api/"):
-            raise DfalError(f"--url {text!r} has a path that the page uses itself: give another than /api")
+            raise DfalError(
+                f"--url {text!r} has a path that the page uses itself: give another than /api"
+            )
         return cls(parts.scheme, host.lower(), port or PORTS[parts.scheme], prefix)
 
     def __str__(self) -> str:
@@ -64,7 +77,8 @@ class PublicAddress:
 
 
 def is_near(address: str) -> bool:
-    """Return whether an address is of this machine or of a private network, where a proxy may be."""
+    """Return whether an address is of this machine or of a private network, where a proxy may
+    be."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -76,18 +90,22 @@ def is_near(address: str) -> bool:
 def client_address(headers: Headers, peer: str, *, behind_proxy: bool) -> str:
     """Return whose request this is.
 
-    A proxy appends the address that it was asked from to `X-Forwarded-For`, so that only the last one is its own word.
+    A proxy appends the address that it was asked from to `X-Forwarded-For`, so that only the last
+    one is its own word.
 
     Args:
         headers: of the request.
         peer: the other end of the connection.
-        behind_proxy: whether a proxy is expected. Without one, and for peers far away, the header is what anybody wrote.
+        behind_proxy: whether a proxy is expected. Without one, and for peers far away, the header
+        is what anybody wrote.
     """
     if not behind_proxy or not is_near(peer):
         return peer
     named = [value for name, value in headers if name == b"x-forwarded-for"]
     last = b",".join(named).rpartition(b",")[2].strip().decode("latin-1")
-    if (bracketed := re.fullmatch(r"\[(.*)\](:\d+)?", last)) or (bracketed := re.fullmatch(r"([\d.]+)(:\d+)?", last)):
+    if (bracketed := re.fullmatch(r"\[(.*)\](:\d+)?", last)) or (
+        bracketed := re.fullmatch(r"([\d.]+)(:\d+)?", last)
+    ):
         last = bracketed[1]
     try:
         return str(ipaddress.ip_address(last))

@@ -1,4 +1,5 @@
-"""Connections that do not send what they opened for: each has a time limit, and one address a number of them."""
+"""Connections that do not send what they opened for: each has a time limit, and one address a
+number of them."""
 
 import asyncio
 import time
@@ -16,9 +17,11 @@ REQUEST_SECONDS = 20.0
 STALLED_SECONDS = 120.0
 """How long a reply may stay where it is because nobody reads it."""
 MAX_WAITING = 100
-"""Connections of one address that have sent no whole request yet. Beyond them the oldest are closed."""
+"""Connections of one address that have sent no whole request yet. Beyond them the oldest are
+closed."""
 GRACE_SECONDS = 1.0
-"""How long a connection has before it can be closed for that: what was sent with it is read by then."""
+"""How long a connection has before it can be closed for that: what was sent with it is read by
+then."""
 MAX_CONNECTIONS = 600
 """Connections of one address: fifty browsers behind one router have six each."""
 DESCRIPTORS = 8192
@@ -29,7 +32,8 @@ class Connections:
     """The open connections of a page, by address.
 
     Args:
-        behind_proxy: whether near addresses are proxies, whose connections are those of many people.
+        behind_proxy: whether near addresses are proxies, whose connections are those of many
+        people.
     """
 
     def __init__(self, *, behind_proxy: bool = False):
@@ -71,7 +75,8 @@ class Connections:
 
 
 class Connection(H11Protocol):
-    """One connection, which is closed where its request or the reading of the reply does not go on."""
+    """One connection, which is closed where its request or the reading of the reply does not go
+    on."""
 
     address = ""
 
@@ -123,7 +128,8 @@ class Connection(H11Protocol):
     def _look(self) -> None:
         """The time limit is for the whole request, and single bytes do not extend it.
 
-        A connection whose request was answered is not looked at: it is closed by uvicorn's own limit, unless it sends more.
+        A connection whose request was answered is not looked at: it is closed by uvicorn's own
+        limit, unless it sends more.
         """
         state = self.conn.their_state
         if state not in {IDLE, SEND_BODY} or self.transport.is_closing():
@@ -149,7 +155,7 @@ class Connection(H11Protocol):
 def raise_descriptor_limit(wanted: int = DESCRIPTORS) -> None:
     """Let this process open more files than the system gives by default: on some that is 256."""
     with suppress(ImportError, ValueError, OSError):
-        import resource  # noqa: PLC0415  Windows has none
+        import resource  # Windows has none
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

@@ -13,7 +13,8 @@ RATES = np.concatenate([[0.0005, 0.001, 0.002, 0.005], np.linspace(0.01, 0.3, 30
 PRIOR_WRONG, PRIOR_RIGHT = 1.0, 99.0
 """What is assumed before looking: 1 wrong label in 100, as if 100 labels had been checked."""
 EVIDENCE = 6.63
-"""Likelihood ratio, 2 Δ log L, below which all contradictions may be the model's own mistakes (χ²₁, 1 %)."""
+"""Likelihood ratio, 2 Δ log L, below which all contradictions may be the model's own mistakes (χ²₁,
+1 %)."""
 
 
 def is_reliable(right: int, n: int, commonest: int) -> bool:
@@ -27,7 +28,9 @@ def is_reliable(right: int, n: int, commonest: int) -> bool:
     return n >= ENOUGH and wilson(right, n)[0] > commonest / n
 
 
-def doubtful(logits: Float64[np.ndarray, "n c"], labels: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+def doubtful(
+    logits: Float64[np.ndarray, "n c"], labels: Int64[np.ndarray, "n"]
+) -> Bool[np.ndarray, "n"]:
     """Return which labels are more likely wrong than right.
 
     The labels are explained in two ways at once: by a model with some temperature, whose own

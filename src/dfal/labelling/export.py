@@ -1,4 +1,5 @@
-"""Taking labels home: a table, folders by class, or a folder that Hugging Face's `datasets` loads as it is."""
+"""Taking labels home: a table, folders by class, or a folder that Hugging Face's `datasets` loads
+as it is."""
 
 import io
 import json
@@ -9,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dfal.atomic import atomic_write
+from dfal.errors import DfalError
 from dfal.labelling.names import NO_LABEL
 from dfal.labelling.session import Session
 from dfal.labelling.validation import image_file, target_file
 from dfal.spreadsheet import defused, row_writer
-from dfal.types import DfalError
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,10 @@ class Label:
         label: the name of its class; empty where people declined.
         by: who gave it, with semicolons where there were several; the network where it guessed.
         at: when, in UTC; empty where the image came with its label.
-        how: "given" by people; "known" from the folder; "declined" where all who answered skipped it;
-            "disputed" where their votes are tied; "guessed" by the network; or "flagged" only.
-        confidence: of a guess, the network's probability; of what several people gave, the fraction that gave it; else 1.
+        how: "given" by people; "known" from the folder; "declined" where all who answered skipped
+            it; "disputed" where their votes are tied; "guessed" by the network; or "flagged" only.
+        confidence: of a guess, the network's probability; of what several people gave, the fraction
+        that gave it; else 1.
         flagged: whether somebody put a flag on it.
         note: what was written on the flag.
     """
@@ -43,7 +45,8 @@ class Label:
 
 
 def labels(session: Session, guesses: Mapping[int, tuple[int, float]] | None = None) -> list[Label]:
-    """Every image with a label or a flag, by index; with those that a network guesses where nobody gave one.
+    """Every image with a label or a flag, by index; with those that a network guesses where nobody
+    gave one.
 
     Args:
         session: whose labels.
@@ -70,12 +73,19 @@ def labels(session: Session, guesses: Mapping[int, tuple[int, float]] | None = N
             sure = 1.0 if corrected or not votes else len(agreeing) / len(votes)
             found.append(
                 Label(
-                    path, state.classes[label] if label >= 0 else "", "; ".join(by), _utc(at), how, sure if label >= 0 else 0.0
+                    path,
+                    state.classes[label] if label >= 0 else "",
+                    "; ".join(by),
+                    _utc(at),
+                    how,
+                    sure if label >= 0 else 0.0,
                 )
             )
         elif guesses and image in guesses:
             guess, sure = guesses[image]
-            found.append(Label(path, state.classes[guess], "network", "", "guessed", round(sure, 4)))
+            found.append(
+                Label(path, state.classes[guess], "network", "", "guessed", round(sure, 4))
+            )
         elif image in state.flags:
             found.append(Label(path, "", "", "", "flagged", 0.0))
         else:
@@ -109,7 +119,9 @@ def as_csv(rows: Sequence[Label]) -> str:
 def write_csv(rows: Sequence[Label], path: Path) -> None:
     """The table as CSV."""
     check_target(path, as_csv([]).encode())
-    _whole(path, lambda part: part.write_text(as_csv(rows), encoding="utf-8", errors="surrogateescape"))
+    _whole(
+        path, lambda part: part.write_text(as_csv(rows), encoding="utf-8", errors="surrogateescape")
+    )
 
 
 def write_parquet(rows: Sequence[Label], path: Path) -> None:
@@ -119,10 +131,12 @@ def write_parquet(rows: Sequence[Label], path: Path) -> None:
         DfalError: where pyarrow is not installed.
     """
     try:
-        import pyarrow  # noqa: PLC0415  an extra
-        import pyarrow.parquet  # noqa: PLC0415
+        import pyarrow  # an extra
+        import pyarrow.parquet
     except ImportError:
-        raise DfalError("writing Parquet needs pyarrow: pip install 'dfal[parquet]', or export as CSV") from None
+        raise DfalError(
+            "writing Parquet needs pyarrow: pip install 'dfal[parquet]', or export as CSV"
+        ) from None
     check_target(path, b"PAR1")
     columns = {field.name: [getattr(row, field.name) for row in rows] for field in fields(Label)}
     columns["path"] = [path.encode("utf-8", "replace").decode() for path in columns["path"]]
@@ -130,17 +144,22 @@ def write_parquet(rows: Sequence[Label], path: Path) -> None:
 
 
 def check_target(path: Path, begin: bytes) -> None:
-    """Raise unless nothing is lost when this file is written: there is none, or one that begins as this export does."""
+    """Raise unless nothing is lost when this file is written: there is none, or one that begins as
+    this export does."""
     if not path.name:
         raise DfalError(f"{path} is a folder: name a file with --out")
     try:
         with path.open("rb") as file:
             if file.read(len(begin)) != begin:
-                raise DfalError(f"{path} is there already and no such export: name another file with --out")
+                raise DfalError(
+                    f"{path} is there already and no such export: name another file with --out"
+                )
     except FileNotFoundError:
         return
     except OSError as error:
-        raise DfalError(f"{path} cannot be written ({error.strerror}): name another with --out") from None
+        raise DfalError(
+            f"{path} cannot be written ({error.strerror}): name another with --out"
+        ) from None
 
 
 def write_folders(rows: Sequence[Label], source: Path, path: Path) -> list[str]:
@@ -154,20 +173,28 @@ def write_folders(rows: Sequence[Label], source: Path, path: Path) -> list[str]:
 
 
 def write_hugging_face(rows: Sequence[Label], source: Path, path: Path) -> list[str]:
-    """A folder that `datasets.load_dataset("imagefolder", data_dir=…)` loads: images and metadata.jsonl, without declined ones.
+    """A folder that `datasets.load_dataset("imagefolder", data_dir=…)` loads: images and
+    metadata.jsonl, without declined ones.
 
     Returns:
         The paths of images that have vanished and are left out.
     """
     kept = [row for row in rows if row.label]
     if not kept:
-        raise DfalError("no image has a label yet, and a data set of none cannot be loaded: answer some questions first")
+        raise DfalError(
+            "no image has a label yet, and a data set of none cannot be loaded: answer some"
+            " questions first"
+        )
     lines: list[tuple[str, Label]] = []
     return _copies(kept, source, path, lambda row: "train", lines)
 
 
 def _copies(
-    rows: Sequence[Label], source: Path, path: Path, where: Callable[[Label], str], lines: list[tuple[str, Label]]
+    rows: Sequence[Label],
+    source: Path,
+    path: Path,
+    where: Callable[[Label], str],
+    lines: list[tuple[str, Label]],
 ) -> list[str]:
     """Copies in a new folder, which is there whole or not at all."""
     if path.exists() or not path.name:
@@ -188,12 +215,18 @@ def _copies(
                 continue
             lines.append((name, row))
         if lines and where(lines[0][1]) == "train":
-            with (part / "train" / "metadata.jsonl").open("w", encoding="utf-8", errors="surrogateescape") as file:
+            with (part / "train" / "metadata.jsonl").open(
+                "w", encoding="utf-8", errors="surrogateescape"
+            ) as file:
                 for name, row in lines:
-                    file.write(json.dumps({"file_name": name} | asdict(row), ensure_ascii=False) + "\n")
+                    file.write(
+                        json.dumps({"file_name": name} | asdict(row), ensure_ascii=False) + "\n"
+                    )
         part.replace(path)
     except OSError as error:
-        raise DfalError(f"{path} cannot be written ({error.strerror}): name a folder where there is space") from None
+        raise DfalError(
+            f"{path} cannot be written ({error.strerror}): name a folder where there is space"
+        ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return missing
@@ -214,6 +247,8 @@ def _whole(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DfalError(f"{path} cannot be written ({error.strerror}): name another with --out") from None
+        raise DfalError(
+            f"{path} cannot be written ({error.strerror}): name another with --out"
+        ) from None
     with atomic_write(path, "name another with --out") as part:
         write(part)

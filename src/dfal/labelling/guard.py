@@ -1,4 +1,5 @@
-"""What stands before the page: who may talk to it, how much, and what a browser may do with what it gets."""
+"""What stands before the page: who may talk to it, how much, and what a browser may do with what it
+gets."""
 
 import hmac
 import json
@@ -23,11 +24,12 @@ RATE, BURST = 1000.0, 4000.0
 ADDRESSES = 1000
 """Addresses remembered."""
 HERE = frozenset({"127.0.0.1", "localhost", "::1"})
-"""Names of a page that only this machine sees. Any other is a foreign name that was bent to point here."""
+"""Names of a page that only this machine sees. Any other is a foreign name that was bent to point
+here."""
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src"
+    " 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = [
     (b"content-security-policy", POLICY.encode()),
@@ -44,9 +46,11 @@ class Guard:
     Args:
         app: the application.
         burst: requests that one address may send at once; it may go on with RATE a second.
-        token: without which nobody else's machine gets anything; None where only this machine can ask.
+        token: without which nobody else's machine gets anything; None where only this machine can
+        ask.
         public: the address at which a reverse proxy shows the page; None without one.
-        only_here: whether the page listens on this machine only; by default where there is no token.
+        only_here: whether the page listens on this machine only; by default where there is no
+        token.
     """
 
     def __init__(
@@ -78,27 +82,40 @@ class Guard:
 
     def _too_many(self, scope: Scope) -> "Reply | None":
         peer = (scope.get("client") or ("",))[0]
-        if self._may_go_on(client_address(scope["headers"], peer, behind_proxy=self._public is not None)):
+        if self._may_go_on(
+            client_address(scope["headers"], peer, behind_proxy=self._public is not None)
+        ):
             return None
         return 429, "too many requests: wait a second", [(b"retry-after", b"1")]
 
     def _without_slash(self, scope: Scope) -> "Reply | None":
         """The page's own paths are relative: they need the slash at the end of the prefix."""
-        if not self._prefix or scope["path"] != self._prefix or scope["method"] not in {"GET", "HEAD"}:
+        if (
+            not self._prefix
+            or scope["path"] != self._prefix
+            or scope["method"] not in {"GET", "HEAD"}
+        ):
             return None
         query = b"?" + scope["query_string"] if scope.get("query_string") else b""
         return 307, "", [(b"location", self._prefix.encode() + b"/" + query)]
 
     def _refused(self, scope: Scope, headers: "_Headers") -> "Reply | None":
-        """What is said to those who may not go on, and to those who come by the link with the token."""
+        """What is said to those who may not go on, and to those who come by the link with the
+        token."""
         path = scope["path"].removeprefix(self._prefix)
         foreign = self._foreign(scope["method"], path, headers)
         if foreign:
             return 403, foreign, []
         query = parse_qs(scope.get("query_string", b"").decode("latin-1")) if path == "/" else {}
         given = [*query.get("token", []), *headers.cookies(_cookie(scope)), headers.bearer()]
-        if self._token is not None and not any(hmac.compare_digest(one.encode(), self._token.encode()) for one in given):
-            return 401, "this page needs its link: ask whoever started it for the one with the token", []
+        if self._token is not None and not any(
+            hmac.compare_digest(one.encode(), self._token.encode()) for one in given
+        ):
+            return (
+                401,
+                "this page needs its link: ask whoever started it for the one with the token",
+                [],
+            )
         if self._token is not None and "token" in query:
             secure = "; Secure" if self._public and self._public.scheme == "https" else ""
             where = f"Path={self._prefix}/; Max-Age=31536000{secure}"
@@ -109,7 +126,8 @@ class Guard:
         return None
 
     def _may_go_on(self, address: str) -> bool:
-        """A bucket that fills by RATE a second, up to the burst, and from which each request takes one."""
+        """A bucket that fills by RATE a second, up to the burst, and from which each request takes
+        one."""
         now = time.monotonic()
         full, since = self._buckets.pop(address, (self._burst, now))
         full = min(self._burst, full + RATE * (now - since))
@@ -119,7 +137,8 @@ class Guard:
         return full >= 1
 
     def _inside(self, scope: Scope) -> Scope:
-        """The same request with the prefix in its path, whether the proxy has taken it away or not."""
+        """The same request with the prefix in its path, whether the proxy has taken it away or
+        not."""
         if not self._prefix:
             return scope
         path = scope["path"]
@@ -138,12 +157,22 @@ class Guard:
             if public is None:
                 return "this page answers on 127.0.0.1 only: open it there, or start it with --host"
             return f"this page answers as {public} only: let the proxy pass the visitor's Host"
-        if origin is None or (public is not None and origin == (public.scheme, public.host, public.port)):
+        if origin is None or (
+            public is not None and origin == (public.scheme, public.host, public.port)
+        ):
             own = True
         else:  # the page itself is asked, by whatever name: at its public name, only its public address is its own
-            own = origin[1] == name and origin[2] == (port or PORTS[origin[0]]) and (public is None or name != public.host)
+            own = (
+                origin[1] == name
+                and origin[2] == (port or PORTS[origin[0]])
+                and (public is None or name != public.host)
+            )
         site = headers.only("sec-fetch-site", "none")
-        opened = method == "GET" and path == "/" and headers.only("sec-fetch-mode", "navigate") == "navigate"
+        opened = (
+            method == "GET"
+            and path == "/"
+            and headers.only("sec-fetch-mode", "navigate") == "navigate"
+        )
         if (site not in {"same-origin", "none"} and not opened) or not own:
             return "another site sent this request: use the page itself"
         return ""
@@ -171,7 +200,8 @@ class _Headers:
         return values[0] if values else default
 
     def cookies(self, name: str) -> list[str]:
-        """The values of our cookie. Other programs on this host have theirs, in any form: those are passed over."""
+        """The values of our cookie. Other programs on this host have theirs, in any form: those are
+        passed over."""
         pairs = [pair.partition("=") for header in self.all("cookie") for pair in header.split(";")]
         return [value.strip().strip('"') for key, _, value in pairs if key.strip() == name]
 
@@ -183,7 +213,10 @@ class _Headers:
     def is_larger(self, limit: int) -> bool:
         """Whether the request says that it is larger, or does not say it in digits."""
         said = [value.strip() for value in self.all("content-length")]
-        return any(not (one.isascii() and one.isdecimal()) or len(one) > 18 or int(one) > limit for one in said)
+        return any(
+            not (one.isascii() and one.isdecimal()) or len(one) > 18 or int(one) > limit
+            for one in said
+        )
 
 
 def _host(text: str) -> tuple[str, int | None]:
@@ -206,7 +239,8 @@ def _cookie(scope: Scope) -> str:
 
 
 def _at_most(receive: Receive) -> Receive:
-    """What is received, cut off where it is larger than it said: the application then sees a broken request."""
+    """What is received, cut off where it is larger than it said: the application then sees a broken
+    request."""
     so_far = 0
 
     async def counted() -> Message:
@@ -229,6 +263,11 @@ def _with_headers(send: Send) -> Send:
 
 async def _say(send: Send, status: int, sentence: str, more: list[tuple[bytes, bytes]]) -> None:
     body = json.dumps({"detail": sentence}).encode() if sentence else b""
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more, *HEADERS]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *more,
+        *HEADERS,
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

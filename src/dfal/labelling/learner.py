@@ -1,7 +1,9 @@
-"""How the networks of a session are made and trained: with the same training, strategies and attacks as those of `dfal run`.
+"""How the networks of a session are made and trained: with the same training, strategies and
+attacks as those of `dfal run`.
 
-Where everything but a network's last linear layer is frozen, the images are replaced by their features, once: a linear layer is
-trained in no time, and the distance to its boundary has a closed form.
+Where everything but a network's last linear layer is frozen, the images are replaced by their
+features, once: a linear layer is trained in no time, and the distance to its boundary has a closed
+form.
 """
 
 import dataclasses
@@ -12,16 +14,17 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from dfal.attacks import DeepFool, LinearHead
-from dfal.chance import seed_for, seeded
+from dfal.errors import DfalError
 from dfal.images import CHUNK, Images
 from dfal.inside import features, predict
 from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
 from dfal.networks import build
 from dfal.pool import Pool
+from dfal.protocols import Attack, Strategy
+from dfal.seeding import derive_seed, fork_rng
 from dfal.strategies import DFAL, WithTwins, named, with_candidates
 from dfal.training import fit
-from dfal.types import Attack, DfalError, Strategy
 
 
 class Learner:
@@ -62,7 +65,8 @@ class Learner:
         return Images(self._features)
 
     def _body(self) -> nn.Module | None:
-        """The network where everything but its last linear layer is frozen; None where more than that is to be trained."""
+        """The network where everything but its last linear layer is frozen; None where more than
+        that is to be trained."""
         model = self._new(2)
         layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
         free = {parameter for parameter in model.parameters() if parameter.requires_grad}
@@ -73,7 +77,7 @@ class Learner:
         """A network of this session: a frozen part is the same each time."""
         settings, folder = self._session.settings, self._photos.folder
         h, w, c = folder.shape
-        with seeded(seed_for(settings.seed, 0, "frozen")):
+        with fork_rng(derive_seed(settings.seed, 0, "frozen")):
             return build(settings.model, (c, h, w), classes).to(settings.device)
 
     def fit(self, pool: Pool, classes: int, seed: int) -> nn.Module:
@@ -98,7 +102,8 @@ class Learner:
         return whole
 
     def strategy(self) -> Strategy:
-        """The session's, with the closed form of the distance where only the last layer is trained."""
+        """The session's, with the closed form of the distance where only the last layer is
+        trained."""
         settings = self._session.settings
         strategy = with_candidates(named(settings.strategy), settings.candidates)
         if self._features is not None and isinstance(strategy, DFAL | WithTwins):
@@ -109,7 +114,9 @@ class Learner:
         """What measures how far inside a class an image lies."""
         return DeepFool() if self._features is None else LinearHead()
 
-    def logits(self, model: nn.Module, images: Images, places: Int64[np.ndarray, "n"]) -> Float[Tensor, "n c"]:
+    def logits(
+        self, model: nn.Module, images: Images, places: Int64[np.ndarray, "n"]
+    ) -> Float[Tensor, "n c"]:
         """Of the images in these places, read some thousand at a time."""
         parts = torch.from_numpy(places).split(CHUNK)
         return torch.cat([predict(model, images.take(part)).cpu() for part in parts])

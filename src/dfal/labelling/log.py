@@ -1,4 +1,5 @@
-"""A labelling store, and the state that its rows come to: every process reads the rows that are new before it adds its own."""
+"""A labelling store, and the state that its rows come to: every process reads the rows that are new
+before it adds its own."""
 
 import contextlib
 import json
@@ -15,8 +16,15 @@ from dfal.labelling.rows import Answer, Model, Question
 from dfal.labelling.state import State
 from dfal.labelling.store import LabelStore, Settings
 from dfal.labelling.turns import Turns
-from dfal.labelling.validation import check_class, check_index, check_label, check_name, check_path, check_seconds
-from dfal.ledger import transaction
+from dfal.labelling.validation import (
+    check_class,
+    check_index,
+    check_label,
+    check_name,
+    check_path,
+    check_seconds,
+)
+from dfal.storage import transaction
 
 KINDS = frozenset({"strategy", "random", "hold-out", "vote"})
 """Why somebody is asked."""
@@ -72,10 +80,12 @@ class Log(LabelStore):
 
     @contextlib.contextmanager
     def adding(self, *, durable: bool = True) -> Iterator[Any]:
-        """One transaction that begins by looking at what is new. Where it fails, the state is read again from the rows.
+        """One transaction that begins by looking at what is new. Where it fails, the state is read
+        again from the rows.
 
         Args:
-            durable: whether to wait until it is on disk. A question need not be: the first answer that is takes it along.
+            durable: whether to wait until it is on disk. A question need not be: the first answer
+            that is takes it along.
         """
         with self._lock_of_threads, self._explained(), self._turns.one():
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -156,9 +166,16 @@ class Log(LabelStore):
     def _give_models(self, rows: list[Any]) -> None:
         images = len(self.state.paths)
         for row in rows:
-            watched, seen = np.frombuffer(row[7], np.int32).astype(np.int64), np.frombuffer(row[8], np.int16).astype(np.int64)
+            watched, seen = (
+                np.frombuffer(row[7], np.int32).astype(np.int64),
+                np.frombuffer(row[8], np.int16).astype(np.int64),
+            )
             check_seconds(row[1], row[6])
-            if len(watched) != len(seen) or min((row[2], *row[3:6], *watched, *seen)) < -1 or max(watched, default=0) >= images:
+            if (
+                len(watched) != len(seen)
+                or min((row[2], *row[3:6], *watched, *seen)) < -1
+                or max(watched, default=0) >= images
+            ):
                 raise ValueError(f"network {row[0]} has images or counts that there cannot be")
             model = Model(row[0], row[1], row[2], row[3], row[4], row[5], row[6], watched, seen)
             if self.state.models and np.array_equal(self.state.models[-1].watched, watched):
@@ -226,7 +243,11 @@ _READ: dict[str, tuple[str, str, Callable[[Log, list[Any]], None]]] = {
         Log._give_questions,
     ),
     "returned": ("number", "question", Log._give_returned),
-    "answers": ("answer", "kind, image, label, person, question, undone, seconds", Log._give_answers),
+    "answers": (
+        "answer",
+        "kind, image, label, person, question, undone, seconds",
+        Log._give_answers,
+    ),
     "flags": ("flag", "image, raised, note", Log._give_flags),
     "troubles": ("trouble", "text", Log._give_troubles),
 }

@@ -1,11 +1,12 @@
-"""What people may write: names of classes, their own names, notes. Each is refused with a sentence or comes out tidy."""
+"""What people may write: names of classes, their own names, notes. Each is refused with a sentence
+or comes out tidy."""
 
 import re
 import unicodedata
 from collections.abc import Sequence
 
+from dfal.errors import DfalError
 from dfal.spreadsheet import is_formula
-from dfal.types import DfalError
 
 LONGEST = 60
 """Characters of a name."""
@@ -16,12 +17,20 @@ FORBIDDEN = '<>:"/\\|?*'
 NO_LABEL = "_declined"
 """The folder of images that people skipped, or that they could not agree about."""
 RESERVED = frozenset(
-    {NO_LABEL, "con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+    {
+        NO_LABEL,
+        "con",
+        "prn",
+        "aux",
+        "nul",
+        *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)),
+    }
 )
 """Names that no class may have: Windows keeps most of them for itself."""
 ZERO_WIDTH_NON_JOINER, ZERO_WIDTH_JOINER = "\u200c", "\u200d"
 JOINING = "\u0600-\u08ff\u0900-\u0dff\u0f00-\u0fff\u1000-\u109f\u1780-\u18af\ufb50-\ufdff\ufe70-\ufefe\U00010a00-\U00011fff"
-"""Letters of scripts whose words have joiners: Arabic and Persian, Indic ones, Tibetan, Burmese, Khmer, Mongolian."""
+"""Letters of scripts whose words have joiners: Arabic and Persian, Indic ones, Tibetan, Burmese,
+Khmer, Mongolian."""
 JOINED = re.compile(f"(?<=[{JOINING}])[{ZERO_WIDTH_NON_JOINER}{ZERO_WIDTH_JOINER}](?=[{JOINING}])")
 """Joiners where they change how a word is written."""
 BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -32,18 +41,28 @@ def class_name(name: str, others: Sequence[str] = ()) -> str:
     """The name of a class, tidy.
 
     Raises:
-        DfalError: for a name that is empty, too long, no name of a folder, with a comma, or one of `others` but for case.
+        DfalError: for a name that is empty, too long, no name of a folder, with a comma, or one of
+        `others` but for case.
     """
     tidy = _tidy(name, "the class name")
     if "," in tidy:
         raise DfalError(f"the class name {shown(tidy)} has a comma: give each class by itself")
     strange = next((letter for letter in tidy if letter in FORBIDDEN), None)
     if strange:
-        raise DfalError(f"the class name {shown(tidy)} has {strange!r}, which no folder may have in its name: leave it out")
+        raise DfalError(
+            f"the class name {shown(tidy)} has {strange!r}, which no folder may have in its name:"
+            " leave it out"
+        )
     if tidy.startswith(".") or is_formula(tidy) or tidy.endswith("."):
-        raise DfalError(f"the class name {shown(tidy)} must neither begin with one of . - = + @ nor end with a dot")
+        raise DfalError(
+            f"the class name {shown(tidy)} must neither begin with one of . - = + @ nor end with"
+            " a dot"
+        )
     if tidy.casefold() in RESERVED:
-        raise DfalError(f"the class name {shown(tidy)} is no name that a folder may have everywhere: change it a little")
+        raise DfalError(
+            f"the class name {shown(tidy)} is no name that a folder may have everywhere: change it"
+            " a little"
+        )
     for other in others:
         if other.casefold() == tidy.casefold():
             raise DfalError(
@@ -63,10 +82,14 @@ def class_names(names: Sequence[str]) -> list[str]:
 
 
 def person_name(name: str) -> str:
-    """Somebody's name, tidy. None that a spreadsheet would run as a formula once labels are exported."""
+    """Somebody's name, tidy. None that a spreadsheet would run as a formula once labels are
+    exported."""
     tidy = _tidy(name, "the name of a person")
     if is_formula(tidy):
-        raise DfalError(f"the name of a person {shown(tidy)} must not begin with one of = + - @: begin with a letter")
+        raise DfalError(
+            f"the name of a person {shown(tidy)} must not begin with one of = + - @: begin with a"
+            " letter"
+        )
     return tidy
 
 
@@ -115,7 +138,8 @@ def _has_hidden(text: str) -> bool:
 
 
 def _is_emoji(letter: str) -> bool:
-    """Whether a joiner may come after it: a picture, the tone of a skin, or what asks for colours."""
+    """Whether a joiner may come after it: a picture, the tone of a skin, or what asks for
+    colours."""
     return unicodedata.category(letter) in {"So", "Sk"} or letter == "\ufe0f"
 
 

@@ -1,4 +1,5 @@
-"""A session's images as they lie in a folder: what is decoded, what cannot be, and pictures for the page."""
+"""A session's images as they lie in a folder: what is decoded, what cannot be, and pictures for the
+page."""
 
 import contextlib
 import functools
@@ -11,16 +12,23 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 from PIL import Image, ImageOps
 
+from dfal.errors import DfalError
 from dfal.folder import STUCK, Folder
 from dfal.labelling.session import Session
 from dfal.listing import PathIndex
 from dfal.pictures import Unavailable
-from dfal.types import DfalError
 
-KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".gif": "image/gif", ".webp": "image/webp"}
+KINDS = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+}
 """What browsers show as it is."""
 LARGE = 8 * 2**20
-"""Bytes beyond which an original is sent smaller: nobody waits for a photograph of 50 megapixels."""
+"""Bytes beyond which an original is sent smaller: nobody waits for a photograph of 50
+megapixels."""
 SIDE = 2400
 """Pixels of the longer side of what is sent smaller."""
 SMALL = 256
@@ -51,18 +59,22 @@ class Changed(Exception):  # noqa: N818
 
 
 class Photos:
-    """The folder under a session. The session's indices stay for good; the folder's do as long as its cache is there.
+    """The folder under a session. The session's indices stay for good; the folder's do as long as
+    its cache is there.
 
     Attributes:
         folder: the images.
         place: of each image of the session in the folder; −1 where the folder has lost it.
-        store: names the session's store: another store, or one begun anew under the same name, has another.
+        store: names the session's store: another store, or one begun anew under the same name, has
+        another.
     """
 
     def __init__(self, session: Session, folder: Folder):
         at = PathIndex(folder.paths)
         self.folder, self._session = folder, session
-        self.place: Int64[np.ndarray, n] = np.array([at.get(path, -1) for path in session.state.paths], dtype=np.int64)
+        self.place: Int64[np.ndarray, n] = np.array(
+            [at.get(path, -1) for path in session.state.paths], dtype=np.int64
+        )
         self.store = store_id(session)
         self._small = functools.lru_cache(maxsize=1024)(self._shrunk)
 
@@ -70,7 +82,12 @@ class Photos:
     def of(cls, session: Session) -> "Photos":
         """The folder that the session's settings name."""
         settings = session.settings
-        folder = Folder.open(settings.folder, settings.cache or None, settings.size or None, settings.channels or None)
+        folder = Folder.open(
+            settings.folder,
+            settings.cache or None,
+            settings.size or None,
+            settings.channels or None,
+        )
         return cls(session, folder)
 
     def ready(self) -> Bool[np.ndarray, "n"]:
@@ -79,19 +96,22 @@ class Photos:
         return decoded
 
     def set_aside(self) -> dict[int, str]:
-        """The session's images that cannot be read, each with the reason. What is for now is not among them."""
+        """The session's images that cannot be read, each with the reason. What is for now is not
+        among them."""
         reasons = self.folder.set_aside() | self.folder.delayed(STUCK)
         gone = dict.fromkeys(np.flatnonzero(self.place < 0).tolist(), "it is no longer there")
         if not reasons:
             return gone
         index = PathIndex(self._session.state.paths)
-        return gone | {index.get(path): reason for path, reason in reasons.items() if index.get(path) >= 0}
+        return gone | {
+            index.get(path): reason for path, reason in reasons.items() if index.get(path) >= 0
+        }
 
     def version(self, image: int) -> str:
         """Name what an image's file holds now; empty where it is not there.
 
-        Two stores, two folders, and a file that was replaced have different versions, so that a picture whose address
-        has its version in it never changes.
+        Two stores, two folders, and a file that was replaced have different versions, so that a
+        picture whose address has its version in it never changes.
         """
         if image >= len(self.place) or self.place[image] < 0:
             return ""
@@ -104,7 +124,8 @@ class Photos:
         return _digest(RENDERING, self.store, image, *file)
 
     def original(self, image: int) -> Picture:
-        """An image as it is, if a browser can show it and will not wait for it; else as JPEG or PNG."""
+        """An image as it is, if a browser can show it and will not wait for it; else as JPEG or
+        PNG."""
         with self._or_set_aside(image):
             at = self._at(image)
 
@@ -141,7 +162,9 @@ class Photos:
             raise Changed
         return replace(picture, version=version)
 
-    def _steady(self, image: int, versioned: Callable[[str], Picture], read: Callable[[], Picture]) -> Picture:
+    def _steady(
+        self, image: int, versioned: Callable[[str], Picture], read: Callable[[], Picture]
+    ) -> Picture:
         """Read a picture with its version, or without one where the file changes all the time."""
         for _ in range(READS):
             with contextlib.suppress(Changed):
@@ -154,9 +177,11 @@ class Photos:
             return self.folder.image(self._at(image))
 
     def twin(self, question: int, image: int, part: str) -> Picture | None:
-        """The image of a question as the network sees it, its twin, or the change between them, magnified.
+        """The image of a question as the network sees it, its twin, or the change between them,
+        magnified.
 
-        None where there is no twin, or it is one of features, which no eye can see. The three have the same version.
+        None where there is no twin, or it is one of features, which no eye can see. The three have
+        the same version.
         """
         change = self._session.findings.twin(question)
         if change is None or change.size != np.prod(self.folder.shape):
@@ -179,7 +204,8 @@ class Photos:
 
     @contextlib.contextmanager
     def _or_set_aside(self, image: int):  # type: ignore[no-untyped-def]
-        """Whoever finds out that an image cannot be read sees to it that nobody else is asked about it."""
+        """Whoever finds out that an image cannot be read sees to it that nobody else is asked about
+        it."""
         try:
             yield
         except Unavailable:
@@ -188,17 +214,22 @@ class Photos:
             raise Unavailable.because(error, f"image {image}") from None
         except DfalError as error:
             if image < len(self.place) and image >= 0:
-                self._session.findings.set_aside({image: str(error).partition(": ")[2] or str(error)})
+                self._session.findings.set_aside(
+                    {image: str(error).partition(": ")[2] or str(error)}
+                )
             raise
 
 
 def store_id(session: Session) -> str:
-    """Name a store by how it was begun, which never changes: the same after a restart, another for a store begun anew."""
+    """Name a store by how it was begun, which never changes: the same after a restart, another for
+    a store begun anew."""
     return _digest(*session.rows("SELECT at, json FROM settings ORDER BY number LIMIT 1"))
 
 
 def _digest(*parts: object) -> str:
-    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+    return hashlib.blake2b(
+        repr(parts).encode("utf-8", "surrogateescape"), digest_size=12
+    ).hexdigest()
 
 
 def _image(pixels: Float[np.ndarray, "h w c"]) -> Image.Image:
@@ -208,8 +239,16 @@ def _image(pixels: Float[np.ndarray, "h w c"]) -> Image.Image:
 
 def _is(kind: str, content: bytes) -> bool:
     """Whether a file is what its ending says: a browser is told the kind and must not guess."""
-    starts = {"image/jpeg": (b"\xff\xd8\xff",), "image/png": (b"\x89PNG\r\n\x1a\n",), "image/gif": (b"GIF87a", b"GIF89a")}
-    return content.startswith(starts[kind]) if kind in starts else content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+    starts = {
+        "image/jpeg": (b"\xff\xd8\xff",),
+        "image/png": (b"\x89PNG\r\n\x1a\n",),
+        "image/gif": (b"GIF87a", b"GIF89a"),
+    }
+    return (
+        content.startswith(starts[kind])
+        if kind in starts
+        else content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+    )
 
 
 def _picture(image: Image.Image, side: int | None) -> Picture:

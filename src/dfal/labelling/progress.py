@@ -1,4 +1,5 @@
-"""How far it is: accuracy on the hold-out, the learning curve, labels left to a target, whether it looks time to stop."""
+"""How far it is: accuracy on the hold-out, the learning curve, labels left to a target, whether it
+looks time to stop."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float64, Int64
 from dfal.agreement import ENOUGH, alpha, answers_to_confirm, kappa, wilson
 from dfal.labelling.rows import Model
 from dfal.labelling.state import State
-from dfal.types import DECLINED, UNKNOWN
+from dfal.query import DECLINED, UNKNOWN
 
 NETWORKS = 4
 """Networks of different sizes that a curve needs."""
@@ -20,12 +21,14 @@ RESAMPLES = 200
 DRAWN = 120
 """Networks of a curve: after many hours there are thousands, and this is asked for every second."""
 STABLE, STEADY = 0.99, 3
-"""It looks time to stop when STEADY pairs of networks in a row have a kappa of STABLE (Bloodgood & Vijay-Shanker 2009)."""
+"""It looks time to stop when STEADY pairs of networks in a row have a kappa of STABLE (Bloodgood &
+Vijay-Shanker 2009)."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of a network, on the hold-out answers: the fraction it gets right, and its 95 % Wilson interval.
+    """Of a network, on the hold-out answers: the fraction it gets right, and its 95 % Wilson
+    interval.
 
     Attributes:
         annotations: on how many answers it was trained.
@@ -43,8 +46,8 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class LabelsLeft:
-    """How many more labels until the target is reached: the estimate, and where 80 % of the resampled ones lie; inf is out of
-    reach."""
+    """How many more labels until the target is reached: the estimate, and where 80 % of the
+    resampled ones lie; inf is out of reach."""
 
     labels: float
     low: float
@@ -57,20 +60,26 @@ class Progress:
 
     Attributes:
         images, unreadable, known: in the folder, of which set aside, of which came with a label.
-        annotations: images that somebody gave a class to; `trained_on` of them and of the known ones teach, `held_out` measure.
+        annotations: images that somebody gave a class to; `trained_on` of them and of the known
+        ones teach, `held_out` measure.
         declined, disputed, flagged: images that people skipped; whose votes are tied; with a flag.
         left: images that can still be asked about.
         classes: name → images that have it.
         people: name → answers of theirs that hold.
-        curve: of at most DRAWN networks, evenly from the first to the present one, on all hold-out answers there are.
+        curve: of at most DRAWN networks, evenly from the first to the present one, on all hold-out
+        answers there are.
         seconds: a label takes, the median of the latest; None before the first.
-        reached: whether the target is: the lower end of the accuracy's interval, on ENOUGH hold-out answers at least.
-        to_confirm: where the accuracy is above the target but that is not certain yet, how many more hold-out answers make it
-            so if the accuracy stays what it is; None otherwise.
-        labels_left: until the accuracy is at the target; None as long as it is too early to say, and when it is above.
-        agreement: of the latest STEADY networks with the one before each, Cohen's kappa on images drawn at random.
+        reached: whether the target is: the lower end of the accuracy's interval, on ENOUGH hold-out
+        answers at least.
+        to_confirm: where the accuracy is above the target but that is not certain yet, how many
+            more hold-out answers make it so if the accuracy stays what it is; None otherwise.
+        labels_left: until the accuracy is at the target; None as long as it is too early to say,
+        and when it is above.
+        agreement: of the latest STEADY networks with the one before each, Cohen's kappa on images
+        drawn at random.
         stop: whether it looks time to stop.
-        alpha: Krippendorff's, where several people are asked about each image; None where nothing can be said.
+        alpha: Krippendorff's, where several people are asked about each image; None where nothing
+        can be said.
         trouble: why no network could be trained; empty where one was.
     """
 
@@ -107,11 +116,17 @@ def progress(state: State) -> Progress:
     models = [state.models[place] for place in _evenly(len(state.models), DRAWN)]
     found = curve(models, truth)
     latest = state.models[-STEADY - 1 :]
-    agreement = [kappa(a.seen, b.seen) for a, b in pairwise(latest) if np.array_equal(a.watched, b.watched)]
+    agreement = [
+        kappa(a.seen, b.seen) for a, b in pairwise(latest) if np.array_equal(a.watched, b.watched)
+    ]
     target, enough = state.settings.target, bool(found) and found[-1].of >= ENOUGH
     reached = enough and found[-1].low >= target
-    missing = answers_to_confirm(found[-1].value, found[-1].of, target) if found and not reached else None
-    steady = len(agreement) == STEADY and min(agreement) >= STABLE and len(latest[-1].watched) >= ENOUGH
+    missing = (
+        answers_to_confirm(found[-1].value, found[-1].of, target) if found and not reached else None
+    )
+    steady = (
+        len(agreement) == STEADY and min(agreement) >= STABLE and len(latest[-1].watched) >= ENOUGH
+    )
     return Progress(
         images=len(labels),
         unreadable=len(state.unreadable),
@@ -133,7 +148,11 @@ def progress(state: State) -> Progress:
         labels_left=None if reached or missing is not None else labels_left(models, truth, target),
         agreement=agreement,
         stop=steady and enough,
-        alpha=alpha([list(votes.values()) for votes in state.votes.values()]) if state.settings.votes > 1 else None,
+        alpha=(
+            alpha([list(votes.values()) for votes in state.votes.values()])
+            if state.settings.votes > 1
+            else None
+        ),
         trouble=state.trouble,
     )
 
@@ -150,31 +169,48 @@ def hold_out(state: State) -> Int64[np.ndarray, "n"]:
 
 
 def curve(models: Sequence[Model], truth: Int64[np.ndarray, "n"]) -> list[Accuracy]:
-    """Accuracy of each network on all hold-out answers that there are now, those that came after it too: it never saw them."""
+    """Accuracy of each network on all hold-out answers that there are now, those that came after it
+    too: it never saw them."""
     points = []
     for model in models:
         right = judged(model, truth)
         if len(right):
             low, high = wilson(int(right.sum()), len(right))
             points.append(
-                Accuracy(model.model, model.annotations, int(right.sum()), len(right), float(right.mean()), low, high)
+                Accuracy(
+                    model.model,
+                    model.annotations,
+                    int(right.sum()),
+                    len(right),
+                    float(right.mean()),
+                    low,
+                    high,
+                )
             )
     return points
 
 
 def judged(model: Model, truth: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "h"]:
-    """For each hold-out answer among the watched images, whether the network's class is that one."""
+    """For each hold-out answer among the watched images, whether the network's class is that
+    one."""
     answers = truth[model.watched]
     right: Bool[np.ndarray, h] = (model.seen == answers)[answers >= 0]
     return right
 
 
-def labels_left(models: Sequence[Model], truth: Int64[np.ndarray, "n"], target: float) -> LabelsLeft | None:
-    """From a power law, error = a · n^−b, through the errors of all networks; None as long as there are too few.
+def labels_left(
+    models: Sequence[Model], truth: Int64[np.ndarray, "n"], target: float
+) -> LabelsLeft | None:
+    """From a power law, error = a · n^−b, through the errors of all networks; None as long as there
+    are too few.
 
     The hold-out images are drawn again with replacement, all networks together, for the interval.
     """
-    latest = [model for model in models if len(model.watched) == len(models[-1].watched)] if models else []
+    latest = (
+        [model for model in models if len(model.watched) == len(models[-1].watched)]
+        if models
+        else []
+    )
     sizes = np.array([model.annotations for model in latest], dtype=float)
     if len(set(sizes.tolist())) < NETWORKS:
         return None
@@ -183,7 +219,9 @@ def labels_left(models: Sequence[Model], truth: Int64[np.ndarray, "n"], target: 
     if h < ENOUGH:
         return None
     rng = np.random.default_rng(len(sizes))
-    draws = np.concatenate([np.ones((1, h)), rng.multinomial(h, np.full(h, 1 / h), RESAMPLES)])  # how often each is drawn
+    draws = np.concatenate(
+        [np.ones((1, h)), rng.multinomial(h, np.full(h, 1 / h), RESAMPLES)]
+    )  # how often each is drawn
     wrong = draws @ (~right).T.astype(float)
     needed = reached_at(sizes, (wrong + 0.5) / (h + 1), 1 - target)
     left = np.maximum(needed - sizes[-1], 1)  # none is left only when the target is reached
@@ -191,9 +229,13 @@ def labels_left(models: Sequence[Model], truth: Int64[np.ndarray, "n"], target: 
     return LabelsLeft(float(np.ceil(left[0])), float(np.floor(low)), float(np.ceil(high)))
 
 
-def reached_at(sizes: Float64[np.ndarray, "m"], errors: Float64[np.ndarray, "r m"], error: float) -> Float64[np.ndarray, "r"]:
-    """The n at which error = a · n^−b, the line of least squares through the logarithms, has come down to `error`; inf where it
-    does not fall, and beyond a hundred times the largest size, of which no such line can tell anything."""
+def reached_at(
+    sizes: Float64[np.ndarray, "m"], errors: Float64[np.ndarray, "r m"], error: float
+) -> Float64[np.ndarray, "r"]:
+    """The n at which error = a · n^−b, the line of least squares through the logarithms, has come
+    down to `error`; inf where it does not fall, and beyond a hundred times the largest size, of
+    which no such line can tell anything.
+    """
     x, y = np.log(sizes), np.log(errors)
     weights = sizes / sizes.sum()  # networks of more answers tell more about what comes
     x0, y0 = weights @ x, y @ weights

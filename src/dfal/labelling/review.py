@@ -1,4 +1,5 @@
-"""Find, filter and correct: every image that somebody said something about, the most suspicious labels first."""
+"""Find, filter and correct: every image that somebody said something about, the most suspicious
+labels first."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,13 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from dfal.agreement import ENOUGH
+from dfal.errors import DfalError
 from dfal.labelling.doubts import is_reliable
 from dfal.labelling.session import Session
 from dfal.labelling.state import State
 from dfal.listing import nfc
-from dfal.types import DECLINED, UNKNOWN, DfalError
+from dfal.query import DECLINED, UNKNOWN
 
-FILTERS = ("labelled", "suspicious", "flagged", "declined", "disputed", "disagreed", "hold-out", "all")
+FILTERS = (
+    "labelled",
+    "suspicious",
+    "flagged",
+    "declined",
+    "disputed",
+    "disagreed",
+    "hold-out",
+    "all",
+)
 ORDERS = ("suspicious", "latest", "path")
 MOST = 200
 """Images on a page of the review."""
@@ -30,9 +41,11 @@ class Reviewed:
         source: where the label comes from: "folder", "people", "correction", or "".
         votes: person → class, or None where they declined.
         note: of its flag; None where it has none.
-        seen, sure: the class that a network that was not trained on it sees in it, and the probability of that class.
+        seen, sure: the class that a network that was not trained on it sees in it, and the
+        probability of that class.
         distance: to the boundary, where the network has reason to doubt the label.
-        suspicion: how far inside another class the network sees it; 0 where it has no reason to doubt the label.
+        suspicion: how far inside another class the network sees it; 0 where it has no reason to
+        doubt the label.
     """
 
     image: int
@@ -82,38 +95,54 @@ def review(
         show: one of FILTERS.
         label: only images of this class.
         text: only images whose path has this in it.
-        order: one of ORDERS; "suspicious" begins with labels that a network doubts, from far inside another class, and
-            goes on with those that it contradicts.
+        order: one of ORDERS; "suspicious" begins with labels that a network doubts, from far inside
+            another class, and goes on with those that it contradicts.
         start, most: which part.
     """
     if show not in FILTERS or order not in ORDERS:
         raise DfalError(
-            f"there is no review of {show!r} by {order!r}: show one of {', '.join(FILTERS)}, by {', '.join(ORDERS)}"
+            f"there is no review of {show!r} by {order!r}: show one of {', '.join(FILTERS)}, by"
+            f" {', '.join(ORDERS)}"
         )
     state = session.refresh()
-    latest = {image: (seen, sure, distance) for image, seen, sure, distance in session.rows(_LATEST)}
+    latest = {
+        image: (seen, sure, distance) for image, seen, sure, distance in session.rows(_LATEST)
+    }
     needle = nfc(text).casefold()
     chosen = [
         image
         for image in _candidates(state, show)
-        if (label is None or state.labels[image] == label) and (not needle or needle in nfc(state.paths[image]).casefold())
+        if (label is None or state.labels[image] == label)
+        and (not needle or needle in nfc(state.paths[image]).casefold())
     ]
     reliable, checked = _checked(state, latest)
-    suspicion = {image: _suspicion(int(state.labels[image]), latest.get(image)) if reliable else 0.0 for image in chosen}
+    suspicion = {
+        image: _suspicion(int(state.labels[image]), latest.get(image)) if reliable else 0.0
+        for image in chosen
+    }
     if show == "suspicious":
         chosen = [image for image in chosen if suspicion[image] > 0]
     if order == "suspicious":
-        chosen.sort(key=lambda image: (-suspicion[image], -_contradiction(state, image, latest), image))
+        chosen.sort(
+            key=lambda image: (-suspicion[image], -_contradiction(state, image, latest), image)
+        )
     elif order == "path":
         chosen.sort(key=lambda image: state.paths[image])
     else:
         when = dict(session.rows("SELECT image, max(answer) FROM answers GROUP BY image"))
         chosen.sort(key=lambda image: -when.get(image, 0))
     shown = chosen[start : start + min(most, MOST)]
-    return Found([_reviewed(state, image, latest.get(image), suspicion[image]) for image in shown], len(chosen), checked)
+    return Found(
+        [_reviewed(state, image, latest.get(image), suspicion[image]) for image in shown],
+        len(chosen),
+        checked,
+    )
 
 
-_LATEST = "SELECT image, seen, sure, distance FROM looks WHERE look IN (SELECT max(look) FROM looks GROUP BY image)"
+_LATEST = (
+    "SELECT image, seen, sure, distance FROM looks WHERE look IN (SELECT max(look) FROM looks GROUP"
+    " BY image)"
+)
 
 
 def _candidates(state: State, show: str) -> Sequence[int]:
@@ -144,36 +173,71 @@ _LookedAt = tuple[int, float, float | None]
 
 
 def _checked(state: State, latest: Mapping[int, _LookedAt]) -> tuple[bool, str]:
-    """Return whether the networks are right often enough to doubt a label, and a sentence about it."""
+    """Return whether the networks are right often enough to doubt a label, and a sentence about
+    it."""
     images = [image for image in latest if state.labels[image] >= 0]
     labels = state.labels[images]
-    n, right = len(images), int((labels == np.array([latest[image][0] for image in images], np.int64)).sum())
+    n, right = (
+        len(images),
+        int((labels == np.array([latest[image][0] for image in images], np.int64)).sum()),
+    )
     if not n:
-        return False, "No model has checked the labels yet. It does when nobody has answered for a few seconds."
+        return (
+            False,
+            (
+                "No model has checked the labels yet. It does when nobody has answered for a few"
+                " seconds."
+            ),
+        )
     if n < ENOUGH:
-        return False, f"Models have checked {n} labels so far. They can doubt one when they have checked {ENOUGH}."
+        return (
+            False,
+            (
+                f"Models have checked {n} labels so far. They can doubt one when they have checked"
+                f" {ENOUGH}."
+            ),
+        )
     if not is_reliable(right, n, int(np.bincount(labels).max())):
-        return False, f"Models agree with {right:,} of {n:,} labels: not often enough to doubt any of them."
+        return (
+            False,
+            f"Models agree with {right:,} of {n:,} labels: not often enough to doubt any of them.",
+        )
     return True, f"Models agree with {right:,} of {n:,} labels."
 
 
 def _suspicion(label: int, look: _LookedAt | None) -> float:
-    """Return 0 where the network sees the label or does not doubt it, else 1 more than the distance."""
+    """Return 0 where the network sees the label or does not doubt it, else 1 more than the
+    distance."""
     if look is None or label < 0 or look[0] == label or look[2] is None:
         return 0.0
     return 1 + look[2]
 
 
 def _contradiction(state: State, image: int, latest: Mapping[int, _LookedAt]) -> float:
-    """Return how probable a network takes another class than the label; 0 where it sees the label."""
+    """Return how probable a network takes another class than the label; 0 where it sees the
+    label."""
     look = latest.get(image)
-    return 0.0 if look is None or state.labels[image] < 0 or look[0] == state.labels[image] else look[1]
+    return (
+        0.0
+        if look is None or state.labels[image] < 0 or look[0] == state.labels[image]
+        else look[1]
+    )
 
 
-def _reviewed(state: State, image: int, look: tuple[int, float, float | None] | None, suspicion: float) -> Reviewed:
+def _reviewed(
+    state: State, image: int, look: tuple[int, float, float | None] | None, suspicion: float
+) -> Reviewed:
     label = int(state.labels[image])
     votes = state.votes.get(image, {})
-    source = "correction" if image in state.corrected else "people" if votes else "folder" if label >= 0 else ""
+    source = (
+        "correction"
+        if image in state.corrected
+        else "people"
+        if votes
+        else "folder"
+        if label >= 0
+        else ""
+    )
     seen, sure, distance = look or (None, None, None)
     return Reviewed(
         image=image,

@@ -13,8 +13,8 @@ class Question:
     Attributes:
         id: the question's number.
         image: the image's index.
-        kind: "strategy", where a network chose it; "random"; "hold-out", where it measures accuracy and is never trained on;
-            "vote", where others have answered before.
+        kind: "strategy", where a network chose it; "random"; "hold-out", where it measures accuracy
+            and is never trained on; "vote", where others have answered before.
         model, position: the network that chose it, and its place in that network's queue.
         person, holder: who is asked, and through which page or session of theirs.
         until: when it is asked of somebody else.
@@ -33,7 +33,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Choice:
-    """An image to ask about, and why: a question before it is somebody's. The attributes are those of `Question`."""
+    """An image to ask about, and why: a question before it is somebody's. The attributes are those
+    of `Question`."""
 
     image: int
     kind: str

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
+from dfal.errors import DfalError
 from dfal.labelling import export
 from dfal.labelling.names import LONGEST, LONGEST_NOTE
 from dfal.labelling.photos import Photos, Picture
@@ -24,10 +25,15 @@ from dfal.labelling.session import ACTIVE, Missing, Refused, Session
 from dfal.labelling.session import MOST as MOST_OPEN
 from dfal.labelling.state import State
 from dfal.pictures import Unavailable
-from dfal.types import DECLINED, DfalError
+from dfal.query import DECLINED
 
 Person = Annotated[str, Field(min_length=1, max_length=LONGEST, description="who answers")]
-Holder = Annotated[str, Field(min_length=1, max_length=64, pattern="^[0-9A-Za-z-]+$", description="which of their pages")]
+Holder = Annotated[
+    str,
+    Field(
+        min_length=1, max_length=64, pattern="^[0-9A-Za-z-]+$", description="which of their pages"
+    ),
+]
 Number = Annotated[int, Field(ge=0, lt=2**53)]
 Seconds = Annotated[float | None, Field(ge=0, le=ACTIVE, description="how long somebody looked")]
 
@@ -43,15 +49,24 @@ class Ask(Body):
 
     person: Person
     holder: Holder
-    count: Annotated[int, Field(ge=1, le=MOST_OPEN, description="how many, with those that are kept")]
+    count: Annotated[
+        int, Field(ge=1, le=MOST_OPEN, description="how many, with those that are kept")
+    ]
     keep: Annotated[
-        list[Number], Field(max_length=MOST_OPEN, description="open questions of this page that stay; others return")
+        list[Number],
+        Field(
+            max_length=MOST_OPEN, description="open questions of this page that stay; others return"
+        ),
     ] = []
 
 
 Seen = Annotated[
     int | None,
-    Field(ge=0, lt=2**53, description="the image that was looked at: another image's question is refused"),
+    Field(
+        ge=0,
+        lt=2**53,
+        description="the image that was looked at: another image's question is refused",
+    ),
 ]
 
 
@@ -121,7 +136,10 @@ class NewClass(Body):
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    code: {"description": why, "content": {"application/json": {"schema": {"type": "object", "required": ["detail"]}}}}
+    code: {
+        "description": why,
+        "content": {"application/json": {"schema": {"type": "object", "required": ["detail"]}}},
+    }
     for code, why in {
         400: "what was asked for makes no sense",
         401: "the token is missing",
@@ -151,7 +169,11 @@ Questions and rows of the review have the version of their image: `/api/images/7
 kept, without a version, or with another one than the present one, it must be asked for again.
 """
 Version = Annotated[
-    str, Query(max_length=64, description="what the picture's content is called, as replies that name the image say")
+    str,
+    Query(
+        max_length=64,
+        description="what the picture's content is called, as replies that name the image say",
+    ),
 ]
 IfNoneMatch = Annotated[str, Header(include_in_schema=False)]
 KEPT = 24 * 3600
@@ -163,7 +185,9 @@ class OtherStoreError(Exception):
     """A page that was opened over another store sent a request."""
 
 
-def application(session: Session, photos: Photos, training: Callable[[], str] = lambda: "", *, here: bool = True) -> FastAPI:
+def application(
+    session: Session, photos: Photos, training: Callable[[], str] = lambda: "", *, here: bool = True
+) -> FastAPI:
     """The page and its API over one session.
 
     Args:
@@ -180,7 +204,8 @@ def application(session: Session, photos: Photos, training: Callable[[], str] = 
         redoc_url=None,
         openapi_url="/api/openapi.json",
         responses=REFUSALS,
-        redirect_slashes=False,  # a redirect would name this server, which visitors of a proxy cannot reach
+        # a redirect would name this server, which visitors of a proxy cannot reach
+        redirect_slashes=False,
         dependencies=[Depends(_only_of(photos.store))],
     )
 
@@ -199,12 +224,17 @@ def application(session: Session, photos: Photos, training: Callable[[], str] = 
         """The page is an old one."""
         folder = _plain(Path(session.settings.folder).name)
         return JSONResponse(
-            {"detail": f"this page was opened over another store: reload it to label {folder}", "store": photos.store}, 412
+            {
+                "detail": f"this page was opened over another store: reload it to label {folder}",
+                "store": photos.store,
+            },
+            412,
         )
 
     @app.exception_handler(RequestValidationError)
     def refuse(_: Request, error: RequestValidationError) -> JSONResponse:
-        """One sentence that does not repeat what was sent: it may be long, and no text that JSON can hold."""
+        """One sentence that does not repeat what was sent: it may be long, and no text that JSON
+        can hold."""
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return JSONResponse({"detail": _plain(f"{where}: {first['msg']}"[:300])}, 422)
@@ -234,19 +264,26 @@ def _answering(app: FastAPI, session: Session, photos: Photos) -> None:
         """The next questions, which are this page's until their time is over."""
         asked = session.ask(body.count, person=body.person, holder=body.holder, keep=body.keep)
         with session.still() as state:
-            return {"questions": [_question(question, state, photos) for question in asked], **now(state)}
+            return {
+                "questions": [_question(question, state, photos) for question in asked],
+                **now(state),
+            }
 
     @app.post("/api/tell")
     def tell(body: Answer) -> dict[str, Any]:
         """An answer; it is on the disk when the reply comes. To send it again changes nothing."""
-        session.tell(body.question, body.label, person=body.person, seconds=body.seconds, image=body.image)
+        session.tell(
+            body.question, body.label, person=body.person, seconds=body.seconds, image=body.image
+        )
         with session.still() as state:
             return now(state)
 
     @app.post("/api/decline")
     def decline(body: Declined) -> dict[str, Any]:
         """No answer; the image is not asked again."""
-        session.tell(body.question, DECLINED, person=body.person, seconds=body.seconds, image=body.image)
+        session.tell(
+            body.question, DECLINED, person=body.person, seconds=body.seconds, image=body.image
+        )
         with session.still() as state:
             return now(state)
 
@@ -263,13 +300,19 @@ def _answering(app: FastAPI, session: Session, photos: Photos) -> None:
         again = session.undo(person=body.person, holder=body.holder)
         with session.still() as state:
             if isinstance(again, Question):
-                return {"question": _question(again, state, photos), "image": again.image, **now(state)}
+                return {
+                    "question": _question(again, state, photos),
+                    "image": again.image,
+                    **now(state),
+                }
             return {"question": None, "image": again, **now(state)}
 
     @app.post("/api/correct")
     def correct(body: Correction) -> dict[str, Any]:
         """Settle a label, whatever was answered."""
-        session.correct(body.image, DECLINED if body.label is None else body.label, person=body.person)
+        session.correct(
+            body.image, DECLINED if body.label is None else body.label, person=body.person
+        )
         with session.still() as state:
             return now(state)
 
@@ -293,7 +336,9 @@ def _answering(app: FastAPI, session: Session, photos: Photos) -> None:
         return {"classes": session.classes, "store": photos.store}
 
 
-def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[[], str], here: bool) -> None:
+def _looking(
+    app: FastAPI, session: Session, photos: Photos, training: Callable[[], str], here: bool
+) -> None:
     """What people see."""
 
     @app.get("/api/progress")
@@ -342,7 +387,8 @@ def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[
         version: Version = "",
         if_none_match: IfNoneMatch = "",
     ) -> Response:
-        """The image as the network sees it, the change that deceives the network, magnified, or the twin."""
+        """The image as the network sees it, the change that deceives the network, magnified, or the
+        twin."""
         queued = session.findings.queued(question)
         found = photos.twin(question, queued.image, part) if queued else None
         if found is None:
@@ -358,18 +404,32 @@ def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[
     ) -> Response:
         """An image by its index."""
         session.check_image(image)
-        return _sent(photos.small(image) if small else photos.original(image), version, if_none_match)
+        return _sent(
+            photos.small(image) if small else photos.original(image), version, if_none_match
+        )
 
     @app.get("/api/set-aside")
     def set_aside() -> list[dict[str, Any]]:
         """The images that cannot be read, and why; the first thousand."""
         with session.still() as state:
             found = list(state.unreadable.items())[:1000]
-            return [{"image": image, "path": _plain(state.paths[image]), "reason": _plain(why)} for image, why in found]
+            return [
+                {"image": image, "path": _plain(state.paths[image]), "reason": _plain(why)}
+                for image, why in found
+            ]
 
     @app.get("/api/review")
     def reviewed(  # noqa: PLR0917
-        show: Literal["labelled", "suspicious", "flagged", "declined", "disputed", "disagreed", "hold-out", "all"] = "labelled",
+        show: Literal[
+            "labelled",
+            "suspicious",
+            "flagged",
+            "declined",
+            "disputed",
+            "disagreed",
+            "hold-out",
+            "all",
+        ] = "labelled",
         order: Literal["suspicious", "latest", "path"] = "suspicious",
         label: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
         text: Annotated[str, Query(max_length=200)] = "",
@@ -377,13 +437,17 @@ def _looking(app: FastAPI, session: Session, photos: Photos, training: Callable[
         most: Annotated[int, Query(ge=1, le=MOST_REVIEWED)] = 60,
     ) -> Any:
         """Labels to look at again."""
-        found = asdict(review(session, show=show, order=order, label=label, text=text, start=start, most=most))
+        found = asdict(
+            review(session, show=show, order=order, label=label, text=text, start=start, most=most)
+        )
         for row in found["images"]:
             row["version"] = photos.version(row["image"]) or None
         return _finite(found | {"store": photos.store})
 
     @app.get(
-        "/api/export", responses={200: {"content": {"text/csv": {}}, "description": "the labels"}}, response_class=Response
+        "/api/export",
+        responses={200: {"content": {"text/csv": {}}, "description": "the labels"}},
+        response_class=Response,
     )
     def take_home() -> Response:
         """Every label as a row of a CSV file."""
@@ -435,8 +499,12 @@ def _finite(value: Any) -> Any:
 def _sent(picture: Picture, version: str, if_none_match: str) -> Response:
     """A picture, to be kept only under an address that names its content."""
     if not picture.version:
-        return Response(picture.content, media_type=picture.kind, headers={"cache-control": "no-store"})
-    kept = f"private, max-age={KEPT}, immutable" if version == picture.version else "private, no-cache"
+        return Response(
+            picture.content, media_type=picture.kind, headers={"cache-control": "no-store"}
+        )
+    kept = (
+        f"private, max-age={KEPT}, immutable" if version == picture.version else "private, no-cache"
+    )
     headers = {"cache-control": kept, "etag": f'"{picture.version}"'}
     known = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
     if headers["etag"] in known:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import uvicorn
 
+from dfal.errors import DfalError
 from dfal.labelling.address import PublicAddress
 from dfal.labelling.connections import Connection, Connections, raise_descriptor_limit
 from dfal.labelling.guard import HERE, LARGEST, Guard
@@ -21,7 +22,6 @@ from dfal.labelling.photos import Photos
 from dfal.labelling.server import application
 from dfal.labelling.session import Session
 from dfal.labelling.worker import work
-from dfal.types import DfalError
 
 PORT = 8765
 """Where the page is, if nobody else is there."""
@@ -30,7 +30,8 @@ PATIENCE = 60.0
 
 
 class Training(threading.Thread):
-    """Keeps a training process alive. Where it dies, the page says so, labelling goes on, and another one is started.
+    """Keeps a training process alive. Where it dies, the page says so, labelling goes on, and
+    another one is started.
 
     Attributes:
         doing: "starting", "waiting", "training", "reviewing", or "" where there is none.
@@ -43,7 +44,8 @@ class Training(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        # What this thread starts does not hear Ctrl-C, which is for the server. Starting the tracker would end that.
+        # What this thread starts does not hear Ctrl-C, which is for the server. Starting the
+        # tracker would end that.
         start_resource_tracker()
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -55,9 +57,15 @@ class Training(threading.Thread):
             if self._stopped.is_set():
                 return
             pause = 1.0 if time.monotonic() - began > PATIENCE else min(2 * pause, PATIENCE)
-            how = f"by signal {-code}, perhaps for want of memory" if code < 0 else f"with code {code}"
+            how = (
+                f"by signal {-code}, perhaps for want of memory"
+                if code < 0
+                else f"with code {code}"
+            )
             with suppress(DfalError):
-                self._session.findings.add_trouble(f"the training process ended {how}; it is started again")
+                self._session.findings.add_trouble(
+                    f"the training process ended {how}; it is started again"
+                )
             self._stopped.wait(pause)
 
     def _once(self) -> int:
@@ -75,7 +83,9 @@ class Training(threading.Thread):
         self.doing = ""
         ours.close()
         if self._stopped.is_set():
-            worker.kill()  # nothing of it can be half done: the store has transactions, the network's file is moved into place
+            # nothing of it can be half done: the store has transactions, the network's file is
+            # moved into place
+            worker.kill()
         worker.join()
         return worker.exitcode or 0
 
@@ -86,9 +96,10 @@ class Training(threading.Thread):
 
 
 def start_resource_tracker() -> None:
-    """Start multiprocessing's helper process, which Windows has not: what it needs cannot be imported there."""
+    """Start multiprocessing's helper process, which Windows has not: what it needs cannot be
+    imported there."""
     with suppress(ImportError, AttributeError, OSError):
-        from multiprocessing import resource_tracker  # noqa: PLC0415
+        from multiprocessing import resource_tracker
 
         resource_tracker.ensure_running()
 
@@ -102,8 +113,8 @@ class Serving:
         store: the file.
         host: where to answer. On another address than this machine's own a token is asked for.
         listening: bound to that host.
-        public: where a reverse proxy shows the page. Then a token is asked for on any address: all visitors come from
-            the proxy's.
+        public: where a reverse proxy shows the page. Then a token is asked for on any address: all
+            visitors come from the proxy's.
 
     Raises:
         DfalError: where another page is open over the store.
@@ -150,7 +161,8 @@ class Serving:
         """Answer until Ctrl-C."""
         raise_descriptor_limit()
         self._training.start()
-        # The server ends at once when it is told to end, and then tells us, by the signal that it was told by.
+        # The server ends at once when it is told to end, and then tells us, by the signal that it
+        # was told by.
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             self._server.run(sockets=[self._socket])
@@ -161,21 +173,30 @@ class Serving:
 
 
 def _token(store: Path) -> str:
-    """The secret of a page, which lies beside its store: links that were handed out hold as long as that file does."""
+    """The secret of a page, which lies beside its store: links that were handed out hold as long as
+    that file does."""
     path = store.with_name(f".{store.name}.token")
     try:
-        with suppress(FileExistsError), os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        with (
+            suppress(FileExistsError),
+            os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file,
+        ):
             file.write(secrets.token_urlsafe(24))
         token = path.read_text().strip()
     except OSError as error:
-        raise DfalError(f"the token {path} cannot be written or read ({error.strerror}): see to it that it can") from None
+        raise DfalError(
+            f"the token {path} cannot be written or read ({error.strerror}): see to it that it can"
+        ) from None
     if len(token) < 32:
-        raise DfalError(f"the token {path} is too short to be a secret: delete it, and a new one is made")
+        raise DfalError(
+            f"the token {path} is too short to be a secret: delete it, and a new one is made"
+        )
     return token
 
 
 def _address() -> str:
-    """The machine's own in its network, which telephones understand; its name where that is not to be had."""
+    """The machine's own in its network, which telephones understand; its name where that is not to
+    be had."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
         probe.connect(("192.0.2.1", 9))  # sends nothing
         return str(probe.getsockname()[0])
@@ -193,9 +214,12 @@ def bound(host: str, port: int | None) -> socket.socket:
     for number in wanted:
         listening: socket.socket | None = None
         try:
-            family, kind, protocol, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host, number, type=socket.SOCK_STREAM
+            )[0]
             listening = socket.socket(family, kind, protocol)
-            # Windows lets a second program take a port that is marked so: there it must be marked as taken.
+            # Windows lets a second program take a port that is marked so: there it must be marked
+            # as taken.
             option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
             listening.setsockopt(socket.SOL_SOCKET, option, 1)
             listening.bind(address)
@@ -205,4 +229,7 @@ def bound(host: str, port: int | None) -> socket.socket:
                 listening.close()
             continue
         return listening
-    raise DfalError(f"the page cannot be opened on {host}, port {wanted[0]} ({reason}): give another --host or --port")
+    raise DfalError(
+        f"the page cannot be opened on {host}, port {wanted[0]} ({reason}): give another --host or"
+        " --port"
+    )

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from dfal.errors import DfalError
 from dfal.labelling.findings import Findings
 from dfal.labelling.log import Log
 from dfal.labelling.names import class_name, class_names, note, person_name, shown
@@ -31,7 +32,7 @@ from dfal.labelling.state import State
 from dfal.labelling.store import Settings
 from dfal.labelling.validation import check_path
 from dfal.listing import nfc
-from dfal.types import DECLINED, UNKNOWN, DfalError
+from dfal.query import DECLINED, UNKNOWN
 
 MOST = 200
 """Questions that may be open at one place."""
@@ -40,7 +41,8 @@ ACTIVE = 3600.0
 
 
 class Refused(DfalError):  # noqa: N818
-    """What was asked for is right as such, but not now: it was answered meanwhile, there is nothing left, …"""
+    """What was asked for is right as such, but not now: it was answered meanwhile, there is nothing
+    left, …"""
 
 
 class Missing(DfalError):  # noqa: N818
@@ -48,7 +50,8 @@ class Missing(DfalError):  # noqa: N818
 
 
 class Session:
-    """People, or programs, that label one folder of images: as many as there are, in as many processes, on one store.
+    """People, or programs, that label one folder of images: as many as there are, in as many
+    processes, on one store.
 
     Args:
         log: the open store: `Session.open` and `Session.start` open one.
@@ -56,7 +59,8 @@ class Session:
         clock: gives the time in seconds.
 
     Raises:
-        DfalError: for a file that is no store, of a newer version, not there, or not writable. Whatever cannot be written
+        DfalError: for a file that is no store, of a newer version, not there, or not writable.
+        Whatever cannot be written
             is not half written: the call raises, and nothing has changed.
     """
 
@@ -73,7 +77,12 @@ class Session:
 
     @classmethod
     def open(
-        cls, store: Path | str, *, person: str | None = None, clock: Callable[[], float] = time.time, write: bool = True
+        cls,
+        store: Path | str,
+        *,
+        person: str | None = None,
+        clock: Callable[[], float] = time.time,
+        write: bool = True,
     ) -> "Session":
         """Open a store that is there, beside whoever works on it now.
 
@@ -99,14 +108,18 @@ class Session:
         person: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> "Session":
-        """Begin a store, or go on with one: other settings hold from now on, and images and classes that are new are added.
+        """Begin a store, or go on with one: other settings hold from now on, and images and classes
+        that are new are added.
 
         Args:
             store: the file; it is made where there is none.
             settings: its seed and its hold-out are drawn from for good, and cannot be changed.
-            paths: the images, each by a text that stays. Their places here are their indices in a new store.
-            classes: their names, in order; a name that a class had before it was renamed stands for that class.
-            known: path → class, for images that have a label already. It must be one of the classes.
+            paths: the images, each by a text that stays. Their places here are their indices in a
+            new store.
+            classes: their names, in order; a name that a class had before it was renamed stands for
+            that class.
+            known: path → class, for images that have a label already. It must be one of the
+            classes.
         """
         names = class_names(classes)
         for path in paths:
@@ -119,15 +132,21 @@ class Session:
             raise
         return session
 
-    def _begin(self, settings: Settings, paths: Sequence[str], names: Sequence[str], known: Mapping[str, str]) -> None:
+    def _begin(
+        self,
+        settings: Settings,
+        paths: Sequence[str],
+        names: Sequence[str],
+        known: Mapping[str, str],
+    ) -> None:
         now = self._clock()
         with self._log.adding() as db:
             held, new = self.state.settings, not self._log.last["settings"]
             for name in ("seed", "holdout") if not new else ():
                 if getattr(settings, name) != getattr(held, name):
                     raise DfalError(
-                        f"{self._log.path} was begun with {name} = {getattr(held, name)}, which cannot be changed: "
-                        "leave it out, or name another --store"
+                        f"{self._log.path} was begun with {name} = {getattr(held, name)}, which"
+                        " cannot be changed: leave it out, or name another --store"
                     )
             if new or settings != held:
                 row = (now, json.dumps(settings.to_dict(), sort_keys=True))
@@ -135,44 +154,71 @@ class Session:
             for name in names:
                 if name not in self.state.classes and name not in self.state.former:
                     self._add_class(db, name, self.person)
-            place = self.state.former | {name: number for number, name in enumerate(self.state.classes)}
-            there, first = {path: image for image, path in enumerate(self.state.paths)}, len(self.state.paths)
-            late = [(there[path], place[name], now) for path, name in known.items() if self._is_open(there.get(path))]
+            place = self.state.former | {
+                name: number for number, name in enumerate(self.state.classes)
+            }
+            there, first = (
+                {path: image for image, path in enumerate(self.state.paths)},
+                len(self.state.paths),
+            )
+            late = [
+                (there[path], place[name], now)
+                for path, name in known.items()
+                if self._is_open(there.get(path))
+            ]
             db.executemany("INSERT INTO known (image, class, at) VALUES (?, ?, ?)", late)
             added = [path for path in paths if path not in there]
             rows = (
-                (first + i, os.fsencode(path), place[known[path]] if path in known else None) for i, path in enumerate(added)
+                (first + i, os.fsencode(path), place[known[path]] if path in known else None)
+                for i, path in enumerate(added)
             )
             db.executemany("INSERT INTO images VALUES (?, ?, ?)", rows)
 
     def _is_open(self, image: int | None) -> bool:
         """Whether nobody has said anything about the image yet, and it came without a label."""
-        return image is not None and bool(self.state.labels[image] == UNKNOWN) and image not in self.state.votes
+        return (
+            image is not None
+            and bool(self.state.labels[image] == UNKNOWN)
+            and image not in self.state.votes
+        )
 
     def alone(self, url: str) -> None:
         """Be the only page over this store, at this address; other processes may still label."""
         self._log.alone(url)
 
     def close(self) -> None:
-        """Close the store; everything is on disk already. What was not answered is asked again when its time is over."""
+        """Close the store; everything is on disk already. What was not answered is asked again when
+        its time is over."""
         self._log.close()
 
     def __enter__(self) -> "Session":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     # Asking and telling.
 
     def ask(
-        self, k: int = 1, *, person: str | None = None, holder: str | None = None, keep: Sequence[int] = ()
+        self,
+        k: int = 1,
+        *,
+        person: str | None = None,
+        holder: str | None = None,
+        keep: Sequence[int] = (),
     ) -> list[Question]:
-        """The next k questions: fewer where fewer are left. They are this person's until their time is over.
+        """The next k questions: fewer where fewer are left. They are this person's until their time
+        is over.
 
         Args:
             k: how many, with those of `keep`.
-            person, holder: who is asked, and through which of their pages; by default the session's own.
+            person, holder: who is asked, and through which of their pages; by default the session's
+            own.
             keep: open questions of this holder that stay. Its others are given back.
         """
         if not _is_number(k) or not 1 <= k <= MOST:
@@ -180,7 +226,9 @@ class Session:
         person, holder = person_name(person or self.person), holder or self.holder
         with self._log.adding(durable=False) as db:
             mine = [question for question in self.state.open.values() if question.holder == holder]
-            kept = [question for question in mine if question.id in keep and question.person == person][:k]
+            kept = [
+                question for question in mine if question.id in keep and question.person == person
+            ][:k]
             for question in mine:
                 if question not in kept:
                     self._give_back(db, question)
@@ -192,7 +240,8 @@ class Session:
         return kept
 
     def _from_elsewhere(self, db: Any, person: str, holder: str) -> Choice | None:
-        """Where nothing else is left: a question of this person's in another page, which may have been closed."""
+        """Where nothing else is left: a question of this person's in another page, which may have
+        been closed."""
         for question in self.state.open.values():
             if question.person == person and question.holder != holder:
                 self._give_back(db, question)
@@ -200,14 +249,17 @@ class Session:
         return None
 
     def _give_back(self, db: Any, question: Question) -> None:
-        db.execute("INSERT INTO returned (question, at) VALUES (?, ?)", (question.id, self._clock()))
+        db.execute(
+            "INSERT INTO returned (question, at) VALUES (?, ?)", (question.id, self._clock())
+        )
         self._log.catch_up()
 
     def _add_question(self, db: Any, choice: Choice, person: str, holder: str) -> Question:
         now = self._clock()
         row = (*astuple(choice), person, holder, now, now + self.state.settings.lease)
         done = db.execute(
-            "INSERT INTO questions (image, kind, model, position, person, holder, at, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO questions (image, kind, model, position, person, holder, at, until) VALUES"
+            " (?, ?, ?, ?, ?, ?, ?, ?)",
             row,
         )
         self._log.catch_up()
@@ -217,7 +269,9 @@ class Session:
         """Give back all questions of a holder, by default the session's own: a page was closed."""
         holder = holder or self.holder
         with self._log.adding(durable=False) as db:
-            for question in [question for question in self.state.open.values() if question.holder == holder]:
+            for question in [
+                question for question in self.state.open.values() if question.holder == holder
+            ]:
                 self._give_back(db, question)
 
     def tell(
@@ -235,8 +289,8 @@ class Session:
             question: what `ask` gave, or its id.
             label: a class, by name or number, or `DECLINED`.
             seconds: how long somebody looked at the image.
-            image: the image that was looked at, where only the question's id is given. After a power loss an id that was
-                not on the disk yet is given to another image.
+            image: the image that was looked at, where only the question's id is given. After a
+                power loss an id that was not on the disk yet is given to another image.
 
         Raises:
             Missing: for a question or a class that is not there.
@@ -249,28 +303,41 @@ class Session:
             raise Missing(f"there is no question {id!r}: ask first")
         with self._log.adding() as db:
             id = int(id)
-            row = db.execute("SELECT image, person FROM questions WHERE question = ?", (id,)).fetchone()
+            row = db.execute(
+                "SELECT image, person FROM questions WHERE question = ?", (id,)
+            ).fetchone()
             if row is None:
                 raise Missing(f"there is no question {id}: ask first")
             image, asked = row
             if looked_at not in (None, image):
-                raise Refused(f"question {id} is about image {image}, not about image {looked_at}: ask again")
+                raise Refused(
+                    f"question {id} is about image {image}, not about image {looked_at}: ask again"
+                )
             if asked != person:
-                raise Refused(f"question {id} was put to {asked}, not to {person}: ask for one of your own")
+                raise Refused(
+                    f"question {id} was put to {asked}, not to {person}: ask for one of your own"
+                )
             number = self._label(label)
             undone = "EXISTS (SELECT 1 FROM answers u WHERE u.undone = a.answer)"
-            told = db.execute(f"SELECT label, {undone} FROM answers a WHERE question = ?", (id,)).fetchone()
+            told = db.execute(
+                f"SELECT label, {undone} FROM answers a WHERE question = ?", (id,)
+            ).fetchone()
             if told is not None:
                 if told[1]:
                     raise Refused(f"the answer to question {id} was taken back: ask again")
                 if told[0] == number:
                     return
-                raise Refused(f"question {id} was answered already: undo it, or correct it in the review")
+                raise Refused(
+                    f"question {id} was answered already: undo it, or correct it in the review"
+                )
             if self.state.labels[image] != UNKNOWN or person in self.state.votes.get(image, {}):
                 raise Refused(
-                    f"image {image} was answered meanwhile, as the time for question {id} was over: go on with the next"
+                    f"image {image} was answered meanwhile, as the time for question {id} was over:"
+                    " go on with the next"
                 )
-            self._add_answer(db, Answer("answer", image, number, person, question=id, seconds=seconds))
+            self._add_answer(
+                db, Answer("answer", image, number, person, question=id, seconds=seconds)
+            )
 
     def decline(
         self,
@@ -286,8 +353,8 @@ class Session:
     def undo(self, *, person: str | None = None, holder: str | None = None) -> Question | int:
         """Take back this person's last answer or correction.
 
-        Returns:
-            The question, asked once more, or the index of the image whose correction was taken back.
+        Returns: The question, asked once more, or the index of the image whose correction was taken
+            back.
 
         Raises:
             Refused: where nothing is left to take back.
@@ -302,22 +369,34 @@ class Session:
             self._add_answer(db, Answer("undo", given.image, before, person, undone=given.answer))
             if given.question is None or not self.state.may_ask(given.image, person):
                 return given.image
-            asked = db.execute("SELECT kind, model, position FROM questions WHERE question = ?", (given.question,))
+            asked = db.execute(
+                "SELECT kind, model, position FROM questions WHERE question = ?", (given.question,)
+            )
             return self._add_question(db, Choice(given.image, *asked.fetchone()), person, holder)
 
     def correct(self, image: int, label: int | str, *, person: str | None = None) -> None:
-        """Settle the label of an image, whatever was answered before: a class, by name or number, or `DECLINED`."""
+        """Settle the label of an image, whatever was answered before: a class, by name or number,
+        or `DECLINED`."""
         with self._log.adding() as db:
             self.check_image(image)
-            self._add_answer(db, Answer("correction", int(image), self._label(label), person_name(person or self.person)))
+            self._add_answer(
+                db,
+                Answer(
+                    "correction", int(image), self._label(label), person_name(person or self.person)
+                ),
+            )
 
-    def flag(self, image: int, text: str = "", *, raised: bool = True, person: str | None = None) -> None:
+    def flag(
+        self, image: int, text: str = "", *, raised: bool = True, person: str | None = None
+    ) -> None:
         """Put a flag with a note on an image, or take it off."""
         said, who = note(text), person_name(person or self.person)
         with self._log.adding() as db:
             self.check_image(image)
             row = (int(image), int(raised), said, who, self._clock())
-            db.execute("INSERT INTO flags (image, raised, note, person, at) VALUES (?, ?, ?, ?, ?)", row)
+            db.execute(
+                "INSERT INTO flags (image, raised, note, person, at) VALUES (?, ?, ?, ?, ?)", row
+            )
 
     def add_class(self, name: str, *, person: str | None = None) -> int:
         """A new class; its number."""
@@ -331,7 +410,9 @@ class Session:
             number = self._label(label)
             if number == DECLINED:
                 raise Missing("DECLINED is no class that could be renamed")
-            tidy = class_name(name, [other for place, other in enumerate(self.state.classes) if place != number])
+            tidy = class_name(
+                name, [other for place, other in enumerate(self.state.classes) if place != number]
+            )
             row = (number, tidy, person_name(person or self.person), self._clock())
             db.execute("INSERT INTO renamed (class, name, person, at) VALUES (?, ?, ?, ?)", row)
 
@@ -339,16 +420,23 @@ class Session:
         tidy = class_name(name, self.state.classes)
         if (number := self.state.former.get(tidy)) is not None:
             raise Refused(
-                f"{tidy!r} was renamed to {self.state.classes[number]!r}: give that class its name back, or take another"
+                f"{tidy!r} was renamed to {self.state.classes[number]!r}: give that class its name"
+                " back, or take another"
             )
-        db.execute("INSERT INTO classes VALUES (?, ?, ?, ?)", (len(self.state.classes), tidy, person, self._clock()))
+        db.execute(
+            "INSERT INTO classes VALUES (?, ?, ?, ?)",
+            (len(self.state.classes), tidy, person, self._clock()),
+        )
         self._log.catch_up()
 
     def _add_answer(self, db: Any, answer: Answer) -> None:
         if answer.seconds is not None and not 0 <= answer.seconds <= ACTIVE:
             answer = replace(answer, seconds=None)
         names = "kind, image, label, person, question, undone, seconds, at"
-        db.execute(f"INSERT INTO answers ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*astuple(answer), self._clock()))
+        db.execute(
+            f"INSERT INTO answers ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*astuple(answer), self._clock()),
+        )
         self._log.catch_up()
 
     def _label(self, label: int | str) -> int:
@@ -357,17 +445,23 @@ class Session:
             label = next((name for name in classes if nfc(name) == nfc(label)), label)
             if label not in classes:
                 raise Missing(
-                    f"there is no class {shown(label)}: add it first" + (f", or give one of {', '.join(classes[:20])}")
+                    f"there is no class {shown(label)}: add it first"
+                    + f", or give one of {', '.join(classes[:20])}"
                 )
             return classes.index(label)
         if not _is_number(label) or (label != DECLINED and not 0 <= label < len(classes)):
-            raise Missing(f"there is no class {label!r}: there are {len(classes)}, numbered from 0; DECLINED is {DECLINED}")
+            raise Missing(
+                f"there is no class {label!r}: there are {len(classes)}, numbered from 0; DECLINED"
+                f" is {DECLINED}"
+            )
         return int(label)
 
     def check_image(self, image: int) -> None:
         """Raise unless there is an image of this index."""
         if not _is_number(image) or not 0 <= image < len(self.state.paths):
-            raise Missing(f"there is no image {image!r}: there are {len(self.state.paths)}, numbered from 0")
+            raise Missing(
+                f"there is no image {image!r}: there are {len(self.state.paths)}, numbered from 0"
+            )
 
     # Looking.
 

@@ -1,4 +1,5 @@
-"""What the rows of a labelling store come to: labels, votes, open questions, the queue. The same rows give the same."""
+"""What the rows of a labelling store come to: labels, votes, open questions, the queue. The same
+rows give the same."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
@@ -9,17 +10,18 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from numpy.typing import NDArray
 
-from dfal.chance import seed_for
 from dfal.labelling.rows import Answer, Choice, Model, Question
 from dfal.labelling.store import Settings
-from dfal.types import DECLINED, UNKNOWN
+from dfal.query import DECLINED, UNKNOWN
+from dfal.seeding import derive_seed
 
 REMEMBERED = 100
 """Answers of a person that can be taken back."""
 RECENT = 200
 """Answers that the time per label is taken from."""
 PAUSE = 300.0
-"""Seconds after which an answer tells nothing about the time that a label takes: somebody had gone for coffee."""
+"""Seconds after which an answer tells nothing about the time that a label takes: somebody had gone
+for coffee."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Given:
 
 
 def most_votes(needed: int) -> int:
-    """Return how many people may vote on one image: enough to break a tie of `needed` twice over."""
+    """Return how many people may vote on one image: enough to break a tie of `needed` twice
+    over."""
     return 2 * needed + 1
 
 
@@ -71,14 +74,17 @@ class State:
         paths: of the images, by index.
         known: labels that the images came with.
         labels: the label of each image: a class, UNKNOWN, or DECLINED.
-        held: images that measure accuracy and are never trained on. Each is drawn by itself, with the probability
-            `settings.holdout`, before anything is asked, from those that came without a label.
+        held: images that measure accuracy and are never trained on. Each is drawn by itself, with
+            the probability `settings.holdout`, before anything is asked, from those that came
+            without a label.
         votes: image → person → class or DECLINED.
         corrected: image → what somebody made of it in the review.
-        open: the questions that were asked and neither answered nor given back, by number. They may have run out.
+        open: the questions that were asked and neither answered nor given back, by number. They may
+        have run out.
         models: the networks, the latest last.
         queue: (image, position) as the latest one ranks them.
-        order: all images but the hold-out, in an order of chance: what is asked where no network has an opinion.
+        order: all images but the hold-out, in an order of chance: what is asked where no network
+        has an opinion.
     """
 
     def __init__(self) -> None:
@@ -141,7 +147,8 @@ class State:
         self._draw()
 
     def _draw(self) -> None:
-        """The hold-out and the order of chance: an image's place does not depend on which images come after it."""
+        """The hold-out and the order of chance: an image's place does not depend on which images
+        come after it."""
         seed, n = self.settings.seed, len(self.paths)
         chances = _chances(seed, n, "hold-out")
         self.held = (chances < self.settings.holdout) & (self.known == UNKNOWN)
@@ -170,7 +177,9 @@ class State:
             self._set(given.kind, image, person, given.before)
         else:
             correction = answer.kind == "correction"
-            before = self.corrected.get(image) if correction else self.votes.get(image, {}).get(person)
+            before = (
+                self.corrected.get(image) if correction else self.votes.get(image, {}).get(person)
+            )
             history.append(Given(number, answer.kind, image, answer.question, before))
             self._set(answer.kind, image, person, answer.label)
         if answer.question is not None:
@@ -204,7 +213,8 @@ class State:
             self._pending.pop(image, None)
 
     def _count(self, image: int, change: int) -> None:
-        """Before and after whatever changes which images were asked about: how many, and how many of the hold-out."""
+        """Before and after whatever changes which images were asked about: how many, and how many
+        of the hold-out."""
         if image in self.votes or image in self.asking:
             self._touched += change
             self._touched_held += change * bool(self.held[image])
@@ -257,7 +267,8 @@ class State:
 
     @property
     def annotated(self) -> Bool[np.ndarray, "n"]:
-        """The images that somebody gave a class to: annotations, which cost. Those that came with a label did not."""
+        """The images that somebody gave a class to: annotations, which cost. Those that came with a
+        label did not."""
         given = np.zeros(len(self.labels), bool)
         given[[*self.votes, *self.corrected]] = True
         annotated: Bool[np.ndarray, n] = given & (self.labels >= 0)
@@ -287,17 +298,25 @@ class State:
 
     @property
     def drawn(self) -> Int64[np.ndarray, "n"]:
-        """All images that came without a label, in an order of chance that nothing depends on: those of the hold-out first, as
-        they are asked about. What is measured on the first of them is measured on a random sample."""
+        """All images that came without a label, in an order of chance that nothing depends on:
+        those of the hold-out first, as they are asked about. What is measured on the first of them
+        is measured on a random sample.
+        """
         rest = self.order[self.known[self.order] == UNKNOWN]
         return np.concatenate([self._hold_outs, rest])
 
     def run_out(self, now: float) -> None:
-        """Questions whose time is over are nobody's any more; nor are those that were asked long after now.
+        """Questions whose time is over are nobody's any more; nor are those that were asked long
+        after now.
 
-        The latter were asked before somebody set the clock back: their time would be over in a year, or in ten.
+        The latter were asked before somebody set the clock back: their time would be over in a
+        year, or in ten.
         """
-        over = [one for one in self.open.values() if one.until <= now or now < one.at - (one.until - one.at)]
+        over = [
+            one
+            for one in self.open.values()
+            if one.until <= now or now < one.at - (one.until - one.at)
+        ]
         for question in over:
             self.close(question.id)
 
@@ -312,7 +331,9 @@ class State:
             return False
         asking = self.asking.get(image, [])
         wanted = max(self.settings.votes, len(votes) + 1)  # without a label so far: missing or tied
-        return len(asking) + len(votes) < wanted and all(self.open[one].person != person for one in asking)
+        return len(asking) + len(votes) < wanted and all(
+            self.open[one].person != person for one in asking
+        )
 
     def next_for(self, person: str) -> Choice | None:
         """The image to ask this person about next. None where nothing is left."""
@@ -340,7 +361,8 @@ class State:
         return image
 
     def _scan(self, order: NDArray[Any], start: int, person: str) -> tuple[int, int | None]:
-        """The first image from `start` on that may be asked about, and up to where all are done with for good."""
+        """The first image from `start` on that may be asked about, and up to where all are done
+        with for good."""
         done = start
         for place in range(start, len(order)):
             image = int(order[place])
@@ -353,4 +375,7 @@ class State:
 
 def _chances(seed: int, n: int, purpose: str) -> Float64[np.ndarray, "n"]:
     """A number in [0, 1) for each image, a function of the seed, the image and the purpose."""
-    return np.array([seed_for(seed, image, purpose) for image in range(n)], dtype=np.float64) / 2.0**63
+    return (
+        np.array([derive_seed(seed, image, purpose) for image in range(n)], dtype=np.float64)
+        / 2.0**63
+    )

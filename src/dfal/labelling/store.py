@@ -1,8 +1,10 @@
-"""The tables of a labelling store: who was asked what, and what they said. Rows are added, never changed.
+"""The tables of a labelling store: who was asked what, and what they said. Rows are added, never
+changed.
 
-Whatever is true now follows from the rows in their order (`dfal.labelling.state`): a correction is a row, taking an answer
-back is a row, and nobody loses anything. Several processes write: the page, the trainer, a notebook. Each looks at the rows
-that are new before it adds its own, in one transaction.
+Whatever is true now follows from the rows in their order (`dfal.labelling.state`): a correction is
+a row, taking an answer back is a row, and nobody loses anything. Several processes write: the page,
+the trainer, a notebook. Each looks at the rows that are new before it adds its own, in one
+transaction.
 """
 
 import os
@@ -14,9 +16,10 @@ from typing import Any
 import filelock
 
 from dfal.damage import check_types
-from dfal.ledger import Ledger
+from dfal.errors import DfalError
+from dfal.fields import setting
+from dfal.storage import Ledger
 from dfal.training import Training
-from dfal.types import DfalError, setting
 
 SCHEMA = """
 CREATE TABLE settings (number INTEGER PRIMARY KEY, at REAL NOT NULL, json TEXT NOT NULL) STRICT;
@@ -55,18 +58,21 @@ CREATE TABLE troubles (trouble INTEGER PRIMARY KEY, text TEXT NOT NULL, at REAL 
 """
 SINCE_2 = (
     """CREATE TABLE renamed (
-  number INTEGER PRIMARY KEY, class INTEGER NOT NULL REFERENCES classes, name TEXT NOT NULL, person TEXT NOT NULL,
-  at REAL NOT NULL) STRICT""",
+  number INTEGER PRIMARY KEY, class INTEGER NOT NULL REFERENCES classes, name TEXT NOT NULL, person
+  TEXT NOT NULL, at REAL NOT NULL) STRICT""",
     """CREATE TABLE known (
-  number INTEGER PRIMARY KEY, image INTEGER NOT NULL REFERENCES images, class INTEGER NOT NULL REFERENCES classes,
-  at REAL NOT NULL) STRICT""",
+  number INTEGER PRIMARY KEY, image INTEGER NOT NULL REFERENCES images, class INTEGER NOT NULL
+  REFERENCES classes, at REAL NOT NULL) STRICT""",
 )
-"""Classes that are called otherwise now, and labels that came from the folder or a CSV after their images."""
+"""Classes that are called otherwise now, and labels that came from the folder or a CSV after their
+images."""
 SINCE_3 = (
     """CREATE TABLE set_aside (
-  number INTEGER PRIMARY KEY, image INTEGER NOT NULL REFERENCES images, reason TEXT NOT NULL, at REAL NOT NULL) STRICT""",
+  number INTEGER PRIMARY KEY, image INTEGER NOT NULL REFERENCES images, reason TEXT NOT NULL, at
+  REAL NOT NULL) STRICT""",
 )
-"""Images that cannot be read, after those of the table `unreadable`; without a reason where one can be read after all."""
+"""Images that cannot be read, after those of the table `unreadable`; without a reason where one can
+be read after all."""
 
 LARGEST_SIDE = 2**14
 """Pixels of the side of an image as a network sees it."""
@@ -84,7 +90,8 @@ class LabelStore(Ledger):
     shared = True
 
     def alone(self, url: str) -> None:
-        """Be the only page over this store from now on, at this address. It lies beside the store for those who come later.
+        """Be the only page over this store from now on, at this address. It lies beside the store
+        for those who come later.
 
         Raises:
             DfalError: where another process is.
@@ -97,10 +104,14 @@ class LabelStore(Ledger):
                 where = f"it at {beside.read_text()}"
             except (OSError, UnicodeDecodeError):
                 where = "that one"
-            raise DfalError(f"another `dfal label` has a page open over {self.path}: stop it, or use {where}") from None
+            raise DfalError(
+                f"another `dfal label` has a page open over {self.path}: stop it, or use {where}"
+            ) from None
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-            with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:  # it may hold a token
+            with os.fdopen(
+                os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w"
+            ) as file:  # it may hold a token
                 file.write(url)
 
 
@@ -109,21 +120,41 @@ class Settings:
     """How a folder is labelled: everything that `dfal label` is told, beside the classes."""
 
     folder: str = ""
-    strategy: str = setting("dfal", "whom to ask: one that `dfal strategies` lists, with +twins behind it to learn twins too")
-    candidates: int = setting(300, "K: unlabelled images that the strategy looks at each time, drawn at random")
-    model: str = setting("lenet5", "network: lenet5, vgg8, or package.module:function that returns an nn.Module of logits")
-    size: int = setting(0, "side in pixels of the images as the network sees them; 0: as suits the folder")
+    strategy: str = setting(
+        "dfal",
+        "whom to ask: one that `dfal strategies` lists, with +twins behind it to learn twins too",
+    )
+    candidates: int = setting(
+        300, "K: unlabelled images that the strategy looks at each time, drawn at random"
+    )
+    model: str = setting(
+        "lenet5",
+        "network: lenet5, vgg8, or package.module:function that returns an nn.Module of logits",
+    )
+    size: int = setting(
+        0, "side in pixels of the images as the network sees them; 0: as suits the folder"
+    )
     channels: int = 0
     cache: str = ""
-    first: int = setting(10, "answers about images drawn at random before the first network is trained")
-    batch: int = setting(10, "new answers after which the network is trained again; images of a grid")
+    first: int = setting(
+        10, "answers about images drawn at random before the first network is trained"
+    )
+    batch: int = setting(
+        10, "new answers after which the network is trained again; images of a grid"
+    )
     holdout: float = setting(
-        0.2, "fraction of the questions that are drawn at random, measure accuracy and never train; 0: none"
+        0.2,
+        "fraction of the questions that are drawn at random, measure accuracy and never train; 0:"
+        " none",
     )
     votes: int = setting(
-        1, "people who are asked about each image; the majority is its label, and one more is asked where there is a tie"
+        1,
+        "people who are asked about each image; the majority is its label, and one more is asked"
+        " where there is a tie",
     )
-    lease: float = setting(600.0, "seconds after which an unanswered question is asked of somebody else")
+    lease: float = setting(
+        600.0, "seconds after which an unanswered question is asked of somebody else"
+    )
     target: float = setting(0.95, "accuracy to reach, for the estimate of the labels left")
     seed: int = setting(0, "fixes what is drawn at random")
     device: str = setting("cpu", "where networks are trained: cpu, cuda, cuda:1, …")
@@ -134,11 +165,17 @@ class Settings:
             if getattr(self, name) < 1:
                 raise DfalError(f"{name} = {getattr(self, name)} must be 1 or more")
         if not 0 <= self.holdout <= 0.5:
-            raise DfalError(f"holdout = {self.holdout} is no fraction of the questions: give 0 ≤ holdout ≤ 0.5")
+            raise DfalError(
+                f"holdout = {self.holdout} is no fraction of the questions: give 0 ≤ holdout ≤ 0.5"
+            )
         if not 0 < self.target < 1:
-            raise DfalError(f"target = {self.target} is no accuracy to reach: give a fraction between 0 and 1")
+            raise DfalError(
+                f"target = {self.target} is no accuracy to reach: give a fraction between 0 and 1"
+            )
         if not self.lease > 0:
-            raise DfalError(f"lease = {self.lease} would leave no time to answer: give some seconds")
+            raise DfalError(
+                f"lease = {self.lease} would leave no time to answer: give some seconds"
+            )
         if self.seed < 0:
             raise DfalError(f"seed = {self.seed} must be 0 or more")
 
@@ -156,6 +193,9 @@ class Settings:
         check_types(Training, stored["training"])
         settings = {**stored, "training": Training(**stored["training"])}
         check_types(cls, settings)
-        if settings.get("channels", 0) not in {0, 1, 3} or not 0 <= settings.get("size", 0) <= LARGEST_SIDE:
+        if (
+            settings.get("channels", 0) not in {0, 1, 3}
+            or not 0 <= settings.get("size", 0) <= LARGEST_SIDE
+        ):
             raise ValueError("no image has this size")
         return replace(cls(), **settings)

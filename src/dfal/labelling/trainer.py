@@ -1,4 +1,5 @@
-"""What a session's networks learn, how they rank the images that are left, and which labels they doubt."""
+"""What a session's networks learn, how they rank the images that are left, and which labels they
+doubt."""
 
 import dataclasses
 import time
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from dfal import models
 from dfal.agreement import ENOUGH
-from dfal.chance import generator, seed_for
+from dfal.errors import DfalError
 from dfal.inside import predict
 from dfal.labelling.doubts import doubtful
 from dfal.labelling.findings import Look, Queued
@@ -26,14 +27,17 @@ from dfal.labelling.session import Session
 from dfal.labelling.state import State
 from dfal.models import calibration
 from dfal.pool import Pool
-from dfal.types import DECLINED, UNKNOWN, DfalError, Query
+from dfal.query import DECLINED, UNKNOWN, Query
+from dfal.seeding import derive_seed, generator
 
 WATCHED = 1000
 """Images drawn at random at which every network looks."""
 FOLDS = 3
-"""Networks for the review, each of which judges the part of the labels that it was not trained on."""
+"""Networks for the review, each of which judges the part of the labels that it was not trained
+on."""
 QUIET = 4.0
-"""Seconds without an answer after which even a few of them are worth a training, or the review its networks."""
+"""Seconds without an answer after which even a few of them are worth a training, or the review its
+networks."""
 LONGEST_QUEUE = 500
 """Images that are ranked at a time."""
 
@@ -69,7 +73,8 @@ class Trainer:
         return state.heard - last >= state.settings.batch or self._quiet()
 
     def review_due(self, state: State) -> bool:
-        """Whether the labels have changed since they were last judged, and nobody is answering just now."""
+        """Whether the labels have changed since they were last judged, and nobody is answering just
+        now."""
         return bool(state.models) and self._quiet() and state.models[-1].heard > self._reviewed
 
     def _quiet(self) -> bool:
@@ -85,14 +90,20 @@ class Trainer:
         state, settings = self._session.refresh(), self._session.settings
         self._tried, number = state.heard, len(state.models) + 1
         classes, heard, before = len(state.classes), state.heard, state.models[-1:]
-        taught = int((state.trained_on & state.annotated).sum())  # now: `state` goes on while people label
+        taught = int(
+            (state.trained_on & state.annotated).sum()
+        )  # now: `state` goes on while people label
         self._decode_labelled(state)
         pool = self._pool(state)
-        model = self._learner.fit(pool, classes, seed_for(settings.seed, number, "fit"))
+        model = self._learner.fit(pool, classes, derive_seed(settings.seed, number, "fit"))
         during = state.heard - before[0].heard if before else settings.first
         k = min(2 * settings.batch + during, LONGEST_QUEUE, len(pool.unlabelled))
         strategy = self._learner.strategy()
-        query = strategy(model, pool, k, generator(settings.seed, number, "select")) if k else Query.nothing()
+        query = (
+            strategy(model, pool, k, generator(settings.seed, number, "select"))
+            if k
+            else Query.nothing()
+        )
         self._guesses = _guesses(query)
         watched = self._watched(state)
         seen = (
@@ -102,13 +113,23 @@ class Trainer:
         )
         now = self._clock()
         found = Model(
-            number, now, heard, int(state.annotated.sum()), pool.labelled_data_size, classes, now - began, watched, seen
+            number,
+            now,
+            heard,
+            int(state.annotated.sum()),
+            pool.labelled_data_size,
+            classes,
+            now - began,
+            watched,
+            seen,
         )
         held = np.flatnonzero(state.held & (state.labels >= 0) & self._photos.ready())
         whole = self._learner.whole(model, classes)
         outputs, truth = self._judged(model, pool, held, state)
         temperature = _temperature(outputs, truth) or self._temperature
-        self._save(whole, self._card(found, taught, temperature))  # first: who hears of a network finds it
+        self._save(
+            whole, self._card(found, taught, temperature)
+        )  # first: who hears of a network finds it
         looks = self._looks([(model, held)], outputs, truth, pool, temperature)
         self._session.findings.add_model(found, list(self._queue(model, pool, query)), looks)
         return whole
@@ -140,7 +161,9 @@ class Trainer:
         pool, number = self._pool(state), state.models[-1].model
         ready = (self._photos.place >= 0) & self._photos.ready()
         labelled = np.flatnonzero((state.labels >= 0) & ready)
-        folds = np.array([seed_for(settings.seed, int(image), "fold") % FOLDS for image in labelled])
+        folds = np.array(
+            [derive_seed(settings.seed, int(image), "fold") % FOLDS for image in labelled]
+        )
         judges: list[tuple[nn.Module, Int64[np.ndarray, n]]] = []
         judged: list[tuple[Float64[np.ndarray, "n c"], Int64[np.ndarray, n]]] = []
         for fold in range(FOLDS):
@@ -149,15 +172,21 @@ class Trainer:
             taught = out[state.trained_on[out]]
             without[torch.from_numpy(self._photos.place[taught])] = UNKNOWN
             kept = without[pool.twinned] >= 0
-            part = dataclasses.replace(pool, labels=without, twinned=pool.twinned[kept], twins=pool.twins[kept])
+            part = dataclasses.replace(
+                pool, labels=without, twinned=pool.twinned[kept], twins=pool.twins[kept]
+            )
             if len(out) and len(without[without >= 0].unique()) > 1:
-                model = self._learner.fit(part, len(state.classes), seed_for(settings.seed, number, f"fold {fold}"))
+                model = self._learner.fit(
+                    part, len(state.classes), derive_seed(settings.seed, number, f"fold {fold}")
+                )
                 judges.append((model, out))
                 judged.append(self._judged(model, pool, out, state))
         outputs = np.concatenate([part for part, _ in judged]) if judged else np.empty((0, 2))
         truth = np.concatenate([part for _, part in judged]) if judged else np.empty(0, np.int64)
         self._temperature = _temperature(outputs, truth)
-        self._session.findings.add_looks(number, self._looks(judges, outputs, truth, pool, self._temperature))
+        self._session.findings.add_looks(
+            number, self._looks(judges, outputs, truth, pool, self._temperature)
+        )
         if self._saved and self._saved[1].temperature is None and self._temperature is not None:
             whole, card = self._saved
             self._save(whole, dataclasses.replace(card, temperature=self._temperature))
@@ -178,16 +207,32 @@ class Trainer:
         labels[torch.from_numpy(photos.place[usable])] = torch.from_numpy(state.labels[usable])
         images = self._learner.images()
         size = int(np.prod(images.shape))
-        stored = {int(photos.place[i]): r for i, r in self._session.findings.twins().items() if usable[i] and r.size == size}
-        twins = {at: r for at, r in stored.items() if labels[at] >= 0}  # people go on: an answer may have come in between
+        stored = {
+            int(photos.place[i]): r
+            for i, r in self._session.findings.twins().items()
+            if usable[i] and r.size == size
+        }
+        twins = {
+            at: r for at, r in stored.items() if labels[at] >= 0
+        }  # people go on: an answer may have come in between
         twinned = torch.tensor(sorted(twins), dtype=torch.int64)
-        moved = torch.stack([torch.from_numpy(twins[int(i)]) for i in twinned]) if len(twinned) else torch.empty(0, size)
-        guessed = {index: label for index, label in self._guesses.items() if labels[index] == UNKNOWN}
+        moved = (
+            torch.stack([torch.from_numpy(twins[int(i)]) for i in twinned])
+            if len(twinned)
+            else torch.empty(0, size)
+        )
+        guessed = {
+            index: label for index, label in self._guesses.items() if labels[index] == UNKNOWN
+        }
         return Pool(
             images,
             labels,
             twinned,
-            images.take(twinned) + moved.view(-1, *images.shape) if len(twinned) else torch.empty(0, *images.shape),
+            (
+                images.take(twinned) + moved.view(-1, *images.shape)
+                if len(twinned)
+                else torch.empty(0, *images.shape)
+            ),
             torch.tensor(list(guessed), dtype=torch.int64),
             torch.tensor(list(guessed.values()), dtype=torch.int64),
             round=len(state.models),
@@ -203,13 +248,22 @@ class Trainer:
         if not len(query.indices):
             return
         image = {int(place): number for number, place in enumerate(self._photos.place)}
-        likely = self._learner.logits(model, pool.images, query.indices.numpy()).topk(2, dim=1).indices.tolist()
+        likely = (
+            self._learner.logits(model, pool.images, query.indices.numpy())
+            .topk(2, dim=1)
+            .indices.tolist()
+        )
         twins: dict[int, tuple[Tensor, int]] = {}
         if query.twins is not None and query.twinned is not None and len(query.twinned):
             classes = predict(model, query.twins).argmax(1).tolist()
             change = query.twins - pool.images.take(query.twinned)
-            twins = {int(at): (r, seen) for at, r, seen in zip(query.twinned, change, classes, strict=True)}
-        for at, score, (seen, second) in zip(query.indices.tolist(), query.scores.tolist(), likely, strict=True):
+            twins = {
+                int(at): (r, seen)
+                for at, r, seen in zip(query.twinned, change, classes, strict=True)
+            }
+        for at, score, (seen, second) in zip(
+            query.indices.tolist(), query.scores.tolist(), likely, strict=True
+        ):
             twin, twin_seen = twins.get(at, (None, None))
             other = second if twin_seen is None or twin_seen == seen else twin_seen
             yield Queued(image[at], score, seen, other, twin, twin_seen)
@@ -221,7 +275,10 @@ class Trainer:
         truth = state.labels[images].copy()  # people go on labelling
         if not len(images):
             return np.empty((0, 2)), truth
-        return self._learner.logits(model, pool.images, self._photos.place[images]).double().numpy(), truth
+        return (
+            self._learner.logits(model, pool.images, self._photos.place[images]).double().numpy(),
+            truth,
+        )
 
     def _looks(
         self,
@@ -231,7 +288,8 @@ class Trainer:
         pool: Pool,
         temperature: float | None,
     ) -> list[Look]:
-        """Return what networks see in images, with the distance to the boundary where they doubt the label.
+        """Return what networks see in images, with the distance to the boundary where they doubt
+        the label.
 
         Args:
             judges: each network with the images that it judges.
@@ -252,21 +310,31 @@ class Trainer:
             if len(suspects):
                 places = torch.from_numpy(self._photos.place[suspects])
                 distance = self._learner.attack()(model, pool.images.take(places)).distance
-                far = dict(zip(suspects.tolist(), distance.nan_to_num(posinf=0.0).tolist(), strict=True))
+                far = dict(
+                    zip(suspects.tolist(), distance.nan_to_num(posinf=0.0).tolist(), strict=True)
+                )
             seen, sure = outputs[rows].argmax(1).tolist(), confidence[rows].max(1).tolist()
-            looks += [Look(i, k, p, far.get(i)) for i, k, p in zip(images.tolist(), seen, sure, strict=True)]
+            looks += [
+                Look(i, k, p, far.get(i))
+                for i, k, p in zip(images.tolist(), seen, sure, strict=True)
+            ]
         return looks
 
 
-def _temperature(outputs: Float64[np.ndarray, "n c"], truth: Int64[np.ndarray, "n"]) -> float | None:
-    """Return the temperature of logits of images that were not trained on; None where these are too few."""
+def _temperature(
+    outputs: Float64[np.ndarray, "n c"], truth: Int64[np.ndarray, "n"]
+) -> float | None:
+    """Return the temperature of logits of images that were not trained on; None where these are too
+    few."""
     known = (truth >= 0) & (truth < outputs.shape[1])
     return calibration.temperature(outputs[known], truth[known]) if known.sum() >= ENOUGH else None
 
 
 def home(store: Path) -> Path:
     """Where the latest network of a store lies, to be taken home: beside it."""
-    return store.with_name(store.name.removesuffix(".db").removesuffix(".labels") + ".model.safetensors")
+    return store.with_name(
+        store.name.removesuffix(".db").removesuffix(".labels") + ".model.safetensors"
+    )
 
 
 def _guesses(query: Query) -> dict[int, int]:

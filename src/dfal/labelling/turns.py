@@ -1,4 +1,5 @@
-"""Turns at writing: of several processes that write to one store, none is kept waiting by another that never rests.
+"""Turns at writing: of several processes that write to one store, none is kept waiting by another
+that never rests.
 
 SQLite lets whoever asks at the right moment write. A process in a loop asks again microseconds
 after it has finished, and one that waits looks only now and then: it may wait for minutes.
@@ -27,11 +28,11 @@ SHORTEST, LONGEST = 0.0001, 0.001
 class Turns:
     """A turnstile of two locks beside a store.
 
-    Whoever wants to write takes the first lock, waits for the second, and then lets go of the first.
-    A process that has just written cannot overtake one that waits: that one holds the first lock
-    already. The system takes both from a process that is killed. The locks only order the writers;
-    SQLite's own lock protects the store, also where these two cannot be had: on Windows, in a folder
-    that cannot be written, or after PATIENCE.
+    Whoever wants to write takes the first lock, waits for the second, and then lets go of the
+    first. A process that has just written cannot overtake one that waits: that one holds the first
+    lock already. The system takes both from a process that is killed. The locks only order the
+    writers; SQLite's own lock protects the store, also where these two cannot be had: on Windows,
+    in a folder that cannot be written, or after PATIENCE.
 
     Args:
         store: the file.

@@ -1,7 +1,9 @@
-"""Checks of what a labelling store says, which somebody else may have written: names, paths, numbers.
+"""Checks of what a labelling store says, which somebody else may have written: names, paths,
+numbers.
 
-Requests are checked by `dfal.labelling.names`. What was allowed there once is still read here, so that stores stay
-readable; what could leave the folder of images or of an export never was, but for paths of the Python interface.
+Requests are checked by `dfal.labelling.names`. What was allowed there once is still read here, so
+that stores stay readable; what could leave the folder of images or of an export never was, but for
+paths of the Python interface.
 """
 
 import math
@@ -10,9 +12,10 @@ import unicodedata
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from dfal.errors import DfalError
 from dfal.labelling.names import FORBIDDEN, shown
 from dfal.listing import ENDINGS, find_file
-from dfal.types import DECLINED, UNKNOWN, DfalError
+from dfal.query import DECLINED, UNKNOWN
 
 LONGEST_STORED = 1000
 """Characters of a name that is read."""
@@ -26,7 +29,10 @@ def check_class(name: str) -> None:
     """
     check_name(name)
     if any(letter in FORBIDDEN for letter in name) or name.startswith(".") or name.endswith("."):
-        raise DfalError(f"it has the class {shown(name)}, whose name is no name of a folder: do not use this store")
+        raise DfalError(
+            f"it has the class {shown(name)}, whose name is no name of a folder: do not use this"
+            " store"
+        )
 
 
 def check_name(name: str) -> None:
@@ -35,12 +41,17 @@ def check_name(name: str) -> None:
     Raises:
         ValueError: for a name that is empty, far too long, or has control characters.
     """
-    if not name or len(name) > LONGEST_STORED or any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in name):
+    if (
+        not name
+        or len(name) > LONGEST_STORED
+        or any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in name)
+    ):
         raise ValueError(f"the name {shown(name)}")
 
 
 def check_path(path: str, folder: str) -> None:
-    """Check that an image lies in the folder of images. Without a folder paths are only texts, and nothing is read.
+    """Check that an image lies in the folder of images. Without a folder paths are only texts, and
+    nothing is read.
 
     Raises:
         DfalError: for a path that is absolute or leads out of the folder.
@@ -48,7 +59,9 @@ def check_path(path: str, folder: str) -> None:
     if not path or "\0" in path:
         raise ValueError("an image without a path")
     if folder and not _is_inside(path):
-        raise DfalError(f"it has the image {shown(path)}, which is not in its folder: do not use this store")
+        raise DfalError(
+            f"it has the image {shown(path)}, which is not in its folder: do not use this store"
+        )
 
 
 def _is_inside(path: str) -> bool:
@@ -59,17 +72,25 @@ def _is_inside(path: str) -> bool:
 
 
 def image_file(folder: str | Path, path: str) -> Path:
-    """Return the file of an image that a store names, under the name it has there: accents may be written otherwise.
+    """Return the file of an image that a store names, under the name it has there: accents may be
+    written otherwise.
 
     Raises:
-        DfalError: where the store names no folder, the path leads out of it, or the file is no image by its ending.
+        DfalError: where the store names no folder, the path leads out of it, or the file is no
+        image by its ending.
     """
     if not str(folder) or str(folder) == ".":
-        raise DfalError("the store names no folder of images: only its table of labels can be exported")
+        raise DfalError(
+            "the store names no folder of images: only its table of labels can be exported"
+        )
     if not _is_inside(path):
-        raise DfalError(f"the image {shown(path)} is not in the folder {folder}: do not use this store")
+        raise DfalError(
+            f"the image {shown(path)} is not in the folder {folder}: do not use this store"
+        )
     if Path(path).suffix.lower() not in ENDINGS:
-        raise DfalError(f"{shown(path)} of the folder {folder} is no image by its ending: do not use this store")
+        raise DfalError(
+            f"{shown(path)} of the folder {folder} is no image by its ending: do not use this store"
+        )
     return find_file(Path(folder), path)
 
 
@@ -79,7 +100,12 @@ def target_file(folder: Path, name: str) -> Path:
     Raises:
         DfalError: for a name that leads elsewhere.
     """
-    if name in {"", ".", ".."} or "/" in name or "\0" in name or (os.name == "nt" and any(one in name for one in "\\:")):
+    if (
+        name in {"", ".", ".."}
+        or "/" in name
+        or "\0" in name
+        or (os.name == "nt" and any(one in name for one in "\\:"))
+    ):
         raise DfalError(f"{shown(name)} is no name of a file in {folder}: do not use this store")
     return folder / name
 
@@ -108,7 +134,8 @@ def check_seconds(*values: Any) -> None:
     """Check times and durations.
 
     Raises:
-        ValueError: for one that is no number. Clocks may be wrong, and durations negative where one was set back.
+        ValueError: for one that is no number. Clocks may be wrong, and durations negative where one
+        was set back.
     """
     for value in values:
         if value is not None and (not isinstance(value, int | float) or math.isnan(value)):

@@ -1,4 +1,5 @@
-"""The training process: it decodes, trains and reviews for as long as the page lives. The store is all that they share."""
+"""The training process: it decodes, trains and reviews for as long as the page lives. The store is
+all that they share."""
 
 import math
 import os
@@ -12,17 +13,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dfal.errors import DfalError
 from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
 from dfal.labelling.trainer import WATCHED, Trainer
-from dfal.types import DfalError
 
 WAIT = 0.2
 """Seconds between two looks at the store."""
 
 
 def work(store: Path, pipe: Connection) -> None:
-    """Train for as long as whoever holds the other end of the pipe lives, and tell it what is done now."""
+    """Train for as long as whoever holds the other end of the pipe lives, and tell it what is done
+    now."""
     for one in (signal.SIGINT, signal.SIGTERM):  # whoever ends the page ends this with it
         signal.signal(one, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
@@ -57,7 +59,9 @@ def work(store: Path, pipe: Connection) -> None:
                 lines = str(error).strip().splitlines()
                 text = lines[0] if lines else "no reason was given"
                 with suppress(DfalError):
-                    session.findings.add_trouble(text if isinstance(error, DfalError) else f"{type(error).__name__}: {text}")
+                    session.findings.add_trouble(
+                        text if isinstance(error, DfalError) else f"{type(error).__name__}: {text}"
+                    )
                 time.sleep(WAIT)
 
 
@@ -70,11 +74,17 @@ def _end_with(pipe: Connection) -> None:
 
 
 def _decode(session: Session, photos: Photos) -> None:
-    """Decode all images, those that are looked at first in the beginning, set aside what cannot be, and take it back when it
-    can. What cannot be read just now, because the folder is away, is tried again as long as the page lives."""
+    """Decode all images, those that are looked at first in the beginning, set aside what cannot be,
+    and take it back when it can. What cannot be read just now, because the folder is away, is tried
+    again as long as the page lives.
+    """
     state = session.refresh()
     drawn, order = state.drawn[:WATCHED], state.order[:WATCHED]
-    first = photos.place[np.concatenate([np.stack([drawn[: len(order)], order[: len(drawn)]], 1).ravel(), drawn, order])]
+    first = photos.place[
+        np.concatenate(
+            [np.stack([drawn[: len(order)], order[: len(drawn)]], 1).ravel(), drawn, order]
+        )
+    ]
     try:
         for _ in photos.folder.decode(first[first >= 0].tolist(), patience=math.inf):
             session.findings.set_aside(photos.set_aside())

@@ -1,4 +1,5 @@
-"""A model to take home: one safetensors file with its card inside, the same as ONNX, and what it says of other images."""
+"""A model to take home: one safetensors file with its card inside, the same as ONNX, and what it
+says of other images."""
 
 from dfal.models.card import ModelCard
 from dfal.models.onnx import save_onnx

@@ -1,4 +1,5 @@
-"""Temperature scaling: confidences that are as high as the model is often right (Guo et al. 2017)."""
+"""Temperature scaling: confidences that are as high as the model is often right (Guo et al.
+2017)."""
 
 import numpy as np
 from jaxtyping import Float64, Int64

@@ -13,15 +13,17 @@ from torch import nn
 
 from dfal.agreement import ENOUGH
 from dfal.damage import check_types
+from dfal.errors import DfalError
 from dfal.inside import device_of, logits, looking
-from dfal.types import DfalError
 
 LARGEST_IMAGE = 2**30
 """Numbers in an image that a network can take."""
 
 
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("dfal", "torch", "numpy", "pillow")} | {"python": platform.python_version()}
+    return {name: version(name) for name in ("dfal", "torch", "numpy", "pillow")} | {
+        "python": platform.python_version()
+    }
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,15 @@ class ModelCard:
 
     Attributes:
         classes: the name of each logit.
-        image: channels, height and width that it wants, in [0, 1]; images are fitted into them whole (`dfal.pictures.fitted`).
+        image: channels, height and width that it wants, in [0, 1]; images are fitted into them
+        whole (`dfal.pictures.fitted`).
         network: `lenet5`, `vgg8`, or the `package.module:function` that makes it.
         annotations: answers that people gave, which it was trained on.
         accuracy: fraction right on a hold-out that was drawn at random, if there was one.
         interval: the 95 % interval of the accuracy.
         held_out: images in that hold-out.
-        temperature: by which logits are divided before the softmax, so that confidences are as high as the model is often
-            right; None where they are not calibrated.
+        temperature: by which logits are divided before the softmax, so that confidences are as high
+            as the model is often right; None where they are not calibrated.
         licence: of the weights.
         about: anything else, in words.
         versions: of what made it.
@@ -62,17 +65,25 @@ class ModelCard:
         if self.accuracy is not None:
             low, high = self.interval or (float("nan"), float("nan"))
             measured = (
-                f"{self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {self.held_out:,} images held out at random"
+                f"{self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {self.held_out:,}"
+                " images held out at random"
             )
             if self.held_out < ENOUGH:
                 measured += f"; fewer than {ENOUGH} are too few to rely on"
         found = {
             "classes": ", ".join(self.classes),
             "network": self.network,
-            "images": f"{h}×{w} pixels, {'colour' if c == 3 else 'grey'}, fitted in whole, values from 0 to 1",
+            "images": (
+                f"{h}×{w} pixels, {'colour' if c == 3 else 'grey'}, fitted in whole, values from 0"
+                " to 1"
+            ),
             "trained on": f"{self.annotations:,} annotations",
             "accuracy": measured,
-            "confidence": "not calibrated" if self.temperature is None else f"calibrated (temperature {self.temperature:.2f})",
+            "confidence": (
+                "not calibrated"
+                if self.temperature is None
+                else f"calibrated (temperature {self.temperature:.2f})"
+            ),
             "licence": self.licence,
             "made with": ", ".join(f"{name} {number}" for name, number in self.versions.items()),
         }
@@ -81,7 +92,11 @@ class ModelCard:
     def caution(self) -> str:
         """Return what somebody who relies on the model's predictions must know, in a line."""
         lines = self.lines()
-        calibrated = lines["confidence"] if self.temperature is not None else "not calibrated, and may be far too high"
+        calibrated = (
+            lines["confidence"]
+            if self.temperature is not None
+            else "not calibrated, and may be far too high"
+        )
         return f"accuracy {lines['accuracy']}; confidences are {calibrated}"
 
 
@@ -94,18 +109,27 @@ def check(model: nn.Module, card: ModelCard, name: str) -> None:
         raise
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise DfalError(f"the network {card.network} of {name} cannot take images of shape {card.image} ({reason})") from None
+        raise DfalError(
+            f"the network {card.network} of {name} cannot take images of shape {card.image}"
+            f" ({reason})"
+        ) from None
     if found != len(card.classes):
         raise DfalError(
-            f"the network {card.network} of {name} gives {found} logits, but its card names {len(card.classes)} classes"
+            f"the network {card.network} of {name} gives {found} logits, but its card names"
+            f" {len(card.classes)} classes"
         )
 
 
 def read(text: str, path: Path) -> ModelCard:
     """The card in a file: every field of its type, and nothing else."""
-    refusal = DfalError(f"the card in {path} is of another version of dfal, or damaged: save the model again")
+    refusal = DfalError(
+        f"the card in {path} is of another version of dfal, or damaged: save the model again"
+    )
     try:
-        given: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()}
+        given: Any = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in json.loads(text).items()
+        }
         check_types(ModelCard, given)
         card = ModelCard(**given)
         if not _is_good(card):
@@ -118,7 +142,14 @@ def read(text: str, path: Path) -> ModelCard:
 
 def _is_good(card: ModelCard) -> bool:
     fractions = [value for value in (card.accuracy, *(card.interval or ())) if value is not None]
-    texts = (*card.classes, card.network, card.licence, card.about, *card.versions, *card.versions.values())
+    texts = (
+        *card.classes,
+        card.network,
+        card.licence,
+        card.about,
+        *card.versions,
+        *card.versions.values(),
+    )
     return (
         len(card.classes) > 1
         and len(set(card.classes)) == len(card.classes)

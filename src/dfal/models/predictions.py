@@ -20,7 +20,8 @@ PART = 256
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of an image file: the class, its probability, and the distance to the boundary if it was asked for.
+    """What a model says of an image file: the class, its probability, and the distance to the
+    boundary if it was asked for.
 
     The probability is calibrated where the model's card has a temperature.
     """
@@ -31,8 +32,11 @@ class Prediction:
     distance: float | None = None
 
 
-def label(saved: SavedModel, paths: list[Path], distances: bool = False) -> Iterator[Prediction | tuple[Path, str]]:
-    """What a model says of image files, in their order; for one that cannot be read, its path and the reason.
+def label(
+    saved: SavedModel, paths: list[Path], distances: bool = False
+) -> Iterator[Prediction | tuple[Path, str]]:
+    """What a model says of image files, in their order; for one that cannot be read, its path and
+    the reason.
 
     Args:
         saved: the model.
@@ -57,7 +61,9 @@ def label(saved: SavedModel, paths: list[Path], distances: bool = False) -> Iter
                 yield (path, one) if isinstance(one, str) else Prediction(path, *next(answers))
 
 
-def _answers(saved: SavedModel, read: list[NDArray[np.uint8]], distances: bool) -> list[tuple[str, float, float | None]]:
+def _answers(
+    saved: SavedModel, read: list[NDArray[np.uint8]], distances: bool
+) -> list[tuple[str, float, float | None]]:
     images = torch.from_numpy(np.stack(read).transpose(0, 3, 1, 2).astype(np.float32)).div_(255)
     scaled = predict(saved.network, images) / (saved.card.temperature or 1.0)
     confidences, labels = scaled.softmax(1).max(1)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from dfal.atomic import atomic_write
 from dfal.damage import damage, described
+from dfal.errors import DfalError
 from dfal.inside import bare
 from dfal.models.card import ModelCard, check, read
 from dfal.networks import NETWORKS, build
-from dfal.types import DfalError
 
 KEY = "dfal"
 """Under this name the card lies in the file's metadata."""
@@ -39,7 +39,10 @@ def save(model: nn.Module, card: ModelCard, path: Path) -> None:
         DfalError: where the card does not fit the network, or the file cannot be written.
     """
     check(model, card, str(path))
-    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in bare(model).state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().clone().contiguous()
+        for name, tensor in bare(model).state_dict().items()
+    }
     text = json.dumps(dataclasses.asdict(card), sort_keys=True)
     content = packed(tensors, {KEY: text, "sha256": _digest(text, tensors)})
     with atomic_write(path, "name another file", "the model") as part:
@@ -51,10 +54,12 @@ def load(path: Path, network: str | None = None) -> SavedModel:
 
     Args:
         path: what `save` wrote.
-        network: the `package.module:function` that may be imported, where the model is not one of dfal's own.
+        network: the `package.module:function` that may be imported, where the model is not one of
+        dfal's own.
 
     Raises:
-        DfalError: for a file that is none, is damaged or was changed, and for a network whose code may not be run.
+        DfalError: for a file that is none, is damaged or was changed, and for a network whose code
+        may not be run.
     """
     if not path.is_file():
         raise DfalError(f"there is no model {path}: name a .safetensors file that is there")
@@ -66,21 +71,34 @@ def load(path: Path, network: str | None = None) -> SavedModel:
     with _reading(path):
         digest = _digest(metadata[KEY], tensors)
     if digest != metadata.get("sha256"):
-        raise DfalError(f"{path} was changed since it was saved: its checksum does not fit; get it again")
+        raise DfalError(
+            f"{path} was changed since it was saved: its checksum does not fit; get it again"
+        )
     card = read(metadata[KEY], path)
     own = card.network in NETWORKS
     if not own and network != card.network:
-        raise DfalError(f"{path} was made with the network {card.network}: say --model {card.network} if its code may be run")
-    # Without memory of its own: a card that asks for a giant network is found out before it is made.
+        raise DfalError(
+            f"{path} was made with the network {card.network}: say --model {card.network} if its"
+            " code may be run"
+        )
+    # Without memory of its own: a card that asks for a giant network is found out before it is
+    # made.
     try:
         with torch.device("meta") if own else contextlib.nullcontext():
             model = build(card.network, card.image, len(card.classes))
-        if any(kept.dtype != tensors[name].dtype for name, kept in model.state_dict().items() if own and name in tensors):
+        if any(
+            kept.dtype != tensors[name].dtype
+            for name, kept in model.state_dict().items()
+            if own and name in tensors
+        ):
             raise RuntimeError("they are of another precision")
         model.load_state_dict(tensors, assign=own)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise DfalError(f"the weights in {path} do not fit the network {card.network} ({reason[:200]}): get it again") from None
+        raise DfalError(
+            f"the weights in {path} do not fit the network {card.network} ({reason[:200]}): get it"
+            " again"
+        ) from None
     model.eval()
     check(model, card, str(path))
     return SavedModel(model, card)
@@ -94,7 +112,9 @@ def _reading(path: Path) -> Iterator[None]:
             yield
     except DfalError as error:
         reason = error.__cause__
-        raise DfalError(f"{path} is damaged or no model ({described(reason or error)}): get it again") from None
+        raise DfalError(
+            f"{path} is damaged or no model ({described(reason or error)}): get it again"
+        ) from None
 
 
 def _digest(card: str, tensors: dict[str, Tensor]) -> str:

@@ -1,4 +1,5 @@
-"""The paper's tables and figures again. One file each: claim, trials, how it is judged, the paper's numbers beside ours."""
+"""The paper's tables and figures again. One file each: claim, trials, how it is judged, the paper's
+numbers beside ours."""
 
 from types import ModuleType
 
@@ -36,12 +37,13 @@ ALL: dict[str, ModuleType] = {
     "figure2": figure2,
     "figure3": figure3,
 }
-"""By the paper's names. Each has `stages`: what to run, one after the other; and `tables` and `verdicts` of what was found."""
+"""By the paper's names. Each has `stages`: what to run, one after the other; and `tables` and
+`verdicts` of what was found."""
 
 
 UNDECIDED = (
-    "At 5 %, paired over seeds; differences in points of accuracy with their 95 % intervals. Undecided: too few seeds, or not "
-    "run."
+    "At 5 %, paired over seeds; differences in points of accuracy with their 95 % intervals."
+    " Undecided: too few seeds, or not run."
 )
 """To be said below verdicts."""
 

@@ -1,4 +1,5 @@
-"""Ours beside the paper's: tables and verdicts as values, for the terminal, the page, LaTeX and CSV alike."""
+"""Ours beside the paper's: tables and verdicts as values, for the terminal, the page, LaTeX and CSV
+alike."""
 
 import itertools
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ class Verdict:
 
     Attributes:
         claim: in a sentence.
-        answer: whether it holds at 5 %; undecided where too little was run, or an interval holds both.
+        answer: whether it holds at 5 %; undecided where too little was run, or an interval holds
+        both.
         numbers: from which that follows.
         setting: the data and the network that it is about.
     """
@@ -45,7 +47,8 @@ class Cell:
         paper: the paper's number as text.
         p: of the test that ours is the paper's number; NaN where there is none.
         above: whether ours is larger.
-        value, low, high: ours and its interval as numbers, inf where a text has ">"; NaN where there is none.
+        value, low, high: ours and its interval as numbers, inf where a text has ">"; NaN where
+        there is none.
         interval: what low and high are.
     """
 
@@ -61,7 +64,8 @@ class Cell:
 
     @property
     def differs(self) -> int:
-        """1 or −1 where ours is above or below the paper's number with p < 0.05, 0 where that cannot be told."""
+        """1 or −1 where ours is above or below the paper's number with p < 0.05, 0 where that
+        cannot be told."""
         return (1 if self.above else -1) if self.p < 0.05 else 0
 
 
@@ -81,15 +85,29 @@ class Table:
         return any(cell.paper for _, cells in self.rows for cell in cells)
 
 
-def table(name: str, title: str, caption: str, head: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> Table:
-    """A table whose p-values are corrected for all of its cells; rows and columns without anything are left out."""
-    full = [any(cells[place].ours or cells[place].paper for _, cells in rows) for place in range(len(head))]
+def table(
+    name: str,
+    title: str,
+    caption: str,
+    head: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[Cell]]],
+) -> Table:
+    """A table whose p-values are corrected for all of its cells; rows and columns without anything
+    are left out."""
+    full = [
+        any(cells[place].ours or cells[place].paper for _, cells in rows)
+        for place in range(len(head))
+    ]
     head = list(itertools.compress(head, full))
     kept = [
-        (row, list(itertools.compress(cells, full))) for row, cells in rows if any(cell.ours or cell.paper for cell in cells)
+        (row, list(itertools.compress(cells, full)))
+        for row, cells in rows
+        if any(cell.ours or cell.paper for cell in cells)
     ]
     corrected = iter(holm([cell.p for _, cells in kept for cell in cells]))
-    done = tuple((row, tuple(_with_p(cell, next(corrected)) for cell in cells)) for row, cells in kept)
+    done = tuple(
+        (row, tuple(_with_p(cell, next(corrected)) for cell in cells)) for row, cells in kept
+    )
     return Table(name, title, caption, tuple(head), done)
 
 
@@ -97,14 +115,21 @@ def _with_p(cell: Cell, p: float) -> Cell:
     return cell if np.isnan(p) else replace(cell, p=p)
 
 
-def accuracy(values: Float64[np.ndarray, "s"] | None, paper: float | None = None, *, tested: bool = True) -> Cell:
-    """Accuracies of several seeds, as a mean in % with half of its 95 % t interval, beside a number of the paper's, from which
-    it may be tested to differ."""
+def accuracy(
+    values: Float64[np.ndarray, "s"] | None, paper: float | None = None, *, tested: bool = True
+) -> Cell:
+    """Accuracies of several seeds, as a mean in % with half of its 95 % t interval, beside a number
+    of the paper's, from which it may be tested to differ."""
     published = "" if paper is None else f"{100 * paper:.2f}"
     if values is None:
         return Cell(paper=published)
     p = paired_p(values - paper) if tested and paper is not None else float("nan")
-    return replace(percent(values), paper=published, p=p, above=paper is not None and bool(values.mean() > paper))
+    return replace(
+        percent(values),
+        paper=published,
+        p=p,
+        above=paper is not None and bool(values.mean() > paper),
+    )
 
 
 def percent(values: Float64[np.ndarray, "s"], digits: int = 2, *, sign: bool = False) -> Cell:
@@ -114,7 +139,14 @@ def percent(values: Float64[np.ndarray, "s"], digits: int = 2, *, sign: bool = F
     if len(values) < 2:
         return Cell(text, value=middle)
     half = 100 * half_width(values)
-    return Cell(text, f"± {half:.{digits}f}", value=middle, low=middle - half, high=middle + half, interval=STUDENT)
+    return Cell(
+        text,
+        f"± {half:.{digits}f}",
+        value=middle,
+        low=middle - half,
+        high=middle + half,
+        interval=STUDENT,
+    )
 
 
 def number(value: float, text: str = "") -> Cell:
@@ -142,8 +174,8 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def positive(differences: Sequence[Float64[np.ndarray, "s"]]) -> Answer:
-    """Whether all of these differences, each over paired seeds, are above 0: t-tests with Holm's correction. One that is
-    surely below 0 is enough for the claim not to hold."""
+    """Whether all of these differences, each over paired seeds, are above 0: t-tests with Holm's
+    correction. One that is surely below 0 is enough for the claim not to hold."""
     p = holm([paired_p(one) for one in differences])
     answers = [_answer(float(one.mean()), value) for one, value in zip(differences, p, strict=True)]
     return all_of(answers)
@@ -159,4 +191,10 @@ def all_of(answers: Sequence[Answer]) -> Answer:
     """Whether a claim that consists of these holds."""
     if not answers:
         return "undecided"
-    return "does not hold" if "does not hold" in answers else "undecided" if "undecided" in answers else "holds"
+    return (
+        "does not hold"
+        if "does not hold" in answers
+        else "undecided"
+        if "undecided" in answers
+        else "holds"
+    )

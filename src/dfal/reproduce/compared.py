@@ -3,13 +3,28 @@
 from collections.abc import Sequence
 
 from dfal.curves import Comparison, Curve, Study
-from dfal.reproduce.beside import DEVIATION, STUDENT, Cell, Table, number, p_value, percent, signed, table
+from dfal.reproduce.beside import (
+    DEVIATION,
+    STUDENT,
+    Cell,
+    Table,
+    number,
+    p_value,
+    percent,
+    signed,
+    table,
+)
 
 
 def tables(title: str, study: Study, budgets: Sequence[int]) -> list[Table]:
-    """Accuracies at these budgets; with several seeds, which differences between strategies are real."""
+    """Accuracies at these budgets; with several seeds, which differences between strategies are
+    real."""
     made = [accuracies(title, study, budgets)]
-    return [*made, differences(title, study)] if any(one.seeds > 1 for one in study.comparisons) else made
+    return (
+        [*made, differences(title, study)]
+        if any(one.seeds > 1 for one in study.comparisons)
+        else made
+    )
 
 
 def accuracies(title: str, study: Study, budgets: Sequence[int]) -> Table:
@@ -19,9 +34,13 @@ def accuracies(title: str, study: Study, budgets: Sequence[int]) -> Table:
     interval = f", ± half of its {STUDENT} interval" if several else ""
     head = [*map(str, budgets), "labelled data", AULC if several else "AULC"]
     captions = [
-        "annotations: answers bought, the first ones included; labelled data: images trained on at the end, twins too; "
-        f"AULC: {MEAN}{interval}"
-        + ("; to match random: annotations for the last accuracy of random choice." if study.baseline else "."),
+        "annotations: answers bought, the first ones included; labelled data: images trained on at"
+        f" the end, twins too; AULC: {MEAN}{interval}"
+        + (
+            "; to match random: annotations for the last accuracy of random choice."
+            if study.baseline
+            else "."
+        ),
         *study.notes,
     ]
     if study.baseline:
@@ -38,7 +57,9 @@ def accuracies(title: str, study: Study, budgets: Sequence[int]) -> Table:
         if study.uneven:
             cells.append(number(len(curve.trials)))
         rows.append((curve.name + ("" if curve.finished else " (unfinished)"), cells))
-    return table("accuracies", f"Test accuracy in %, {over}: {title}", "\n".join(captions), head, rows)
+    return table(
+        "accuracies", f"Test accuracy in %, {over}: {title}", "\n".join(captions), head, rows
+    )
 
 
 MEAN = "mean accuracy over the curve, the area under it by trapezoids divided by its width"
@@ -54,14 +75,23 @@ def _accuracy(curve: Curve, budget: int) -> Cell:
     if len(found) < 2:
         return number(mean, f"{mean:.1f}")
     spread = 100 * float(found.std(ddof=1))
-    return Cell(f"{mean:.1f}", f"± {spread:.1f}", value=mean, low=mean - spread, high=mean + spread, interval=DEVIATION)
+    return Cell(
+        f"{mean:.1f}",
+        f"± {spread:.1f}",
+        value=mean,
+        low=mean - spread,
+        high=mean + spread,
+        interval=DEVIATION,
+    )
 
 
 def _to_match(curve: Curve, baseline: Curve) -> Cell:
     if curve is baseline:
         return Cell()
     needed = curve.needed(float(baseline.mean[-1]))
-    return Cell(f"> {curve.annotations[-1]}", value=float("inf")) if needed is None else number(needed)
+    return (
+        Cell(f"> {curve.annotations[-1]}", value=float("inf")) if needed is None else number(needed)
+    )
 
 
 def differences(title: str, study: Study) -> Table:
@@ -70,7 +100,8 @@ def differences(title: str, study: Study) -> Table:
     return table(
         "differences",
         f"Difference in AULC, in points of accuracy, over paired seeds: {title}",
-        f"AULC: {MEAN}; ± half of the {STUDENT} interval, not corrected; p: paired t-test, Holm's correction for all rows",
+        f"AULC: {MEAN}; ± half of the {STUDENT} interval, not corrected; p: paired t-test, Holm's"
+        " correction for all rows",
         ["compared with", f"difference ± {STUDENT}", "p", *uneven],
         [(one.curve.name, _cells(one)[: 3 + len(uneven)]) for one in study.comparisons],
     )

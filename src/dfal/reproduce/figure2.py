@@ -14,7 +14,8 @@ from dfal.reproduce.shelf import Shelf, curve
 
 
 def stages(preset: Preset) -> list[Sequence[Job]]:
-    """The trials of Table 1: seed by seed, so that a study that is stopped can be compared already."""
+    """The trials of Table 1: seed by seed, so that a study that is stopped can be compared
+    already."""
     return table1.stages(preset)
 
 

@@ -1,6 +1,8 @@
-"""Figure 3: Shoe-Bag, VGG8 trained on what was chosen for LeNet5, beside what was chosen for itself.
+"""Figure 3: Shoe-Bag, VGG8 trained on what was chosen for LeNet5, beside what was chosen for
+itself.
 
-The claim: VGG8 learns from LeNet5's choice nearly as well as from its own, and better than from random images.
+The claim: VGG8 learns from LeNet5's choice nearly as well as from its own, and better than from
+random images.
 """
 
 from collections.abc import Sequence
@@ -10,13 +12,13 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from dfal.engine import Job
+from dfal.errors import DfalError
 from dfal.reproduce import paper, table4
 from dfal.reproduce.beside import Cell, Table, Verdict, accuracy, table
 from dfal.reproduce.paper import Points
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.shelf import Shelf, curve
 from dfal.reproduce.transfer import Transfer
-from dfal.types import DfalError
 
 DATASET = "shoe-bag"
 """What the paper drew it for."""
@@ -29,14 +31,21 @@ POINTS = 9
 def stages(preset: Preset) -> list[Sequence[Job]]:
     """The network's own trials, those of the one that chooses for it, and the transfers."""
     one, other = preset.trial.model, preset.other
-    own, foreign = preset.trials(table4.ROWS, model=other), preset.trials(table4.ROWS[:2], model=one)
+    own, foreign = (
+        preset.trials(table4.ROWS, model=other),
+        preset.trials(table4.ROWS[:2], model=one),
+    )
     at = budgets(preset)
     if len(at) < FEWEST:
         raise DfalError(
-            f"figure 3 is drawn from {FEWEST} budgets or more, and from {preset.trial.first} to {preset.trial.annotations} "
-            f"annotations with {preset.trial.batch} a round there are {len(at)}: give more annotations or a smaller batch"
+            f"figure 3 is drawn from {FEWEST} budgets or more, and from {preset.trial.first} to"
+            f" {preset.trial.annotations} annotations with {preset.trial.batch} a round there are"
+            f" {len(at)}: give more annotations or a smaller batch"
         )
-    transfers = [Transfer(trial, other, at, training=preset.trial.training, device=preset.trial.device) for trial in foreign]
+    transfers = [
+        Transfer(trial, other, at, training=preset.trial.training, device=preset.trial.device)
+        for trial in foreign
+    ]
     return [[*foreign, *own], transfers]
 
 
@@ -50,7 +59,8 @@ def budgets(preset: Preset) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Series:
-    """A line of the figure: its name in the paper's words, budgets, and accuracies s seeds × b budgets."""
+    """A line of the figure: its name in the paper's words, budgets, and accuracies s seeds × b
+    budgets."""
 
     name: str
     annotations: Int64[np.ndarray, "b"]
@@ -58,11 +68,14 @@ class Series:
 
 
 def series(shelf: Shelf) -> dict[str, list[Series]]:
-    """Setting → lines: what was chosen for another network, where it was measured at several budgets, and the network's own."""
+    """Setting → lines: what was chosen for another network, where it was measured at several
+    budgets, and the network's own."""
     made: dict[str, list[Series]] = {}
     for dataset in sorted({transfer.dataset for transfer, _ in shelf.transfers}):
         values = table4.found(shelf, dataset)
-        for source, target in sorted({(source, target) for _, source, target, _ in values if source != target}):
+        for source, target in sorted(
+            {(source, target) for _, source, target, _ in values if source != target}
+        ):
             for name in table4.ROWS[:2]:
                 at = {
                     budget: rounds
@@ -72,13 +85,21 @@ def series(shelf: Shelf) -> dict[str, list[Series]]:
                 whole = set.intersection(*map(set, at.values())) if len(at) >= FEWEST else set()
                 if not whole:
                     continue
-                accuracies = [[at[budget][seed].measurements["accuracy"] for budget in sorted(at)] for seed in sorted(whole)]
+                accuracies = [
+                    [at[budget][seed].measurements["accuracy"] for budget in sorted(at)]
+                    for seed in sorted(whole)
+                ]
                 lines = made.setdefault(f"{dataset}, {target}", [])
                 lines.append(Series(f"{source} {name}", np.array(sorted(at)), np.array(accuracies)))
             for study in shelf.main:
-                if (study.settings.dataset, study.settings.model) == (dataset, target) and f"{dataset}, {target}" in made:
+                if (study.settings.dataset, study.settings.model) == (
+                    dataset,
+                    target,
+                ) and f"{dataset}, {target}" in made:
                     own = [one for name in table4.ROWS if (one := curve(study, name))]
-                    made[f"{dataset}, {target}"] += [Series(one.name, one.annotations, one.accuracy) for one in own]
+                    made[f"{dataset}, {target}"] += [
+                        Series(one.name, one.annotations, one.accuracy) for one in own
+                    ]
     return made
 
 
@@ -105,17 +126,23 @@ def tables(shelf: Shelf) -> list[Table]:
             (
                 line.name,
                 [
-                    accuracy(line.accuracy[:, list(line.annotations).index(budget)]) if budget in line.annotations else Cell()
+                    (
+                        accuracy(line.accuracy[:, list(line.annotations).index(budget)])
+                        if budget in line.annotations
+                        else Cell()
+                    )
                     for budget in at
                 ],
             )
             for line in lines
         ]
         caption = (
-            "Test accuracy in %, mean over seeds ± half of its 95 % t interval. A line with a network before it is what was "
-            "chosen for that network."
+            "Test accuracy in %, mean over seeds ± half of its 95 % t interval. A line with a"
+            " network before it is what was chosen for that network."
         )
-        made.append(table("figure3", f"Figure 3: {setting}", caption, [str(budget) for budget in at], rows))
+        made.append(
+            table("figure3", f"Figure 3: {setting}", caption, [str(budget) for budget in at], rows)
+        )
     return made
 
 

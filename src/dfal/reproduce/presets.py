@@ -1,4 +1,5 @@
-"""What a reproduction runs: the paper's protocol, or a coarse one that takes minutes. Every setting can be overridden."""
+"""What a reproduction runs: the paper's protocol, or a coarse one that takes minutes. Every setting
+can be overridden."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfal import datasets
+from dfal.errors import DfalError, unknown_name
+from dfal.fields import setting
+from dfal.protocols import Strategy
 from dfal.strategies import CEAL, named, with_candidates
 from dfal.training import Training
 from dfal.trial import Trial
-from dfal.types import DfalError, Strategy, setting, unknown
 
 ROWS = ("dfal", "bald", "ceal", "core-set", "egl", "uncertainty", "random", "dfal-no-twins")
-"""The strategies of Table 1 and Figure 2 in the paper's order, and DFAL without its twins, which the later figure has."""
+"""The strategies of Table 1 and Figure 2 in the paper's order, and DFAL without its twins, which
+the later figure has."""
 
 THRESHOLDS = {"mnist": 0.05, "shoe-bag": 0.19, "quick-draw": 0.08}
 """CEAL's δ₀ of the paper, by how the name of a data set begins."""
@@ -21,7 +25,9 @@ THRESHOLDS = {"mnist": 0.05, "shoe-bag": 0.19, "quick-draw": 0.08}
 def usual(name: str, dataset: str) -> Strategy:
     """The strategy of that name as the paper set it for these data."""
     strategy = named(name, imports=True)
-    near = next((threshold for begin, threshold in THRESHOLDS.items() if dataset.startswith(begin)), None)
+    near = next(
+        (threshold for begin, threshold in THRESHOLDS.items() if dataset.startswith(begin)), None
+    )
     if isinstance(strategy, CEAL) and near is not None:
         return dataclasses.replace(strategy, threshold=near)
     return strategy
@@ -32,33 +38,49 @@ class Preset:
     """Everything that a table or figure is made from.
 
     Attributes:
-        trial: what all trials have in common: data, network, first labels, n_query, N, training, device. Its strategy and
-            its seed mean nothing.
+        trial: what all trials have in common: data, network, first labels, n_query, N, training,
+            device. Its strategy and its seed mean nothing.
     """
 
     trial: Trial
-    candidates: int | None = setting(300, "K: images of the pool that a strategy looks at in a round, the same for all")
+    candidates: int | None = setting(
+        300, "K: images of the pool that a strategy looks at in a round, the same for all"
+    )
     seeds: int = setting(5, "trials of each strategy")
-    full_epochs: int = setting(20, "passes over the data of the network that is trained on the full training set")
+    full_epochs: int = setting(
+        20, "passes over the data of the network that is trained on the full training set"
+    )
     until: int = setting(2000, "annotations to which Table 2 goes on")
     other: str = setting("vgg8", "the other network of Table 4 and Figure 3")
-    one_way: bool = setting(False, "only --model chooses, and --other learns from it: half of Table 4")
+    one_way: bool = setting(
+        False, "only --model chooses, and --other learns from it: half of Table 4"
+    )
     strategies: tuple[str, ...] = ROWS
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or self.full_epochs < 1:
-            raise DfalError(f"seeds = {self.seeds} and full_epochs = {self.full_epochs} must be 1 or more")
+            raise DfalError(
+                f"seeds = {self.seeds} and full_epochs = {self.full_epochs} must be 1 or more"
+            )
         if not self.strategies:
-            raise DfalError("no strategy is named: give one or several that `dfal strategies` lists")
+            raise DfalError(
+                "no strategy is named: give one or several that `dfal strategies` lists"
+            )
         self.rows()
 
     def changed(self, settings: Mapping[str, Any]) -> "Preset":
-        """The preset with these settings, by the names of its own fields, of its trial's and of its training's."""
+        """The preset with these settings, by the names of its own fields, of its trial's and of its
+        training's."""
         own, trial, training = (
-            {field.name for field in dataclasses.fields(kind)} & settings.keys() for kind in (Preset, Trial, Training)
+            {field.name for field in dataclasses.fields(kind)} & settings.keys()
+            for kind in (Preset, Trial, Training)
         )
-        learning = dataclasses.replace(self.trial.training, **{name: settings[name] for name in training})
-        common = dataclasses.replace(self.trial, training=learning, **{name: settings[name] for name in trial})
+        learning = dataclasses.replace(
+            self.trial.training, **{name: settings[name] for name in training}
+        )
+        common = dataclasses.replace(
+            self.trial, training=learning, **{name: settings[name] for name in trial}
+        )
         return dataclasses.replace(self, trial=common, **{name: settings[name] for name in own})
 
     def rows(self) -> dict[str, Strategy]:
@@ -70,30 +92,57 @@ class Preset:
         return with_candidates(usual(name, self.trial.dataset), self.candidates)
 
     def trials(self, names: Sequence[str] = (), **changes: Any) -> list[Trial]:
-        """Every strategy (or these) with every seed, seed by seed, so that a study that is stopped can be compared already."""
+        """Every strategy (or these) with every seed, seed by seed, so that a study that is stopped
+        can be compared already."""
         rows = [self.row(name) for name in names or self.strategies]
         common = dataclasses.replace(self.trial, **changes)
-        return [dataclasses.replace(common, strategy=row, seed=seed) for seed in range(self.seeds) for row in rows]
+        return [
+            dataclasses.replace(common, strategy=row, seed=seed)
+            for seed in range(self.seeds)
+            for row in rows
+        ]
 
     def full(self) -> list[Trial]:
-        """The network trained on the full training set, once a seed: a trial whose first labels are all of them."""
+        """The network trained on the full training set, once a seed: a trial whose first labels are
+        all of them."""
         everything = len(datasets.load(self.trial.dataset).images)
         training = dataclasses.replace(self.trial.training, epochs=self.full_epochs)
-        common = dataclasses.replace(self.trial, first=everything, annotations=everything, training=training)
+        common = dataclasses.replace(
+            self.trial, first=everything, annotations=everything, training=training
+        )
         random = named("random")
-        return [dataclasses.replace(common, strategy=random, seed=seed) for seed in range(self.seeds)]
+        return [
+            dataclasses.replace(common, strategy=random, seed=seed) for seed in range(self.seeds)
+        ]
 
 
 PRESETS = {
-    "paper": Preset(Trial(dataset="mnist", model="lenet5", annotations=1000, batch=10, first=10, training=Training())),
+    "paper": Preset(
+        Trial(
+            dataset="mnist",
+            model="lenet5",
+            annotations=1000,
+            batch=10,
+            first=10,
+            training=Training(),
+        )
+    ),
     "quick": Preset(
-        Trial(dataset="mnist-5k", model="lenet5", annotations=200, batch=20, first=20, training=Training(epochs=50)),
+        Trial(
+            dataset="mnist-5k",
+            model="lenet5",
+            annotations=200,
+            batch=20,
+            first=20,
+            training=Training(epochs=50),
+        ),
         seeds=3,
         until=400,
     ),
 }
-"""`paper` is the paper's protocol with all of K, seeds and training written down; docs/deviations.md says what the paper leaves
-open and why it is filled so. `quick` needs nothing but mnist-5k and two cores for some minutes."""
+"""`paper` is the paper's protocol with all of K, seeds and training written down;
+docs/deviations.md says what the paper leaves open and why it is filled so. `quick` needs nothing
+but mnist-5k and two cores for some minutes."""
 
 
 def preset(name: str) -> Preset:
@@ -103,5 +152,5 @@ def preset(name: str) -> Preset:
         DfalError: for a name that is not there.
     """
     if name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
+        raise unknown_name("preset", name, PRESETS)
     return PRESETS[name]

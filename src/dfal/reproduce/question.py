@@ -5,25 +5,28 @@ from dataclasses import dataclass
 
 import torch
 
-from dfal.chance import generator, seed_for
 from dfal.configuration import id_of, stored_kind, to_json
 from dfal.datasets import Dataset
+from dfal.errors import DfalError
 from dfal.networks import build
 from dfal.pool import Pool
+from dfal.protocols import Strategy
+from dfal.query import Query
+from dfal.seeding import derive_seed, generator
 from dfal.store import Record
 from dfal.strategies import name_of
 from dfal.training import Training, fit
 from dfal.trial import Clock, Trial
-from dfal.types import DfalError, Query, Strategy
 
 
 @dataclass(frozen=True)
 class Question:
-    """A round is one repetition; its cost `select` are the seconds. Nothing is learnt from the answers.
+    """A round is one repetition; its cost `select` are the seconds. Nothing is learnt from the
+    answers.
 
     Attributes:
-        labelled, unlabelled: |L| and |U|, drawn at random. The network is trained on L, and all of U are candidates
-            unless the strategy draws fewer.
+        labelled, unlabelled: |L| and |U|, drawn at random. The network is trained on L, and all of
+            U are candidates unless the strategy draws fewer.
         picks: how many images to ask about.
         repeats: after one question that is not timed.
     """
@@ -67,16 +70,25 @@ class Question:
         """Raise unless the question can be asked of these data."""
         if self.labelled + self.unlabelled > len(data.images):
             raise DfalError(
-                f"labelled = {self.labelled} and unlabelled = {self.unlabelled} are more than the {len(data.images)} images "
-                f"of {self.dataset}: ask for fewer"
+                f"labelled = {self.labelled} and unlabelled = {self.unlabelled} are more than the"
+                f" {len(data.images)} images of {self.dataset}: ask for fewer"
             )
-        Trial(self.dataset, self.model, self.strategy, annotations=self.labelled, first=1, device=self.device).check(data)
+        Trial(
+            self.dataset,
+            self.model,
+            self.strategy,
+            annotations=self.labelled,
+            first=1,
+            device=self.device,
+        ).check(data)
 
     def finished(self, past: Sequence[Record]) -> bool:
         """Whether it was asked often enough."""
         return len(past) == self.repeats
 
-    def run(self, data: Dataset, past: Sequence[Record], sources: Sequence[Sequence[Record]]) -> Iterator[Record]:
+    def run(
+        self, data: Dataset, past: Sequence[Record], sources: Sequence[Sequence[Record]]
+    ) -> Iterator[Record]:
         """The repetitions that are missing."""
         if self.finished(past):
             return
@@ -88,7 +100,7 @@ class Question:
             lambda: build(self.model, data.images.shape, len(data.classes)),
             pool.labelled_data(self.device),
             self.training,
-            seed_for(self.seed, 0, "fit"),
+            derive_seed(self.seed, 0, "fit"),
         )
         clock = Clock()
         ask = clock.timed("select", self.strategy)
@@ -98,8 +110,16 @@ class Question:
             costs = clock.lap()
             if round < len(past):
                 continue  # the first one warms caches up
-            measured = {"labelled": self.labelled, "unlabelled": self.unlabelled, "picks": len(query.indices)}
-            proved = {} if query.bound is None else {"radius": float(query.scores[0]), "bound": query.bound}
+            measured = {
+                "labelled": self.labelled,
+                "unlabelled": self.unlabelled,
+                "picks": len(query.indices),
+            }
+            proved = (
+                {}
+                if query.bound is None
+                else {"radius": float(query.scores[0]), "bound": query.bound}
+            )
             yield Record(round, Query.nothing(), none, none, none, measured | proved, costs)
 
 

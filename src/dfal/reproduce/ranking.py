@@ -22,8 +22,8 @@ class Ranking:
 
 
 def ranking(shelf: Shelf) -> Ranking | None:
-    """Over data sets and networks where there are several with the same strategies; otherwise over the seeds of the one there
-    is, which tells nothing about other data."""
+    """Over data sets and networks where there are several with the same strategies; otherwise over
+    the seeds of the one there is, which tells nothing about other data."""
     studies = shelf.main
     if not studies:
         return None

@@ -8,6 +8,7 @@ from jaxtyping import Float64
 
 from dfal.configuration import from_json, is_kind
 from dfal.curves import Curve, Study
+from dfal.protocols import Strategy
 from dfal.reproduce import paper
 from dfal.reproduce.presets import usual
 from dfal.reproduce.question import Question
@@ -16,7 +17,6 @@ from dfal.results import is_full, looks_at, studies
 from dfal.store import Record, Store
 from dfal.strategies import name_of
 from dfal.trial import Trial
-from dfal.types import Strategy
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Shelf:
     """The contents of a store, sorted.
 
     Attributes:
-        studies: strategies compared, in the paper's order of settings, and of one setting the largest first.
+        studies: strategies compared, in the paper's order of settings, and of one setting the
+        largest first.
         full: studies of the full training set, whose first labels are all of them.
         transfers, questions: with their rounds, as far as they went.
         reproduced: whether `dfal reproduce` made the store: the paper's numbers belong beside ours.
@@ -44,7 +45,8 @@ class Shelf:
 
     @property
     def main(self) -> tuple[Study, ...]:
-        """For each data set and network the study with the most strategies and, among those, the largest budget."""
+        """For each data set and network the study with the most strategies and, among those, the
+        largest budget."""
         best: dict[tuple[str, str], Study] = {}
         for study in self.studies:
             best.setdefault((study.settings.dataset, study.settings.model), study)
@@ -53,7 +55,10 @@ class Shelf:
     def full_accuracy(self, study: Study) -> Float64[np.ndarray, "s"] | None:
         """Of the networks of this study trained on the full training set, one a seed."""
         for full in self.full:
-            if (full.settings.dataset, full.settings.model) == (study.settings.dataset, study.settings.model):
+            if (full.settings.dataset, full.settings.model) == (
+                study.settings.dataset,
+                study.settings.model,
+            ):
                 return np.asarray(full.curves[0].accuracy[:, 0])
         return None
 
@@ -69,8 +74,13 @@ def shelf(store: Store, against: str | None = None) -> Shelf:
     questions = [from_json(Question, text) for text in stored.values() if is_kind(Question, text)]
     trials = [Trial.from_json(text) for text in stored.values() if is_kind(Trial, text)]
     reproduced = bool(transfers or questions or any(map(is_full, trials)))
-    # The paper's tables look strategies up by their names, so that trials with another K stand in tables of their own.
-    found = studies(store, against, named=name_in, apart=True) if reproduced else studies(store, against)
+    # The paper's tables look strategies up by their names, so that trials with another K stand in
+    # tables of their own.
+    found = (
+        studies(store, against, named=name_in, apart=True)
+        if reproduced
+        else studies(store, against)
+    )
     full = [study for study in found if is_full(study.settings)]
     compared = [study for study in found if not is_full(study.settings)]
     return Shelf(
@@ -94,13 +104,15 @@ def order(trial: Trial) -> tuple[int, int, str, str]:
 
 
 def _place(study: Study) -> tuple[tuple[int, int, str, str], int, int, bool]:
-    """By setting, and of one setting the study with the most strategies first, and then the one with the paper's K."""
+    """By setting, and of one setting the study with the most strategies first, and then the one
+    with the paper's K."""
     usual_number = any(looks_at(one.trials[0].strategy) == "300" for one in study.curves)
     return order(study.settings), -len(study.curves), -study.settings.annotations, not usual_number
 
 
 def name_in(settings: Trial, strategy: Strategy) -> str:
-    """The name of a strategy among trials on these data: CEAL with the paper's threshold for them is called so."""
+    """The name of a strategy among trials on these data: CEAL with the paper's threshold for them
+    is called so."""
     for name in ("ceal", "ceal-released"):
         if dataclasses.replace(usual(name, settings.dataset), candidates=None) == _all(strategy):  # type: ignore[type-var]
             return name
@@ -131,5 +143,9 @@ def _paired(
     one: Curve, left: Float64[np.ndarray, "s"], other: Curve, right: Float64[np.ndarray, "t"]
 ) -> Float64[np.ndarray, "n"] | None:
     there = {trial.seed: value for trial, value in zip(other.trials, right, strict=True)}
-    found = [value - there[trial.seed] for trial, value in zip(one.trials, left, strict=True) if trial.seed in there]
+    found = [
+        value - there[trial.seed]
+        for trial, value in zip(one.trials, left, strict=True)
+        if trial.seed in there
+    ]
     return np.array(found) if found else None

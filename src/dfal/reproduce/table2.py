@@ -1,6 +1,8 @@
-"""Table 2: annotations and labelled data until the accuracy of the full training set, within 0.5 points.
+"""Table 2: annotations and labelled data until the accuracy of the full training set, within 0.5
+points.
 
-The claim: DFAL needs fewer annotations than the next best. The paper's caption says ± 0.5, and its curves fit − 0.5 only.
+The claim: DFAL needs fewer annotations than the next best. The paper's caption says ± 0.5, and its
+curves fit − 0.5 only.
 """
 
 from collections.abc import Sequence
@@ -23,29 +25,41 @@ THEIRS = "the paper's"
 
 
 def stages(preset: Preset) -> list[Sequence[Job]]:
-    """DFAL and CORE-SET (or the strategies that are given) to more annotations. They go on from Table 1's trials."""
+    """DFAL and CORE-SET (or the strategies that are given) to more annotations. They go on from
+    Table 1's trials."""
     rows = ROWS if preset.strategies == Preset(preset.trial).strategies else preset.strategies
-    return [[*preset.trials(rows, annotations=max(preset.until, preset.trial.annotations)), *preset.full()]]
+    return [
+        [
+            *preset.trials(rows, annotations=max(preset.until, preset.trial.annotations)),
+            *preset.full(),
+        ]
+    ]
 
 
 def _longest(shelf: Shelf) -> list[Study]:
     """For each data set and network the study that went farthest.
 
-    A strategy of the paper's table that it lacks comes from the study that went next farthest with the same settings: who
-    has reached the target need not go on because the other has not.
+    A strategy of the paper's table that it lacks comes from the study that went next farthest with
+    the same settings: who has reached the target need not go on because the other has not.
     """
     best: dict[tuple[str, str], Study] = {}
     for study in sorted(shelf.studies, key=lambda one: one.settings.annotations, reverse=True):
         farthest = best.setdefault((study.settings.dataset, study.settings.model), study)
         if replace(study.settings, annotations=farthest.settings.annotations) == farthest.settings:
-            lacking = [one for one in study.curves if one.name in ROWS and not curve(farthest, one.name)]
-            best[study.settings.dataset, study.settings.model] = replace(farthest, curves=(*lacking, *farthest.curves))
+            lacking = [
+                one for one in study.curves if one.name in ROWS and not curve(farthest, one.name)
+            ]
+            best[study.settings.dataset, study.settings.model] = replace(
+                farthest, curves=(*lacking, *farthest.curves)
+            )
     return sorted(best.values(), key=lambda study: order(study.settings))
 
 
 def _targets(shelf: Shelf, study: Study) -> dict[str, float]:
     """The paper's accuracy of the full training set and ours, both − 0.5."""
-    theirs = paper.table1(study.settings.dataset, study.settings.model).get(paper.FULL, {}).get("all")
+    theirs = (
+        paper.table1(study.settings.dataset, study.settings.model).get(paper.FULL, {}).get("all")
+    )
     ours = shelf.full_accuracy(study)
     found = {} if theirs is None else {THEIRS: theirs - WITHIN}
     return found if ours is None else found | {"our": float(ours.mean()) - WITHIN}
@@ -62,11 +76,19 @@ def _needed(shelf: Shelf, study: Study) -> Table:
     rows = []
     for one in study.curves:
         there = published.get(one.name, ("", ""))
-        for name, counted in ((one.name, one), (f"{one.name}, running maximum", one.running_maximum)):
+        for name, counted in (
+            (one.name, one),
+            (f"{one.name}, running maximum", one.running_maximum),
+        ):
             cells: list[Cell] = []
             for what, target in targets.items():
-                beside = there if what == THEIRS else ("", "")  # the paper's numbers are for the paper's target
-                cells += [needed_cell(counted, target, beside[0]), _labelled(counted, target, beside[1])]
+                beside = (
+                    there if what == THEIRS else ("", "")
+                )  # the paper's numbers are for the paper's target
+                cells += [
+                    needed_cell(counted, target, beside[0]),
+                    _labelled(counted, target, beside[1]),
+                ]
             rows.append((name, cells))
     rows += [
         (name, [Cell(paper=text if what == THEIRS else "") for what in targets for text in there])
@@ -81,10 +103,11 @@ def _needed(shelf: Shelf, study: Study) -> Table:
     return table(
         "table2",
         f"Table 2: {study.settings.dataset}, {study.settings.model}",
-        "Annotations at which the mean accuracy first reaches the full training set's − 0.5, the paper's and ours, with a "
-        "95 % bootstrap interval over seeds (> where the last budget does not reach it), and the labelled data there; "
-        "beside the paper's target the paper's number. The paper counts by running maxima, which are reached earlier: "
-        "compare its numbers with those rows." + paper.caution(study.settings.dataset),
+        "Annotations at which the mean accuracy first reaches the full training set's − 0.5, the"
+        " paper's and ours, with a 95 % bootstrap interval over seeds (> where the last budget does"
+        " not reach it), and the labelled data there; beside the paper's target the paper's number."
+        " The paper counts by running maxima, which are reached earlier: compare its numbers with"
+        " those rows." + paper.caution(study.settings.dataset),
         head,
         rows,
     )
@@ -98,7 +121,8 @@ def _labelled(one: Curve, target: float, published: str) -> Cell:
 
 
 def verdicts(shelf: Shelf) -> list[Verdict]:
-    """The savings, by the target of our own full training set, or the paper's where that was not run."""
+    """The savings, by the target of our own full training set, or the paper's where that was not
+    run."""
     found = []
     for study in _longest(shelf):
         dfal, targets = curve(study, "dfal"), _targets(shelf, study)
@@ -106,7 +130,11 @@ def verdicts(shelf: Shelf) -> list[Verdict]:
             targets.pop(THEIRS, None)  # an accuracy on other data
         if dfal and targets:
             target = list(targets.values())[-1]
-            found += [savings(study, dfal, one, target) for one in study.curves if one.name in ("core-set", "random")]
+            found += [
+                savings(study, dfal, one, target)
+                for one in study.curves
+                if one.name in ("core-set", "random")
+            ]
     return found
 
 
@@ -120,7 +148,9 @@ def savings(study: Study, dfal: Curve, rival: Curve, target: float) -> Verdict:
         answer = "holds"
     elif found.high < 0 or (found.low == found.high == 0 and ours.needed(target) is not None):
         answer = "does not hold"
-    at = ", ".join(f"{one.name} {one.needed(target) or f'> {one.annotations[-1]}'}" for one in (ours, theirs))
+    at = ", ".join(
+        f"{one.name} {one.needed(target) or f'> {one.annotations[-1]}'}" for one in (ours, theirs)
+    )
     interval = "" if np.isnan(found.low) else f" [{_whole(found.low)}, {_whole(found.high)}]"
     least = "at least " if theirs.needed(target) is None and ours.needed(target) else ""
     if ours.needed(target) is None and theirs.needed(target) is None:

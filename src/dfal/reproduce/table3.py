@@ -22,7 +22,14 @@ ROWS = ("dfal", "core-set-robust", "core-set")
 def stages(preset: Preset) -> list[Sequence[Job]]:
     """One question a strategy, one after the other: what runs beside them would be timed, too."""
     trial = preset.trial
-    return [[Question(trial.dataset, trial.model, with_candidates(named(row), None), device=trial.device) for row in ROWS]]
+    return [
+        [
+            Question(
+                trial.dataset, trial.model, with_candidates(named(row), None), device=trial.device
+            )
+            for row in ROWS
+        ]
+    ]
 
 
 Seconds = dict[str, Float64[np.ndarray, "r"]]
@@ -32,7 +39,9 @@ def _seconds(shelf: Shelf) -> dict[str, Seconds]:
     """Setting → strategy → seconds of each repetition."""
     found: dict[str, Seconds] = {}
     for question, records in shelf.questions:
-        setting = f"{question.dataset}, {question.model}" + ("" if question.device == "cpu" else f", {question.device}")
+        setting = f"{question.dataset}, {question.model}" + (
+            "" if question.device == "cpu" else f", {question.device}"
+        )
         if records:
             seconds = np.array([record.costs["select"] for record in records])
             found.setdefault(setting, {})[name_of(question.strategy)] = seconds
@@ -59,15 +68,21 @@ def tables(shelf: Shelf) -> list[Table]:
             times = Cell()
             if "dfal" in seconds:
                 ratio = middle / float(np.median(seconds["dfal"]))
-                times = Cell(f"{ratio:.2f}", "", f"{theirs / published['dfal']:.2f}" if theirs else "", value=ratio)
+                times = Cell(
+                    f"{ratio:.2f}",
+                    "",
+                    f"{theirs / published['dfal']:.2f}" if theirs else "",
+                    value=ratio,
+                )
             rows.append((name, [took, times]))
         made.append(
             table(
                 "table3",
                 f"Table 3: {setting}",
-                "Seconds to choose 10 of 800 images with 100 labelled, one thread: median, smallest and largest, and the "
-                "paper's on its machine (Xeon E5-2670 v3, TITAN X). core-set-robust is the paper's CORE-SET with "
-                "regularisation, here as a set cover that is solved to its proved optimum.",
+                "Seconds to choose 10 of 800 images with 100 labelled, one thread: median, smallest"
+                " and largest, and the paper's on its machine (Xeon E5-2670 v3, TITAN X)."
+                " core-set-robust is the paper's CORE-SET with regularisation, here as a set cover"
+                " that is solved to its proved optimum.",
                 ["seconds", "times DFAL's"],
                 rows,
             )
@@ -85,16 +100,25 @@ def verdicts(shelf: Shelf) -> list[Verdict]:
     ]
 
 
-def faster(setting: str, name: str, dfal: Float64[np.ndarray, "r"], rival: Float64[np.ndarray, "q"]) -> Verdict:
-    """The slowest of DFAL's questions took less than the fastest of the other's, or the other way round."""
+def faster(
+    setting: str, name: str, dfal: Float64[np.ndarray, "r"], rival: Float64[np.ndarray, "q"]
+) -> Verdict:
+    """The slowest of DFAL's questions took less than the fastest of the other's, or the other way
+    round."""
     answer: Answer = "undecided"
     if len(dfal) > 1 and len(rival) > 1:
-        answer = "holds" if dfal.max() < rival.min() else "does not hold" if rival.max() < dfal.min() else "undecided"
+        answer = (
+            "holds"
+            if dfal.max() < rival.min()
+            else "does not hold"
+            if rival.max() < dfal.min()
+            else "undecided"
+        )
     published = paper.table3()
     return Verdict(
         f"DFAL asks faster than {name}",
         answer,
-        f"{name} takes {np.median(rival) / np.median(dfal):.2f} times DFAL's {np.median(dfal):.3f} s; the paper: "
-        f"{published[name] / published['dfal']:.2f} times {published['dfal']:.2f} s",
+        f"{name} takes {np.median(rival) / np.median(dfal):.2f} times DFAL's {np.median(dfal):.3f}"
+        f" s; the paper: {published[name] / published['dfal']:.2f} times {published['dfal']:.2f} s",
         setting,
     )

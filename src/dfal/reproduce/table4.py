@@ -1,6 +1,7 @@
 """Table 4: a network trained on 1000 annotations that were chosen for the other.
 
-The claim: images chosen by DFAL for one network train another better than random ones. Added here, because the paper leaves it
+The claim: images chosen by DFAL for one network train another better than random ones. Added here,
+because the paper leaves it
 open: do the twins made for one network still fool the other?
 """
 
@@ -27,10 +28,11 @@ ROWS = ("dfal", "core-set", "random")
 
 
 def stages(preset: Preset) -> list[Sequence[Job]]:
-    """The trials that choose, for each of the two networks, and then the other network on what they chose.
+    """The trials that choose, for each of the two networks, and then the other network on what they
+    chose.
 
-    What random choice takes does not depend on the network: it is run once. DFAL's twins are also shown to another
-    initialisation of the network that they were made for.
+    What random choice takes does not depend on the network: it is run once. DFAL's twins are also
+    shown to another initialisation of the network that they were made for.
     """
     one, other = preset.trial.model, preset.other
     ways = ((one, other),) if preset.one_way else ((one, other), (other, one))
@@ -41,7 +43,9 @@ def stages(preset: Preset) -> list[Sequence[Job]]:
     for seed in range(preset.seeds):
         for source, target in ways:
             mine = [trial for trial in chosen[source] if trial.seed == seed]
-            transfers += [_transfer(preset, trial, target, (half, last)) for trial in [*mine, random[seed]]]
+            transfers += [
+                _transfer(preset, trial, target, (half, last)) for trial in [*mine, random[seed]]
+            ]
             transfers.append(_transfer(preset, mine[0], source, (half,)))
     return [[*random, *chain.from_iterable(chosen.values())], transfers]
 
@@ -61,9 +65,12 @@ Values = dict[tuple[str, str, str, int], dict[int, Record]]
 
 
 def found(shelf: Shelf, dataset: str) -> Values:
-    """The transfers on these data. What random choice took counts for every network but the one that is trained."""
+    """The transfers on these data. What random choice took counts for every network but the one
+    that is trained."""
     values: Values = {}
-    models = {one.model for one, _ in shelf.transfers} | {one.source.model for one, _ in shelf.transfers}
+    models = {one.model for one, _ in shelf.transfers} | {
+        one.source.model for one, _ in shelf.transfers
+    }
     for transfer, records in alike(shelf, dataset):
         name = name_in(transfer.source, transfer.source.strategy)
         by = sorted(models - {transfer.model}) if name == "random" else [transfer.source.model]
@@ -75,7 +82,8 @@ def found(shelf: Shelf, dataset: str) -> Values:
 
 
 def alike(shelf: Shelf, dataset: str) -> list[tuple[Transfer, tuple[Record, ...]]]:
-    """The transfers on these data with the settings that most of them have: no seed counts twice."""
+    """The transfers on these data with the settings that most of them have: no seed counts
+    twice."""
     here = [(one, records) for one, records in shelf.transfers if one.dataset == dataset]
     settings = Counter(_settings(one) for one, _ in here)
     if not settings:
@@ -86,13 +94,24 @@ def alike(shelf: Shelf, dataset: str) -> list[tuple[Transfer, tuple[Record, ...]
 
 
 def _settings(one: Transfer) -> tuple[Transfer, str]:
-    """All but strategy, seed, networks and budgets, in which the transfers of a table differ; and K."""
-    source = dataclasses.replace(one.source, strategy=Random(), seed=0, model="", annotations=one.source.first)
-    return dataclasses.replace(one, source=source, model="", at=(source.first,)), looks_at(one.source.strategy)
+    """All but strategy, seed, networks and budgets, in which the transfers of a table differ; and
+    K."""
+    source = dataclasses.replace(
+        one.source, strategy=Random(), seed=0, model="", annotations=one.source.first
+    )
+    return dataclasses.replace(one, source=source, model="", at=(source.first,)), looks_at(
+        one.source.strategy
+    )
 
 
 def _of(rounds: Mapping[int, Record], what: str = "accuracy") -> Float64[np.ndarray, "s"]:
-    return np.array([rounds[seed].measurements[what] for seed in sorted(rounds) if what in rounds[seed].measurements])
+    return np.array(
+        [
+            rounds[seed].measurements[what]
+            for seed in sorted(rounds)
+            if what in rounds[seed].measurements
+        ]
+    )
 
 
 def _datasets(shelf: Shelf) -> list[str]:
@@ -105,7 +124,11 @@ def _directions(values: Values) -> list[tuple[str, str]]:
 
 def tables(shelf: Shelf) -> list[Table]:
     """Accuracy at the last budget of each direction, and how many twins fool."""
-    return [made for dataset in _datasets(shelf) for made in (_accuracies(shelf, dataset), _twins(shelf, dataset))]
+    return [
+        made
+        for dataset in _datasets(shelf)
+        for made in (_accuracies(shelf, dataset), _twins(shelf, dataset))
+    ]
 
 
 def _last(values: Values, source: str, target: str) -> int:
@@ -122,17 +145,21 @@ def _accuracies(shelf: Shelf, dataset: str) -> Table:
         for source, target in directions:
             rounds = values.get((name, source, target, _last(values, source, target)))
             ours = _of(rounds) if rounds else None
-            cells.append(accuracy(ours, published.get((name, source, target)), tested=not paper.is_part(dataset)))
+            cells.append(
+                accuracy(
+                    ours, published.get((name, source, target)), tested=not paper.is_part(dataset)
+                )
+            )
         rows.append((name, cells))
     return table(
         "table4",
         f"Table 4: {dataset}",
-        "Test accuracy in % of one network trained on what was chosen (and the twins that were made) for the other, at the "
-        "last budget, mean over seeds ± half of its 95 % t interval, and the paper's number at 1000."
+        "Test accuracy in % of one network trained on what was chosen (and the twins that were"
+        " made) for the other, at the last budget, mean over seeds ± half of its 95 % t interval,"
+        " and the paper's number at 1000."
         + (
             paper.caution(dataset)
-            or " Coloured where ours differs from it: t-test against the paper's number as if it were exact, p < 0.05 after "
-            "Holm's correction."
+            or " Coloured where ours differs from it: t-test against the paper's number as if it were exact, p < 0.05 after Holm's correction."
         )
         + (f" Transfers left out for their other settings: {others}." if others else ""),
         [f"{source} → {target}" for source, target in directions],
@@ -145,14 +172,17 @@ def _twins(shelf: Shelf, dataset: str) -> Table:
     for (name, source, target, budget), rounds in sorted(found(shelf, dataset).items()):
         fooled, noise = _of(rounds, "fooled"), _of(rounds, "noise")
         if len(fooled):
-            title = f"{name}: {source} → {target}" + (" (another initialisation)" if source == target else "")
+            title = f"{name}: {source} → {target}" + (
+                " (another initialisation)" if source == target else ""
+            )
             rows.append((title, [number(budget), percent(fooled, 1), percent(noise, 1)]))
     return table(
         "twins",
         f"Twins made for one network, shown to the other: {dataset}",
-        "Of 100 twins that one network has not learnt, nor their images: how many % it gives another class than their "
-        "image (100 for the network they were made for), and how many images it gives another class when moved as far in a "
-        "random direction. Mean over seeds ± half of the 95 % t interval.",
+        "Of 100 twins that one network has not learnt, nor their images: how many % it gives"
+        " another class than their image (100 for the network they were made for), and how many"
+        " images it gives another class when moved as far in a random direction. Mean over seeds ±"
+        " half of the 95 % t interval.",
         ["annotations", "twins that fool", "noise that fools"],
         rows,
     )
@@ -165,15 +195,25 @@ def verdicts(shelf: Shelf) -> list[Verdict]:
         values = found(shelf, dataset)
         for source, target in _directions(values):
             last = _last(values, source, target)
-            ours, random = (values.get((name, source, target, last), {}) for name in ("dfal", "random"))
+            ours, random = (
+                values.get((name, source, target, last), {}) for name in ("dfal", "random")
+            )
             made.append(transfer(f"{source} → {target}", ours, random, dataset))
     return made
 
 
-def transfer(networks: str, ours: Mapping[int, Record], random: Mapping[int, Record], setting: str) -> Verdict:
-    """What DFAL chose for one network trains the other better than random choice, over paired seeds."""
+def transfer(
+    networks: str, ours: Mapping[int, Record], random: Mapping[int, Record], setting: str
+) -> Verdict:
+    """What DFAL chose for one network trains the other better than random choice, over paired
+    seeds."""
     seeds = sorted(set(ours) & set(random))
-    differences = np.array([ours[seed].measurements["accuracy"] - random[seed].measurements["accuracy"] for seed in seeds])
+    differences = np.array(
+        [
+            ours[seed].measurements["accuracy"] - random[seed].measurements["accuracy"]
+            for seed in seeds
+        ]
+    )
     return Verdict(
         f"DFAL's choice trains another network better than random choice ({networks})",
         positive([differences]) if seeds else "undecided",

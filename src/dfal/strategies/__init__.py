@@ -4,6 +4,8 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from dfal.attacks import DeepFool
+from dfal.errors import unknown_name
+from dfal.protocols import Strategy
 from dfal.strategies.badge import BADGE
 from dfal.strategies.bald import BALD
 from dfal.strategies.batch_bald import BatchBALD
@@ -19,7 +21,6 @@ from dfal.strategies.random import Random
 from dfal.strategies.stochastic import Stochastic
 from dfal.strategies.uncertainty import Entropy, LeastConfidence, Margin
 from dfal.strategies.with_twins import WithTwins
-from dfal.types import Strategy, unknown
 
 __all__ = [
     "ABOUT",
@@ -54,7 +55,10 @@ ABOUT: dict[str, tuple[Strategy, str]] = {
     "dfal": (DFAL(), "nearest to the decision boundary; learns the twins too"),
     "dfal-no-twins": (DFAL(twins=False), "nearest to the decision boundary, without the twins"),
     "dfal-batch": (BatchDFAL(), "nearest to it in each of k clusters; learns the twins"),
-    "dfal-batch-no-twins": (BatchDFAL(twins=False), "nearest to it in each of k clusters, without the twins"),
+    "dfal-batch-no-twins": (
+        BatchDFAL(twins=False),
+        "nearest to it in each of k clusters, without the twins",
+    ),
     "random": (Random(), "drawn at random: what every strategy has to beat"),
     "uncertainty": (Entropy(), "the paper's word for entropy"),
     "entropy": (Entropy(), "largest entropy of the class probabilities"),
@@ -69,10 +73,19 @@ ABOUT: dict[str, tuple[Strategy, str]] = {
         DFAL(attack=DeepFool(max_steps=10, overshoot=0), exact=True),
         "DFAL by the authors' code: 10 steps, no overshoot",
     ),
-    "uncertainty-released": (Entropy(guarded=False), "entropy by the authors' code: 0 · log 0 comes first"),
+    "uncertainty-released": (
+        Entropy(guarded=False),
+        "entropy by the authors' code: 0 · log 0 comes first",
+    ),
     "ceal-released": (CEAL(guesses=False), "CEAL by the authors' code: no guess is learnt"),
-    "core-set-released": (CoreSet(softmax=True), "CORE-SET by the authors' code: far in the probabilities"),
-    "egl-released": (EGL(mean_gradient=True), "EGL by the authors' code: length of the mean gradient"),
+    "core-set-released": (
+        CoreSet(softmax=True),
+        "CORE-SET by the authors' code: far in the probabilities",
+    ),
+    "egl-released": (
+        EGL(mean_gradient=True),
+        "EGL by the authors' code: length of the mean gradient",
+    ),
     "egl-last-layer": (EGL(last_layer=True), "longest expected gradient, over the last layer"),
     "badge": (BADGE(), "long gradients of the last layer that differ"),
     "batch-bald": (BatchBALD(), "the batch that tells most about the network"),
@@ -93,7 +106,8 @@ TWINS = "+twins"
 
 
 def named(name: str, *, imports: bool = False) -> Strategy:
-    """The strategy of that name; with "+twins" behind it, together with the adversarial twins of what it asks about.
+    """The strategy of that name; with "+twins" behind it, together with the adversarial twins of
+    what it asks about.
 
     Args:
         name: one of `NAMED`, in small letters or large.
@@ -108,20 +122,29 @@ def named(name: str, *, imports: bool = False) -> Strategy:
     elif plain.lower() in NAMED:
         found = NAMED[plain.lower()]
     else:
-        raise unknown("strategy", plain, [*NAMED, *(["package.module:name"] if imports else [])])
+        raise unknown_name(
+            "strategy", plain, [*NAMED, *(["package.module:name"] if imports else [])]
+        )
     return WithTwins(found) if name.strip() != plain else found
 
 
 def name_of(strategy: Strategy) -> str:
-    """The strategy's name on the command line, whatever its candidates; where it has none its class and the settings that are
-    not the default. That of the user's own has all of its settings behind it."""
+    """The strategy's name on the command line, whatever its candidates; where it has none its class
+    and the settings that are not the default. That of the user's own has all of its settings behind
+    it."""
     for name, one in NAMED.items():
         for suffix, known in (("", one), (TWINS, WithTwins(one))):
-            if type(known) is type(strategy) and with_candidates(known, None) == with_candidates(strategy, None):
+            if type(known) is type(strategy) and with_candidates(known, None) == with_candidates(
+                strategy, None
+            ):
                 return name + suffix
     twins = isinstance(strategy, WithTwins) and strategy.attack == WithTwins.attack
     inner = strategy.strategy if isinstance(strategy, WithTwins) and twins else strategy
-    theirs = own(inner) if isinstance(inner, Own) or not type(inner).__module__.startswith("dfal.") else None
+    theirs = (
+        own(inner)
+        if isinstance(inner, Own) or not type(inner).__module__.startswith("dfal.")
+        else None
+    )
     return _brief(strategy) if theirs is None else theirs.label + TWINS * twins
 
 
@@ -129,13 +152,18 @@ def _brief(value: Any) -> str:
     """The repr without candidates and without what is the default."""
     if not is_dataclass(value):
         return repr(value)
-    told = ((field, getattr(value, field.name)) for field in fields(value) if field.name != "candidates")
-    changed = [f"{field.name}={_brief(setting)}" for field, setting in told if setting != field.default]
+    told = (
+        (field, getattr(value, field.name)) for field in fields(value) if field.name != "candidates"
+    )
+    changed = [
+        f"{field.name}={_brief(setting)}" for field, setting in told if setting != field.default
+    ]
     return f"{type(value).__name__}({', '.join(changed)})"
 
 
 def with_candidates(strategy: Strategy, candidates: int | None) -> Strategy:
-    """The strategy looking at so many candidates; unchanged where it looks at none (random choice)."""
+    """The strategy looking at so many candidates; unchanged where it looks at none (random
+    choice)."""
     value: Any = strategy
     if not is_dataclass(strategy):
         return strategy

@@ -1,4 +1,5 @@
-"""BADGE (Ash et al. 2020): ask where the gradient is long and points elsewhere than those of the other images asked about."""
+"""BADGE (Ash et al. 2020): ask where the gradient is long and points elsewhere than those of the
+other images asked about."""
 
 from dataclasses import dataclass
 
@@ -8,8 +9,8 @@ from torch import Tensor, nn
 
 from dfal.inside import device_of, linear_ending
 from dfal.pool import Pool
+from dfal.query import Query
 from dfal.strategies.candidates import Choice, chunks
-from dfal.types import Query
 
 PART = 1024
 """Images that go through the network at a time."""
@@ -17,26 +18,33 @@ PART = 1024
 
 @dataclass(frozen=True)
 class BADGE(Choice):
-    """Asks about k-means++ seeds among the gradients g = (p − e_ŷ) ⊗ x of the last layer, ŷ the network's own class and x
-    the layer's input.
+    """Asks about k-means++ seeds among the gradients g = (p − e_ŷ) ⊗ x of the last layer, ŷ the
+    network's own class and x the layer's input.
 
-    The first is the longest gradient, as in the authors' code; each next one is drawn with a probability proportional
-    to the squared distance from the nearest before it. Scores are those distances when it was drawn, the first one's ‖g‖.
+    The first is the longest gradient, as in the authors' code; each next one is drawn with a
+    probability proportional to the squared distance from the nearest before it. Scores are those
+    distances when it was drawn, the first one's ‖g‖.
 
     Attributes:
         candidates: K, how many images of U are looked at, drawn at random; None for all.
 
-    Cost: one forward pass a candidate, and K · k distances. Memory: features and probabilities: ⟨g, g'⟩ = ⟨p − e, p' − e'⟩
-    ⟨x, x'⟩, so that no gradient, C times as large, is ever made.
+    Cost: one forward pass a candidate, and K · k distances. Memory: features and probabilities: ⟨g,
+    g'⟩ = ⟨p − e, p' − e'⟩ ⟨x, x'⟩, so that no gradient, C times as large, is ever made.
     """
 
-    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
+    def choose(
+        self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator
+    ) -> Query:
         errors, inputs = [], []
         for _, images in chunks(pool, drawn, device_of(model)):
             for part in images.split(PART):
                 end = linear_ending(model, part)
                 p = end.logits.softmax(1)
-                errors.append((p - torch.zeros_like(p).scatter(1, end.logits.argmax(1, keepdim=True), 1.0)).cpu())
+                errors.append(
+                    (
+                        p - torch.zeros_like(p).scatter(1, end.logits.argmax(1, keepdim=True), 1.0)
+                    ).cpu()
+                )
                 inputs.append(end.features.cpu())
         order, distances = plus_plus(torch.cat(errors), torch.cat(inputs), k, rng)
         return Query(drawn[order], distances)
@@ -45,8 +53,10 @@ class BADGE(Choice):
 def plus_plus(
     a: Float[Tensor, "n c"], x: Float[Tensor, "n d"], k: int, rng: torch.Generator
 ) -> tuple[Int64[Tensor, "k"], Float[Tensor, "k"]]:
-    """k ≤ n distinct k-means++ seeds among the products a_i ⊗ x_i (Arthur & Vassilvitskii 2007), and their distances to
-    the nearest seed before them. The first is the longest. Where all that is left lies on seeds, any of it is drawn."""
+    """k ≤ n distinct k-means++ seeds among the products a_i ⊗ x_i (Arthur & Vassilvitskii 2007),
+    and their distances to the nearest seed before them. The first is the longest. Where all that is
+    left lies on seeds, any of it is drawn.
+    """
     norms = a.square().sum(1) * x.square().sum(1)
     nearest = norms.clone()  # squared distances; to the origin before the first seed
     left = torch.ones(len(a), dtype=torch.bool)
@@ -60,8 +70,13 @@ def plus_plus(
             total = weights.cumsum(0)
             if not total[-1] > 0:
                 total = left.double().cumsum(0)
-            # torch.multinomial takes at most 2²⁴ rows; a draw from the running sum takes any number.
-            new = int(torch.searchsorted(total, torch.rand(1, generator=rng, dtype=torch.float64) * total[-1], right=True))
+            # torch.multinomial takes at most 2²⁴ rows; a draw from the running sum takes any
+            # number.
+            new = int(
+                torch.searchsorted(
+                    total, torch.rand(1, generator=rng, dtype=torch.float64) * total[-1], right=True
+                )
+            )
         seeds.append(new)
         distances.append(float(nearest[new]))
         left[new] = False

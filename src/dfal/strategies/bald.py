@@ -1,4 +1,5 @@
-"""BALD (Houlsby et al. 2011) with dropout as the distribution over networks (Gal, Islam & Ghahramani 2017)."""
+"""BALD (Houlsby et al. 2011) with dropout as the distribution over networks (Gal, Islam &
+Ghahramani 2017)."""
 
 from dataclasses import dataclass
 
@@ -6,12 +7,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from dfal.chance import seeded
+from dfal.errors import DfalError
 from dfal.inside import device_of, logits, only_dropout_on, passes
 from dfal.pool import Pool
 from dfal.scores import mutual_information
+from dfal.seeding import fork_rng
 from dfal.strategies.candidates import Ranking, chunks, seed_from
-from dfal.types import DfalError
 
 PART = 1024
 """Images that go through the network at a time."""
@@ -19,7 +20,8 @@ PART = 1024
 
 @dataclass(frozen=True)
 class BALD(Ranking):
-    """Asks where networks drawn by dropout are each sure but disagree: the largest I(y; ω | x) = H(mean p) − mean H(p).
+    """Asks where networks drawn by dropout are each sure but disagree: the largest I(y; ω | x) =
+    H(mean p) − mean H(p).
 
     Scores in nats, between 0 and log C.
 
@@ -27,7 +29,8 @@ class BALD(Ranking):
         passes: T, how many times dropout is drawn; 10 in the paper.
 
     Raises:
-        DfalError: for a network whose passes are all alike, because it has no dropout layer that is live.
+        DfalError: for a network whose passes are all alike, because it has no dropout layer that is
+        live.
 
     Cost: T forward passes a candidate. Memory: T times the logits of a chunk.
     """
@@ -39,9 +42,14 @@ class BALD(Ranking):
         check_passes(self.passes)
 
     @torch.no_grad()
-    def scores(self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator) -> Float[Tensor, "n"]:
+    def scores(
+        self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator
+    ) -> Float[Tensor, "n"]:
         device = device_of(model)
-        with seeded(seed_from(rng), device), only_dropout_on(model, pool.images.take(indices[:1], device)) as network:
+        with (
+            fork_rng(seed_from(rng), device),
+            only_dropout_on(model, pool.images.take(indices[:1], device)) as network,
+        ):
             refuse_dead(network, pool)
             found = []
             for _, images in chunks(pool, indices, device):
@@ -53,15 +61,19 @@ class BALD(Ranking):
 def check_passes(passes: int) -> None:
     """Raise for fewer than two networks: one cannot disagree."""
     if passes < 2:
-        raise DfalError(f"passes = {passes}: networks that may disagree are needed, so give 2 or more")
+        raise DfalError(
+            f"passes = {passes}: networks that may disagree are needed, so give 2 or more"
+        )
 
 
 def refuse_dead(model: nn.Module, pool: Pool) -> None:
-    """Raise where dropout changes nothing, seen on noise rather than on images, which may be all black."""
+    """Raise where dropout changes nothing, seen on noise rather than on images, which may be all
+    black."""
     noise = torch.rand(8, *pool.images.shape, device=device_of(model))
     first = logits(model, noise)
     if all(torch.equal(first, logits(model, noise)) for _ in range(7)):
         raise DfalError(
-            "the network's passes are all alike although it has a dropout layer, which it does not run, or not so that "
-            "anything comes of it: use nn.Dropout modules in its forward, not F.dropout"
+            "the network's passes are all alike although it has a dropout layer, which it does not"
+            " run, or not so that anything comes of it: use nn.Dropout modules in its forward, not"
+            " F.dropout"
         )

@@ -1,4 +1,5 @@
-"""DFAL for batches: the images nearest to the decision boundary, but not near-copies of each other. Our own."""
+"""DFAL for batches: the images nearest to the decision boundary, but not near-copies of each other.
+Our own."""
 
 from dataclasses import dataclass
 
@@ -7,20 +8,24 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from dfal.attacks import DeepFool
+from dfal.errors import DfalError
 from dfal.inside import default_modes
 from dfal.pool import Pool
+from dfal.protocols import Attack
+from dfal.query import Query
 from dfal.strategies.candidates import all_features, check, k_means, seed_from
 from dfal.strategies.dfal import DFAL
-from dfal.types import Attack, DfalError, Query
 
 
 @dataclass(frozen=True)
 class BatchDFAL:
-    """Asks about the image nearest to the boundary in each of k clusters of the `factor` · k nearest candidates.
+    """Asks about the image nearest to the boundary in each of k clusters of the `factor` · k
+    nearest candidates.
 
-    The clusters are k-means on the network's features, where an image weighs 1 / ‖r‖_p, so that there are more of them close to
-    the boundary (after Zhdanov 2019, who weighs by the margin and takes what is nearest to the centre). Scores are
-    distances, as for `DFAL`. benchmarks/batch_dfal.py compares it with the forms that lost.
+    The clusters are k-means on the network's features, where an image weighs 1 / ‖r‖_p, so that
+    there are more of them close to the boundary (after Zhdanov 2019, who weighs by the margin and
+    takes what is nearest to the centre). Scores are distances, as for `DFAL`.
+    benchmarks/batch_dfal.py compares it with the forms that lost.
 
     Attributes:
         attack: how the distance is measured; DFAL's is `DeepFool(p=2)`.
@@ -28,7 +33,8 @@ class BatchDFAL:
         twins: whether the adversarial examples are learnt too.
         factor: how many times k images are clustered; with 1 it is DFAL.
 
-    Cost: that of the attack on K images, and k-means on factor · k. Memory: CHUNK images, and factor · k twins.
+    Cost: that of the attack on K images, and k-means on factor · k. Memory: CHUNK images, and
+    factor · k twins.
     """
 
     attack: Attack = DeepFool()
@@ -43,14 +49,22 @@ class BatchDFAL:
 
     @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        most = self.factor * k if self.candidates is None else min(self.factor * k, max(self.candidates, k))
+        most = (
+            self.factor * k
+            if self.candidates is None
+            else min(self.factor * k, max(self.candidates, k))
+        )
         near = DFAL(self.attack, self.candidates, self.twins)(model, pool, most, rng)
         k = min(k, len(near.indices))
         if k == len(near.indices):
             return near
         weights = 1 / near.scores.clamp(min=1e-12)  # 0 for what is infinitely far
         features = all_features(model, pool, near.indices)
-        return near.only(in_turn(k_means(features, k, seed_from(rng), weights if bool(weights.any()) else None), k))
+        return near.only(
+            in_turn(
+                k_means(features, k, seed_from(rng), weights if bool(weights.any()) else None), k
+            )
+        )
 
 
 def in_turn(group: Int64[Tensor, "n"], k: int) -> Int64[Tensor, "k"]:

@@ -1,5 +1,5 @@
-"""Strategies on clusters: TypiClust for the first labels (Hacohen, Dekel & Weinshall 2022), Cluster-Margin for large batches
-(Citovsky et al. 2021)."""
+"""Strategies on clusters: TypiClust for the first labels (Hacohen, Dekel & Weinshall 2022),
+Cluster-Margin for large batches (Citovsky et al. 2021)."""
 
 from dataclasses import dataclass
 
@@ -9,23 +9,36 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dfal.errors import DfalError
 from dfal.geometry import ROWS, squared_distances
 from dfal.pool import Pool
+from dfal.query import Query
 from dfal.scores import margin
-from dfal.strategies.candidates import Choice, all_features, all_logits, best, check_space, embedded, k_means, seed_from
-from dfal.types import DfalError, Query
+from dfal.strategies.candidates import (
+    Choice,
+    all_features,
+    all_logits,
+    best,
+    check_space,
+    embedded,
+    k_means,
+    seed_from,
+)
 
 
 @dataclass(frozen=True)
 class TypiClust(Choice):
-    """Asks about the most typical image of each of the largest clusters in which nothing is labelled yet.
+    """Asks about the most typical image of each of the largest clusters in which nothing is
+    labelled yet.
 
-    Labelled images and candidates are clustered by k-means into |L| + k clusters; typical is the image with the smallest
-    mean distance to its nearest neighbours in the cluster. Scores are the typicality, one over that distance. Made for
-    the first few labels, when a network knows nothing; needs a space where near means alike.
+    Labelled images and candidates are clustered by k-means into |L| + k clusters; typical is the
+    image with the smallest mean distance to its nearest neighbours in the cluster. Scores are the
+    typicality, one over that distance. Made for the first few labels, when a network knows nothing;
+    needs a space where near means alike.
 
     Attributes:
-        space: "pixels", "features" of the network, or a FILE.npy with a row for each image (a self-supervised embedding).
+        space: "pixels", "features" of the network, or a FILE.npy with a row for each image (a
+        self-supervised embedding).
         candidates: K, how many images of U are looked at, drawn at random; None for all.
         neighbours: how many nearest neighbours count; 20 in the paper.
         clusters: at most so many; 500 in the paper's code.
@@ -41,19 +54,30 @@ class TypiClust(Choice):
         super().__post_init__()
         check_space(self.space)
         if self.neighbours < 1 or self.clusters < 1:
-            raise DfalError(f"neighbours = {self.neighbours} and clusters = {self.clusters} must be 1 or more")
+            raise DfalError(
+                f"neighbours = {self.neighbours} and clusters = {self.clusters} must be 1 or more"
+            )
 
-    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
+    def choose(
+        self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator
+    ) -> Query:
         rows = embedded(model, pool, torch.cat([drawn, pool.labelled]), self.space)
         wanted = min(len(pool.labelled) + k, self.clusters, len(rows))
-        order, typicalities = typical(rows, len(drawn), k_means(rows, wanted, seed_from(rng)), k, self.neighbours)
+        order, typicalities = typical(
+            rows, len(drawn), k_means(rows, wanted, seed_from(rng)), k, self.neighbours
+        )
         return Query(drawn[order], typicalities)
 
 
 def typical(
-    rows: Float[Tensor, "n d"], candidates: int, cluster: Int64[Tensor, "n"], k: int, neighbours: int
+    rows: Float[Tensor, "n d"],
+    candidates: int,
+    cluster: Int64[Tensor, "n"],
+    k: int,
+    neighbours: int,
 ) -> tuple[Int64[Tensor, "k"], Float[Tensor, "k"]]:
-    """Typical rows of clusters: first of those with the fewest labelled or chosen rows, among them of the largest.
+    """Typical rows of clusters: first of those with the fewest labelled or chosen rows, among them
+    of the largest.
 
     Args:
         rows: candidates first, then the labelled ones.
@@ -90,24 +114,29 @@ def _typicality(rows: Float[Tensor, "n d"], neighbours: int) -> Float[Tensor, "n
     means = []
     for start in range(0, len(rows), ROWS):
         part = squared_distances(rows[start : start + ROWS], rows)
-        part[torch.arange(len(part)), torch.arange(start, start + len(part))] = torch.inf  # not to itself
+        part[torch.arange(len(part)), torch.arange(start, start + len(part))] = (
+            torch.inf
+        )  # not to itself
         means.append(part.topk(count, largest=False).values.sqrt().mean(1))
     return 1 / (torch.cat(means) + 1e-5)
 
 
 @dataclass(frozen=True)
 class ClusterMargin(Choice):
-    """Asks about images with small margins from all over: the `factor` · k smallest margins are clustered by average linkage
-    in the network's features, and one image after another is drawn from each cluster in turn, the smallest first.
+    """Asks about images with small margins from all over: the `factor` · k smallest margins are
+    clustered by average linkage in the network's features, and one image after another is drawn
+    from each cluster in turn, the smallest first.
 
-    Scores are the margins. The paper clusters the whole pool once, at a distance it does not give, and keeps the
-    clusters; here k clusters are made of the images at hand in every round, so that nothing is remembered between them.
+    Scores are the margins. The paper clusters the whole pool once, at a distance it does not give,
+    and keeps the clusters; here k clusters are made of the images at hand in every round, so that
+    nothing is remembered between them.
 
     Attributes:
         candidates: K, how many images of U are looked at, drawn at random; None for all.
         factor: how many times k images are clustered; 10 in the paper.
 
-    Cost: one forward pass a candidate, and (factor · k)² distances. Memory: those distances, 8 bytes each.
+    Cost: one forward pass a candidate, and (factor · k)² distances. Memory: those distances, 8
+    bytes each.
     """
 
     factor: int = 10
@@ -117,15 +146,22 @@ class ClusterMargin(Choice):
         if self.factor < 1:
             raise DfalError(f"factor = {self.factor} must be 1 or more")
 
-    def choose(self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator) -> Query:
-        smallest = best(drawn, margin(all_logits(model, pool, drawn)), self.factor * k, largest=False)
+    def choose(
+        self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator
+    ) -> Query:
+        smallest = best(
+            drawn, margin(all_logits(model, pool, drawn)), self.factor * k, largest=False
+        )
         order = _in_turn(_linked(all_features(model, pool, smallest.indices), k), k, rng)
         return Query(smallest.indices[order], smallest.scores[order])
 
 
 def _linked(rows: Float[Tensor, "n d"], count: int) -> NDArray[np.int64]:
     """The cluster of each row, cut so that there are at most `count` of them."""
-    from scipy.cluster.hierarchy import fcluster, linkage  # noqa: PLC0415  half a second that most users never need
+    from scipy.cluster.hierarchy import (
+        fcluster,
+        linkage,
+    )
 
     if len(rows) < 2:
         return np.zeros(len(rows), dtype=np.int64)
@@ -134,9 +170,12 @@ def _linked(rows: Float[Tensor, "n d"], count: int) -> NDArray[np.int64]:
 
 
 def _in_turn(cluster: NDArray[np.int64], k: int, rng: torch.Generator) -> Int64[Tensor, "k"]:
-    """k rows, drawn at random from each cluster in turn, the smallest cluster first, until none is left."""
+    """k rows, drawn at random from each cluster in turn, the smallest cluster first, until none is
+    left."""
     members = [np.flatnonzero(cluster == one) for one in np.unique(cluster)]
     members.sort(key=len)
     shuffled = [rows[torch.randperm(len(rows), generator=rng).numpy()] for rows in members]
-    turns = [int(rows[turn]) for turn in range(len(cluster)) for rows in shuffled if turn < len(rows)]
+    turns = [
+        int(rows[turn]) for turn in range(len(cluster)) for rows in shuffled if turn < len(rows)
+    ]
     return torch.tensor(turns[:k], dtype=torch.int64)

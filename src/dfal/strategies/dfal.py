@@ -1,4 +1,5 @@
-"""DFAL, DeepFool Active Learning (Ducoffe & Precioso 2018): ask about what lies closest to the decision boundary."""
+"""DFAL, DeepFool Active Learning (Ducoffe & Precioso 2018): ask about what lies closest to the
+decision boundary."""
 
 from dataclasses import dataclass
 
@@ -7,29 +8,35 @@ from torch import nn
 
 from dfal.attacks import DeepFool
 from dfal.attacks.deepfool import Race
+from dfal.fields import added
 from dfal.inside import default_modes, device_of
 from dfal.pool import Pool
+from dfal.protocols import Attack
+from dfal.query import Query
 from dfal.strategies.candidates import check, chunks, draw
-from dfal.types import Attack, Query, added
 
 
 @dataclass(frozen=True)
 class DFAL:
-    """Asks about the k candidates with the smallest ‖r‖_p, and gives each adversarial example x + r its image's label.
+    """Asks about the k candidates with the smallest ‖r‖_p, and gives each adversarial example x + r
+    its image's label.
 
-    Scores are distances in the units of the pixels. Images that the attack does not fool are infinitely far: they come
-    last and have no twin.
+    Scores are distances in the units of the pixels. Images that the attack does not fool are
+    infinitely far: they come last and have no twin.
 
     Attributes:
         attack: how the distance is measured; the paper's is `DeepFool(p=2)`.
-        candidates: K, how many images of U are looked at, drawn at random; None for all. 300 in the released code.
+        candidates: K, how many images of U are looked at, drawn at random; None for all. 300 in the
+        released code.
         twins: whether the adversarial examples are learnt too.
-        exact: whether every image is measured to the end unless it is certain not to be among the k nearest. Otherwise it is
-            given up as soon as it seems so: `DeepFool.nearest` says when that can be wrong, docs/performance.md how often it
-            was. Attacks other than DeepFool always measure to the end.
+        exact: whether every image is measured to the end unless it is certain not to be among the k
+        nearest. Otherwise it is
+            given up as soon as it seems so: `DeepFool.nearest` says when that can be wrong,
+            docs/performance.md how often it was. Attacks other than DeepFool always measure to the
+            end.
 
-    Cost: that of the attack on K images; in a race of many, little more than a forward pass for most of them. Memory: CHUNK
-    images and k twins.
+    Cost: that of the attack on K images; in a race of many, little more than a forward pass for
+    most of them. Memory: CHUNK images and k twins.
     """
 
     attack: Attack = DeepFool()
@@ -42,14 +49,20 @@ class DFAL:
 
     @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        best, distance, twins = torch.empty(0, dtype=torch.int64), torch.empty(0), torch.empty(0, *pool.images.shape)
+        best, distance, twins = (
+            torch.empty(0, dtype=torch.int64),
+            torch.empty(0),
+            torch.empty(0, *pool.images.shape),
+        )
         race = Race(k, exact=self.exact)
         for indices, images in chunks(pool, draw(pool, self.candidates, k, rng), device_of(model)):
             if isinstance(self.attack, DeepFool):
                 found = self.attack.nearest(model, images, race)
             else:
                 found = self.attack(model, images)
-            length = found.distance.where(found.fooled, torch.inf)  # whatever an attack says of how far it went in vain
+            length = found.distance.where(
+                found.fooled, torch.inf
+            )  # whatever an attack says of how far it went in vain
             distances = torch.cat([distance, length.cpu()])
             order = distances.sort(stable=True).indices[:k]
             best, distance = torch.cat([best, indices])[order], distances[order]

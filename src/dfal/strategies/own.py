@@ -1,4 +1,5 @@
-"""A strategy or attack that is not dfal's own: under which name it is stored, and what is known of it without its code."""
+"""A strategy or attack that is not dfal's own: under which name it is stored, and what is known of
+it without its code."""
 
 import dataclasses
 import inspect
@@ -7,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dfal.imported import imported, reason
-from dfal.types import DfalError
+from dfal.errors import DfalError
+from dfal.plugins import describe_exception, load_object
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,7 +36,10 @@ class Own:
             DfalError: where there is none.
         """
         if self.code is None:
-            raise DfalError(f"{self.label} is none of dfal's own and a store may name no code: say --strategy {self.option}")
+            raise DfalError(
+                f"{self.label} is none of dfal's own and a store may name no code: say --strategy"
+                f" {self.option}"
+            )
         return self.code(*arguments)
 
     @property
@@ -46,33 +50,46 @@ class Own:
 
     @property
     def label(self) -> str:
-        """Its name in legends: that of the command line with its settings, whatever its candidates."""
-        settings = ", ".join(f"{name}={value!r}" for name, value in self.settings if name != "candidates")
+        """Its name in legends: that of the command line with its settings, whatever its
+        candidates."""
+        settings = ", ".join(
+            f"{name}={value!r}" for name, value in self.settings if name != "candidates"
+        )
         name = self.option.removeprefix("__main__:")
         return f"{name}({settings})" if settings else name
 
 
 def own(value: Any) -> Own | None:
-    """What is stored of a function, or of a dataclass of the user's; None where no name finds it."""
+    """What is stored of a function, or of a dataclass of the user's; None where no name finds
+    it."""
     if isinstance(value, Own):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
-        fields = tuple(sorted((one.name, getattr(value, one.name)) for one in dataclasses.fields(value)))
-        return Own(f"{kind.__module__}.{kind.__qualname__}", fields, value if callable(value) else None)
+        fields = tuple(
+            sorted((one.name, getattr(value, one.name)) for one in dataclasses.fields(value))
+        )
+        return Own(
+            f"{kind.__module__}.{kind.__qualname__}", fields, value if callable(value) else None
+        )
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not inspect.isfunction(value) or getattr(sys.modules.get(str(module)), str(name), None) is not value:
+    if (
+        not inspect.isfunction(value)
+        or getattr(sys.modules.get(str(module)), str(name), None) is not value
+    ):
         return None
     return Own(f"{module}:{name}", (), value)
 
 
 def by_name(name: str) -> Any:
-    """The strategy `package.module:name`: an object is taken as it is, a class is called without arguments.
+    """The strategy `package.module:name`: an object is taken as it is, a class is called without
+    arguments.
 
     Raises:
-        DfalError: for a name that is not there, a class that needs arguments, and what cannot be called.
+        DfalError: for a name that is not there, a class that needs arguments, and what cannot be
+        called.
     """
-    found = imported("strategy", name)
+    found = load_object("strategy", name)
     if isinstance(found, type):
         try:
             found = found()
@@ -80,9 +97,13 @@ def by_name(name: str) -> Any:
             raise
         except Exception as error:  # it is the user's code, which may raise anything
             raise DfalError(
-                f"the strategy {name} cannot be made without arguments ({reason(error)}): give its fields defaults, or name "
-                "an object of that class in its module"
+                f"the strategy {name} cannot be made without arguments"
+                f" ({describe_exception(error)}): give its fields defaults, or name an object of"
+                " that class in its module"
             ) from error
     if not callable(found):
-        raise DfalError(f"the strategy {name} is {type(found).__name__}: a function (model, pool, k, rng) -> Query is needed")
+        raise DfalError(
+            f"the strategy {name} is {type(found).__name__}: a function (model, pool, k, rng) ->"
+            " Query is needed"
+        )
     return found if dataclasses.is_dataclass(found) else own(found) or Own(name, (), found)

@@ -7,13 +7,14 @@ from torch import nn
 
 from dfal.inside import default_modes
 from dfal.pool import Pool
+from dfal.query import Query
 from dfal.strategies.candidates import draw
-from dfal.types import Query
 
 
 @dataclass(frozen=True)
 class Random:
-    """Asks about k images of U drawn uniformly. The network is not looked at, and all scores are 0."""
+    """Asks about k images of U drawn uniformly. The network is not looked at, and all scores are
+    0."""
 
     @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:

@@ -1,4 +1,5 @@
-"""Uncertainty sampling (Lewis & Gale 1994; Settles 2009, section 3.1): ask where the network's own probabilities hesitate.
+"""Uncertainty sampling (Lewis & Gale 1994; Settles 2009, section 3.1): ask where the network's own
+probabilities hesitate.
 
 Cost: one forward pass a candidate. Memory: its logits.
 """
@@ -10,10 +11,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from dfal.fields import added
 from dfal.pool import Pool
 from dfal.scores import confidence, entropy, margin, unguarded_entropy
 from dfal.strategies.candidates import Ranking, all_logits
-from dfal.types import added
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,16 @@ class Entropy(Ranking):
     """Asks about the largest entropy −Σ p log p: what the paper calls uncertainty. Scores in nats.
 
     Attributes:
-        guarded: whether 0 · log 0 counts as 0. Otherwise, as in the code that the DFAL paper's authors released, it is NaN, and
-            images with a probability that was rounded to 0, the most certain ones, are asked about first: their score is inf.
+        guarded: whether 0 · log 0 counts as 0. Otherwise, as in the code that the DFAL paper's
+            authors released, it is NaN, and images with a probability that was rounded to 0, the
+            most certain ones, are asked about first: their score is inf.
     """
 
     guarded: bool = added(True)
 
-    def scores(self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator) -> Float[Tensor, "n"]:
+    def scores(
+        self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator
+    ) -> Float[Tensor, "n"]:
         f = all_logits(model, pool, indices)
         return entropy(f) if self.guarded else unguarded_entropy(f).nan_to_num(torch.inf)
 
@@ -38,7 +42,9 @@ class Margin(Ranking):
 
     largest: ClassVar[bool] = False
 
-    def scores(self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator) -> Float[Tensor, "n"]:
+    def scores(
+        self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator
+    ) -> Float[Tensor, "n"]:
         return margin(all_logits(model, pool, indices))
 
 
@@ -48,5 +54,7 @@ class LeastConfidence(Ranking):
 
     largest: ClassVar[bool] = False
 
-    def scores(self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator) -> Float[Tensor, "n"]:
+    def scores(
+        self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator
+    ) -> Float[Tensor, "n"]:
         return confidence(all_logits(model, pool, indices))

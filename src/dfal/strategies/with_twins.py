@@ -1,4 +1,5 @@
-"""Adversarial twins for any strategy: choosing whom to ask and learning from each answer twice are two things."""
+"""Adversarial twins for any strategy: choosing whom to ask and learning from each answer twice are
+two things."""
 
 from dataclasses import dataclass, replace
 
@@ -8,12 +9,14 @@ from torch import nn
 from dfal.attacks import DeepFool
 from dfal.inside import default_modes, device_of
 from dfal.pool import Pool
-from dfal.types import Attack, Query, Strategy
+from dfal.protocols import Attack, Strategy
+from dfal.query import Query
 
 
 @dataclass(frozen=True)
 class WithTwins:
-    """Asks what `strategy` asks, and adds the adversarial example of each asked image that the attack fools.
+    """Asks what `strategy` asks, and adds the adversarial example of each asked image that the
+    attack fools.
 
     Cost: that of the strategy, and the attack on k images.
     """

@@ -1,4 +1,5 @@
-"""Randomness as a function of (seed, round, purpose): no global stream, so a resumed trial needs no generator to be saved."""
+"""Randomness as a function of (seed, round, purpose): no global stream, so a resumed trial needs no
+generator to be saved."""
 
 import contextlib
 import hashlib
@@ -7,13 +8,15 @@ from collections.abc import Iterator
 import torch
 
 from dfal.arguments import short, whole
-from dfal.types import DfalError
+from dfal.errors import DfalError
 
 
-def seed_for(seed: int, round: int, purpose: str) -> int:
+def derive_seed(seed: int, round: int, purpose: str) -> int:
     """A 63-bit seed that depends on all three arguments and on nothing else."""
     if not isinstance(purpose, str):
-        raise DfalError(f"the purpose {short(purpose)} is no text: give dfal.generator(seed, round, 'select')")
+        raise DfalError(
+            f"the purpose {short(purpose)} is no text: give dfal.generator(seed, round, 'select')"
+        )
     if type(seed) is not int or type(round) is not int:
         seed, round = whole("seed", seed), whole("round", round)
     digest = hashlib.sha256(f"{seed}/{round}/{purpose}".encode()).digest()
@@ -22,19 +25,22 @@ def seed_for(seed: int, round: int, purpose: str) -> int:
 
 def generator(seed: int, round: int, purpose: str) -> torch.Generator:
     """A fresh CPU generator seeded by `seed_for`."""
-    return torch.Generator().manual_seed(seed_for(seed, round, purpose))
+    return torch.Generator().manual_seed(derive_seed(seed, round, purpose))
 
 
 @contextlib.contextmanager
-def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+def fork_rng(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Run a block with torch's global generators seeded, and put them back afterwards.
 
-    Initialisers and dropout layers draw from the global generators; everything else in dfal takes a `torch.Generator`.
+    Initialisers and dropout layers draw from the global generators; everything else in dfal takes a
+    `torch.Generator`.
     """
     device = torch.device(device)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would move the generators of all GPUs, too
+        torch.default_generator.manual_seed(
+            seed
+        )  # torch.manual_seed would move the generators of all GPUs, too
         if devices:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)

@@ -1,0 +1,20 @@
+"""Errors whose text is meant for the person who reads it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DfalError(ValueError):
+    """Wrong use or bad input. Its text is one sentence that names what is wrong and what to do."""
+
+
+class Stopped(Exception):  # noqa: N818
+    """Ctrl-C. Its text says how to go on."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> DfalError:
+    """The error for a name that is not known: it offers the nearest one that is."""
+    names = list(known)
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? There are" if near else "there are"
+    return DfalError(f"there is no {kind} {name!r}: {hint} {', '.join(names)}")
