@@ -55,7 +55,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import dfal
-from dfal.datasets import load
+from dfal.data.datasets import load
 from dfal.networks import NETWORKS
 from measure import interleaved, product_rate, ratio, reset_peak, resident, taken_on, write
 

@@ -21,7 +21,7 @@ from scipy.special import softmax
 from torch import nn
 
 import dfal
-from dfal.datasets import Dataset, load
+from dfal.data.datasets import Dataset, load
 from dfal.labelling.doubts import doubtful
 from dfal.models.calibration import temperature
 from dfal.networks import build

@@ -25,7 +25,7 @@ from PIL import Image
 
 import dfal
 from dfal import models
-from dfal.datasets import Dataset, load
+from dfal.data.datasets import Dataset, load
 from dfal.training import Training
 from dfal.trial import Trial
 from measure import taken_on, write

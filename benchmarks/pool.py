@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import dfal
-from dfal.datasets import load
+from dfal.data.datasets import load
 from dfal.strategies import named, with_candidates
 from measure import reset_peak, resident, taken_on, write
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import dfal
 from dfal.attacks import slopes
-from dfal.datasets import load
+from dfal.data.datasets import load
 from measure import taken_on, write
 
 N, SHARE = 10, 0.999

@@ -18,7 +18,7 @@ import torch
 import dfal
 from dfal import training
 from dfal.chain import chain
-from dfal.datasets import load
+from dfal.data.datasets import load
 from dfal.engine import _keep_memory
 from dfal.statistics import half_width
 from measure import taken_on, write

@@ -33,7 +33,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import dfal
-from dfal.datasets import load
+from dfal.data.datasets import load
 from dfal.geometry import cover, farthest_first, to_nearest, unit
 from dfal.strategies import NAMED
 from dfal.strategies.batch_bald import batch_bald

@@ -23,7 +23,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import dfal
-from dfal.datasets import load
+from dfal.data.datasets import load
 from dfal.strategies.core_set import k_centre
 from measure import interleaved, ratio, taken_on, write
 

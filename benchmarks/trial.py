@@ -29,7 +29,7 @@ from rich.table import Table
 import dfal
 from dfal import inside, training
 from dfal.attacks import slopes
-from dfal.datasets import load
+from dfal.data.datasets import load
 from dfal.engine import _keep_memory
 from dfal.statistics import half_width
 from dfal.strategies import named

@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from dfal.datasets import load
+from dfal.data.datasets import load
 
 PORT = 8799
 URL = f"http://127.0.0.1:{PORT}"

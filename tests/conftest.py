@@ -12,7 +12,7 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 import dfal  # noqa: E402
-from dfal.datasets import Dataset, load  # noqa: E402
+from dfal.data.datasets import Dataset, load  # noqa: E402
 from skips import pytest_sessionfinish  # noqa: E402, F401
 
 torch.set_num_threads(int(os.environ.get("DFAL_TEST_THREADS", "1")))

@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx2 as httpx
 from PIL import Image
 
-from dfal.datasets import Dataset
-from dfal.folder import Folder
+from dfal.data.datasets import Dataset
+from dfal.data.image_folder import Folder
 from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings

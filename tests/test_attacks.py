@@ -16,7 +16,7 @@ from dfal.attacks import deepfool
 from dfal.attacks.deepfool import Race, side_by_side
 from dfal.attacks.linear import dual
 from dfal.attacks.slopes import ByChain, Slopes, slopes
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
 
 ATTACKS = [
     dfal.DeepFool(),

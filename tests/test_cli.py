@@ -19,7 +19,7 @@ from torch import nn
 
 from dfal import cli, models, reproduce
 from dfal.cli import terminal
-from dfal.datasets import CARDS, load
+from dfal.data.datasets import CARDS, load
 from dfal.store import Store
 from dfal.strategies import NAMED
 from dfal.trial import Trial
@@ -657,7 +657,7 @@ def test_import_is_light() -> None:
         "mlxtend",
         "pandas",
         "sqlite3",
-        "dfal.datasets",
+        "dfal.data.datasets",
         "dfal.store",
         "dfal.cli",
     ]

@@ -28,16 +28,16 @@ from PIL import Image, ImageDraw
 
 from dfal import cli, models, reproduce
 from dfal.damage import damage
-from dfal.datasets import idx, npz
+from dfal.data.datasets import idx, npz
+from dfal.data.image_files import decoded, fitted
+from dfal.data.image_folder import Folder
+from dfal.data.scan import Listing, from_csv
 from dfal.errors import DfalError
-from dfal.folder import Folder
 from dfal.labelling.names import class_names
 from dfal.labelling.progress import progress
 from dfal.labelling.review import review
 from dfal.labelling.session import Session
-from dfal.listing import Listing, from_csv
 from dfal.networks import lenet5
-from dfal.pictures import decoded, fitted
 from dfal.pool import Pool
 from dfal.store import Store
 from dfal.strategies.candidates import embedded

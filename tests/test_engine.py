@@ -19,7 +19,7 @@ import torch
 
 import dfal
 from dfal import engine
-from dfal.datasets import Dataset, load
+from dfal.data.datasets import Dataset, load
 from dfal.store import Store
 from dfal.trial import Trial
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dfal import cli
 from dfal.cli.label import _found
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
 from dfal.labelling.begin import begin
 from dfal.labelling.session import Session

@@ -17,7 +17,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
 from dfal.labelling.address import PublicAddress, client_address
 from dfal.labelling.session import Session

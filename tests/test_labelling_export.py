@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
+from dfal.data.image_folder import Folder
 from dfal.errors import DfalError
-from dfal.folder import Folder
 from dfal.labelling import export
 from dfal.labelling.names import class_name, person_name
 from dfal.labelling.session import Session

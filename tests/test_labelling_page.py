@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
 from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
 from dfal.query import DECLINED

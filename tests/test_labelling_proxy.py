@@ -15,7 +15,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
 from dfal.labelling.session import Session
 from labelled import DIGITS, Served, index_in, some_pngs
 

@@ -15,9 +15,9 @@ import httpx2 as httpx
 import pytest
 from PIL import Image
 
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
+from dfal.data.image_folder import Folder
 from dfal.errors import DfalError
-from dfal.folder import Folder
 from dfal.labelling import guard
 from dfal.labelling.findings import Look, Queued
 from dfal.labelling.guard import LARGEST, Guard

@@ -13,7 +13,7 @@ from torch import nn
 
 import dfal
 from dfal import models
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
 from dfal.labelling.photos import Photos
 from dfal.labelling.progress import progress

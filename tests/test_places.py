@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 import dfal
-from dfal import cli, datasets, engine
+from dfal import cli, engine
 from dfal.cli.places import absolute_files, stored_name
+from dfal.data import datasets
 from dfal.store import Store
 from dfal.trial import Trial
 from test_cli import Ran, Shell

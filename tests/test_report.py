@@ -14,7 +14,7 @@ from PIL import Image
 
 import dfal
 from dfal import engine, report
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
 from dfal.reproduce import shelf
 from dfal.results import studies
 from dfal.statistics import half_width
@@ -150,7 +150,7 @@ def test_without_the_data_the_numbers_are_still_shown(
     def gone(name: str) -> Dataset:
         raise dfal.DfalError(f"{name} is gone")
 
-    monkeypatch.setattr("dfal.datasets.load", gone)
+    monkeypatch.setattr("dfal.data.datasets.load", gone)
     with Store(store) as opened:
         text = report.write(opened, shelf(opened), tmp_path / "r.html").read_text(encoding="utf-8")
     assert "The pictures are missing: mnist-5k is gone" in text
@@ -164,7 +164,7 @@ def test_pictures_of_other_data_are_not_shown(
     """Its images stand at other places, or are fewer: they are not what was asked about."""
     images = dfal.Images(255 - digits.images.array[:size])
     other = dataclasses.replace(digits, images=images, labels=digits.labels[:size])
-    monkeypatch.setattr("dfal.datasets.load", lambda _: other)
+    monkeypatch.setattr("dfal.data.datasets.load", lambda _: other)
     with Store(store) as opened:
         text = report.write(opened, shelf(opened), tmp_path / "r.html").read_text(encoding="utf-8")
     assert (

@@ -20,7 +20,7 @@ import dfal
 from dfal import engine, reproduce
 from dfal.configuration import from_json
 from dfal.curves import area_pairs, common
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
 from dfal.reproduce import figure2, figure3, paper, presets, table1, table2, table3, table4
 from dfal.reproduce.beside import Cell, accuracy, all_of, positive, table
 from dfal.reproduce.question import Question

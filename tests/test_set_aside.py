@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dfal.data.image_files import Unavailable
+from dfal.data.image_folder import Folder
+from dfal.data.scan import GONE
 from dfal.errors import DfalError
-from dfal.folder import Folder
 from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
 from dfal.labelling.worker import _decode
-from dfal.listing import GONE
-from dfal.pictures import Unavailable
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from dfal import sheet
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
+from dfal.data.image_array import Images
 from dfal.errors import DfalError
-from dfal.images import Images
 
 
 def dataset(classes: int, each: int, channels: int = 1) -> Dataset:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import dfal
 from dfal import strategies
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
 from dfal.protocols import Strategy
 from dfal.strategies import NAMED, name_of, named, with_candidates
 

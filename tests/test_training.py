@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import dfal
 from dfal import training
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
 from dfal.training import split
 
 

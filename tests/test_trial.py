@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import dfal
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
 from dfal.store import Record
 from dfal.strategies import NAMED, name_of, named
 from dfal.trial import Trial

@@ -22,10 +22,10 @@ from PIL import Image
 import dfal
 from dfal import export, models, report, reproduce, results, sheet
 from dfal.cli import cli
-from dfal.datasets import Dataset, download, mapped
+from dfal.data.datasets import Dataset, download, mapped
+from dfal.data.image_array import Images
 from dfal.drawing import Chart
 from dfal.errors import DfalError
-from dfal.images import Images
 from dfal.labelling import export as labels
 from dfal.reproduce import Cell, Table
 from dfal.store import Store

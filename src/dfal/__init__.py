@@ -14,8 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dfal.attacks import FGSM, DeepFool, LinearHead
+from dfal.data.image_array import Images
 from dfal.errors import DfalError
-from dfal.images import Images
 from dfal.inside import features, logits, only_dropout_on, predict
 from dfal.loop import Round, active_learning
 from dfal.networks import lenet5, vgg8

@@ -22,8 +22,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
-from dfal import datasets
-from dfal.datasets import Dataset
+from dfal.data import datasets
+from dfal.data.datasets import Dataset
 from dfal.environment import environment, refuse_changed
 from dfal.errors import DfalError
 from dfal.plugins import describe_exception

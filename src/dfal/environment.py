@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dfal import datasets
 from dfal.configuration import parts
-from dfal.datasets import Dataset
+from dfal.data import datasets
+from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
 from dfal.inside import logits, looking, ready
 from dfal.networks import NETWORKS, build

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfal.arguments import check_generator, kind_of, whole
+from dfal.data.image_array import Images
 from dfal.errors import DfalError
-from dfal.images import Images
 from dfal.query import DECLINED, UNKNOWN, Query
 
 

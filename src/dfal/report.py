@@ -15,11 +15,12 @@ from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
-from dfal import datasets, drawing, reproduce
+from dfal import drawing, reproduce
 from dfal.atomic import atomic_write
 from dfal.curves import Curve, Study
 from dfal.damage import damage
-from dfal.datasets import Dataset
+from dfal.data import datasets
+from dfal.data.datasets import Dataset
 from dfal.environment import place_in
 from dfal.errors import DfalError
 from dfal.reproduce import Shelf, compared

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from dfal.atomic import atomic_write
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
 
 CELL, GAP, MARGIN, HEAD = 60, 4, 20, 64

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from dfal import reproduce
 from dfal.curves import Study
-from dfal.datasets import Card, Dataset
-from dfal.datasets.download import recorded
+from dfal.data.datasets import Card, Dataset
+from dfal.data.datasets.download import recorded
 from dfal.reproduce import Cell, Verdict, compared
 from dfal.reproduce import Table as Beside
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from dfal import strategies
 from dfal.arguments import check_fields, check_strategy, kind_of
 from dfal.configuration import from_json, id_of, stored_kind, to_json
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
+from dfal.data.image_array import CHUNK, Images
 from dfal.errors import DfalError
 from dfal.fields import setting
-from dfal.images import CHUNK, Images
 from dfal.inside import logits, looking, predict, ready
 from dfal.loop import Round, active_learning
 from dfal.networks import build

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from dfal import datasets
 from dfal.cli.label import export, label
 from dfal.cli.lists import data, strategies
 from dfal.cli.options import refuse_empty_paths
@@ -14,6 +13,7 @@ from dfal.cli.predict import model, predict
 from dfal.cli.report import report
 from dfal.cli.reproduce import reproduce
 from dfal.cli.run import run
+from dfal.data import datasets
 from dfal.errors import DfalError, Stopped
 
 

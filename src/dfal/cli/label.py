@@ -17,8 +17,9 @@ from rich.markup import escape
 
 from dfal import models
 from dfal.cli.options import settings
+from dfal.data.image_folder import Folder
+from dfal.data.scan import PathIndex, counted, plain
 from dfal.errors import DfalError, Stopped
-from dfal.folder import Folder
 from dfal.labelling import export as home
 from dfal.labelling.address import PublicAddress
 from dfal.labelling.begin import TAUGHT, begin
@@ -28,7 +29,6 @@ from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
 from dfal.labelling.trainer import home as latest_network
 from dfal.labelling.validation import image_file
-from dfal.listing import PathIndex, counted, plain
 from dfal.spreadsheet import formulas
 from dfal.storage import real_path
 from dfal.training import Training

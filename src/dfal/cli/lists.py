@@ -5,8 +5,9 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from dfal import datasets, sheet, tables
+from dfal import sheet, tables
 from dfal.cli import terminal
+from dfal.data import datasets
 from dfal.errors import DfalError
 from dfal.strategies import ABOUT
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dfal import datasets
+from dfal.data import datasets
 from dfal.environment import place_in
 from dfal.errors import DfalError
 from dfal.store import Store

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from dfal import models
 from dfal.atomic import atomic_write
+from dfal.data.scan import Listing
 from dfal.errors import DfalError
-from dfal.listing import Listing
 from dfal.spreadsheet import defused, formulas, row_writer
 
 _NAMES: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}

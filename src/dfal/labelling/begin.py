@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dfal.data.image_folder import Folder
+from dfal.data.scan import PathIndex, nfc, plain
 from dfal.errors import DfalError
-from dfal.folder import Folder
 from dfal.labelling.names import class_names
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
-from dfal.listing import PathIndex, nfc, plain
 from dfal.networks import NETWORKS, build
 from dfal.strategies import named
 from dfal.training import check_device

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from dfal.attacks import DeepFool, LinearHead
+from dfal.data.image_array import CHUNK, Images
 from dfal.errors import DfalError
-from dfal.images import CHUNK, Images
 from dfal.inside import features, predict
 from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session

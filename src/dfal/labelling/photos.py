@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 from PIL import Image, ImageOps
 
+from dfal.data.image_files import Unavailable
+from dfal.data.image_folder import STUCK, Folder
+from dfal.data.scan import PathIndex
 from dfal.errors import DfalError
-from dfal.folder import STUCK, Folder
 from dfal.labelling.session import Session
-from dfal.listing import PathIndex
-from dfal.pictures import Unavailable
 
 KINDS = {
     ".jpg": "image/jpeg",

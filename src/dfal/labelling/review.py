@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dfal.agreement import ENOUGH
+from dfal.data.scan import nfc
 from dfal.errors import DfalError
 from dfal.labelling.doubts import is_reliable
 from dfal.labelling.session import Session
 from dfal.labelling.state import State
-from dfal.listing import nfc
 from dfal.query import DECLINED, UNKNOWN
 
 FILTERS = (

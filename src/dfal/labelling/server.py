@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
+from dfal.data.image_files import Unavailable
 from dfal.errors import DfalError
 from dfal.labelling import export
 from dfal.labelling.names import LONGEST, LONGEST_NOTE
@@ -24,7 +25,6 @@ from dfal.labelling.rows import Question
 from dfal.labelling.session import ACTIVE, Missing, Refused, Session
 from dfal.labelling.session import MOST as MOST_OPEN
 from dfal.labelling.state import State
-from dfal.pictures import Unavailable
 from dfal.query import DECLINED
 
 Person = Annotated[str, Field(min_length=1, max_length=LONGEST, description="who answers")]

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from dfal.data.scan import nfc
 from dfal.errors import DfalError
 from dfal.labelling.findings import Findings
 from dfal.labelling.log import Log
@@ -31,7 +32,6 @@ from dfal.labelling.rows import Answer, Choice, Question
 from dfal.labelling.state import State
 from dfal.labelling.store import Settings
 from dfal.labelling.validation import check_path
-from dfal.listing import nfc
 from dfal.query import DECLINED, UNKNOWN
 
 MOST = 200

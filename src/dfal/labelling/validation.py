@@ -12,9 +12,9 @@ import unicodedata
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from dfal.data.scan import ENDINGS, find_file
 from dfal.errors import DfalError
 from dfal.labelling.names import FORBIDDEN, shown
-from dfal.listing import ENDINGS, find_file
 from dfal.query import DECLINED, UNKNOWN
 
 LONGEST_STORED = 1000

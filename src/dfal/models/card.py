@@ -33,7 +33,7 @@ class ModelCard:
     Attributes:
         classes: the name of each logit.
         image: channels, height and width that it wants, in [0, 1]; images are fitted into them
-        whole (`dfal.pictures.fitted`).
+        whole (`dfal.data.image_files.fitted`).
         network: `lenet5`, `vgg8`, or the `package.module:function` that makes it.
         annotations: answers that people gave, which it was trained on.
         accuracy: fraction right on a hold-out that was drawn at random, if there was one.

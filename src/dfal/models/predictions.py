@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from dfal.attacks import DeepFool
+from dfal.data.image_files import fitted
 from dfal.inside import predict
 from dfal.models.weights import SavedModel
-from dfal.pictures import fitted
 
 PART = 256
 """Images that are decoded and predicted together."""

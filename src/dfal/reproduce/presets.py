@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dfal import datasets
+from dfal.data import datasets
 from dfal.errors import DfalError, unknown_name
 from dfal.fields import setting
 from dfal.protocols import Strategy

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from dfal.configuration import id_of, stored_kind, to_json
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
 from dfal.networks import build
 from dfal.pool import Pool

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.configuration import id_of, stored_kind, to_json
-from dfal.datasets import Dataset
+from dfal.data.datasets import Dataset
+from dfal.data.image_array import CHUNK
 from dfal.errors import DfalError
-from dfal.images import CHUNK
 from dfal.inside import predict
 from dfal.networks import build
 from dfal.pool import Pool

@@ -219,8 +219,7 @@ def _closed(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
 def _places(layer: nn.Module, x: Tensor) -> Float[Tensor, "n l d"]:
     """What a layer multiplies by its weights at each of the l places of an image."""
     if isinstance(layer, nn.Conv2d):
-        assert not isinstance(layer.padding, str)
-        patches = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        patches = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
         return patches.transpose(1, 2)
     return x.reshape(len(x), -1, x.shape[-1])
 

@@ -9,11 +9,11 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from dfal.datasets.card import Dataset, stratified_split
+from dfal.data.datasets.card import Dataset, stratified_split
+from dfal.data.image_array import Images
+from dfal.data.image_folder import Folder
+from dfal.data.scan import UNLISTED, counted
 from dfal.errors import DfalError
-from dfal.folder import Folder
-from dfal.images import Images
-from dfal.listing import UNLISTED, counted
 
 SPLIT_SEED = 0
 """Fixes the stratified fifth that is held out where the folder has no train and test."""

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from dfal.damage import described
-from dfal.datasets.card import Dataset
-from dfal.datasets.download import verify
+from dfal.data.datasets.card import Dataset
+from dfal.data.datasets.download import verify
+from dfal.data.image_array import Images
 from dfal.errors import DfalError
-from dfal.images import Images
 
 LARGEST = 2**30
 """Bytes of an unpacked file: MNIST has 47 million."""

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from dfal import datasets
-from dfal.datasets import Dataset, mnist, mnist_5k, npz
-from dfal.datasets.card import stratified_split
-from dfal.datasets.download import find
+from dfal.data import datasets
+from dfal.data.datasets import Dataset, mnist, mnist_5k, npz
+from dfal.data.datasets.card import stratified_split
+from dfal.data.datasets.download import find
+from dfal.data.image_array import Images
 from dfal.errors import DfalError
-from dfal.images import Images
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

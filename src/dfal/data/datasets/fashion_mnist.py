@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dfal.datasets import idx, mnist
-from dfal.datasets.card import Card, Dataset
-from dfal.datasets.download import fetch, find, record, recorded
+from dfal.data.datasets import idx, mnist
+from dfal.data.datasets.card import Card, Dataset
+from dfal.data.datasets.download import fetch, find, record, recorded
 from dfal.errors import DfalError
 
 NAME = "fashion-mnist"

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dfal.datasets.card import Card, Dataset, stratified_split
-from dfal.datasets.download import verify
+from dfal.data.datasets.card import Card, Dataset, stratified_split
+from dfal.data.datasets.download import verify
+from dfal.data.image_array import Images
 from dfal.errors import DfalError
-from dfal.images import Images
 
 SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
 """Of the 5,000 × 785 unpacked bytes: 784 pixels and the class of each image."""

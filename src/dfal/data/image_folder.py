@@ -15,11 +15,11 @@ from jaxtyping import Bool, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 
-from dfal.cache import READY, TO_DO, Cache, Found
+from dfal.data.decode_cache import READY, TO_DO, Cache, Found
+from dfal.data.image_array import Images
+from dfal.data.image_files import Unavailable, decoded, fitted
+from dfal.data.scan import GONE, Entry, Layout, Listing, from_csv, natural
 from dfal.errors import DfalError
-from dfal.images import Images
-from dfal.listing import GONE, Entry, Layout, Listing, from_csv, natural
-from dfal.pictures import Unavailable, decoded, fitted
 
 TOGETHER = 256
 """Images written with one flush to the disk, at most."""

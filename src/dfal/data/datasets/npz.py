@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfal.damage import described
-from dfal.datasets.card import Dataset, stratified_split
+from dfal.data.datasets.card import Dataset, stratified_split
+from dfal.data.image_array import Images
 from dfal.errors import DfalError
-from dfal.images import Images
 
 SPLIT_SEED = 0
 """Fixes the stratified fifth that is held out where the file has no test set."""

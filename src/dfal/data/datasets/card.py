@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from dfal.data.image_array import CHUNK, Images
 from dfal.errors import DfalError
-from dfal.images import CHUNK, Images
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from dfal import image_metadata, tiff_pixels
+from dfal.data import image_metadata, tiff_pixels
 from dfal.errors import DfalError
 
 Result = TypeVar("Result")

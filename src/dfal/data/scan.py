@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dfal.data.image_files import GREY, header
+from dfal.data.table_files import read_table
 from dfal.errors import DfalError
-from dfal.pictures import GREY, header
-from dfal.table_files import read_table
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff"})
 """Files that are taken for images; what they really are, Pillow finds out."""

@@ -18,12 +18,12 @@ import pytest
 from PIL import Image
 
 import dfal
-import dfal.cache
-from dfal import folder as module
+import dfal.data.decode_cache
+from dfal.data import image_folder as module
+from dfal.data.image_files import Unavailable, fitted
+from dfal.data.image_folder import Folder
+from dfal.data.scan import GONE
 from dfal.errors import DfalError
-from dfal.folder import Folder
-from dfal.listing import GONE
-from dfal.pictures import Unavailable, fitted
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -463,7 +463,7 @@ def test_names_of_every_kind(tmp_path: Path, cache: Path) -> None:
 def test_another_process_sees_what_is_decoded_here(photos: Path, cache: Path) -> None:
     with Folder.open(photos, cache) as here:
         code = (
-            "import sys; from dfal.folder import Folder; [*Folder.open(sys.argv[1],"
+            "import sys; from dfal.data.image_folder import Folder; [*Folder.open(sys.argv[1],"
             " sys.argv[2]).decode()]"
         )
         (photos / "b" / "10.png").write_bytes(b"no image")
@@ -702,7 +702,7 @@ def test_the_cache_begins_anew_beside_that_of_another_folder(
 def test_of_the_caches_at_one_place_only_some_are_kept_and_none_that_is_open(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dfal.cache, "KEPT", 2)
+    monkeypatch.setattr(dfal.data.decode_cache, "KEPT", 2)
     first = write(tmp_path / "0" / "0.png", 0).parent
     with Folder.open(first, cache) as held:
         all_of(held)
@@ -757,7 +757,7 @@ def test_originals_come_in_full_size(
         large = folder.paths.index("a/large.png")
         assert np.array_equal(np.asarray(folder.original(large)), picture(5, side=50, colour=True))
         assert folder.file(large) == photos / "a" / "large.png"
-        monkeypatch.setattr("dfal.pictures.LARGE", 2000)
+        monkeypatch.setattr("dfal.data.image_files.LARGE", 2000)
         assert folder.original(large, longest=10).size == (
             25,
             25,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfal.datasets import mapped
-from dfal.datasets.card import Card, Dataset
-from dfal.datasets.download import fetch, find
+from dfal.data.datasets import mapped
+from dfal.data.datasets.card import Card, Dataset
+from dfal.data.datasets.download import fetch, find
 from dfal.errors import DfalError
 
 NAME = "shoe-bag"

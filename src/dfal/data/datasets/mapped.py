@@ -13,10 +13,10 @@ from rich.progress import Progress
 
 from dfal.atomic import atomic_write
 from dfal.damage import described
-from dfal.datasets.card import Dataset
-from dfal.datasets.download import folders, writing
+from dfal.data.datasets.card import Dataset
+from dfal.data.datasets.download import folders, writing
+from dfal.data.image_array import CHUNK, Images
 from dfal.errors import DfalError
-from dfal.images import CHUNK, Images
 
 POOL, TEST = "pool.npy", "test.npy"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dfal.datasets import folders
+from dfal.data.datasets import folders
+from dfal.data.image_folder import Folder
+from dfal.data.scan import Layout, Listing, PathIndex, find_file
 from dfal.errors import DfalError
-from dfal.folder import Folder
 from dfal.labelling.begin import begin
-from dfal.listing import Layout, Listing, PathIndex, find_file
 
 NFC = unicodedata.normalize("NFC", "Café")
 NFD = unicodedata.normalize("NFD", "Café")

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from dfal.datasets import (
+from dfal.data.datasets import (
     fashion_mnist,
     folders,
     mnist,
@@ -15,7 +15,7 @@ from dfal.datasets import (
     samples,
     shoe_bag,
 )
-from dfal.datasets.card import Card, Dataset
+from dfal.data.datasets.card import Card, Dataset
 from dfal.errors import DfalError, unknown_name
 
 __all__ = ["CARDS", "PLACES", "Card", "Dataset", "load", "move", "place_of"]

@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
+from dfal.data.scan import GONE, Entry
 from dfal.errors import DfalError
-from dfal.listing import GONE, Entry
 from dfal.storage import transaction
 
 TO_DO, READY, ASIDE = 0, 1, 2

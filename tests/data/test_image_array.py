@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from dfal.data.image_array import CHUNK, Images
 from dfal.errors import DfalError
-from dfal.images import CHUNK, Images
 
 
 def test_bytes_are_scaled_to_0_1_exactly() -> None:

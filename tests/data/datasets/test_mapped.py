@@ -12,11 +12,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-
-from dfal.datasets import mapped, quick_draw, shoe_bag
-from dfal.datasets.download import find, recorded
-from dfal.errors import DfalError
 from test_download import Mirror, mirror
+
+from dfal.data.datasets import mapped, quick_draw, shoe_bag
+from dfal.data.datasets.download import find, recorded
+from dfal.errors import DfalError
 
 __all__ = ["mirror"]
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dfal.datasets import fashion_mnist, mnist
-from dfal.datasets.download import recorded
+from dfal.data.datasets import fashion_mnist, mnist
+from dfal.data.datasets.download import recorded
 from dfal.errors import DfalError
 
 SHAPES = ((30, 28, 28), (30,), (9, 28, 28), (9,))

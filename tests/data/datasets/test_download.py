@@ -15,8 +15,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from dfal.datasets import download
-from dfal.datasets.download import fetch, find, recorded
+from dfal.data.datasets import download
+from dfal.data.datasets.download import fetch, find, recorded
 from dfal.errors import DfalError
 
 CONTENT = np.random.default_rng(0).integers(0, 16, 300_000, dtype=np.uint8).tobytes()

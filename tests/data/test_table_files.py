@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dfal.data.image_folder import Folder
+from dfal.data.scan import from_csv
+from dfal.data.table_files import read_table
 from dfal.errors import DfalError
-from dfal.folder import Folder
-from dfal.listing import from_csv
-from dfal.table_files import read_table
 
 PATHS = ("1.png", "2.png", "with space.png", "a/3.png", "ü.png")
 

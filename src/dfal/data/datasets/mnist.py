@@ -3,9 +3,9 @@ IDX files."""
 
 from pathlib import Path
 
-from dfal.datasets import idx
-from dfal.datasets.card import Card, Dataset
-from dfal.datasets.download import fetch, find
+from dfal.data.datasets import idx
+from dfal.data.datasets.card import Card, Dataset
+from dfal.data.datasets.download import fetch, find
 
 MIRRORS = [
     "https://ossci-datasets.s3.amazonaws.com/mnist",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from dfal.datasets import npz
-from dfal.datasets.card import Card, Dataset
+from dfal.data.datasets import npz
+from dfal.data.datasets.card import Card, Dataset
+from dfal.data.image_array import Images
 from dfal.errors import DfalError
-from dfal.images import Images
 
 SHUFFLE_SEED = 0
 """Fixes the order: the files have one class after the other."""

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dfal import datasets
-from dfal.datasets import samples
+from dfal.data import datasets
+from dfal.data.datasets import samples
 from dfal.errors import DfalError
 
 NAMES = [card.name for card in samples.CARDS]
