@@ -23,7 +23,7 @@ from torch.nn.functional import normalize
 import dfal
 from dfal import engine
 from dfal.geometry import farthest_first
-from dfal.inside import device_of
+from dfal.nn.inference import device_of
 from dfal.statistics import half_width, holm, paired_p
 from dfal.store import Store
 from dfal.strategies.badge import plus_plus

@@ -24,7 +24,7 @@ import dfal
 from dfal.data.datasets import Dataset, load
 from dfal.labelling.doubts import doubtful
 from dfal.models.calibration import temperature
-from dfal.networks import build
+from dfal.nn.networks import build
 from measure import taken_on, write
 
 FOLDS, CALIBRATED, FRESH = 3, 100, 500

@@ -26,7 +26,7 @@ from PIL import Image
 import dfal
 from dfal import models
 from dfal.data.datasets import Dataset, load
-from dfal.training import Training
+from dfal.nn.training import Training
 from dfal.trial import Trial
 from measure import taken_on, write
 

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 import dfal
-from dfal import training
-from dfal.chain import chain
 from dfal.data.datasets import load
 from dfal.engine import _keep_memory
+from dfal.nn import training
+from dfal.nn.fast_sequential import fast_sequential
 from dfal.statistics import half_width
 from measure import taken_on, write
 
@@ -48,7 +48,7 @@ def main() -> int:
             data.images, {int(i): int(data.labels[i]) for i in drawn}
         ).labelled_data()
         pair = []
-        for form in (chain, lambda *_: None):
+        for form in (fast_sequential, lambda *_: None):
             training.chain = form  # type: ignore[attr-defined]
             model = dfal.fit(dfal.lenet5, known, dfal.Training(epochs=asked.epochs), seed)
             pair.append(

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfal
-from dfal import training
-from dfal.chain import chain
 from dfal.engine import _keep_memory
+from dfal.nn import training
+from dfal.nn.fast_sequential import fast_sequential
 from dfal.pool import LabelledData
 from measure import taken_on, write
 
@@ -53,7 +53,7 @@ def eager(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
 
 def ours(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
     optimiser = torch.optim.Adam(training._in_one_piece(model), fused=True)
-    layers = chain(model)
+    layers = fast_sequential(model)
     assert layers is not None
     data = LabelledData(images, labels, torch.arange(len(labels)))
     gradient = training._by_chain(layers, training._Labels(data, data))

@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 import dfal
-from dfal import inside, training
 from dfal.attacks import slopes
 from dfal.data.datasets import load
 from dfal.engine import _keep_memory
+from dfal.nn import dropout, inference, training
 from dfal.statistics import half_width
 from dfal.strategies import named
 from dfal.trial import Trial
@@ -40,8 +40,8 @@ FORMS = ("plain", "dfal")
 
 
 def plainly() -> None:
-    for module in (training, inside, slopes):
-        module.chain = lambda *_: None  # type: ignore[attr-defined]
+    for module in (training, dropout, inference, slopes):
+        module.fast_sequential = lambda *_: None  # type: ignore[attr-defined]
     dfal.DeepFool.nearest = lambda self, model, images, race: self(model, images)  # type: ignore[method-assign]
 
 

@@ -37,7 +37,7 @@ from dfal.labelling.names import class_names
 from dfal.labelling.progress import progress
 from dfal.labelling.review import review
 from dfal.labelling.session import Session
-from dfal.networks import lenet5
+from dfal.nn.networks import lenet5
 from dfal.pool import Pool
 from dfal.store import Store
 from dfal.strategies.candidates import embedded

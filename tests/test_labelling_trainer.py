@@ -21,7 +21,7 @@ from dfal.labelling.review import review
 from dfal.labelling.session import Session
 from dfal.labelling.trainer import Trainer, home
 from dfal.models.calibration import temperature
-from dfal.training import Training
+from dfal.nn.training import Training
 from labelled import a_session, some_pngs
 
 QUICK = Training(epochs=8)

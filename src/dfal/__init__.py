@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 from dfal.attacks import FGSM, DeepFool, LinearHead
 from dfal.data.image_array import Images
 from dfal.errors import DfalError
-from dfal.inside import features, logits, only_dropout_on, predict
 from dfal.loop import Round, active_learning
-from dfal.networks import lenet5, vgg8
+from dfal.nn.dropout import only_dropout_on
+from dfal.nn.features import features
+from dfal.nn.inference import logits, predict
+from dfal.nn.networks import lenet5, vgg8
+from dfal.nn.training import Training, fit
 from dfal.pool import LabelledData, Pool
 from dfal.protocols import Attack, Oracle, Strategy
 from dfal.query import DECLINED, UNKNOWN, Perturbation, Query
@@ -45,7 +48,6 @@ from dfal.strategies import (
     UHerding,
     WithTwins,
 )
-from dfal.training import Training, fit
 
 if TYPE_CHECKING:
     from dfal.store import Store

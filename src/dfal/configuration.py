@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from dfal import attacks, strategies
 from dfal.damage import check_types, described
 from dfal.errors import DfalError
+from dfal.nn.training import Training
 from dfal.strategies import Own
 from dfal.strategies.own import own
-from dfal.training import Training
 
 
 def id_of(text: str) -> str:

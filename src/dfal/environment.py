@@ -23,8 +23,8 @@ from dfal.configuration import parts
 from dfal.data import datasets
 from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
-from dfal.inside import logits, looking, ready
-from dfal.networks import NETWORKS, build
+from dfal.nn.inference import frozen_eval, logits, prepare_images
+from dfal.nn.networks import NETWORKS, build
 from dfal.seeding import fork_rng
 from dfal.store import Store
 from dfal.strategies.own import own
@@ -106,8 +106,10 @@ def _network(name: str, data: Dataset) -> dict[str, Any]:
     for _ in range(2):
         with fork_rng(0):
             model = build(name, data.images.shape, len(data.classes))
-        with looking(model), torch.no_grad():
-            outs.append(logits(model, ready(model, noise)).flatten()[:100].double().nan_to_num())
+        with frozen_eval(model), torch.no_grad():
+            outs.append(
+                logits(model, prepare_images(model, noise)).flatten()[:100].double().nan_to_num()
+            )
     weights = [
         (name, tuple(one.shape), str(one.dtype))
         for name, one in chain(model.named_parameters(), model.named_buffers())

@@ -19,9 +19,10 @@ from dfal.data.datasets import Dataset
 from dfal.data.image_array import CHUNK, Images
 from dfal.errors import DfalError
 from dfal.fields import setting
-from dfal.inside import logits, looking, predict, ready
 from dfal.loop import Round, active_learning
-from dfal.networks import build
+from dfal.nn.inference import frozen_eval, logits, predict, prepare_images
+from dfal.nn.networks import build
+from dfal.nn.training import Training, check_device, fit, holdout_size
 from dfal.plugins import describe_exception
 from dfal.pool import Pool
 from dfal.protocols import Strategy
@@ -29,7 +30,6 @@ from dfal.query import DECLINED
 from dfal.seeding import fork_rng, generator
 from dfal.store import Record
 from dfal.strategies import DFAL
-from dfal.training import Training, check_device, fit, held
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,10 @@ class Trial:
         ):  # a network draws its weights from the global generator, which is not ours to move
             model = self._network(data)
         try:
-            with looking(model), torch.no_grad():
-                out = logits(model, ready(model, data.images.take(torch.arange(min(2, pool)))))
+            with frozen_eval(model), torch.no_grad():
+                out = logits(
+                    model, prepare_images(model, data.images.take(torch.arange(min(2, pool))))
+                )
         except DfalError:
             raise
         except Exception as error:  # it may be the user's code, which may raise anything
@@ -168,7 +170,7 @@ class Trial:
                 f"the network {self.model} returns {out.shape[1]} logits an image, but"
                 f" {self.dataset} has {len(data.classes)} classes: give it one logit for each"
             )
-        held(self.training.holdout, self.first)
+        holdout_size(self.training.holdout, self.first)
         return model
 
     def run(

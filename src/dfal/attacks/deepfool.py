@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from dfal.attacks.linear import check_norm, dual, norm, step
 from dfal.attacks.slopes import Slopes, slopes
 from dfal.errors import DfalError
-from dfal.inside import check_input, default_modes, explained, finite, looking, ready, single
+from dfal.nn.inference import (
+    at_least_float32,
+    check_finite,
+    check_input,
+    default_modes,
+    frozen_eval,
+    prepare_images,
+    shape_errors,
+)
 from dfal.query import Perturbation
 
 T = TypeVar("T")
@@ -76,7 +84,7 @@ class DeepFool:
     Cost: at most (classes − 1) backward and 2 forward passes a step for the images not yet done;
     usually 2 or 3 steps.
     Memory: two copies of the images, and for `chunk` of them four more and the network's
-    activations. A chain of known layers on the CPU (`dfal.chain`) works on `chunk` images a thread,
+    activations. A chain of known layers on the CPU (`dfal.nn.fast_sequential`) works on `chunk` images a thread,
     with all gradients of 32 of them.
     """
 
@@ -132,8 +140,8 @@ class DeepFool:
     @default_modes()
     def _attack(self, model: nn.Module, images: Tensor, race: Race | None) -> Perturbation:
         check_input(model, images)
-        with looking(model, images[:1]) as network, explained(images):
-            x = single(ready(network, images)).detach().clone()
+        with frozen_eval(model, images[:1]) as network, shape_errors(images):
+            x = at_least_float32(prepare_images(network, images)).detach().clone()
             distance = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
             if len(x):
                 view = slopes(network, x[:1])
@@ -148,7 +156,7 @@ class DeepFool:
 
     def _follow(self, view: Slopes, race: Race | None, x: Tensor, distance: Tensor) -> None:
         """Move the images x, and set the distance of those that are fooled."""
-        f0 = torch.cat([finite(view.logits(part)) for part in x.split(self.chunk)])
+        f0 = torch.cat([check_finite(view.logits(part)) for part in x.split(self.chunk)])
         order = f0.argsort(dim=1, descending=True, stable=True)[:, : self.classes]  # k̂ first
         r = torch.zeros_like(x)  # r̂ = Σ r_i
         steps, toward = torch.zeros_like(order[:, 0]), torch.zeros_like(order[:, 0])

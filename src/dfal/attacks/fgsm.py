@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dfal.errors import DfalError
-from dfal.inside import (
+from dfal.nn.inference import (
+    at_least_float32,
+    backward_errors,
+    check_finite,
     check_input,
     default_modes,
-    differentiable,
-    differentiated,
-    explained,
-    finite,
+    differentiable_logits,
+    frozen_eval,
     logits,
-    looking,
-    ready,
-    single,
+    prepare_images,
+    shape_errors,
 )
 from dfal.query import Perturbation
 
@@ -50,13 +50,13 @@ class FGSM:
         """Attack a batch: `distance` is ‖r‖_∞, and inf where the class stays."""
         moved, same = [], []
         check_input(model, images)
-        with looking(model, images[:1]) as network, explained(images):
-            images = single(ready(network, images)).detach()
+        with frozen_eval(model, images[:1]) as network, shape_errors(images):
+            images = at_least_float32(prepare_images(network, images)).detach()
             for part in images.split(self.chunk):
                 x = part.clone().requires_grad_()
-                f = finite(differentiable(network, x))
+                f = check_finite(differentiable_logits(network, x))
                 k = f.argmax(1)
-                with torch.enable_grad(), differentiated():
+                with torch.enable_grad(), backward_errors():
                     (gradient,) = torch.autograd.grad(F.cross_entropy(f, k, reduction="sum"), x)
                 x = x.detach() + self.epsilon * gradient.sign()
                 moved.append(x.clamp(*self.clip) if self.clip else x)

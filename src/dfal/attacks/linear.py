@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfal.errors import DfalError
-from dfal.inside import check_input, default_modes, linear_ending
+from dfal.nn.features import affine_last_linear
+from dfal.nn.inference import check_input, default_modes
 from dfal.query import Perturbation
 
 
@@ -91,7 +92,7 @@ class LinearHead:
     @torch.no_grad()
     def __call__(self, model: nn.Module, images: Float[Tensor, "n *image"]) -> Perturbation:
         check_input(model, images)
-        end = linear_ending(model, images)
+        end = affine_last_linear(model, images)
         x, f, weight, bias = end.features, end.logits, end.weight, end.bias
         k = f.argmax(1)
         w = weight - weight[k].unsqueeze(1)  # n × classes × d

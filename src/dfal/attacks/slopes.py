@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dfal.chain import Chain, chain
-from dfal.inside import as_logits, differentiable, differentiated, is_half, logits
+from dfal.nn.fast_sequential import FastSequential, fast_sequential
+from dfal.nn.inference import backward_errors, check_logits, differentiable_logits, is_half, logits
 
 PART = 32
 """Images of which a chain has all gradients in memory at a time: more do not fit into a processor's
@@ -35,7 +35,7 @@ class Slopes(Protocol):
     rounding: float
 
     def logits(self, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
-        """As `inside.logits`."""
+        """As `inference.logits`."""
 
     def between(
         self, x: Float[Tensor, "n *image"], order: Int64[Tensor, "n k"]
@@ -59,7 +59,7 @@ class Slopes(Protocol):
 def slopes(model: nn.Module, image: Float[Tensor, "1 *image"]) -> Slopes:
     """Without autograd for a chain of known layers on the CPU; by autograd for any other
     network."""
-    found = chain(model, image)
+    found = fast_sequential(model, image)
     return ByAutograd(model) if found is None else ByChain(found, image)
 
 
@@ -79,13 +79,13 @@ class ByAutograd:
 
     def between(self, x: Tensor, order: Tensor) -> tuple[Tensor, Iterator[tuple[slice, Tensor]]]:
         x = x.detach().requires_grad_()
-        f = differentiable(self.model, x)
+        f = differentiable_logits(self.model, x)
         with torch.enable_grad():
             gaps = f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])
 
         def gradients() -> Iterator[tuple[slice, Tensor]]:
             for k in range(gaps.shape[1]):
-                with differentiated():
+                with backward_errors():
                     (w,) = torch.autograd.grad(
                         gaps[:, k].sum(), x, retain_graph=k < gaps.shape[1] - 1
                     )
@@ -132,7 +132,7 @@ class _Types(TorchDispatchMode):
 class ByChain:
     """All classes in one pass through a `Chain`."""
 
-    def __init__(self, layers: Chain, image: Tensor):
+    def __init__(self, layers: FastSequential, image: Tensor):
         self.chain, self.image, self.threads = layers, image, torch.get_num_threads()
         self.rounding = 0.0
         self._lengths: Tensor | None = None
@@ -147,7 +147,7 @@ class ByChain:
 
     def _between(self, x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
         out, back = self.chain.forward(x)
-        f = as_logits(out, len(x))
+        f = check_logits(out, len(x))
         between = F.one_hot(order, f.shape[1]).to(f.dtype)
         cotangents = (between[:, 1:] - between[:, :1]).transpose(0, 1)
         return f, back(cotangents[..., -out.shape[1] :], learn=False, inwards=True)

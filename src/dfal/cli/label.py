@@ -29,9 +29,9 @@ from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
 from dfal.labelling.trainer import home as latest_network
 from dfal.labelling.validation import image_file
+from dfal.nn.training import Training
 from dfal.spreadsheet import formulas
 from dfal.storage import real_path
-from dfal.training import Training
 
 
 class WithClasses(click.Command):

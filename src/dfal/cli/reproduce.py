@@ -16,8 +16,8 @@ from dfal.cli.places import stored_name
 from dfal.cli.progress import follow, side_by_side
 from dfal.cli.report import page_of, write_tables
 from dfal.errors import DfalError, Stopped
+from dfal.nn.training import Training
 from dfal.store import Store
-from dfal.training import Training
 from dfal.trial import Trial
 
 

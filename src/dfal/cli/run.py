@@ -16,9 +16,9 @@ from dfal.cli.progress import follow, side_by_side
 from dfal.cli.report import show
 from dfal.configuration import is_kind, to_json
 from dfal.errors import DfalError, Stopped
+from dfal.nn.training import Training
 from dfal.store import Store
 from dfal.strategies import NAMED, name_of, named, with_candidates
-from dfal.training import Training
 from dfal.trial import Trial
 
 

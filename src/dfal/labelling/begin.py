@@ -13,9 +13,9 @@ from dfal.errors import DfalError
 from dfal.labelling.names import class_names
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
-from dfal.networks import NETWORKS, build
+from dfal.nn.networks import NETWORKS, build
+from dfal.nn.training import check_device
 from dfal.strategies import named
-from dfal.training import check_device
 
 TAUGHT = ("learning_rate", "training_batch", "epochs")
 """What people choose about training."""

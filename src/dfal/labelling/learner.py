@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from dfal.attacks import DeepFool, LinearHead
 from dfal.data.image_array import CHUNK, Images
 from dfal.errors import DfalError
-from dfal.inside import features, predict
 from dfal.labelling.photos import Photos
 from dfal.labelling.session import Session
-from dfal.networks import build
+from dfal.nn.features import features
+from dfal.nn.inference import predict
+from dfal.nn.networks import build
+from dfal.nn.training import fit
 from dfal.pool import Pool
 from dfal.protocols import Attack, Strategy
 from dfal.seeding import derive_seed, fork_rng
 from dfal.strategies import DFAL, WithTwins, named, with_candidates
-from dfal.training import fit
 
 
 class Learner:

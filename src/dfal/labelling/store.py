@@ -18,8 +18,8 @@ import filelock
 from dfal.damage import check_types
 from dfal.errors import DfalError
 from dfal.fields import setting
+from dfal.nn.training import Training
 from dfal.storage import Ledger
-from dfal.training import Training
 
 SCHEMA = """
 CREATE TABLE settings (number INTEGER PRIMARY KEY, at REAL NOT NULL, json TEXT NOT NULL) STRICT;

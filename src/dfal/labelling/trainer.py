@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from dfal import models
 from dfal.agreement import ENOUGH
 from dfal.errors import DfalError
-from dfal.inside import predict
 from dfal.labelling.doubts import doubtful
 from dfal.labelling.findings import Look, Queued
 from dfal.labelling.learner import Learner
@@ -26,6 +25,7 @@ from dfal.labelling.rows import Model
 from dfal.labelling.session import Session
 from dfal.labelling.state import State
 from dfal.models import calibration
+from dfal.nn.inference import predict
 from dfal.pool import Pool
 from dfal.query import DECLINED, UNKNOWN, Query
 from dfal.seeding import derive_seed, generator

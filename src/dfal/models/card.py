@@ -14,7 +14,7 @@ from torch import nn
 from dfal.agreement import ENOUGH
 from dfal.damage import check_types
 from dfal.errors import DfalError
-from dfal.inside import device_of, logits, looking
+from dfal.nn.inference import device_of, frozen_eval, logits
 
 LARGEST_IMAGE = 2**30
 """Numbers in an image that a network can take."""
@@ -103,7 +103,7 @@ class ModelCard:
 def check(model: nn.Module, card: ModelCard, name: str) -> None:
     """Raise unless the network takes such images and gives a logit for each class."""
     try:
-        with looking(model), torch.no_grad():
+        with frozen_eval(model), torch.no_grad():
             found = logits(model, torch.zeros(1, *card.image, device=device_of(model))).shape[1]
     except DfalError:
         raise

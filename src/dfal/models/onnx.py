@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from dfal.atomic import atomic_write
 from dfal.errors import DfalError
-from dfal.inside import bare, logits_in
 from dfal.models.card import ModelCard, check
 from dfal.models.weights import KEY
+from dfal.nn.inference import unwrap_logits, unwrap_network
 from dfal.plugins import line_of_user_code
 
 
@@ -40,7 +40,7 @@ def save_onnx(model: nn.Module, card: ModelCard, path: Path) -> None:
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
-                _Logits(copy.deepcopy(bare(model)).cpu().float()).eval(),
+                _Logits(copy.deepcopy(unwrap_network(model)).cpu().float()).eval(),
                 (torch.zeros(2, *card.image),),
                 input_names=["images"],
                 output_names=["logits"],
@@ -99,7 +99,7 @@ def _why(error: BaseException) -> str:
 
 
 class _Logits(nn.Module):
-    """A network whose one logit, if it has one, counts as two: what `inside.logits` does, as
+    """A network whose one logit, if it has one, counts as two: what `inference.logits` does, as
     operations only, in float32."""
 
     def __init__(self, model: nn.Module):
@@ -107,7 +107,7 @@ class _Logits(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = logits_in(self.model(images.clone()))
+        out: Tensor = unwrap_logits(self.model(images.clone()))
         if out.ndim == 1:
             out = out.unsqueeze(1)
         return F.pad(out, (1, 0)) if out.shape[1] == 1 else out

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from dfal.attacks import DeepFool
 from dfal.data.image_files import fitted
-from dfal.inside import predict
 from dfal.models.weights import SavedModel
+from dfal.nn.inference import predict
 
 PART = 256
 """Images that are decoded and predicted together."""

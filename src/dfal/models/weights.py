@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from dfal.atomic import atomic_write
 from dfal.damage import damage, described
 from dfal.errors import DfalError
-from dfal.inside import bare
 from dfal.models.card import ModelCard, check, read
-from dfal.networks import NETWORKS, build
+from dfal.nn.inference import unwrap_network
+from dfal.nn.networks import NETWORKS, build
 
 KEY = "dfal"
 """Under this name the card lies in the file's metadata."""
@@ -41,7 +41,7 @@ def save(model: nn.Module, card: ModelCard, path: Path) -> None:
     check(model, card, str(path))
     tensors = {
         name: tensor.detach().cpu().clone().contiguous()
-        for name, tensor in bare(model).state_dict().items()
+        for name, tensor in unwrap_network(model).state_dict().items()
     }
     text = json.dumps(dataclasses.asdict(card), sort_keys=True)
     content = packed(tensors, {KEY: text, "sha256": _digest(text, tensors)})

@@ -9,9 +9,9 @@ from typing import Any
 from dfal.data import datasets
 from dfal.errors import DfalError, unknown_name
 from dfal.fields import setting
+from dfal.nn.training import Training
 from dfal.protocols import Strategy
 from dfal.strategies import CEAL, named, with_candidates
-from dfal.training import Training
 from dfal.trial import Trial
 
 ROWS = ("dfal", "bald", "ceal", "core-set", "egl", "uncertainty", "random", "dfal-no-twins")

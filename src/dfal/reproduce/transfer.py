@@ -12,14 +12,14 @@ from dfal.configuration import id_of, stored_kind, to_json
 from dfal.data.datasets import Dataset
 from dfal.data.image_array import CHUNK
 from dfal.errors import DfalError
-from dfal.inside import predict
-from dfal.networks import build
+from dfal.nn.inference import predict
+from dfal.nn.networks import build
+from dfal.nn.training import Training, fit
 from dfal.pool import Pool
 from dfal.query import Query
 from dfal.seeding import derive_seed, generator
 from dfal.store import Record
 from dfal.strategies import name_of
-from dfal.training import Training, fit
 from dfal.trial import Clock, Trial
 
 TWINS = 100

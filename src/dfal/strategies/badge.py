@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from dfal.inside import device_of, linear_ending
+from dfal.nn.features import affine_last_linear
+from dfal.nn.inference import device_of
 from dfal.pool import Pool
 from dfal.query import Query
 from dfal.strategies.candidates import Choice, chunks
@@ -38,7 +39,7 @@ class BADGE(Choice):
         errors, inputs = [], []
         for _, images in chunks(pool, drawn, device_of(model)):
             for part in images.split(PART):
-                end = linear_ending(model, part)
+                end = affine_last_linear(model, part)
                 p = end.logits.softmax(1)
                 errors.append(
                     (

@@ -8,7 +8,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.errors import DfalError
-from dfal.inside import device_of, logits, only_dropout_on, passes
+from dfal.nn.dropout import only_dropout_on, stochastic_forward
+from dfal.nn.inference import device_of, logits
 from dfal.pool import Pool
 from dfal.scores import mutual_information
 from dfal.seeding import fork_rng
@@ -54,7 +55,7 @@ class BALD(Ranking):
             found = []
             for _, images in chunks(pool, indices, device):
                 for part in images.split(PART):
-                    found.append(mutual_information(passes(network, part, self.passes)))
+                    found.append(mutual_information(stochastic_forward(network, part, self.passes)))
         return torch.cat(found).cpu()
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from dfal.errors import DfalError
 from dfal.geometry import greedy
-from dfal.inside import device_of, finite, logits, one_mask, only_dropout_on
+from dfal.nn.dropout import only_dropout_on, shared_dropout_mask
+from dfal.nn.inference import check_finite, device_of, logits
 from dfal.pool import Pool
 from dfal.query import Query
 from dfal.seeding import fork_rng
@@ -63,11 +64,11 @@ class BatchBALD(Choice):
         for _, images in chunks(pool, drawn, device):
             passes = []
             for t in range(self.passes):
-                with one_mask(model, seed + t, example) as network:
+                with shared_dropout_mask(model, seed + t, example) as network:
                     passes.append(
                         torch.cat(
                             [
-                                finite(logits(network, part)).softmax(1).cpu()
+                                check_finite(logits(network, part)).softmax(1).cpu()
                                 for part in images.split(PART)
                             ]
                         )

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from dfal.damage import described
 from dfal.errors import DfalError
 from dfal.geometry import unit
-from dfal.inside import default_modes, device_of, features, predict
+from dfal.nn.features import features
+from dfal.nn.inference import default_modes, device_of, predict
 from dfal.pool import Pool, check_call
 from dfal.query import Query
 

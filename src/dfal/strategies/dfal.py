@@ -9,7 +9,7 @@ from torch import nn
 from dfal.attacks import DeepFool
 from dfal.attacks.deepfool import Race
 from dfal.fields import added
-from dfal.inside import default_modes, device_of
+from dfal.nn.inference import default_modes, device_of
 from dfal.pool import Pool
 from dfal.protocols import Attack
 from dfal.query import Query

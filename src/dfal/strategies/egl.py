@@ -14,18 +14,18 @@ from torch.nn import functional as F
 
 from dfal.errors import DfalError
 from dfal.fields import added
-from dfal.inside import (
-    bare,
+from dfal.nn.features import affine_last_linear
+from dfal.nn.inference import (
+    at_least_float32,
+    backward_errors,
+    check_finite,
     default_modes,
     device_of,
-    differentiable,
-    differentiated,
-    explained,
-    finite,
-    linear_ending,
-    looking,
-    ready,
-    single,
+    differentiable_logits,
+    frozen_eval,
+    prepare_images,
+    shape_errors,
+    unwrap_network,
 )
 from dfal.pool import Pool
 from dfal.scores import head_gradient_length
@@ -75,7 +75,7 @@ class EGL(Ranking):
 
 
 def _last_layer(model: nn.Module, images: Tensor) -> Float[Tensor, "n"]:
-    end = linear_ending(model, images)
+    end = affine_last_linear(model, images)
     length = head_gradient_length(end.logits, end.features, bias=end.layer.bias is not None)
     return (
         length / 2**0.5 if end.layer.out_features == 1 else length
@@ -97,9 +97,13 @@ def expected_gradient_length(
     Raises:
         DfalError: for NaN or infinite logits, and where the network computes without autograd.
     """
-    names = {name for name, parameter in bare(model).named_parameters() if parameter.requires_grad}
-    with looking(model, images[:1]) as network, explained(images):
-        images = single(ready(network, images))
+    names = {
+        name
+        for name, parameter in unwrap_network(model).named_parameters()
+        if parameter.requires_grad
+    }
+    with frozen_eval(model, images[:1]) as network, shape_errors(images):
+        images = at_least_float32(prepare_images(network, images))
         trained = [parameter for name, parameter in network.named_parameters() if name in names]
         return (
             _closed_form(network, images, trained, mean)
@@ -137,7 +141,7 @@ def _closed_form(
     ]
     try:
         with requiring_gradients(trained):
-            f = finite(differentiable(network, images))
+            f = check_finite(differentiable_logits(network, images))
     finally:
         torch.set_autocast_cache_enabled(cached)
         for hook in hooks:
@@ -152,9 +156,9 @@ def _closed_form(
         return _one_by_one(network, images, trained, mean)
     p = f.detach().softmax(1)
     expected = torch.zeros_like(p[:, 0])
-    inputs = [_places(layer, single(x)) for layer, x, _ in ran]
+    inputs = [_places(layer, at_least_float32(x)) for layer, x, _ in ran]
     for weight, back in _backs(p, mean):
-        with differentiated():
+        with backward_errors():
             found = torch.autograd.grad(
                 f, [out for _, _, out in ran], back, retain_graph=True, allow_unused=True
             )
@@ -163,7 +167,7 @@ def _closed_form(
             if g is not None:
                 squares += _squared(
                     x,
-                    single(g if isinstance(layer, nn.Linear) else g.movedim(1, -1)),
+                    at_least_float32(g if isinstance(layer, nn.Linear) else g.movedim(1, -1)),
                     *needs[layer],
                 )
         expected += weight * squares.sqrt()
@@ -244,14 +248,15 @@ def _one_by_one(
     lengths = torch.zeros(len(images), dtype=images.dtype, device=images.device)
     with requiring_gradients(trained), torch.enable_grad():
         for i, image in enumerate(images.split(1)):
-            f = finite(differentiable(network, image))
+            f = check_finite(differentiable_logits(network, image))
             p = f.detach().softmax(1)
             for weight, back in _backs(p, mean):
-                with differentiated():
+                with backward_errors():
                     found = torch.autograd.grad(
                         f, trained, back, retain_graph=True, materialize_grads=True
                     )
                 lengths[i] += (
-                    weight[0] * torch.stack([single(g).square().sum() for g in found]).sum().sqrt()
+                    weight[0]
+                    * torch.stack([at_least_float32(g).square().sum() for g in found]).sum().sqrt()
                 )
     return lengths

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dfal.attacks import DeepFool
-from dfal.inside import default_modes, device_of
+from dfal.nn.inference import default_modes, device_of
 from dfal.pool import Pool
 from dfal.protocols import Attack, Strategy
 from dfal.query import Query

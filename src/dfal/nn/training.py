@@ -12,11 +12,18 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfal.arguments import check_fields, check_network, kind_of, whole
-from dfal.chain import Chain, chain
 from dfal.errors import DfalError
 from dfal.fields import setting
-from dfal.inside import as_logits, default_modes, explained, logits, predict, ready
-from dfal.networks import materialised
+from dfal.nn.fast_sequential import FastSequential, fast_sequential
+from dfal.nn.inference import (
+    check_logits,
+    default_modes,
+    logits,
+    predict,
+    prepare_images,
+    shape_errors,
+)
+from dfal.nn.networks import materialised
 from dfal.pool import LabelledData
 from dfal.seeding import derive_seed, fork_rng, generator
 
@@ -96,14 +103,14 @@ def fit(make: Callable[[], Network], data: LabelledData, settings: Training, see
     """
     data = _checked(make, data, settings)
     seed = whole("seed", seed)
-    training, validation = split(data, settings.holdout, generator(seed, 0, "holdout"))
+    training, validation = split_holdout(data, settings.holdout, generator(seed, 0, "holdout"))
     trained = []
     for restart in range(settings.restarts):
         with fork_rng(derive_seed(seed, restart, "restart"), data.images.device):
             model = make()
             check_network(model, "what make returns")
             model = model.to(data.images.device)
-            materialised(model, ready(model, data.images[:1]))
+            materialised(model, prepare_images(model, data.images[:1]))
             trained.append(_train(model, training, validation, settings))
     return min(trained, key=lambda pair: pair[1])[0]
 
@@ -182,7 +189,7 @@ class _Labels:
         self._checked = True
 
 
-def split(
+def split_holdout(
     data: LabelledData, holdout: float, rng: torch.Generator
 ) -> tuple[LabelledData, LabelledData]:
     """Labelled data for training and for validation. An image and its twins stay on one side, so
@@ -190,12 +197,12 @@ def split(
     sources = data.source.unique()
     out = torch.isin(
         data.source,
-        sources[torch.randperm(len(sources), generator=rng)[: held(holdout, len(sources))]],
+        sources[torch.randperm(len(sources), generator=rng)[: holdout_size(holdout, len(sources))]],
     )
     return _rows(data, ~out), _rows(data, out)
 
 
-def held(holdout: float, images: int) -> int:
+def holdout_size(holdout: float, images: int) -> int:
     """How many of so many annotated images are held out.
 
     Raises:
@@ -220,7 +227,7 @@ def _train(
 ) -> tuple[Network, float]:
     """The trained network and the loss by which restarts are compared: on the hold-out, or on the
     data where there is none."""
-    images = ready(model, data.images)
+    images = prepare_images(model, data.images)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise DfalError(
             "the network has no parameter to train: set requires_grad of those that should learn,"
@@ -231,7 +238,11 @@ def _train(
     train_mode = _train_mode(model)
     train_mode()
     known = _Labels(data, validation)
-    step = _by_chain(layers, known) if (layers := chain(model)) else _by_autograd(model, known)
+    step = (
+        _by_chain(layers, known)
+        if (layers := fast_sequential(model))
+        else _by_autograd(model, known)
+    )
     for _ in range(settings.epochs):
         train_mode()
         for rows in _batches(
@@ -332,7 +343,7 @@ parameters."""
 def _by_autograd(model: nn.Module, known: _Labels) -> Step:
     def step(images: Tensor, labels: Tensor) -> None:
         try:
-            with explained(images):
+            with shape_errors(images):
                 f = logits(model, images)
             known.check(f)
             F.cross_entropy(f, labels).backward()
@@ -347,12 +358,12 @@ def _by_autograd(model: nn.Module, known: _Labels) -> Step:
     return step
 
 
-def _by_chain(layers: Chain, known: _Labels) -> Step:
+def _by_chain(layers: FastSequential, known: _Labels) -> Step:
     @torch.no_grad()
     def step(images: Tensor, labels: Tensor) -> None:
-        with explained(images):
+        with shape_errors(images):
             out, back = layers.forward(images)
-        f = as_logits(out, len(images))
+        f = check_logits(out, len(images))
         known.check(f)
         error = (f.softmax(1) - F.one_hot(labels, f.shape[1])) / len(labels)
         back(error[:, -out.shape[-1] :].to(out.dtype).unsqueeze(0), learn=True, inwards=False)

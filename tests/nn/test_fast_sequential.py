@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import dfal
-from dfal.chain import Chain, Layer, chain
+from dfal.nn.fast_sequential import FastSequential, Layer, fast_sequential
 
 GREY, COLOUR = (1, 17, 14), (3, 13, 16)
 
@@ -125,8 +125,8 @@ def case(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor]:
     return model.eval(), images
 
 
-def made(model: nn.Module, image: Tensor | None = None) -> Chain:
-    found = chain(model, image)
+def made(model: nn.Module, image: Tensor | None = None) -> FastSequential:
+    found = fast_sequential(model, image)
     assert found is not None
     return found
 
@@ -190,7 +190,7 @@ def test_folding_saves_weights_and_sees_later_changes_only_without_it() -> None:
     image = torch.rand(1, 1, 28, 28)
     plain, folded = made(model), made(model, image)
 
-    def weights(one: Chain) -> int:
+    def weights(one: FastSequential) -> int:
         return sum(layer.weights or 0 for layer in one.layers)
 
     assert weights(folded) < weights(plain) / 7
@@ -268,7 +268,7 @@ def hooked() -> nn.Module:
     ids=repr,
 )
 def test_anything_else_is_no_chain(model: nn.Module) -> None:
-    assert chain(model) is None
+    assert fast_sequential(model) is None
 
 
 def test_spectral_norms_and_the_last_matrix() -> None:
@@ -290,4 +290,4 @@ def test_spectral_norms_and_the_last_matrix() -> None:
     torch.testing.assert_close(matrix, last.weight.T.detach(), rtol=1e-4, atol=1e-5)
     assert made(model[:-1], image).steepness(image) is None, "after a ReLU there is no last matrix"
     layer = Layer(made(model).layers[0].apply)
-    assert Chain((layer,)).steepness(image) is None
+    assert FastSequential((layer,)).steepness(image) is None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import dfal
 from dfal.attacks import deepfool
 from dfal.attacks.slopes import slopes
-from dfal.inside import is_half, looking, ready
+from dfal.nn.inference import frozen_eval, is_half, prepare_images
 from dfal.protocols import Strategy
 from dfal.strategies import NAMED
 from dfal.strategies.candidates import Ranking
@@ -356,16 +356,16 @@ def test_widened_parameters_and_buffers_are_put_back_whatever_happens(images: Te
     }
     model.inner.requires_grad_(True)
     gradient = model.inner[0].weight.grad = torch.ones_like(model.inner[0].weight)  # type: ignore[index]
-    with pytest.raises(ZeroDivisionError), looking(model, images[:1]) as seen:
+    with pytest.raises(ZeroDivisionError), frozen_eval(model, images[:1]) as seen:
         assert {one.dtype for one in seen.parameters()} == {torch.float32}
-        assert ready(seen, images).dtype == torch.float32
+        assert prepare_images(seen, images).dtype == torch.float32
         raise ZeroDivisionError
     for name, one in itertools.chain(model.named_parameters(), model.named_buffers()):
         assert one is tensors[name][0]
         assert one.data_ptr() == tensors[name][1]
         assert one.dtype == (torch.int64 if "num_batches" in name else torch.bfloat16)
     assert model.inner[0].weight.grad is gradient  # type: ignore[index]
-    with looking(Casting(network().half(), torch.float16), images[:1]) as seen:
+    with frozen_eval(Casting(network().half(), torch.float16), images[:1]) as seen:
         assert {one.dtype for one in seen.parameters()} == {torch.float16}, (
             "it can compute in no other type"
         )

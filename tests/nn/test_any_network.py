@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfal
-from dfal.inside import as_logits, bare, ending, linear_ending, logits, looking
 from dfal.models.onnx import _Logits
-from dfal.networks import materialised
+from dfal.nn.features import affine_last_linear, last_linear
+from dfal.nn.inference import check_logits, frozen_eval, logits, unwrap_network
+from dfal.nn.networks import materialised
 from dfal.protocols import Strategy
 from dfal.strategies import NAMED
 from dfal.strategies.egl import expected_gradient_length
@@ -115,15 +116,15 @@ def test_what_a_network_is_wrapped_in_changes_nothing(
         assert torch.equal(attack(model, images).distance, attack(plain, images).distance)
     assert torch.equal(dfal.predict(model, images), dfal.predict(plain, images))
     assert torch.equal(dfal.features(model, images), dfal.features(plain, images))
-    assert not any(module._forward_hooks for module in bare(model).modules())
+    assert not any(module._forward_hooks for module in unwrap_network(model).modules())
     assert [module.training for module in model.modules()] == modes
 
 
 def test_the_network_under_its_covers() -> None:
     inner = network()
-    assert bare(inner) is inner
-    assert bare(compiled(nn.DataParallel(compiled(inner)))) is inner
-    with looking(nn.DataParallel(inner)) as seen:
+    assert unwrap_network(inner) is inner
+    assert unwrap_network(compiled(nn.DataParallel(compiled(inner)))) is inner
+    with frozen_eval(nn.DataParallel(inner)) as seen:
         assert seen is inner
 
 
@@ -197,7 +198,7 @@ def test_outputs_with_logits_are_taken(output: str, pool: dfal.Pool, images: Ten
 )
 def test_outputs_without_logits_are_refused(out: Any, sentence: str) -> None:
     with pytest.raises(dfal.DfalError, match=sentence):
-        as_logits(out, 2)
+        check_logits(out, 2)
 
 
 class Normalising(Wrapped):
@@ -241,8 +242,8 @@ def test_no_image_of_the_caller_is_changed(expanded: bool, images: Tensor) -> No
             dfal.predict,
             dfal.features,
             dfal.logits,
-            ending,
-            linear_ending,
+            last_linear,
+            affine_last_linear,
             expected_gradient_length,
             materialised,
         ),
@@ -435,9 +436,9 @@ def test_what_comes_after_the_last_layer_in_place_is_seen() -> None:
     with torch.no_grad():
         layer.bias.fill_(-100)
     with pytest.raises(dfal.DfalError, match="does not end in its last linear layer"):
-        linear_ending(model, x)
+        affine_last_linear(model, x)
     with pytest.raises(dfal.DfalError, match="does not end in its last linear layer"):
-        linear_ending(copy.deepcopy(model).bfloat16(), x)
+        affine_last_linear(copy.deepcopy(model).bfloat16(), x)
 
 
 def test_what_comes_after_a_last_layer_whose_logits_are_mostly_rounding_is_seen() -> None:
@@ -456,4 +457,4 @@ def test_what_comes_after_a_last_layer_whose_logits_are_mostly_rounding_is_seen(
         model.last.weight[:] = torch.tensor([10.0, -10.0]).repeat(18)
         model.last.bias[:] = torch.tensor([-1.0, 1.5, -2.0])
     with pytest.raises(dfal.DfalError, match="does not end in its last linear layer"):
-        linear_ending(model, x)
+        affine_last_linear(model, x)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import dfal
-from dfal import training
 from dfal.data.datasets import Dataset
-from dfal.training import split
+from dfal.nn import training
+from dfal.nn.training import split_holdout
 
 
 def data(count: int = 60, twins: int = 0) -> dfal.LabelledData:
@@ -126,7 +126,7 @@ def test_dropout_is_on_while_training() -> None:
 
 
 def test_an_image_and_its_twin_are_on_one_side() -> None:
-    training, validation = split(data(50, twins=30), 0.2, torch.Generator().manual_seed(0))
+    training, validation = split_holdout(data(50, twins=30), 0.2, torch.Generator().manual_seed(0))
     assert len(validation.source.unique()) == 10
     assert not torch.isin(validation.source, training.source).any()
     assert len(training.labels) + len(validation.labels) == 80
@@ -141,7 +141,7 @@ def test_an_image_and_its_twin_are_on_one_side() -> None:
 
 
 def test_no_holdout_trains_on_everything_for_all_epochs() -> None:
-    training, validation = split(data(), 0.0, torch.Generator())
+    training, validation = split_holdout(data(), 0.0, torch.Generator())
     assert (len(training.labels), len(validation.labels)) == (60, 0)
     model = dfal.fit(
         Watched, data(), dfal.Training(epochs=40, learning_rate=5.0, patience=1), seed=0
@@ -158,7 +158,7 @@ def test_it_stops_after_patience_epochs_and_keeps_the_best_weights() -> None:
     assert isinstance(model, Watched)
     epochs = len(model.evaluated)
     assert epochs < 100
-    held = split(data(20), 0.5, dfal.generator(1, 0, "holdout"))[1]
+    held = split_holdout(data(20), 0.5, dfal.generator(1, 0, "holdout"))[1]
     losses = []
     for at in model.evaluated:
         w, b = at[:8].view(2, 4), at[8:]
@@ -177,7 +177,7 @@ def test_restarts_keep_the_lowest_validation_loss() -> None:
 
     settings = dfal.Training(epochs=2, holdout=0.3, restarts=6)
     kept = dfal.fit(make, data(), settings, seed=0)
-    held = split(data(), 0.3, dfal.generator(0, 0, "holdout"))[1]
+    held = split_holdout(data(), 0.3, dfal.generator(0, 0, "holdout"))[1]
     losses = [
         float(nn.functional.cross_entropy(dfal.predict(model, held.images), held.labels))
         for model in made
@@ -212,7 +212,7 @@ def test_a_chain_learns_as_autograd_does(monkeypatch: pytest.MonkeyPatch, digits
 
     settings = dfal.Training(epochs=3, holdout=0.2)
     by_chain = weights(dfal.fit(make, pool.labelled_data(), settings, seed=0))
-    monkeypatch.setattr(training, "chain", lambda model: None)
+    monkeypatch.setattr(training, "fast_sequential", lambda model: None)
     by_autograd = weights(dfal.fit(make, pool.labelled_data(), settings, seed=0))
     torch.testing.assert_close(by_chain, by_autograd, rtol=1e-3, atol=1e-3)
     assert not torch.equal(by_chain, by_autograd), "they are two ways"

@@ -2,7 +2,7 @@
 margins fast on a CPU.
 
 A `Chain` computes the same numbers as the network (but for rounding) in another order: convolutions
-of few channels as matrix products (`dfal.layers`), the gradients of all classes backwards together,
+of few channels as matrix products (`dfal.nn.fast_layers`), the gradients of all classes backwards together,
 and, in evaluation, affine layers that follow one another as one, where that has fewer weights.
 """
 
@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfal import layers
-from dfal.layers import Apply, Back
+from dfal.nn import fast_layers
+from dfal.nn.fast_layers import Apply, Back
 
 FEW = 16
 """Input channels up to which a convolution is a matrix product of ours."""
@@ -44,7 +44,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Chain:
+class FastSequential:
     """A network as a list of layers, which `chain` makes."""
 
     layers: tuple[Layer, ...]
@@ -70,12 +70,12 @@ class Chain:
 
         return x, through
 
-    def split(self) -> tuple["Chain", "Chain"]:
+    def split(self) -> tuple["FastSequential", "FastSequential"]:
         """What comes before the first random layer, and the rest."""
         place = next(
             (place for place, layer in enumerate(self.layers) if layer.random), len(self.layers)
         )
-        return Chain(self.layers[:place]), Chain(self.layers[place:])
+        return FastSequential(self.layers[:place]), FastSequential(self.layers[place:])
 
     @torch.no_grad()
     def steepness(
@@ -113,7 +113,9 @@ def _spectral_norm(affine: Apply, x: Tensor) -> float:
 
 
 @torch.no_grad()
-def chain(model: nn.Module, image: Float[Tensor, "1 *image"] | None = None) -> Chain | None:
+def fast_sequential(
+    model: nn.Module, image: Float[Tensor, "1 *image"] | None = None
+) -> FastSequential | None:
     """The network as a chain; None unless it is an `nn.Sequential` of known layers on the CPU that
     no hook watches.
 
@@ -125,7 +127,7 @@ def chain(model: nn.Module, image: Float[Tensor, "1 *image"] | None = None) -> C
     found = [] if _elsewhere(model) else _layers(list(_flat(model)))
     if not found:
         return None
-    return Chain(tuple(found if image is None else _folded(found, image)))
+    return FastSequential(tuple(found if image is None else _folded(found, image)))
 
 
 def _elsewhere(model: nn.Module) -> bool:
@@ -164,25 +166,27 @@ def _layers(modules: list[nn.Module]) -> list[Layer]:
             pool = few and len(modules) > relu and _halves(modules[relu])
             del modules[: relu + pool]
             plain = (
-                functools.partial(layers.stage, module, False, False)
+                functools.partial(fast_layers.stage, module, False, False)
                 if few
-                else functools.partial(layers.convolution, module)
+                else functools.partial(fast_layers.convolution, module)
             )
-            full = functools.partial(layers.stage, module, relu, pool) if relu or pool else plain
+            full = (
+                functools.partial(fast_layers.stage, module, relu, pool) if relu or pool else plain
+            )
             found.append(Layer(full, plain, None if relu or pool else module.weight.numel()))
         elif type(module) is nn.Linear:
             found.append(
                 _affine(
-                    functools.partial(layers.linear, module.weight, module.bias),
+                    functools.partial(fast_layers.linear, module.weight, module.bias),
                     module.weight.numel(),
                 )
             )
         elif type(module) is nn.ReLU:
-            found.append(Layer(layers.relu))
+            found.append(Layer(fast_layers.relu))
         elif _halves(module):
-            found.append(Layer(layers.pool))
+            found.append(Layer(fast_layers.pool))
         elif type(module) is nn.Dropout:
-            dropout = functools.partial(layers.dropout, module)
+            dropout = functools.partial(fast_layers.dropout, module)
             found.append(
                 Layer(dropout, random=True) if module.training else Layer(dropout, None, 0)
             )
@@ -192,10 +196,10 @@ def _layers(modules: list[nn.Module]) -> list[Layer]:
             and module.running_mean is not None
         ):
             found.append(
-                _affine(functools.partial(layers.batch_norm, module), 2 * module.num_features)
+                _affine(functools.partial(fast_layers.batch_norm, module), 2 * module.num_features)
             )
         elif type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
-            found.append(Layer(layers.flatten, None, 0))
+            found.append(Layer(fast_layers.flatten, None, 0))
         else:
             return []
     return found
@@ -229,7 +233,7 @@ def _folded(unfolded: Sequence[Layer], image: Tensor) -> Iterator[Layer]:
         end = place
         while end < len(unfolded) and unfolded[end].weights is not None:
             end += 1
-        run = Chain(tuple(unfolded[place : max(end, place + 1)]))
+        run = FastSequential(tuple(unfolded[place : max(end, place + 1)]))
         y = run(x)
         weights = sum(layer.weights or 0 for layer in run.layers)
         if len(run.layers) > 1 and y.ndim == 2 and x[0].numel() * y.shape[1] < weights:
@@ -238,8 +242,8 @@ def _folded(unfolded: Sequence[Layer], image: Tensor) -> Iterator[Layer]:
                 torch.eye(y.shape[1], dtype=x.dtype).unsqueeze(1), learn=False, inwards=True
             )[:, 0].flatten(1)
             if x.ndim > 2:
-                yield Layer(layers.flatten, None, 0)
-            yield _affine(functools.partial(layers.linear, matrix, offset[0]), matrix.numel())
+                yield Layer(fast_layers.flatten, None, 0)
+            yield _affine(functools.partial(fast_layers.linear, matrix, offset[0]), matrix.numel())
         else:
             yield from run.layers
         x, place = y, place + len(run.layers)

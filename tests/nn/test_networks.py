@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import dfal
-from dfal.inside import as_logits, ending, logits, looking, one_mask, only_dropout_on, passes, ready
-from dfal.networks import build
+from dfal.nn.dropout import only_dropout_on, shared_dropout_mask, stochastic_forward
+from dfal.nn.features import last_linear
+from dfal.nn.inference import check_logits, frozen_eval, logits, prepare_images
+from dfal.nn.networks import build
 
 
 def shapes(model: nn.Module) -> list[tuple[int, ...]]:
@@ -140,7 +142,7 @@ def test_only_dropout_on_refuses_a_network_without_live_dropout() -> None:
 
 def test_looking_is_in_evaluation_mode_without_parameter_gradients() -> None:
     model = dfal.lenet5().train()
-    with looking(model):
+    with frozen_eval(model):
         assert not any(module.training for module in model.modules())
         assert not any(parameter.requires_grad for parameter in model.parameters())
     assert all(module.training for module in model.modules())
@@ -178,7 +180,10 @@ def test_predict_is_chunked_and_the_same() -> None:
 
 def test_build_finds_networks_by_name() -> None:
     assert build("vgg8", (3, 32, 32), 4)(torch.rand(1, 3, 32, 32)).shape == (1, 4)
-    assert build("dfal.networks:lenet5", (1, 20, 20), 4)(torch.rand(1, 1, 20, 20)).shape == (1, 4)
+    assert build("dfal.nn.networks:lenet5", (1, 20, 20), 4)(torch.rand(1, 1, 20, 20)).shape == (
+        1,
+        4,
+    )
 
 
 def test_other_outputs_than_a_tensor_are_refused_with_the_way_out() -> None:
@@ -186,7 +191,7 @@ def test_other_outputs_than_a_tensor_are_refused_with_the_way_out() -> None:
     with pytest.raises(
         dfal.DfalError, match=r"but it returned tuple: wrap it in a module that returns out\[0\]"
     ):
-        as_logits((f, f), 2)
+        check_logits((f, f), 2)
 
 
 class Wrapped(nn.Module):
@@ -218,9 +223,9 @@ def test_images_that_the_network_cannot_take_are_one_sentence(look: Callable[...
 
 def test_images_that_are_no_floating_point_tensor_are_refused() -> None:
     with pytest.raises(dfal.DfalError, match=r"they are torch.uint8: try images.float\(\) / 255"):
-        ready(dfal.lenet5(), torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
+        prepare_images(dfal.lenet5(), torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
     with pytest.raises(dfal.DfalError, match=r"they are ndarray: try torch.as_tensor"):
-        ready(dfal.lenet5(), np.zeros((2, 1, 28, 28)))
+        prepare_images(dfal.lenet5(), np.zeros((2, 1, 28, 28)))
 
 
 @pytest.mark.parametrize(
@@ -228,8 +233,8 @@ def test_images_that_are_no_floating_point_tensor_are_refused() -> None:
     [
         ("lenet", "there is no network 'lenet': did you mean 'lenet5'?"),
         ("no_such_module:net", "cannot be found"),
-        ("dfal.networks:no_such", "cannot be found"),
-        ("dfal.networks:", "cannot be found"),
+        ("dfal.nn.networks:no_such", "cannot be found"),
+        ("dfal.nn.networks:", "cannot be found"),
         ("builtins:dict", "returned dict, but a torch.nn.Module is needed"),
     ],
 )
@@ -291,27 +296,29 @@ def test_lazy_layers_have_their_weights_and_the_mode_is_kept() -> None:
 def test_one_mask_is_the_same_for_all_images_and_for_the_same_seed() -> None:
     model = nn.Sequential(nn.Dropout(0.5), nn.Flatten())
     ones = torch.ones(6, 1, 8, 8)
-    with one_mask(model, 3):
+    with shared_dropout_mask(model, 3):
         first, again = model(ones), model(ones[:2])
     assert (first == first[0]).all()
     assert torch.equal(again, first[:2])
     assert set(first.unique().tolist()) == {0.0, 2.0}
-    with one_mask(model, 3):
+    with shared_dropout_mask(model, 3):
         assert torch.equal(model(ones), first)
-    with one_mask(model, 4):
+    with shared_dropout_mask(model, 4):
         assert not torch.equal(model(ones), first)
     assert torch.equal(model.eval()(ones), ones.flatten(1)), "the hooks are gone"
 
 
 def test_one_mask_drops_whole_channels_where_the_layer_does() -> None:
-    with one_mask(model := nn.Sequential(nn.Dropout2d(0.5), nn.Flatten(2)), 0):
+    with shared_dropout_mask(model := nn.Sequential(nn.Dropout2d(0.5), nn.Flatten(2)), 0):
         seen = model(torch.ones(3, 32, 4, 4))
     assert (seen == seen[:, :, :1]).all()
     assert len(seen.unique()) == 2
 
 
 def test_layers_of_one_network_have_masks_of_their_own() -> None:
-    with one_mask(model := nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5), nn.Flatten()), 0):
+    with shared_dropout_mask(
+        model := nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5), nn.Flatten()), 0
+    ):
         seen = model(torch.ones(1, 1, 32, 32))
     assert set(seen.unique().tolist()) == {0.0, 4.0}
     assert 0.15 < float((seen > 0).float().mean()) < 0.35
@@ -320,7 +327,7 @@ def test_layers_of_one_network_have_masks_of_their_own() -> None:
 def test_one_mask_refuses_dropout_that_has_no_mask() -> None:
     with (
         pytest.raises(dfal.DfalError, match="AlphaDropout does not multiply by a mask"),
-        one_mask(nn.AlphaDropout(0.5), 0),
+        shared_dropout_mask(nn.AlphaDropout(0.5), 0),
     ):
         pass
 
@@ -328,7 +335,7 @@ def test_one_mask_refuses_dropout_that_has_no_mask() -> None:
 def test_the_ending_is_weights_features_and_logits(
     trained: nn.Sequential, some_digits: Tensor
 ) -> None:
-    end = ending(trained, some_digits)
+    end = last_linear(trained, some_digits)
     assert end.layer is trained[-1]
     torch.testing.assert_close(
         end.features @ end.weight.T + end.bias, dfal.predict(trained, some_digits)
@@ -362,7 +369,10 @@ def test_passes_differ_by_their_dropout_alone(trained: nn.Sequential, some_digit
     images = some_digits[:4].repeat(40, 1, 1, 1)
     with torch.random.fork_rng(), only_dropout_on(trained):
         torch.manual_seed(0)
-        by_chain, by_module = passes(trained, images, 50), passes(Hidden(), images, 50)
+        by_chain, by_module = (
+            stochastic_forward(trained, images, 50),
+            stochastic_forward(Hidden(), images, 50),
+        )
     assert by_chain.shape == (50, 160, 10)
     for found in (by_chain, by_module):
         assert not torch.equal(found[0], found[1])
@@ -376,6 +386,6 @@ def test_passes_differ_by_their_dropout_alone(trained: nn.Sequential, some_digit
         rtol=0.15,
         atol=0,
     )
-    with looking(trained):
-        still = passes(trained, images[:4], 3)
+    with frozen_eval(trained):
+        still = stochastic_forward(trained, images[:4], 3)
     torch.testing.assert_close(still[2], dfal.predict(trained, images[:4]), rtol=1e-4, atol=1e-4)
