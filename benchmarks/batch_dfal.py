@@ -22,13 +22,13 @@ from torch.nn.functional import normalize
 
 import dfal
 from dfal import engine
-from dfal.geometry import farthest_first
 from dfal.nn.inference import device_of
 from dfal.statistics import half_width, holm, paired_p
 from dfal.store import Store
 from dfal.strategies.badge import plus_plus
+from dfal.strategies.base import sample_candidates
 from dfal.strategies.batch_dfal import in_turn
-from dfal.strategies.candidates import draw
+from dfal.strategies.selection import farthest_first
 from dfal.trial import Trial
 from measure import taken_on, write
 
@@ -51,7 +51,7 @@ class Form:
     def __call__(
         self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator
     ) -> dfal.Query:
-        chosen = draw(pool, self.candidates, k, rng)
+        chosen = sample_candidates(pool, self.candidates, k, rng)
         images = pool.images.take(chosen, device_of(model))
         found = dfal.DeepFool()(model, images)
         near = found.distance.sort(stable=True).indices[: self.factor * k]

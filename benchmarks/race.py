@@ -23,7 +23,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import dfal
-from dfal.attacks import slopes
+from dfal.attacks import gradients
 from dfal.data.datasets import load
 from measure import taken_on, write
 
@@ -35,13 +35,13 @@ class Work:
 
     def __init__(self) -> None:
         self.images = 0
-        between = slopes.ByChain.between
+        between = gradients.ByChain.between
 
         def counted(view: Any, x: Tensor, order: Tensor) -> Any:
             self.images += len(x)
             return between(view, x, order)
 
-        setattr(slopes.ByChain, "between", counted)  # noqa: B010
+        setattr(gradients.ByChain, "between", counted)  # noqa: B010
 
     def of(self, ask: Any) -> tuple[Any, int, float]:
         """What is returned, how much work it was, and how many seconds."""

@@ -34,10 +34,10 @@ from torch import Tensor, nn
 
 import dfal
 from dfal.data.datasets import load
-from dfal.geometry import cover, farthest_first, to_nearest, unit
 from dfal.strategies import NAMED
 from dfal.strategies.batch_bald import batch_bald
 from dfal.strategies.coverage import gaussian
+from dfal.strategies.selection import cover, farthest_first, to_nearest, unit
 from measure import interleaved, ratio, reset_peak, resident, taken_on, write
 from table3 import features_84
 

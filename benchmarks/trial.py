@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import dfal
-from dfal.attacks import slopes
+from dfal.attacks import gradients
 from dfal.data.datasets import load
 from dfal.engine import _keep_memory
 from dfal.nn import dropout, inference, training
@@ -40,7 +40,7 @@ FORMS = ("plain", "dfal")
 
 
 def plainly() -> None:
-    for module in (training, dropout, inference, slopes):
+    for module in (training, dropout, inference, gradients):
         module.fast_sequential = lambda *_: None  # type: ignore[attr-defined]
     dfal.DeepFool.nearest = lambda self, model, images, race: self(model, images)  # type: ignore[method-assign]
 

@@ -40,7 +40,7 @@ from dfal.labelling.session import Session
 from dfal.nn.networks import lenet5
 from dfal.pool import Pool
 from dfal.store import Store
-from dfal.strategies.candidates import embedded
+from dfal.strategies.base import embed
 
 STORES = Path(__file__).parent / "stores"
 SECONDS = 30
@@ -535,7 +535,7 @@ def test_an_embedding_that_is_damaged_is_one_sentence(tmp_path: Path, kind: str)
     with pytest.raises(
         DfalError, match=r"the embedding .*e\.npy (cannot be read|holds no numbers)"
     ):
-        embedded(torch.nn.Flatten(), pool, torch.arange(3), str(path))
+        embed(torch.nn.Flatten(), pool, torch.arange(3), str(path))
 
 
 def test_what_a_library_written_in_rust_raises_is_damage_and_ctrl_c_is_not() -> None:

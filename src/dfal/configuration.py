@@ -10,8 +10,8 @@ from dfal import attacks, strategies
 from dfal.damage import check_types, described
 from dfal.errors import DfalError
 from dfal.nn.training import Training
-from dfal.strategies import Own
-from dfal.strategies.own import own
+from dfal.strategies import CustomStrategy
+from dfal.strategies.custom import custom
 
 
 def id_of(text: str) -> str:
@@ -85,7 +85,7 @@ BARE: dict[str, type] = {
         Training,
         *(getattr(module, name) for module in (attacks, strategies) for name in module.__all__),
     )
-    if isinstance(kind, type) and kind is not Own
+    if isinstance(kind, type) and kind is not CustomStrategy
 }
 """Classes that are stored under their name alone; kinds of jobs add themselves by `stored_kind`."""
 
@@ -104,7 +104,7 @@ def stored_kind(kind: type[Kind], name: str, first_name: str = "") -> None:
 def parts(value: Any) -> Iterator[Any]:
     """A configuration and everything in it, from the outside in."""
     yield value
-    if dataclasses.is_dataclass(value) and not isinstance(value, Own | type):
+    if dataclasses.is_dataclass(value) and not isinstance(value, CustomStrategy | type):
         for field in dataclasses.fields(value):
             yield from parts(getattr(value, field.name))
 
@@ -114,9 +114,9 @@ def _theirs(value: Any) -> dict[str, Callable[..., Any]]:
     are stored."""
     kinds: dict[str, Callable[..., Any]] = {}
     for part in parts(value):
-        if dataclasses.is_dataclass(part) and not isinstance(part, Own | type):
+        if dataclasses.is_dataclass(part) and not isinstance(part, CustomStrategy | type):
             kinds[_name(type(part))] = type(part)
-        elif (known := own(part)) is not None:
+        elif (known := custom(part)) is not None:
             kinds[known.name] = lambda known=known: known
     return kinds
 
@@ -124,7 +124,7 @@ def _theirs(value: Any) -> dict[str, Callable[..., Any]]:
 def _encode(value: Any) -> Any:
     """A configuration as JSON: a dataclass is {its name: {field: value}}; infinity is the text
     "inf"."""
-    if isinstance(value, Own):
+    if isinstance(value, CustomStrategy):
         return {value.name: {name: _encode(held) for name, held in value.settings}}
     if dataclasses.is_dataclass(value):
         name = _name(type(value))
@@ -142,7 +142,7 @@ def _encode(value: Any) -> Any:
         return "inf" if value == float("inf") else int(value) if value.is_integer() else value
     if value is None or isinstance(value, str | int):
         return value
-    if (known := own(value)) is not None:
+    if (known := custom(value)) is not None:
         return {known.name: {}}
     if callable(value):
         raise DfalError(
@@ -173,7 +173,7 @@ def _decode(value: Any, kinds: Mapping[str, Callable[..., Any]]) -> Any:
         ((name, fields),) = value.items()
         settings = {key: _decode(part, kinds) for key, part in fields.items()}
         if name not in kinds:
-            return Own(name, tuple(sorted(settings.items())))
+            return CustomStrategy(name, tuple(sorted(settings.items())))
         if kinds[name] is BARE.get(name):
             check_types(kinds[name], settings)  # type: ignore[arg-type]
         return kinds[name](**settings)

@@ -27,7 +27,7 @@ from dfal.nn.inference import frozen_eval, logits, prepare_images
 from dfal.nn.networks import NETWORKS, build
 from dfal.seeding import fork_rng
 from dfal.store import Store
-from dfal.strategies.own import own
+from dfal.strategies.custom import custom
 
 CLOSE = 1e-3
 """By how much of the largest logit two computers may differ."""
@@ -132,7 +132,7 @@ def _alike(past: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 def _own_code(part: Any) -> Iterator[tuple[str, str]]:
     """A strategy or attack of the user's by its name on the command line, and a hash of how it is
     written."""
-    known = own(part)
+    known = custom(part)
     if known is None or known.code is None:
         return
     code = known.code if inspect.isfunction(known.code) else type(known.code)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 import dfal
 from dfal.attacks import deepfool
-from dfal.attacks.slopes import slopes
+from dfal.attacks.gradients import slopes
 from dfal.nn.inference import frozen_eval, is_half, prepare_images
 from dfal.protocols import Strategy
 from dfal.strategies import NAMED
-from dfal.strategies.candidates import Ranking
+from dfal.strategies.base import Ranking
 from dfal.strategies.egl import expected_gradient_length
 
 HALVES = [torch.float16, torch.bfloat16]

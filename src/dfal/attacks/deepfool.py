@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfal.attacks.linear import check_norm, dual, norm, step
-from dfal.attacks.slopes import Slopes, slopes
+from dfal.attacks.affine import check_norm, dual, norm, step
+from dfal.attacks.gradients import Slopes, slopes
 from dfal.errors import DfalError
 from dfal.nn.inference import (
     at_least_float32,

@@ -14,9 +14,9 @@ from dfal.strategies.ceal import CEAL
 from dfal.strategies.clusters import ClusterMargin, TypiClust
 from dfal.strategies.core_set import CoreSet, RobustCoreSet
 from dfal.strategies.coverage import MaxHerding, ProbCover, UHerding
+from dfal.strategies.custom import CustomStrategy, custom, load_custom
 from dfal.strategies.dfal import DFAL
 from dfal.strategies.egl import EGL
-from dfal.strategies.own import Own, by_name, own
 from dfal.strategies.random import Random
 from dfal.strategies.stochastic import Stochastic
 from dfal.strategies.uncertainty import Entropy, LeastConfidence, Margin
@@ -34,11 +34,11 @@ __all__ = [
     "BatchDFAL",
     "ClusterMargin",
     "CoreSet",
+    "CustomStrategy",
     "Entropy",
     "LeastConfidence",
     "Margin",
     "MaxHerding",
-    "Own",
     "ProbCover",
     "Random",
     "RobustCoreSet",
@@ -118,7 +118,7 @@ def named(name: str, *, imports: bool = False) -> Strategy:
     """
     plain = name.strip().removesuffix(TWINS)
     if imports and ":" in plain:
-        found: Strategy = by_name(plain)
+        found: Strategy = load_custom(plain)
     elif plain.lower() in NAMED:
         found = NAMED[plain.lower()]
     else:
@@ -141,8 +141,8 @@ def name_of(strategy: Strategy) -> str:
     twins = isinstance(strategy, WithTwins) and strategy.attack == WithTwins.attack
     inner = strategy.strategy if isinstance(strategy, WithTwins) and twins else strategy
     theirs = (
-        own(inner)
-        if isinstance(inner, Own) or not type(inner).__module__.startswith("dfal.")
+        custom(inner)
+        if isinstance(inner, CustomStrategy) or not type(inner).__module__.startswith("dfal.")
         else None
     )
     return _brief(strategy) if theirs is None else theirs.label + TWINS * twins

@@ -11,7 +11,7 @@ from dfal.nn.features import affine_last_linear
 from dfal.nn.inference import device_of
 from dfal.pool import Pool
 from dfal.query import Query
-from dfal.strategies.candidates import Choice, chunks
+from dfal.strategies.base import Choice, chunks
 
 PART = 1024
 """Images that go through the network at a time."""

@@ -11,9 +11,9 @@ from dfal.errors import DfalError
 from dfal.nn.dropout import only_dropout_on, stochastic_forward
 from dfal.nn.inference import device_of, logits
 from dfal.pool import Pool
-from dfal.scores import mutual_information
 from dfal.seeding import fork_rng
-from dfal.strategies.candidates import Ranking, chunks, seed_from
+from dfal.strategies.base import Ranking, chunks, seed_from
+from dfal.strategies.scores import mutual_information
 
 PART = 1024
 """Images that go through the network at a time."""

@@ -8,14 +8,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.errors import DfalError
-from dfal.geometry import greedy
 from dfal.nn.dropout import only_dropout_on, shared_dropout_mask
 from dfal.nn.inference import check_finite, device_of, logits
 from dfal.pool import Pool
 from dfal.query import Query
 from dfal.seeding import fork_rng
 from dfal.strategies.bald import PART, check_passes, refuse_dead
-from dfal.strategies.candidates import Choice, chunks, seed_from
+from dfal.strategies.base import Choice, chunks, seed_from
+from dfal.strategies.selection import greedy
 
 CELLS = 2**22
 """Probabilities in memory at a time."""

@@ -13,7 +13,7 @@ from dfal.nn.inference import default_modes
 from dfal.pool import Pool
 from dfal.protocols import Attack
 from dfal.query import Query
-from dfal.strategies.candidates import all_features, check, k_means, seed_from
+from dfal.strategies.base import all_features, check_candidates, k_means, seed_from
 from dfal.strategies.dfal import DFAL
 
 
@@ -43,7 +43,7 @@ class BatchDFAL:
     factor: int = 5
 
     def __post_init__(self) -> None:
-        check(self.candidates)
+        check_candidates(self.candidates)
         if self.factor < 1:
             raise DfalError(f"factor = {self.factor} must be 1 or more")
 

@@ -11,8 +11,8 @@ from dfal.errors import DfalError
 from dfal.fields import added
 from dfal.pool import Pool
 from dfal.query import Query
-from dfal.scores import entropy
-from dfal.strategies.candidates import Choice, all_logits, best
+from dfal.strategies.base import Choice, all_logits, top_k
+from dfal.strategies.scores import entropy
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class CEAL(Choice):
     ) -> Query:
         f = all_logits(model, pool, drawn)
         hesitation = entropy(f)
-        asked = best(drawn, hesitation, k, largest=True)
+        asked = top_k(drawn, hesitation, k, largest=True)
         if not self.guesses:
             return asked
         sure = (hesitation < self.threshold - self.decay * pool.round) & ~torch.isin(

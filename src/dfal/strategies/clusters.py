@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dfal.errors import DfalError
-from dfal.geometry import ROWS, squared_distances
 from dfal.pool import Pool
 from dfal.query import Query
-from dfal.scores import margin
-from dfal.strategies.candidates import (
+from dfal.strategies.base import (
     Choice,
     all_features,
     all_logits,
-    best,
     check_space,
-    embedded,
+    embed,
     k_means,
     seed_from,
+    top_k,
 )
+from dfal.strategies.scores import margin
+from dfal.strategies.selection import ROWS, squared_distances
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class TypiClust(Choice):
     def choose(
         self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator
     ) -> Query:
-        rows = embedded(model, pool, torch.cat([drawn, pool.labelled]), self.space)
+        rows = embed(model, pool, torch.cat([drawn, pool.labelled]), self.space)
         wanted = min(len(pool.labelled) + k, self.clusters, len(rows))
         order, typicalities = typical(
             rows, len(drawn), k_means(rows, wanted, seed_from(rng)), k, self.neighbours
@@ -149,7 +149,7 @@ class ClusterMargin(Choice):
     def choose(
         self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator
     ) -> Query:
-        smallest = best(
+        smallest = top_k(
             drawn, margin(all_logits(model, pool, drawn)), self.factor * k, largest=False
         )
         order = _in_turn(_linked(all_features(model, pool, smallest.indices), k), k, rng)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from dfal.errors import DfalError
 from dfal.fields import added
-from dfal.geometry import ROWS, farthest_first, squared_distances, to_nearest
 from dfal.pool import Pool
 from dfal.query import Query
-from dfal.strategies.candidates import Choice, all_features, all_logits
+from dfal.strategies.base import Choice, all_features, all_logits
+from dfal.strategies.selection import ROWS, farthest_first, squared_distances, to_nearest
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.errors import DfalError
-from dfal.geometry import ROWS, cover, squared_distances
 from dfal.pool import Pool
 from dfal.query import Query
-from dfal.scores import margin
-from dfal.strategies.candidates import Choice, all_logits, check_space, embedded, k_means, seed_from
+from dfal.strategies.base import Choice, all_logits, check_space, embed, k_means, seed_from
+from dfal.strategies.scores import margin
+from dfal.strategies.selection import ROWS, cover, squared_distances
 
 
 @dataclass(frozen=True)
@@ -184,5 +184,5 @@ def smallest_distance(rows: Float[Tensor, "n d"]) -> float:
 def _rows(
     model: nn.Module, pool: Pool, chosen: Tensor, space: str
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    both = embedded(model, pool, torch.cat([chosen, pool.labelled]), space)
+    both = embed(model, pool, torch.cat([chosen, pool.labelled]), space)
     return both[: len(chosen)], both[len(chosen) :]

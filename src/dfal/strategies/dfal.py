@@ -13,7 +13,7 @@ from dfal.nn.inference import default_modes, device_of
 from dfal.pool import Pool
 from dfal.protocols import Attack
 from dfal.query import Query
-from dfal.strategies.candidates import check, chunks, draw
+from dfal.strategies.base import check_candidates, chunks, sample_candidates
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class DFAL:
     exact: bool = added(False)
 
     def __post_init__(self) -> None:
-        check(self.candidates)
+        check_candidates(self.candidates)
 
     @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
@@ -55,7 +55,9 @@ class DFAL:
             torch.empty(0, *pool.images.shape),
         )
         race = Race(k, exact=self.exact)
-        for indices, images in chunks(pool, draw(pool, self.candidates, k, rng), device_of(model)):
+        for indices, images in chunks(
+            pool, sample_candidates(pool, self.candidates, k, rng), device_of(model)
+        ):
             if isinstance(self.attack, DeepFool):
                 found = self.attack.nearest(model, images, race)
             else:

@@ -28,8 +28,8 @@ from dfal.nn.inference import (
     unwrap_network,
 )
 from dfal.pool import Pool
-from dfal.scores import head_gradient_length
-from dfal.strategies.candidates import Ranking, chunks
+from dfal.strategies.base import Ranking, chunks
+from dfal.strategies.scores import head_gradient_length
 
 PART = 128
 """Images whose gradients are in memory at a time."""

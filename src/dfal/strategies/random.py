@@ -8,7 +8,7 @@ from torch import nn
 from dfal.nn.inference import default_modes
 from dfal.pool import Pool
 from dfal.query import Query
-from dfal.strategies.candidates import draw
+from dfal.strategies.base import sample_candidates
 
 
 @dataclass(frozen=True)
@@ -18,5 +18,5 @@ class Random:
 
     @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        chosen = draw(pool, k, k, rng)
+        chosen = sample_candidates(pool, k, k, rng)
         return Query(chosen, torch.zeros(len(chosen)))

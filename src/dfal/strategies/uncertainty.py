@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from dfal.fields import added
 from dfal.pool import Pool
-from dfal.scores import confidence, entropy, margin, unguarded_entropy
-from dfal.strategies.candidates import Ranking, all_logits
+from dfal.strategies.base import Ranking, all_logits
+from dfal.strategies.scores import confidence, entropy, margin, unguarded_entropy
 
 
 @dataclass(frozen=True)

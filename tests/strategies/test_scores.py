@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from dfal.scores import (
+from dfal.strategies.scores import (
     confidence,
     entropy,
     head_gradient_length,

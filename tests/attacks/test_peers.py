@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfal.geometry import cover, farthest_first, unit
-from dfal.scores import entropy, mutual_information
 from dfal.strategies.badge import plus_plus
 from dfal.strategies.batch_bald import batch_bald
 from dfal.strategies.clusters import typical
 from dfal.strategies.coverage import gaussian
+from dfal.strategies.scores import entropy, mutual_information
+from dfal.strategies.selection import cover, farthest_first, unit
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from dfal.damage import described
 from dfal.errors import DfalError
-from dfal.geometry import unit
 from dfal.nn.features import features
 from dfal.nn.inference import default_modes, device_of, predict
 from dfal.pool import Pool, check_call
 from dfal.query import Query
+from dfal.strategies.selection import unit
 
 CHUNK = 4096
 """Images in memory at a time."""
 
 
-def check(candidates: int | None) -> None:
+def check_candidates(candidates: int | None) -> None:
     """Raise unless `candidates` is None or at least 1."""
     if candidates is not None and candidates < 1:
         raise DfalError(
@@ -33,7 +33,9 @@ def check(candidates: int | None) -> None:
         )
 
 
-def draw(pool: Pool, candidates: int | None, k: int, rng: torch.Generator) -> Int64[Tensor, "n"]:
+def sample_candidates(
+    pool: Pool, candidates: int | None, k: int, rng: torch.Generator
+) -> Int64[Tensor, "n"]:
     """K candidates of U at random and in random order, so that ties are broken at random; at least
     k; None for all."""
     check_call(pool, k, rng)
@@ -69,7 +71,7 @@ def all_features(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"]) -> F
     )
 
 
-def best(
+def top_k(
     indices: Int64[Tensor, "n"], scores: Float[Tensor, "n"], k: int, *, largest: bool
 ) -> Query:
     """Ask about the k with the largest or smallest scores; the earlier wins a tie."""
@@ -88,11 +90,11 @@ class Choice:
     candidates: int | None = None
 
     def __post_init__(self) -> None:
-        check(self.candidates)
+        check_candidates(self.candidates)
 
     @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        drawn = draw(pool, self.candidates, k, rng)
+        drawn = sample_candidates(pool, self.candidates, k, rng)
         return (
             self.choose(model, pool, drawn, min(k, len(drawn)), rng)
             if len(drawn)
@@ -116,7 +118,7 @@ class Ranking(Choice):
     def choose(
         self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator
     ) -> Query:
-        return best(drawn, self.scores(model, pool, drawn, rng), k, largest=self.largest)
+        return top_k(drawn, self.scores(model, pool, drawn, rng), k, largest=self.largest)
 
     @abstractmethod
     def scores(
@@ -134,7 +136,7 @@ def check_space(space: str) -> None:
         )
 
 
-def embedded(
+def embed(
     model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], space: str
 ) -> Float[Tensor, "n d"]:
     """Images as rows of length 1 in a space where near means alike.

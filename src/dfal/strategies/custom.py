@@ -13,7 +13,7 @@ from dfal.plugins import describe_exception, load_object
 
 
 @dataclass(frozen=True, repr=False)
-class Own:
+class CustomStrategy:
     """What is stored of something that is not dfal's own. Equal where name and settings are.
 
     Attributes:
@@ -59,17 +59,17 @@ class Own:
         return f"{name}({settings})" if settings else name
 
 
-def own(value: Any) -> Own | None:
+def custom(value: Any) -> CustomStrategy | None:
     """What is stored of a function, or of a dataclass of the user's; None where no name finds
     it."""
-    if isinstance(value, Own):
+    if isinstance(value, CustomStrategy):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
         fields = tuple(
             sorted((one.name, getattr(value, one.name)) for one in dataclasses.fields(value))
         )
-        return Own(
+        return CustomStrategy(
             f"{kind.__module__}.{kind.__qualname__}", fields, value if callable(value) else None
         )
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
@@ -78,10 +78,10 @@ def own(value: Any) -> Own | None:
         or getattr(sys.modules.get(str(module)), str(name), None) is not value
     ):
         return None
-    return Own(f"{module}:{name}", (), value)
+    return CustomStrategy(f"{module}:{name}", (), value)
 
 
-def by_name(name: str) -> Any:
+def load_custom(name: str) -> Any:
     """The strategy `package.module:name`: an object is taken as it is, a class is called without
     arguments.
 
@@ -106,4 +106,8 @@ def by_name(name: str) -> Any:
             f"the strategy {name} is {type(found).__name__}: a function (model, pool, k, rng) ->"
             " Query is needed"
         )
-    return found if dataclasses.is_dataclass(found) else own(found) or Own(name, (), found)
+    return (
+        found
+        if dataclasses.is_dataclass(found)
+        else custom(found) or CustomStrategy(name, (), found)
+    )

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import dfal
 from dfal.attacks import deepfool
+from dfal.attacks.affine import dual
 from dfal.attacks.deepfool import Race, side_by_side
-from dfal.attacks.linear import dual
-from dfal.attacks.slopes import ByChain, Slopes, slopes
+from dfal.attacks.gradients import ByChain, Slopes, slopes
 from dfal.data.datasets import Dataset
 
 ATTACKS = [

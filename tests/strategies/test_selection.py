@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfal import geometry
-from dfal.geometry import cover, farthest_first, greedy, squared_distances, to_nearest
-from dfal.scores import mutual_information
+from dfal.strategies import selection
 from dfal.strategies.badge import plus_plus
 from dfal.strategies.batch_bald import batch_bald
 from dfal.strategies.clusters import _in_turn, typical
 from dfal.strategies.core_set import k_centre
 from dfal.strategies.coverage import gaussian, pure_radius, smallest_distance
+from dfal.strategies.scores import mutual_information
+from dfal.strategies.selection import cover, farthest_first, greedy, squared_distances, to_nearest
 
 Array = NDArray[np.float64]
 NONE = torch.empty(0, 2)
@@ -78,7 +78,7 @@ def test_farthest_first_is_farthest_first_where_a_front_stands_for_the_rows(cent
 
 @pytest.mark.parametrize("centres", [0, 5])
 def test_farthest_first_with_many_fronts(centres: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geometry, "ROWS", 16)
+    monkeypatch.setattr(selection, "ROWS", 16)
     fronts = 0
 
     def counted(rows: Tensor, to: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def test_farthest_first_with_many_fronts(centres: int, monkeypatch: pytest.Monke
         fronts += 1
         return to_nearest(rows, to)
 
-    monkeypatch.setattr(geometry, "to_nearest", counted)
+    monkeypatch.setattr(selection, "to_nearest", counted)
     assert_farthest_first(normal(5000, 2), normal(centres, 2, seed=1), 100)
     assert fronts > 5
 
@@ -110,7 +110,7 @@ def test_farthest_first_on_a_line() -> None:
 def test_farthest_first_of_equal_rows_takes_distinct_ones(
     k: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(geometry, "ROWS", block)
+    monkeypatch.setattr(selection, "ROWS", block)
     rows = normal(1, 4).repeat(200, 1)
     for centres in (rows[:0], rows[:1]):
         picks, radii = farthest_first(rows, centres, k)
@@ -149,7 +149,7 @@ def test_squared_distances_are_never_negative_and_as_exact_as_promised(
 
 @few_rows_per_block
 def test_to_nearest_is_the_smallest_distance(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geometry, "ROWS", block)
+    monkeypatch.setattr(selection, "ROWS", block)
     rows, centres = normal(100, 3), normal(37, 3, seed=1)
     np.testing.assert_allclose(
         to_nearest(rows, centres).numpy(), np.square(apart(rows, centres)).min(1), atol=1e-5
@@ -190,8 +190,8 @@ def test_cover_is_greedy_on_the_whole_kernel_matrix(
     block: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(geometry, "ROWS", block)
-    monkeypatch.setattr(geometry, "BLOCK", 8)
+    monkeypatch.setattr(selection, "ROWS", block)
+    monkeypatch.setattr(selection, "BLOCK", 8)
     rows, given_centres = normal(150, 2), normal(centres, 2, seed=1)
     weights = torch.randint(1, 5, (150,), generator=rng()).float() if weighted else None
     matrix = kernel(torch.from_numpy(np.square(apart(rows, rows)))).double().numpy()
