@@ -21,15 +21,15 @@ from torch import nn
 from torch.nn.functional import normalize
 
 import dfal
-from dfal import engine
+from dfal.experiments import runner
+from dfal.experiments.store import Store
+from dfal.experiments.trial import Trial
 from dfal.nn.inference import device_of
-from dfal.statistics import half_width, holm, paired_p
-from dfal.store import Store
+from dfal.stats.significance import half_width, holm, paired_p
 from dfal.strategies.badge import plus_plus
 from dfal.strategies.base import sample_candidates
 from dfal.strategies.batch_dfal import in_turn
 from dfal.strategies.selection import farthest_first
-from dfal.trial import Trial
 from measure import taken_on, write
 
 
@@ -98,7 +98,7 @@ def main() -> int:
         help="images asked about in a round, and labelled before the first",
     )
     parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--processes", type=int, default=engine.cores())
+    parser.add_argument("--processes", type=int, default=runner.cores())
     parser.add_argument("--store", type=Path, default=Path("runs/batch-dfal.db"))
     parser.add_argument(
         "--out",
@@ -120,7 +120,7 @@ def main() -> int:
         for name, form in FORMS.items()
     }
     with Store(asked.store, write=True) as store:
-        for trial, record in engine.run(list(trials.values()), store, asked.processes):
+        for trial, record in runner.run(list(trials.values()), store, asked.processes):
             if record.last:
                 print(
                     trial.seed,

@@ -26,8 +26,8 @@ from PIL import Image
 import dfal
 from dfal import models
 from dfal.data.datasets import Dataset, load
+from dfal.experiments.trial import Trial
 from dfal.nn.training import Training
-from dfal.trial import Trial
 from measure import taken_on, write
 
 

@@ -17,10 +17,10 @@ import torch
 
 import dfal
 from dfal.data.datasets import load
-from dfal.engine import _keep_memory
+from dfal.experiments.runner import _keep_memory
 from dfal.nn import training
 from dfal.nn.fast_sequential import fast_sequential
-from dfal.statistics import half_width
+from dfal.stats.significance import half_width
 from measure import taken_on, write
 
 

@@ -3,7 +3,7 @@ that does the same.
 
     python benchmarks/training.py
 
-All sides take turns in one process, which keeps its memory as a study's do (`dfal.engine`); a run
+All sides take turns in one process, which keeps its memory as a study's do (`dfal.experiments.runner`); a run
 is one process, or two at once. Ratios are those of a process's medians.
 
 - eager: PyTorch's modules, autograd and Adam as they come.
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfal
-from dfal.engine import _keep_memory
+from dfal.experiments.runner import _keep_memory
 from dfal.nn import training
 from dfal.nn.fast_sequential import fast_sequential
 from dfal.pool import LabelledData

@@ -29,11 +29,11 @@ from rich.table import Table
 import dfal
 from dfal.attacks import gradients
 from dfal.data.datasets import load
-from dfal.engine import _keep_memory
+from dfal.experiments.runner import _keep_memory
+from dfal.experiments.trial import Trial
 from dfal.nn import dropout, inference, training
-from dfal.statistics import half_width
+from dfal.stats.significance import half_width
 from dfal.strategies import named
-from dfal.trial import Trial
 from measure import taken_on, write
 
 FORMS = ("plain", "dfal")

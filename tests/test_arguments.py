@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 import dfal
-from dfal.trial import Trial
+from dfal.experiments.trial import Trial
 
 torch.manual_seed(0)
 X, Y = torch.rand(12, 1, 28, 28), torch.arange(12) % 3

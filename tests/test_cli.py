@@ -20,9 +20,9 @@ from torch import nn
 from dfal import cli, models, reproduce
 from dfal.cli import terminal
 from dfal.data.datasets import CARDS, load
-from dfal.store import Store
+from dfal.experiments.store import Store
+from dfal.experiments.trial import Trial
 from dfal.strategies import NAMED
-from dfal.trial import Trial
 
 SMALL = [
     "--annotations",
@@ -658,7 +658,7 @@ def test_import_is_light() -> None:
         "pandas",
         "sqlite3",
         "dfal.data.datasets",
-        "dfal.store",
+        "dfal.experiments.store",
         "dfal.cli",
     ]
     code = f"import sys, dfal; print([name for name in {heavy} if name in sys.modules])"

@@ -33,13 +33,13 @@ from dfal.data.image_files import decoded, fitted
 from dfal.data.image_folder import Folder
 from dfal.data.scan import Listing, from_csv
 from dfal.errors import DfalError
+from dfal.experiments.store import Store
 from dfal.labelling.names import class_names
 from dfal.labelling.progress import progress
 from dfal.labelling.review import review
 from dfal.labelling.session import Session
 from dfal.nn.networks import lenet5
 from dfal.pool import Pool
-from dfal.store import Store
 from dfal.strategies.base import embed
 
 STORES = Path(__file__).parent / "stores"

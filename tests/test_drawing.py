@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 import dfal
 from dfal import drawing
 from dfal.curves import Curve, Study
+from dfal.experiments.trial import Trial
 from dfal.reproduce import paper
 from dfal.reproduce.figure3 import Series
-from dfal.statistics import ranks
-from dfal.trial import Trial
+from dfal.stats.significance import ranks
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from dfal import drawing, export
 from dfal.errors import DfalError
 from dfal.reproduce import Cell, Table, Verdict
-from dfal.statistics import ranks
+from dfal.stats.significance import ranks
 
 MADE = Table(
     "table1",

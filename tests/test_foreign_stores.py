@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from test_store import a_record, a_store
 
-from dfal.configuration import from_json, is_kind
 from dfal.errors import DfalError
+from dfal.experiments.serialization import from_json, is_kind
+from dfal.experiments.store import Store
+from dfal.experiments.trial import Trial
 from dfal.labelling import export
 from dfal.labelling.begin import begin
 from dfal.labelling.findings import Queued
@@ -23,10 +26,7 @@ from dfal.labelling.session import Session
 from dfal.labelling.store import LabelStore, Settings
 from dfal.labelling.validation import image_file, target_file
 from dfal.storage import Ledger
-from dfal.store import Store
-from dfal.trial import Trial
 from test_damaged_files import command
-from test_store import a_record, a_store
 
 
 @pytest.fixture

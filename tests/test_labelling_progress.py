@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dfal.agreement import alpha, answers_to_confirm, kappa, wilson
 from dfal.labelling.progress import (
     DRAWN,
     STEADY,
@@ -20,6 +19,7 @@ from dfal.labelling.rows import Answer, Model
 from dfal.labelling.state import State
 from dfal.labelling.store import Settings
 from dfal.query import UNKNOWN
+from dfal.stats.agreement import alpha, answers_to_confirm, kappa, wilson
 
 
 def a_model(number: int, annotations: int, seen: list[int]) -> Model:

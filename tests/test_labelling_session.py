@@ -676,7 +676,7 @@ def test_no_row_can_be_changed(begin: Callable[..., Session], tmp_path: Path) ->
 
 
 def test_a_store_of_another_command_is_refused(tmp_path: Path) -> None:
-    from dfal.store import Store
+    from dfal.experiments.store import Store
 
     Store(tmp_path / "s.db", write=True).close()
     with pytest.raises(DfalError, match="no store of dfal label"):

@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 import dfal
-from dfal import cli, engine
+from dfal import cli
 from dfal.cli.places import absolute_files, stored_name
 from dfal.data import datasets
-from dfal.store import Store
-from dfal.trial import Trial
+from dfal.experiments import runner
+from dfal.experiments.store import Store
+from dfal.experiments.trial import Trial
 from test_cli import Ran, Shell
 
 QUICK = [
@@ -147,7 +148,7 @@ def test_a_store_with_a_relative_path_keeps_its_ids(shell: Shell, tmp_path: Path
         training=training,
     )
     with Store("s.db", write=True) as store:
-        for place, _ in enumerate(engine.run([trial], store, 1)):
+        for place, _ in enumerate(runner.run([trial], store, 1)):
             if place == 1:
                 break
     assert shell("run", *QUICK, "--dataset", "digits.npz", "--store", "s.db").code == 0, (

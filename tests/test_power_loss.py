@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dfal.experiments.store import Store
 from dfal.labelling.session import Session
-from dfal.store import Store
 
 COMPILER = shutil.which("cc")
 pytestmark = [
@@ -32,7 +32,7 @@ LABELS = """
 ROUNDS = """
     import sys
     import torch
-    from dfal.store import Record, Store
+    from dfal.experiments.store import Record, Store
     from dfal.types import Query
     with Store(sys.argv[1], write=True) as store:
         store.add_run({"trial": "{}"}, {})

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from test_store import a_record, a_store, bits
 
 from dfal.errors import DfalError
+from dfal.experiments.store import Store
 from dfal.labelling.rows import Question
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
 from dfal.labelling.trainer import home
 from dfal.storage import Ledger, real_path
-from dfal.store import Store
 from test_damaged_files import command, limit
-from test_store import a_record, a_store, bits
 
 STORES = Path(__file__).parent / "stores"
 

@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 
 import dfal
-from dfal import engine, report
+from dfal import report
 from dfal.data.datasets import Dataset
+from dfal.experiments import runner
+from dfal.experiments.store import Record, Store
+from dfal.experiments.trial import Trial
 from dfal.reproduce import shelf
 from dfal.results import studies
-from dfal.statistics import half_width
-from dfal.store import Record, Store
+from dfal.stats.significance import half_width
 from dfal.strategies import named
-from dfal.trial import Trial
 
 TRIALS = [
     Trial(annotations=40, strategy=strategy, seed=seed, training=dfal.Training(epochs=8))
@@ -34,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two strategies, two seeds, run to their end."""
     path = tmp_path_factory.mktemp("report") / "s.db"
     with Store(path, write=True) as opened:
-        list(engine.run(TRIALS, opened, 1))
+        list(runner.run(TRIALS, opened, 1))
     return path
 
 

@@ -17,17 +17,18 @@ import pytest
 import torch
 
 import dfal
-from dfal import engine, reproduce
-from dfal.configuration import from_json
+from dfal import reproduce
 from dfal.curves import area_pairs, common
 from dfal.data.datasets import Dataset
+from dfal.experiments import runner
+from dfal.experiments.serialization import from_json
+from dfal.experiments.store import Record, Store
+from dfal.experiments.trial import Trial
 from dfal.reproduce import figure2, figure3, paper, presets, table1, table2, table3, table4
 from dfal.reproduce.beside import Cell, accuracy, all_of, positive, table
 from dfal.reproduce.question import Question
 from dfal.reproduce.shelf import Shelf, curve, name_in, pairs
 from dfal.reproduce.transfer import Transfer
-from dfal.store import Record, Store
-from dfal.trial import Trial
 
 NONE = torch.empty(0, dtype=torch.int64)
 TINY = f"{__name__}:tiny"
@@ -233,7 +234,7 @@ WRITTEN: dict[str, list[list[float]]] = {
 }
 
 
-def write(store: Store, trial: engine.Job, records: list[Record]) -> None:
+def write(store: Store, trial: runner.Job, records: list[Record]) -> None:
     store.add_run({trial.id: trial.to_json()}, {"data": {}})
     for record in records:
         store.add(trial.id, record)
@@ -624,7 +625,7 @@ def test_a_ranking_is_over_seeds_of_one_setting_or_over_settings(store: Store) -
 def bought(preset: reproduce.Preset, path: Path) -> tuple[Trial, list[Record]]:
     trial = preset.trials(["dfal"])[0]
     with Store(path, write=True) as store:
-        list(engine.run([trial], store, 1))
+        list(runner.run([trial], store, 1))
         return trial, store.records(trial.id)
 
 
@@ -713,11 +714,11 @@ def test_a_longer_trial_goes_on_from_a_shorter_one_to_the_bit(tmp_path: Path) ->
         small().trials(["dfal"], annotations=n)[0] for n in (50, 90)
     )  # 20, 40, and a last batch of 10
     with Store(tmp_path / "alone.db", write=True) as alone:
-        list(engine.run([long], alone, 1))
+        list(runner.run([long], alone, 1))
         whole = [row for rows in alone.contents().values() for row in rows]
     with Store(tmp_path / "both.db", write=True) as both:
-        list(engine.run([short], both, 1))
-        records = list(engine.run([long], both, 1))
+        list(runner.run([short], both, 1))
+        records = list(runner.run([long], both, 1))
         assert [record.round for _, record in records] == [0, 1, 2, 3, 4]
         costs = [both.records(one.id)[0].costs for one in (short, long)]
         assert costs[0] == costs[1], "the first round was not run again"
@@ -731,11 +732,11 @@ def test_a_longer_trial_goes_on_from_a_shorter_one_to_the_bit(tmp_path: Path) ->
 def test_a_shorter_trial_takes_what_it_can_from_a_longer_one(tmp_path: Path) -> None:
     short, long = (small().trials(["margin"], annotations=n)[0] for n in (40, 60))
     with Store(tmp_path / "alone.db", write=True) as alone:
-        list(engine.run([short], alone, 1))
+        list(runner.run([short], alone, 1))
         whole = [row for rows in alone.contents().values() for row in rows]
     with Store(tmp_path / "both.db", write=True) as both:
-        list(engine.run([long], both, 1))
-        list(engine.run([short], both, 1))
+        list(runner.run([long], both, 1))
+        list(runner.run([short], both, 1))
         assert [
             row for rows in both.contents().values() for row in rows if row[0] == short.id
         ] == whole
@@ -748,11 +749,11 @@ def test_a_trial_does_not_take_rounds_from_another(tmp_path: Path) -> None:
         dataclasses.replace(one, batch=10, annotations=60),
     ]
     with Store(tmp_path / "alone.db", write=True) as alone:
-        list(engine.run([one], alone, 1))
+        list(runner.run([one], alone, 1))
         whole = alone.contents()["questions"]
     with Store(tmp_path / "s.db", write=True) as store:
-        list(engine.run(others, store, 1))
-        list(engine.run([one], store, 1))
+        list(runner.run(others, store, 1))
+        list(runner.run([one], store, 1))
         assert [row for row in store.contents()["questions"] if row[0] == one.id] == whole
 
 

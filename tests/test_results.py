@@ -11,11 +11,11 @@ import torch
 import dfal
 from dfal.curves import refuse_unmeasured
 from dfal.errors import DfalError
+from dfal.experiments.store import Record, Store
+from dfal.experiments.trial import Trial
 from dfal.results import studies, titles, write_csv
-from dfal.statistics import paired_p
-from dfal.store import Record, Store
+from dfal.stats.significance import paired_p
 from dfal.strategies import name_of
-from dfal.trial import Trial
 
 CURVES: dict[dfal.Strategy, list[list[float]]] = {
     dfal.DFAL(): [[0.2, 0.6, 0.9], [0.4, 0.8, 1.0]],

@@ -8,8 +8,8 @@ import pytest
 
 import dfal
 from dfal.errors import DfalError
+from dfal.experiments.store import Store
 from dfal.storage import transaction
-from dfal.store import Store
 
 
 @pytest.mark.skipif(

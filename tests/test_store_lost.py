@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from test_store import a_record, a_store, bits
 
 from dfal.errors import DfalError
+from dfal.experiments.store import Store
 from dfal.labelling.session import Session
 from dfal.labelling.store import Settings
-from dfal.store import Store
-from test_store import a_record, a_store, bits
 
 PATHS = [f"{number}.png" for number in range(40)]
 

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from dfal import engine, reproduce
-from dfal.configuration import from_json, is_kind
+from dfal import reproduce
+from dfal.experiments import runner
+from dfal.experiments.serialization import from_json, is_kind
+from dfal.experiments.store import Store
+from dfal.experiments.trial import Trial
 from dfal.labelling.session import Session
 from dfal.labelling.store import LabelStore
 from dfal.reproduce.question import Question
 from dfal.reproduce.transfer import Transfer
 from dfal.results import studies
-from dfal.store import Store
-from dfal.trial import Trial
 
 LABELS = sorted((Path(__file__).parent / "stores").glob("label-version-*.db"))
 STORES = sorted((Path(__file__).parent / "stores").glob("version-*.db"))
@@ -54,7 +55,7 @@ def test_a_store_of_an_older_version_is_read_and_goes_on(path: Path, tmp_path: P
     assert records["DFAL"][0].query.twins is not None
     assert study.curves[0].annotations.tolist() == [10, 20]
     with Store(copy, write=True) as store:
-        list(engine.run(trials, store, 1))
+        list(runner.run(trials, store, 1))
         assert all(store.records(trial.id)[-1].last for trial in trials)
         after = store.contents()
     for table, rows in before.items():
@@ -167,5 +168,5 @@ def test_every_kind_of_job_that_was_stored_is_the_one_that_is_made_today(every_j
             assert json.loads(store.trials()[job.id]) == {first_name or name: fields}
             assert name == type(job).__name__.replace("Question", "SelectionTiming")
         before = store.contents()
-        assert list(engine.run(jobs, store, 1)) == []
+        assert list(runner.run(jobs, store, 1)) == []
         assert store.contents() == before

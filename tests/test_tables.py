@@ -9,10 +9,10 @@ from rich.console import Console
 
 from dfal import export, tables
 from dfal.curves import Curve, Study
+from dfal.experiments.trial import Trial
 from dfal.reproduce import Verdict, compared
 from dfal.reproduce.beside import signed
 from dfal.strategies import named
-from dfal.trial import Trial
 
 
 def study(*names: str, seeds: int = 2, rounds: int = 10) -> Study:

@@ -26,9 +26,9 @@ from dfal.data.datasets import Dataset, download, mapped
 from dfal.data.image_array import Images
 from dfal.drawing import Chart
 from dfal.errors import DfalError
+from dfal.experiments.store import Store
 from dfal.labelling import export as labels
 from dfal.reproduce import Cell, Table
-from dfal.store import Store
 
 CARD = models.ModelCard(("zero", "one", *map(str, range(2, 10))), (1, 28, 28))
 TABLE = Table("one", "Table: two", "a caption", ("a",), (("row", (Cell("1.0"),)),))

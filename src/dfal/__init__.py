@@ -50,8 +50,8 @@ from dfal.strategies import (
 )
 
 if TYPE_CHECKING:
-    from dfal.store import Store
-    from dfal.trial import Trial
+    from dfal.experiments.store import Store
+    from dfal.experiments.trial import Trial
 
 __all__ = [
     "BADGE",
@@ -104,7 +104,7 @@ __all__ = [
     "vgg8",
 ]
 
-_LATER = {"Store": "dfal.store", "Trial": "dfal.trial"}
+_LATER = {"Store": "dfal.experiments.store", "Trial": "dfal.experiments.trial"}
 """What brings SQLite or the data sets along is imported when it is first used."""
 
 

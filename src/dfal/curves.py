@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from dfal.errors import DfalError
-from dfal.statistics import bootstrap, half_width, holm, paired_p
-from dfal.store import Record
+from dfal.experiments.store import Record
+from dfal.experiments.trial import Trial
+from dfal.stats.significance import bootstrap, half_width, holm, paired_p
 from dfal.strategies import DFAL, BatchDFAL, Random, WithTwins
-from dfal.trial import Trial
 
 
 @dataclass(frozen=True)

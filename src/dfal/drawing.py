@@ -21,7 +21,7 @@ from dfal.atomic import atomic_write
 from dfal.curves import Comparison, Curve, Study
 from dfal.reproduce.figure3 import Series
 from dfal.reproduce.paper import Points
-from dfal.statistics import Ranks, bootstrap
+from dfal.stats.significance import Ranks, bootstrap
 
 INK, SOFT, GRID, PAPER = "#1c1f23", "#5b636e", "#e3e6ea", "#ffffff"
 """What the page's style sheet calls --ink, --soft, --line and --paper."""

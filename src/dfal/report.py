@@ -21,13 +21,13 @@ from dfal.curves import Curve, Study
 from dfal.damage import damage
 from dfal.data import datasets
 from dfal.data.datasets import Dataset
-from dfal.environment import place_in
 from dfal.errors import DfalError
+from dfal.experiments.provenance import place_in
+from dfal.experiments.store import Record, Store
 from dfal.reproduce import Shelf, compared
 from dfal.reproduce.beside import signed
 from dfal.reproduce.table1 import seconds
 from dfal.results import titles
-from dfal.store import Record, Store
 from dfal.strategies import DFAL
 
 SHOWN = 1800

@@ -11,15 +11,15 @@ import numpy as np
 from jaxtyping import Float64
 
 from dfal.atomic import atomic_write
-from dfal.configuration import is_kind
 from dfal.curves import Curve, Study
 from dfal.damage import RESTORE
 from dfal.errors import DfalError
+from dfal.experiments.serialization import is_kind
+from dfal.experiments.store import Record, Store
+from dfal.experiments.trial import Trial
 from dfal.protocols import Strategy
 from dfal.spreadsheet import defused
-from dfal.store import Record, Store
 from dfal.strategies import NAMED, Random, name_of
-from dfal.trial import Trial
 
 FULL = "full training set"
 """What trials are called that begin with all labels, whatever their strategy."""

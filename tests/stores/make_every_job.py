@@ -12,16 +12,16 @@ from typing import Any
 
 import dfal
 import kept_strategies
-from dfal import engine
+from dfal.experiments import runner
+from dfal.experiments.store import Store
+from dfal.experiments.trial import Trial
 from dfal.reproduce.question import Question
 from dfal.reproduce.transfer import Transfer
-from dfal.store import Store
-from dfal.trial import Trial
 
 TRAINING = dfal.Training(epochs=1)
 SHORT: dict[str, Any] = {"annotations": 6, "batch": 2, "first": 4, "training": TRAINING}
 CHOOSING = Trial(strategy=dfal.DFAL(candidates=5), **SHORT)
-JOBS: list[engine.Job] = [
+JOBS: list[runner.Job] = [
     CHOOSING,
     Trial(strategy=dfal.CEAL(threshold=0.19), seed=1, **SHORT),
     Trial(
@@ -49,8 +49,8 @@ JOBS: list[engine.Job] = [
 if __name__ == "__main__":
     with Store(Path(sys.argv[1]), write=True) as store:
         for jobs in (JOBS[:-1], JOBS[-1:]):  # a transfer needs the rounds of its trial
-            engine.check(jobs)
-            for job, record in engine.run(jobs, store, 1):
+            runner.check(jobs)
+            for job, record in runner.run(jobs, store, 1):
                 print(
                     job.id, type(job).__name__, job.label, record.round, dict(record.measurements)
                 )

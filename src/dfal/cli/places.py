@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dfal.data import datasets
-from dfal.environment import place_in
 from dfal.errors import DfalError
-from dfal.store import Store
+from dfal.experiments.provenance import place_in
+from dfal.experiments.store import Store
 
 
 def stored_name(given: str, store: Path) -> str:

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dfal import engine
 from dfal.cli import terminal
-from dfal.store import Record, Store
+from dfal.experiments import runner
+from dfal.experiments.store import Record, Store
 
 
-def side_by_side(trials: Sequence[engine.Job]) -> int:
+def side_by_side(trials: Sequence[runner.Job]) -> int:
     """How many trials run at a time unless somebody says so: the cores, 1 on a GPU."""
-    return 1 if any(trial.device != "cpu" for trial in trials) else engine.cores()
+    return 1 if any(trial.device != "cpu" for trial in trials) else runner.cores()
 
 
-def follow(trials: Sequence[engine.Job], store: Store, processes: int) -> None:
+def follow(trials: Sequence[runner.Job], store: Store, processes: int) -> None:
     """Run the trials and show how far they are. The time left is by the training of each round, not
     by rounds."""
     columns = (
@@ -37,7 +37,7 @@ def follow(trials: Sequence[engine.Job], store: Store, processes: int) -> None:
         for trial in trials:
             past = store.records(trial.id, twins=False)
             progress.advance(whole, sum(trial.efforts[: len(past)]))
-        for trial, record in engine.run(trials, store, processes):
+        for trial, record in runner.run(trials, store, processes):
             label, rounds = f"{trial.label:{width}}", len(trial.efforts)
             if trial.id not in tasks:
                 tasks[trial.id] = progress.add_task(label, total=rounds, done="", state="")

@@ -10,9 +10,9 @@ from dfal import report as page
 from dfal.cli import terminal
 from dfal.curves import refuse_unmeasured
 from dfal.errors import DfalError
+from dfal.experiments.store import Store
 from dfal.reproduce import Shelf, compared
 from dfal.results import titles, write_csv
-from dfal.store import Store
 
 
 @click.command()

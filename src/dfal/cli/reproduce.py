@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from dfal import engine, tables
 from dfal import report as page
 from dfal import reproduce as paper
+from dfal import tables
 from dfal.cli import terminal
 from dfal.cli.options import candidates as number_of
 from dfal.cli.options import settings, strategy_names
@@ -16,9 +16,10 @@ from dfal.cli.places import stored_name
 from dfal.cli.progress import follow, side_by_side
 from dfal.cli.report import page_of, write_tables
 from dfal.errors import DfalError, Stopped
+from dfal.experiments import runner
+from dfal.experiments.store import Store
+from dfal.experiments.trial import Trial
 from dfal.nn.training import Training
-from dfal.store import Store
-from dfal.trial import Trial
 
 
 @click.command()
@@ -94,8 +95,8 @@ def reproduce(  # noqa: PLR0917
     )
     path = store or Path("reproduced") / preset / "study.db"
     chosen = chosen.changed({"dataset": stored_name(chosen.trial.dataset, path)})
-    stages: list[Sequence[engine.Job]] = paper.ALL[what].stages(chosen)
-    engine.check([trial for trials in stages for trial in trials])
+    stages: list[Sequence[runner.Job]] = paper.ALL[what].stages(chosen)
+    runner.check([trial for trials in stages for trial in trials])
     with Store(path, write=True) as opened:
         try:
             for trials in stages:

@@ -8,18 +8,18 @@ from typing import Any
 
 import click
 
-from dfal import engine
 from dfal.cli.options import candidates as number_of
 from dfal.cli.options import settings, strategy_names
 from dfal.cli.places import absolute_files, find_again, stored_name
 from dfal.cli.progress import follow, side_by_side
 from dfal.cli.report import show
-from dfal.configuration import is_kind, to_json
 from dfal.errors import DfalError, Stopped
+from dfal.experiments import runner
+from dfal.experiments.serialization import is_kind, to_json
+from dfal.experiments.store import Store
+from dfal.experiments.trial import Trial
 from dfal.nn.training import Training
-from dfal.store import Store
 from dfal.strategies import NAMED, name_of, named, with_candidates
-from dfal.trial import Trial
 
 
 @click.command()
@@ -119,7 +119,7 @@ def run(  # noqa: PLR0917
         ]
         if not trials:
             raise DfalError(f"--strategy names none: give one or several of {', '.join(NAMED)}")
-    engine.check(trials)
+    runner.check(trials)
     with Store(path, write=True) as opened:
         if not resume:
             _refuse_unfinished(opened, trials)

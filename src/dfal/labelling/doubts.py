@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from dfal.agreement import ENOUGH, wilson
 from dfal.models.calibration import log_likelihood
+from dfal.stats.agreement import ENOUGH, wilson
 
 LOG_TEMPERATURES = np.linspace(-1.5, 3, 46)
 """Of the models that are considered."""

@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from dfal.agreement import ENOUGH, alpha, answers_to_confirm, kappa, wilson
 from dfal.labelling.rows import Model
 from dfal.labelling.state import State
 from dfal.query import DECLINED, UNKNOWN
+from dfal.stats.agreement import ENOUGH, alpha, answers_to_confirm, kappa, wilson
 
 NETWORKS = 4
 """Networks of different sizes that a curve needs."""

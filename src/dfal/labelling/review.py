@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dfal.agreement import ENOUGH
 from dfal.data.scan import nfc
 from dfal.errors import DfalError
 from dfal.labelling.doubts import is_reliable
 from dfal.labelling.session import Session
 from dfal.labelling.state import State
 from dfal.query import DECLINED, UNKNOWN
+from dfal.stats.agreement import ENOUGH
 
 FILTERS = (
     "labelled",

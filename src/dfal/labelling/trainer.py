@@ -14,7 +14,6 @@ from scipy.special import softmax
 from torch import Tensor, nn
 
 from dfal import models
-from dfal.agreement import ENOUGH
 from dfal.errors import DfalError
 from dfal.labelling.doubts import doubtful
 from dfal.labelling.findings import Look, Queued
@@ -29,6 +28,7 @@ from dfal.nn.inference import predict
 from dfal.pool import Pool
 from dfal.query import DECLINED, UNKNOWN, Query
 from dfal.seeding import derive_seed, generator
+from dfal.stats.agreement import ENOUGH
 
 WATCHED = 1000
 """Images drawn at random at which every network looks."""

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from dfal.agreement import ENOUGH
 from dfal.damage import check_types
 from dfal.errors import DfalError
 from dfal.nn.inference import device_of, frozen_eval, logits
+from dfal.stats.agreement import ENOUGH
 
 LARGEST_IMAGE = 2**30
 """Numbers in an image that a network can take."""

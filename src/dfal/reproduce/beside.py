@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
-from dfal.statistics import half_width, holm, paired_p
+from dfal.stats.significance import half_width, holm, paired_p
 
 Answer = Literal["holds", "does not hold", "undecided"]
 

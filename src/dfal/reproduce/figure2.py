@@ -6,7 +6,7 @@ The claim: DFAL's curve lies above the others; the dashed line is the network th
 from collections.abc import Sequence
 
 from dfal.curves import Curve, Study
-from dfal.engine import Job
+from dfal.experiments.runner import Job
 from dfal.reproduce import table1
 from dfal.reproduce.beside import Table, Verdict
 from dfal.reproduce.presets import Preset

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from dfal.engine import Job
 from dfal.errors import DfalError
+from dfal.experiments.runner import Job
 from dfal.reproduce import paper, table4
 from dfal.reproduce.beside import Cell, Table, Verdict, accuracy, table
 from dfal.reproduce.paper import Points

@@ -8,11 +8,11 @@ from typing import Any
 
 from dfal.data import datasets
 from dfal.errors import DfalError, unknown_name
+from dfal.experiments.trial import Trial
 from dfal.fields import setting
 from dfal.nn.training import Training
 from dfal.protocols import Strategy
 from dfal.strategies import CEAL, named, with_candidates
-from dfal.trial import Trial
 
 ROWS = ("dfal", "bald", "ceal", "core-set", "egl", "uncertainty", "random", "dfal-no-twins")
 """The strategies of Table 1 and Figure 2 in the paper's order, and DFAL without its twins, which

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 
 import torch
 
-from dfal.configuration import id_of, stored_kind, to_json
 from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
+from dfal.experiments.serialization import id_of, stored_kind, to_json
+from dfal.experiments.store import Record
+from dfal.experiments.trial import Clock, Trial
 from dfal.nn.networks import build
 from dfal.nn.training import Training, fit
 from dfal.pool import Pool
 from dfal.protocols import Strategy
 from dfal.query import Query
 from dfal.seeding import derive_seed, generator
-from dfal.store import Record
 from dfal.strategies import name_of
-from dfal.trial import Clock, Trial
 
 
 @dataclass(frozen=True)

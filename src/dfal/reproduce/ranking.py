@@ -6,7 +6,7 @@ import numpy as np
 
 from dfal.curves import common
 from dfal.reproduce.shelf import Shelf
-from dfal.statistics import Ranks, ranks
+from dfal.stats.significance import Ranks, ranks
 
 FEW = 3
 """Strategies that make a ranking."""

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from dfal.configuration import from_json, is_kind
 from dfal.curves import Curve, Study
+from dfal.experiments.serialization import from_json, is_kind
+from dfal.experiments.store import Record, Store
+from dfal.experiments.trial import Trial
 from dfal.protocols import Strategy
 from dfal.reproduce import paper
 from dfal.reproduce.presets import usual
 from dfal.reproduce.question import Question
 from dfal.reproduce.transfer import Transfer
 from dfal.results import is_full, looks_at, studies
-from dfal.store import Record, Store
 from dfal.strategies import name_of
-from dfal.trial import Trial
 
 
 @dataclass(frozen=True)

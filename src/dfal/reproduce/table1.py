@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dfal.curves import Curve, Study, area_pairs
-from dfal.engine import Job
+from dfal.experiments.runner import Job
 from dfal.reproduce import paper
 from dfal.reproduce.beside import (
     BOOTSTRAP,
@@ -30,7 +30,7 @@ from dfal.reproduce.compared import MEAN
 from dfal.reproduce.presets import ROWS, Preset
 from dfal.reproduce.shelf import Shelf, curve, pairs
 from dfal.results import FULL
-from dfal.statistics import holm, needed, paired_p, seeds_needed
+from dfal.stats.significance import annotations_to_target, holm, paired_p, seeds_needed
 
 BUDGETS = (100, 500, 800, 1000)
 RIVALS = tuple(name for name in ROWS if not name.startswith("dfal"))
@@ -180,7 +180,10 @@ def seconds(value: float) -> str:
 
 def needed_cell(one: Curve, target: float, published: str = "") -> Cell:
     """Annotations for a target, censored at the last budget."""
-    found, last = needed(one.annotations, one.accuracy, target), int(one.annotations[-1])
+    found, last = (
+        annotations_to_target(one.annotations, one.accuracy, target),
+        int(one.annotations[-1]),
+    )
 
     def text(value: float) -> str:
         return f"> {last}" if np.isinf(value) else f"{value:.0f}"

@@ -11,13 +11,13 @@ from dataclasses import replace
 import numpy as np
 
 from dfal.curves import Curve, Study, common, same_seeds
-from dfal.engine import Job
+from dfal.experiments.runner import Job
 from dfal.reproduce import paper
 from dfal.reproduce.beside import Answer, Cell, Table, Verdict, number, table
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.shelf import Shelf, curve, order
 from dfal.reproduce.table1 import needed_cell
-from dfal.statistics import saved
+from dfal.stats.significance import annotations_saved
 
 ROWS = ("dfal", "core-set")
 WITHIN = 0.005
@@ -142,7 +142,9 @@ def savings(study: Study, dfal: Curve, rival: Curve, target: float) -> Verdict:
     """DFAL needs fewer annotations than another for a target."""
     _, theirs = same_seeds([dfal, rival])
     ours, _ = common([dfal, rival])
-    found = saved((ours.annotations, ours.accuracy), (theirs.annotations, theirs.accuracy), target)
+    found = annotations_saved(
+        (ours.annotations, ours.accuracy), (theirs.annotations, theirs.accuracy), target
+    )
     answer: Answer = "undecided"
     if found.low > 0:
         answer = "holds"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64
 
-from dfal.engine import Job
+from dfal.experiments.runner import Job
 from dfal.reproduce import paper
 from dfal.reproduce.beside import RANGE, Answer, Cell, Table, Verdict, table
 from dfal.reproduce.presets import Preset

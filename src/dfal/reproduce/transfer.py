@@ -8,19 +8,19 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from dfal.configuration import id_of, stored_kind, to_json
 from dfal.data.datasets import Dataset
 from dfal.data.image_array import CHUNK
 from dfal.errors import DfalError
+from dfal.experiments.serialization import id_of, stored_kind, to_json
+from dfal.experiments.store import Record
+from dfal.experiments.trial import Clock, Trial
 from dfal.nn.inference import predict
 from dfal.nn.networks import build
 from dfal.nn.training import Training, fit
 from dfal.pool import Pool
 from dfal.query import Query
 from dfal.seeding import derive_seed, generator
-from dfal.store import Record
 from dfal.strategies import name_of
-from dfal.trial import Clock, Trial
 
 TWINS = 100
 """Twins that are shown to the other network, where so many follow."""

@@ -18,10 +18,10 @@ import pytest
 import torch
 
 import dfal
-from dfal import engine
 from dfal.data.datasets import Dataset, load
-from dfal.store import Store
-from dfal.trial import Trial
+from dfal.experiments import runner
+from dfal.experiments.store import Store
+from dfal.experiments.trial import Trial
 
 SMALL = Trial(
     annotations=30, batch=10, training=dfal.Training(epochs=2), strategy=dfal.DFAL(candidates=20)
@@ -37,14 +37,14 @@ TRIALS = [
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[object, ...]]]:
     """What an uninterrupted run leaves."""
     with Store(tmp_path_factory.mktemp("whole") / "s.db", write=True) as store:
-        assert len(list(engine.run(TRIALS, store, 1))) == 12
+        assert len(list(runner.run(TRIALS, store, 1))) == 12
         return store.contents()
 
 
 def test_side_by_side_is_the_same_as_one_after_another(tmp_path: Path, whole: object) -> None:
     with Store(tmp_path / "s.db", write=True) as store:
         threads = torch.get_num_threads()
-        assert len(list(engine.run(TRIALS, store, 2))) == 12
+        assert len(list(runner.run(TRIALS, store, 2))) == 12
         assert store.contents() == whole
         assert torch.get_num_threads() == threads
 
@@ -54,20 +54,20 @@ def test_stopped_after_any_round_it_goes_on_to_the_same_end(
     tmp_path: Path, whole: object, after: int
 ) -> None:
     with Store(tmp_path / "s.db", write=True) as store:
-        rounds = engine.run(TRIALS, store, 1)
+        rounds = runner.run(TRIALS, store, 1)
         list(itertools.islice(rounds, after))
         del rounds
     with Store(tmp_path / "s.db", write=True) as store:
-        assert len(list(engine.run(TRIALS, store, 1))) == 12 - after
+        assert len(list(runner.run(TRIALS, store, 1))) == 12 - after
         assert store.contents() == whole
-        assert list(engine.run(TRIALS, store, 2)) == []
+        assert list(runner.run(TRIALS, store, 2)) == []
 
 
 def test_one_thread_whatever_the_caller_uses(tmp_path: Path, whole: object) -> None:
     torch.set_num_threads(2)
     try:
         with Store(tmp_path / "s.db", write=True) as store:
-            list(engine.run(TRIALS, store, 1))
+            list(runner.run(TRIALS, store, 1))
             assert store.contents() == whole
         assert torch.get_num_threads() == 2
     finally:
@@ -76,7 +76,7 @@ def test_one_thread_whatever_the_caller_uses(tmp_path: Path, whole: object) -> N
 
 def test_a_round_is_on_disk_before_it_is_shown(tmp_path: Path) -> None:
     with Store(tmp_path / "s.db", write=True) as store, Store(tmp_path / "s.db") as reader:
-        for trial, record in engine.run(TRIALS[:1], store, 1):
+        for trial, record in runner.run(TRIALS[:1], store, 1):
             assert reader.records(trial.id)[-1].round == record.round
 
 
@@ -88,7 +88,7 @@ def test_an_error_in_a_worker_is_the_error_here(tmp_path: Path) -> None:
         Store(tmp_path / "s.db", write=True) as store,
         pytest.raises(dfal.DfalError, match="NaN or infinite logits"),
     ):
-        list(engine.run(slow, store, 2))
+        list(runner.run(slow, store, 2))
 
 
 class Diverging(torch.nn.Module):
@@ -112,7 +112,7 @@ def diverging(image: tuple[int, ...], classes: int) -> torch.nn.Module:
 
 def test_no_process_is_left_when_it_is_broken_off(tmp_path: Path) -> None:
     with Store(tmp_path / "s.db", write=True) as store:
-        rounds = engine.run(TRIALS, store, 2)
+        rounds = runner.run(TRIALS, store, 2)
         next(rounds)
         children = _children()
         assert len(children) >= 2
@@ -139,11 +139,11 @@ def test_other_data_than_the_store_began_with_are_refused(tmp_path: Path, digits
     np.savez(path, images=images, labels=labels)
     trial = dataclasses.replace(SMALL, dataset=str(path))
     with Store(tmp_path / "s.db", write=True) as store:
-        next(engine.run([trial], store, 1))
+        next(runner.run([trial], store, 1))
         np.savez(path, images=255 - images, labels=labels)
         load.cache_clear()
         with pytest.raises(dfal.DfalError, match=r"is not the one that .* began with"):
-            next(engine.run([trial], store, 1))
+            next(runner.run([trial], store, 1))
     load.cache_clear()
 
 
@@ -195,17 +195,17 @@ def test_another_network_of_the_same_name_is_refused(
         importlib.invalidate_caches()
         shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
         with Store(tmp_path / "s.db", write=True) as store:
-            next(engine.run([trial], store, 1))
+            next(runner.run([trial], store, 1))
 
     first_round()
     with Store(tmp_path / "s.db") as store:
         before = store.environments()
     code = (
-        f"import sys, json; sys.path.insert(0, {str(tmp_path)!r}); from dfal.environment import"
+        f"import sys, json; sys.path.insert(0, {str(tmp_path)!r}); from dfal.experiments.provenance import"
         " environment as e\n"
     )
     code += (
-        "from dfal.trial import Trial;"
+        "from dfal.experiments.trial import Trial;"
         f" print(json.dumps(e([Trial(model={trial.model!r})])['networks']))"
     )
     elsewhere = subprocess.run(
@@ -272,7 +272,7 @@ def test_another_strategy_of_the_same_name_is_refused(
         inside = dfal.strategies.named(f"edited:{name}", imports=True)
         with Store(tmp_path / "s.db", write=True) as store:
             next(
-                engine.run([dataclasses.replace(SMALL, strategy=dfal.WithTwins(inside))], store, 1),
+                runner.run([dataclasses.replace(SMALL, strategy=dfal.WithTwins(inside))], store, 1),
                 None,
             )
 
@@ -290,7 +290,7 @@ def test_another_strategy_of_the_same_name_is_refused(
 def test_a_check_is_made_once_for_all_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[Trial] = []
     monkeypatch.setattr(Trial, "check", lambda self, data: checked.append(self))
-    engine.check(TRIALS)
+    runner.check(TRIALS)
     assert sorted(type(trial.strategy).__name__ for trial in checked) == ["DFAL", "Random"]
 
 
@@ -298,12 +298,12 @@ def test_a_store_that_does_not_know_its_networks_goes_on(tmp_path: Path) -> None
     trial = dataclasses.replace(SMALL, model="test_trial:plain_network")
     with Store(tmp_path / "s.db", write=True) as store:
         store.add_run({}, {"data": {}})
-        next(engine.run([trial], store, 1))
+        next(runner.run([trial], store, 1))
 
 
 def test_the_environment_is_written_down(tmp_path: Path, digits: Dataset) -> None:
     with Store(tmp_path / "s.db", write=True) as store:
-        next(engine.run(TRIALS[:1], store, 1))
+        next(runner.run(TRIALS[:1], store, 1))
         (environment,) = store.environments()
     assert environment["versions"]["torch"] == torch.__version__
     assert environment["threads"] == 1
@@ -384,7 +384,7 @@ def test_fifty_kills(tmp_path: Path, processes: int) -> None:
 )
 def test_workers_keep_the_memory_of_tensors_that_are_gone() -> None:
     count = (
-        "import resource, torch; from dfal.engine import _keep_memory\n"
+        "import resource, torch; from dfal.experiments.runner import _keep_memory\n"
         "def faults():\n"
         "    for _ in range(3): torch.ones(2**21)\n"
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"

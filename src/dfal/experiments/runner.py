@@ -24,11 +24,11 @@ import torch
 
 from dfal.data import datasets
 from dfal.data.datasets import Dataset
-from dfal.environment import environment, refuse_changed
 from dfal.errors import DfalError
+from dfal.experiments.provenance import environment, refuse_changed
+from dfal.experiments.store import Record, Store
+from dfal.experiments.trial import Trial
 from dfal.plugins import describe_exception
-from dfal.store import Record, Store
-from dfal.trial import Trial
 
 
 @runtime_checkable

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import dfal
 from dfal.data.datasets import Dataset
-from dfal.store import Record
+from dfal.experiments.store import Record
+from dfal.experiments.trial import Trial
 from dfal.strategies import NAMED, name_of, named
-from dfal.trial import Trial
 
 QUICK = Trial(
     annotations=40, batch=10, training=dfal.Training(epochs=3), strategy=dfal.DFAL(candidates=30)

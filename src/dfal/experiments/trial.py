@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from dfal import strategies
 from dfal.arguments import check_fields, check_strategy, kind_of
-from dfal.configuration import from_json, id_of, stored_kind, to_json
 from dfal.data.datasets import Dataset
 from dfal.data.image_array import CHUNK, Images
 from dfal.errors import DfalError
+from dfal.experiments.serialization import from_json, id_of, stored_kind, to_json
+from dfal.experiments.store import Record
 from dfal.fields import setting
 from dfal.loop import Round, active_learning
 from dfal.nn.inference import frozen_eval, logits, predict, prepare_images
@@ -28,7 +29,6 @@ from dfal.pool import Pool
 from dfal.protocols import Strategy
 from dfal.query import DECLINED
 from dfal.seeding import fork_rng, generator
-from dfal.store import Record
 from dfal.strategies import DFAL
 
 

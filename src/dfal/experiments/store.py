@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from dfal.configuration import id_of
+from dfal.experiments.serialization import id_of
 from dfal.query import Query
 from dfal.storage import Ledger, transaction
 

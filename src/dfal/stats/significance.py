@@ -101,7 +101,7 @@ class Needed:
     high: float
 
 
-def needed(
+def annotations_to_target(
     budgets: Int64[np.ndarray, "b"], accuracy: Float64[np.ndarray, "s b"], target: float
 ) -> Needed:
     """The fewest annotations at which the mean over seeds is at least `target`."""
@@ -112,7 +112,7 @@ def needed(
     return Needed(first, float(low), float(high))
 
 
-def saved(
+def annotations_saved(
     ours: tuple[Int64[np.ndarray, "b"], Float64[np.ndarray, "s b"]],
     theirs: tuple[Int64[np.ndarray, "c"], Float64[np.ndarray, "s c"]],
     target: float,

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dfal.errors import DfalError
+from dfal.experiments.store import APPLICATION, Record, Store
 from dfal.query import Query
-from dfal.store import APPLICATION, Record, Store
 
 TRIALS = {"a": '{"seed": 0}', "b": '{"seed": 1}'}
 

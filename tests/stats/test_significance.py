@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dfal.statistics import (
+from dfal.stats.significance import (
     Needed,
+    annotations_saved,
+    annotations_to_target,
     bootstrap,
     half_width,
     holm,
-    needed,
     paired_p,
     ranks,
     resamples,
-    saved,
     seeds_needed,
 )
 
@@ -90,35 +90,39 @@ BUDGETS = np.array([10, 20, 30])
 
 def test_annotations_needed_by_hand() -> None:
     accuracy = np.array([[0.2, 0.6, 0.9], [0.4, 0.8, 0.9]])
-    assert needed(BUDGETS, accuracy, 0.7) == Needed(20, 20, 30), (
+    assert annotations_to_target(BUDGETS, accuracy, 0.7) == Needed(20, 20, 30), (
         "0.6, 0.7 twice and 0.8 at 20 annotations"
     )
-    assert needed(BUDGETS, accuracy, 0.65) == Needed(20, 20, 30)
-    assert needed(BUDGETS, accuracy, 0.95) == Needed(math.inf, math.inf, math.inf), "right-censored"
-    assert needed(BUDGETS, accuracy, 0.1) == Needed(10, 10, 10)
-    alone = needed(BUDGETS, accuracy[:1], 0.6)
+    assert annotations_to_target(BUDGETS, accuracy, 0.65) == Needed(20, 20, 30)
+    assert annotations_to_target(BUDGETS, accuracy, 0.95) == Needed(math.inf, math.inf, math.inf), (
+        "right-censored"
+    )
+    assert annotations_to_target(BUDGETS, accuracy, 0.1) == Needed(10, 10, 10)
+    alone = annotations_to_target(BUDGETS, accuracy[:1], 0.6)
     assert alone.annotations == 20
     assert math.isnan(alone.low)
 
 
 def test_annotations_saved_by_hand() -> None:
     fast, slow = np.array([[0.5, 0.9, 0.9]] * 2), np.array([[0.5, 0.6, 0.9], [0.5, 0.6, 0.9]])
-    assert saved((BUDGETS, fast), (BUDGETS, slow), 0.8) == Needed(10, 10, 10)
-    assert saved((BUDGETS, slow), (BUDGETS, fast), 0.8) == Needed(-10, -10, -10)
-    assert saved((BUDGETS, fast), (BUDGETS, slow), 0.95) == Needed(0, 0, 0), "neither reaches it"
+    assert annotations_saved((BUDGETS, fast), (BUDGETS, slow), 0.8) == Needed(10, 10, 10)
+    assert annotations_saved((BUDGETS, slow), (BUDGETS, fast), 0.8) == Needed(-10, -10, -10)
+    assert annotations_saved((BUDGETS, fast), (BUDGETS, slow), 0.95) == Needed(0, 0, 0), (
+        "neither reaches it"
+    )
     never = (BUDGETS, slow * 0.5)
-    assert saved((BUDGETS, fast), never, 0.5) == Needed(20, 20, 20), (
+    assert annotations_saved((BUDGETS, fast), never, 0.5) == Needed(20, 20, 20), (
         "at least so many: the slow one never gets there"
     )
     longer = np.array([10, 20, 30, 40, 50]), np.array([[0.5, 0.6, 0.7, 0.9, 0.9]] * 2)
-    assert saved((BUDGETS, fast), longer, 0.8) == Needed(20, 20, 20), (
+    assert annotations_saved((BUDGETS, fast), longer, 0.8) == Needed(20, 20, 20), (
         "40 and not the 30 where ours ends"
     )
-    assert saved((BUDGETS, fast), longer, 0.95) == Needed(0, 0, 0)
-    assert saved((BUDGETS, slow * 0.5), longer, 0.8) == Needed(0, 0, 0), (
+    assert annotations_saved((BUDGETS, fast), longer, 0.95) == Needed(0, 0, 0)
+    assert annotations_saved((BUDGETS, slow * 0.5), longer, 0.8) == Needed(0, 0, 0), (
         "where ours gets there is not known"
     )
-    assert saved((BUDGETS, slow * 0.5), longer, 0.55) == Needed(-10, -10, -10), (
+    assert annotations_saved((BUDGETS, slow * 0.5), longer, 0.55) == Needed(-10, -10, -10), (
         "later than at 30, theirs at 20"
     )
 

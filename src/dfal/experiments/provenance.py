@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from dfal.configuration import parts
 from dfal.data import datasets
 from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
+from dfal.experiments.serialization import parts
+from dfal.experiments.store import Store
 from dfal.nn.inference import frozen_eval, logits, prepare_images
 from dfal.nn.networks import NETWORKS, build
 from dfal.seeding import fork_rng
-from dfal.store import Store
 from dfal.strategies.custom import custom
 
 CLOSE = 1e-3

@@ -1,0 +1,1 @@
+"""Trials: their configuration, their store, and what runs them."""
