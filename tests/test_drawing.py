@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import dfal
 from dfal import drawing
-from dfal.curves import Curve, Study
+from dfal.analysis.learning_curves import Curve, Study
 from dfal.experiments.trial import Trial
 from dfal.reproduce import paper
 from dfal.reproduce.figure3 import Series

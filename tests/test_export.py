@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dfal import drawing, export
+from dfal.analysis.tables import Cell, Table, Verdict
 from dfal.errors import DfalError
-from dfal.reproduce import Cell, Table, Verdict
 from dfal.stats.significance import ranks
 
 MADE = Table(

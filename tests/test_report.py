@@ -14,12 +14,12 @@ from PIL import Image
 
 import dfal
 from dfal import report
+from dfal.analysis.studies import studies
 from dfal.data.datasets import Dataset
 from dfal.experiments import runner
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
 from dfal.reproduce import shelf
-from dfal.results import studies
 from dfal.stats.significance import half_width
 from dfal.strategies import named
 

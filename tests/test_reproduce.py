@@ -18,14 +18,14 @@ import torch
 
 import dfal
 from dfal import reproduce
-from dfal.curves import area_pairs, common
+from dfal.analysis.learning_curves import area_pairs, common
+from dfal.analysis.tables import Cell, accuracy, all_of, positive, table
 from dfal.data.datasets import Dataset
 from dfal.experiments import runner
 from dfal.experiments.serialization import from_json
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
 from dfal.reproduce import figure2, figure3, paper, presets, table1, table2, table3, table4
-from dfal.reproduce.beside import Cell, accuracy, all_of, positive, table
 from dfal.reproduce.question import Question
 from dfal.reproduce.shelf import Shelf, curve, name_in, pairs
 from dfal.reproduce.transfer import Transfer

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dfal import reproduce
+from dfal.analysis.studies import studies
 from dfal.experiments import runner
 from dfal.experiments.serialization import from_json, is_kind
 from dfal.experiments.store import Store
@@ -19,7 +20,6 @@ from dfal.labelling.session import Session
 from dfal.labelling.store import LabelStore
 from dfal.reproduce.question import Question
 from dfal.reproduce.transfer import Transfer
-from dfal.results import studies
 
 LABELS = sorted((Path(__file__).parent / "stores").glob("label-version-*.db"))
 STORES = sorted((Path(__file__).parent / "stores").glob("version-*.db"))

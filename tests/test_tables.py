@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from dfal import export, tables
-from dfal.curves import Curve, Study
+from dfal.analysis import comparison
+from dfal.analysis.learning_curves import Curve, Study
+from dfal.analysis.tables import Verdict, signed
 from dfal.experiments.trial import Trial
-from dfal.reproduce import Verdict, compared
-from dfal.reproduce.beside import signed
 from dfal.strategies import named
 
 
@@ -65,7 +65,7 @@ def test_budgets_that_are_named_are_all_there_in_parts() -> None:
 
 
 def test_each_column_says_what_its_interval_is() -> None:
-    made, differences = compared.tables("mnist-5k, lenet5", study("dfal", "random"), [50, 100])
+    made, differences = comparison.tables("mnist-5k, lenet5", study("dfal", "random"), [50, 100])
     assert "mean ± standard deviation over 2 seeds" in made.title
     assert made.head == ("50", "100", "labelled data", "AULC ± 95 % t", "to match random")
     assert [cell.interval for cell in made.rows[0][1]] == ["standard deviation"] * 2 + [
@@ -77,7 +77,7 @@ def test_each_column_says_what_its_interval_is() -> None:
     assert accuracy.low + accuracy.high == pytest.approx(2 * accuracy.value)
     assert differences.head == ("compared with", "difference ± 95 % t", "p")
     assert differences.rows[0][1][1].ours == "−0.10"
-    (alone,) = compared.tables("", study("dfal", "random", seeds=1), [50])
+    (alone,) = comparison.tables("", study("dfal", "random", seeds=1), [50])
     assert alone.head == ("50", "labelled data", "AULC", "to match random")
 
 
@@ -91,7 +91,7 @@ def test_the_mean_accuracy_over_a_curve_is_by_trapezoids_and_says_so() -> None:
         )
         for one in plain.curves
     )
-    (made,) = compared.tables("", Study(plain.settings, curves), [10])
+    (made,) = comparison.tables("", Study(plain.settings, curves), [10])
     place = made.head.index("AULC")
     assert made.rows[0][1][place].ours == "75.56", "(10 · 0.4 + 80 · 0.8) / 90, not the mean, 60"
     assert (
@@ -103,7 +103,7 @@ def test_the_mean_accuracy_over_a_curve_is_by_trapezoids_and_says_so() -> None:
 
 def test_a_row_for_the_twins_comes_after_dfal_beside_random() -> None:
     """Also in the CSV, where a row is known by its name."""
-    _, differences = compared.tables("", study("dfal", "random", "dfal-no-twins"), [50])
+    _, differences = comparison.tables("", study("dfal", "random", "dfal-no-twins"), [50])
     assert [(name, cells[0].ours) for name, cells in differences.rows] == [
         ("dfal", "random"),
         ("dfal-no-twins", "random"),
@@ -128,7 +128,7 @@ def test_zero_has_no_sign_and_minus_is_a_minus() -> None:
     curves = tuple(
         Curve(**vars(one) | {"accuracy": level.curves[0].accuracy}) for one in level.curves
     )
-    _, differences = compared.tables("", Study(level.settings, curves), [50])
+    _, differences = comparison.tables("", Study(level.settings, curves), [50])
     assert differences.rows[0][1][1].ours == "0.00"
 
 

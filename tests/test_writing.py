@@ -20,7 +20,9 @@ import torch
 from PIL import Image
 
 import dfal
-from dfal import export, models, report, reproduce, results, sheet
+from dfal import export, models, report, reproduce, sheet
+from dfal.analysis import studies
+from dfal.analysis.tables import Cell, Table
 from dfal.cli import cli
 from dfal.data.datasets import Dataset, download, mapped
 from dfal.data.image_array import Images
@@ -28,7 +30,6 @@ from dfal.drawing import Chart
 from dfal.errors import DfalError
 from dfal.experiments.store import Store
 from dfal.labelling import export as labels
-from dfal.reproduce import Cell, Table
 
 CARD = models.ModelCard(("zero", "one", *map(str, range(2, 10))), (1, 28, 28))
 TABLE = Table("one", "Table: two", "a caption", ("a",), (("row", (Cell("1.0"),)),))
@@ -89,7 +90,7 @@ def rows(path: Path) -> None:
 
 
 WRITERS: dict[str, tuple[str, Writer]] = {
-    "--csv": ("m.csv", lambda path: results.write_csv([], path)),
+    "--csv": ("m.csv", lambda path: studies.write_csv([], path)),
     "--tables": ("one-two.tex", lambda path: export.write(path.parent, [TABLE], [])),
     "--figures as PDF": ("a.pdf", figure),
     "--figures as SVG": ("a.svg", figure),
@@ -193,8 +194,8 @@ def test_a_pipe_without_a_name_is_written_to() -> None:
     """As `--csv /dev/stdout | less` and `--csv >(gzip > all.csv.gz)` give it."""
     reading, writing = os.pipe()
     try:
-        results.write_csv([], Path(f"/dev/fd/{writing}"))
-        assert os.read(reading, 10_000).decode() == ",".join(results.COLUMNS) + "\n"
+        studies.write_csv([], Path(f"/dev/fd/{writing}"))
+        assert os.read(reading, 10_000).decode() == ",".join(studies.COLUMNS) + "\n"
     finally:
         os.close(reading)
         os.close(writing)

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from dfal.analysis.learning_curves import Comparison, Curve, Study
 from dfal.atomic import atomic_write
-from dfal.curves import Comparison, Curve, Study
 from dfal.reproduce.figure3 import Series
 from dfal.reproduce.paper import Points
 from dfal.stats.significance import Ranks, bootstrap

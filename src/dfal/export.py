@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from dfal.analysis.tables import Cell, Table, Verdict
 from dfal.atomic import atomic_write
 from dfal.drawing import Chart
 from dfal.errors import DfalError
-from dfal.reproduce import Cell, Table, Verdict
 from dfal.spreadsheet import defused
 
 

@@ -16,18 +16,19 @@ from PIL import Image
 from torch import Tensor
 
 from dfal import drawing, reproduce
+from dfal.analysis import comparison
+from dfal.analysis.learning_curves import Curve, Study
+from dfal.analysis.studies import titles
+from dfal.analysis.tables import signed
 from dfal.atomic import atomic_write
-from dfal.curves import Curve, Study
 from dfal.damage import damage
 from dfal.data import datasets
 from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
 from dfal.experiments.provenance import place_in
 from dfal.experiments.store import Record, Store
-from dfal.reproduce import Shelf, compared
-from dfal.reproduce.beside import signed
+from dfal.reproduce import Shelf
 from dfal.reproduce.table1 import seconds
-from dfal.results import titles
 from dfal.strategies import DFAL
 
 SHOWN = 1800
@@ -141,7 +142,7 @@ def _section(
     """What the template says of one study."""
     data, missing = _data(store, study.settings.dataset)
     budgets = study.budgets(8, at)
-    accuracies, *differences = compared.tables(title, study, budgets)
+    accuracies, *differences = comparison.tables(title, study, budgets)
     rows = []
     for curve, colour in zip(study.curves, map(drawing.css, drawing.colours(study)), strict=True):
         asked, twins = list[Asked](), list[Twin]()

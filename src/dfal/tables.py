@@ -10,11 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from dfal import reproduce
-from dfal.curves import Study
+from dfal.analysis import comparison
+from dfal.analysis.learning_curves import Study
+from dfal.analysis.tables import Cell, Verdict
+from dfal.analysis.tables import Table as Beside
 from dfal.data.datasets import Card, Dataset
 from dfal.data.datasets.download import recorded
-from dfal.reproduce import Cell, Verdict, compared
-from dfal.reproduce import Table as Beside
 
 WIDE = 5
 """Strategies that have room side by side."""
@@ -26,7 +27,7 @@ def of(title: str, study: Study, at: Sequence[int], width: int) -> list[Table]:
     """The tables of a study in lines of `width` characters: strategies side by side where they are
     few and have room, otherwise one below the other, at the budgets `at` or at as many as have
     room."""
-    accuracies, *differences = compared.tables(title, study, study.budgets(MOST, at))
+    accuracies, *differences = comparison.tables(title, study, study.budgets(MOST, at))
     beside = _Grid.of(accuracies).turned("annotations")
     if len(study.curves) <= WIDE and beside.width <= width:
         after = len(accuracies.head) - len(study.budgets(MOST, at))
@@ -35,7 +36,7 @@ def of(title: str, study: Study, at: Sequence[int], width: int) -> list[Table]:
             *(_Grid.of(one).table() for one in differences),
         ]
     for most in range(MOST, 1, -1):
-        below = _Grid.of(compared.accuracies(title, study, study.budgets(most, at)))
+        below = _Grid.of(comparison.accuracies(title, study, study.budgets(most, at)))
         if below.width <= width:
             break
     return [

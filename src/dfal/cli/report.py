@@ -7,12 +7,13 @@ import click
 
 from dfal import export, reproduce, tables
 from dfal import report as page
+from dfal.analysis import comparison
+from dfal.analysis.learning_curves import refuse_unmeasured
+from dfal.analysis.studies import titles, write_csv
 from dfal.cli import terminal
-from dfal.curves import refuse_unmeasured
 from dfal.errors import DfalError
 from dfal.experiments.store import Store
-from dfal.reproduce import Shelf, compared
-from dfal.results import titles, write_csv
+from dfal.reproduce import Shelf
 
 
 @click.command()
@@ -84,7 +85,7 @@ def write_tables(folder: Path, found: Shelf, at: Sequence[int] = ()) -> None:
     own = [
         made
         for title, study in named
-        for made in compared.tables(title, study, study.budgets(tables.MOST, at))
+        for made in comparison.tables(title, study, study.budgets(tables.MOST, at))
     ]
     export.write(folder, [*own, *reproduce.tables(found)], reproduce.verdicts(found))
 

@@ -3,8 +3,8 @@ numbers beside ours."""
 
 from types import ModuleType
 
-from dfal.reproduce import compared, figure2, figure3, paper, table1, table2, table3, table4
-from dfal.reproduce.beside import Cell, Table, Verdict
+from dfal.analysis.tables import Table, Verdict
+from dfal.reproduce import figure2, figure3, paper, table1, table2, table3, table4
 from dfal.reproduce.presets import PRESETS, Preset, preset
 from dfal.reproduce.ranking import ranking
 from dfal.reproduce.shelf import Shelf, shelf
@@ -13,12 +13,8 @@ __all__ = [
     "ALL",
     "PRESETS",
     "UNDECIDED",
-    "Cell",
     "Preset",
     "Shelf",
-    "Table",
-    "Verdict",
-    "compared",
     "figure3",
     "paper",
     "preset",

@@ -5,10 +5,10 @@ The claim: DFAL's curve lies above the others; the dashed line is the network th
 
 from collections.abc import Sequence
 
-from dfal.curves import Curve, Study
+from dfal.analysis.learning_curves import Curve, Study
+from dfal.analysis.tables import Table, Verdict
 from dfal.experiments.runner import Job
 from dfal.reproduce import table1
-from dfal.reproduce.beside import Table, Verdict
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.shelf import Shelf, curve
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from dfal.analysis.tables import Cell, Table, Verdict, accuracy, table
 from dfal.errors import DfalError
 from dfal.experiments.runner import Job
 from dfal.reproduce import paper, table4
-from dfal.reproduce.beside import Cell, Table, Verdict, accuracy, table
 from dfal.reproduce.paper import Points
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.shelf import Shelf, curve

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dfal.curves import common
+from dfal.analysis.learning_curves import common
 from dfal.reproduce.shelf import Shelf
 from dfal.stats.significance import Ranks, ranks
 

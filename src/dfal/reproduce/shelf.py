@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from dfal.curves import Curve, Study
+from dfal.analysis.learning_curves import Curve, Study
+from dfal.analysis.studies import is_full, looks_at, studies
 from dfal.experiments.serialization import from_json, is_kind
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
@@ -15,7 +16,6 @@ from dfal.reproduce import paper
 from dfal.reproduce.presets import usual
 from dfal.reproduce.question import Question
 from dfal.reproduce.transfer import Transfer
-from dfal.results import is_full, looks_at, studies
 from dfal.strategies import name_of
 
 

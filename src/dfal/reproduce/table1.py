@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dfal.curves import Curve, Study, area_pairs
-from dfal.experiments.runner import Job
-from dfal.reproduce import paper
-from dfal.reproduce.beside import (
+from dfal.analysis.comparison import MEAN
+from dfal.analysis.learning_curves import Curve, Study, area_pairs
+from dfal.analysis.studies import FULL
+from dfal.analysis.tables import (
     BOOTSTRAP,
     Cell,
     Table,
@@ -26,10 +26,10 @@ from dfal.reproduce.beside import (
     positive,
     table,
 )
-from dfal.reproduce.compared import MEAN
+from dfal.experiments.runner import Job
+from dfal.reproduce import paper
 from dfal.reproduce.presets import ROWS, Preset
 from dfal.reproduce.shelf import Shelf, curve, pairs
-from dfal.results import FULL
 from dfal.stats.significance import annotations_to_target, holm, paired_p, seeds_needed
 
 BUDGETS = (100, 500, 800, 1000)

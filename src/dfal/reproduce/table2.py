@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from dfal.curves import Curve, Study, common, same_seeds
+from dfal.analysis.learning_curves import Curve, Study, common, same_seeds
+from dfal.analysis.tables import Answer, Cell, Table, Verdict, number, table
 from dfal.experiments.runner import Job
 from dfal.reproduce import paper
-from dfal.reproduce.beside import Answer, Cell, Table, Verdict, number, table
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.shelf import Shelf, curve, order
 from dfal.reproduce.table1 import needed_cell

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64
 
+from dfal.analysis.tables import RANGE, Answer, Cell, Table, Verdict, table
 from dfal.experiments.runner import Job
 from dfal.reproduce import paper
-from dfal.reproduce.beside import RANGE, Answer, Cell, Table, Verdict, table
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.question import Question
 from dfal.reproduce.shelf import Shelf

@@ -13,15 +13,15 @@ from itertools import chain
 import numpy as np
 from jaxtyping import Float64
 
+from dfal.analysis.studies import looks_at
+from dfal.analysis.tables import Table, Verdict, accuracy, number, percent, points, positive, table
 from dfal.experiments.runner import Job
 from dfal.experiments.store import Record
 from dfal.experiments.trial import Trial
 from dfal.reproduce import paper
-from dfal.reproduce.beside import Table, Verdict, accuracy, number, percent, points, positive, table
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.shelf import Shelf, name_in
 from dfal.reproduce.transfer import Transfer
-from dfal.results import looks_at
 from dfal.strategies import Random
 
 ROWS = ("dfal", "core-set", "random")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from dfal.analysis.learning_curves import Curve, Study
 from dfal.atomic import atomic_write
-from dfal.curves import Curve, Study
 from dfal.damage import RESTORE
 from dfal.errors import DfalError
 from dfal.experiments.serialization import is_kind

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import dfal
-from dfal.curves import refuse_unmeasured
+from dfal.analysis.learning_curves import refuse_unmeasured
+from dfal.analysis.studies import studies, titles, write_csv
 from dfal.errors import DfalError
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
-from dfal.results import studies, titles, write_csv
 from dfal.stats.significance import paired_p
 from dfal.strategies import name_of
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from dfal.curves import Comparison, Curve, Study
-from dfal.reproduce.beside import (
+from dfal.analysis.learning_curves import Comparison, Curve, Study
+from dfal.analysis.tables import (
     DEVIATION,
     STUDENT,
     Cell,

@@ -1,0 +1,1 @@
+"""Stored trials as learning curves, studies, tables and comparisons."""
