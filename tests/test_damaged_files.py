@@ -165,7 +165,7 @@ def _labels_copied(path: Path, out: Path, shared: Path) -> None:
 
 def _run_read(path: Path, out: Path, shared: Path) -> None:
     with Store(path) as store:
-        reproduce.shelf(store)
+        reproduce.read_results(store)
         for trial in store.trials():
             store.records(trial)
         store.environments()

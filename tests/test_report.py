@@ -19,7 +19,7 @@ from dfal.data.datasets import Dataset
 from dfal.experiments import runner
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
-from dfal.reproduce import shelf
+from dfal.reproduce import read_results
 from dfal.stats.significance import half_width
 from dfal.strategies import named
 
@@ -43,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(store: Path) -> str:
     """The page as text."""
     with Store(store) as opened:
-        return report.write(opened, shelf(opened), store.parent / "report.html").read_text(
+        return report.write(opened, read_results(opened), store.parent / "report.html").read_text(
             encoding="utf-8"
         )
 
@@ -140,7 +140,7 @@ def test_it_is_written_whole_or_not_at_all(
         Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     with Store(store) as opened, pytest.raises(dfal.DfalError, match="No space left"):
-        report.write(opened, shelf(opened), target)
+        report.write(opened, read_results(opened), target)
     assert target.read_text() == "older"
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
@@ -153,7 +153,9 @@ def test_without_the_data_the_numbers_are_still_shown(
 
     monkeypatch.setattr("dfal.data.datasets.load", gone)
     with Store(store) as opened:
-        text = report.write(opened, shelf(opened), tmp_path / "r.html").read_text(encoding="utf-8")
+        text = report.write(opened, read_results(opened), tmp_path / "r.html").read_text(
+            encoding="utf-8"
+        )
     assert "The pictures are missing: mnist-5k is gone" in text
     assert "<svg" in text
 
@@ -167,7 +169,9 @@ def test_pictures_of_other_data_are_not_shown(
     other = dataclasses.replace(digits, images=images, labels=digits.labels[:size])
     monkeypatch.setattr("dfal.data.datasets.load", lambda _: other)
     with Store(store) as opened:
-        text = report.write(opened, shelf(opened), tmp_path / "r.html").read_text(encoding="utf-8")
+        text = report.write(opened, read_results(opened), tmp_path / "r.html").read_text(
+            encoding="utf-8"
+        )
     assert (
         "The pictures are missing: the data set mnist-5k is not the one that this store was made"
         " with." in text
@@ -178,7 +182,7 @@ def test_pictures_of_other_data_are_not_shown(
 
 def test_a_page_says_what_is_left_out(store: Path, tmp_path: Path) -> None:
     with Store(store) as opened:
-        found = shelf(opened)
+        found = read_results(opened)
         (study,) = found.studies
         whole, other = study.curves
         other = dataclasses.replace(
@@ -202,7 +206,7 @@ def test_names_are_escaped(store: Path, tmp_path: Path) -> None:
         (study,) = studies(opened)
         bad = dataclasses.replace(study.settings, dataset="<script>alert(1)</script>.npz")
         found = dataclasses.replace(
-            shelf(opened), studies=(dataclasses.replace(study, settings=bad),)
+            read_results(opened), studies=(dataclasses.replace(study, settings=bad),)
         )
         text = report.write(opened, found, tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<script>" not in text
@@ -234,7 +238,9 @@ def test_dfal_against_random_comes_first_and_the_twins_after_it(
                     accuracy = 0.5 + 0.1 * round + 0.1 * min(place, 2) + 0.01 * seed
                     opened.add(trial.id, made(round, accuracy))
     with Store(path) as opened:
-        page = report.write(opened, shelf(opened), tmp_path / "r.html").read_text(encoding="utf-8")
+        page = report.write(opened, read_results(opened), tmp_path / "r.html").read_text(
+            encoding="utf-8"
+        )
     told = [
         re.sub(r"\s+", " ", re.sub("<[^>]+>", "", one))
         for one in re.findall(r'<p class="lede">(.*?)</p>', page, re.DOTALL)

@@ -18,7 +18,7 @@ from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
 from dfal.labelling.session import Session
 from dfal.labelling.store import LabelStore
-from dfal.reproduce.question import Question
+from dfal.reproduce.selection_timing import SelectionTiming
 from dfal.reproduce.transfer import Transfer
 
 LABELS = sorted((Path(__file__).parent / "stores").glob("label-version-*.db"))
@@ -107,7 +107,7 @@ JOBS: dict[str, tuple[type, str, list[float]]] = {
     "090eb0fa4fd4ec75": (Trial, "kept_strategies:Mine(power=2.5) seed 0", [0.1, 0.1]),
     "5dbd337c51496401": (Trial, "kept_strategies:plain seed 0", [0.1, 0.1]),
     "e7240e73a42a6e97": (Trial, "kept_strategies:Mine(power=3)+twins seed 0", [0.1, 0.101]),
-    "65d5f2560d7e7ee0": (Question, "core-set", []),
+    "65d5f2560d7e7ee0": (SelectionTiming, "core-set", []),
     "a77ca50d27b76e0d": (Transfer, "dfal for lenet5 seed 0: lenet5", [0.1, 0.151]),
 }
 """What commit 1f115f8 wrote into every-job.db: id, kind, label and accuracies."""
@@ -130,7 +130,7 @@ def test_every_kind_of_job_that_was_stored_is_read_as_it_was(every_job: Path) ->
         assert stored.keys() == JOBS.keys()
         for written, (kind, label, accuracies) in JOBS.items():
             (is_its_kind,) = [
-                one for one in (Trial, Question, Transfer) if is_kind(one, stored[written])
+                one for one in (Trial, SelectionTiming, Transfer) if is_kind(one, stored[written])
             ]
             job: Any = from_json(kind, stored[written])
             assert (is_its_kind, job.id, job.label) == (kind, written, label)
@@ -150,7 +150,7 @@ def test_every_kind_of_job_that_was_stored_is_read_as_it_was(every_job: Path) ->
         assert dict(transferred.measurements) == {
             "annotations": 4, "labelled_data": 4, "accuracy": 0.1, "twins": 2, "fooled": 0, "noise": 0
         }  # fmt: skip
-        found = reproduce.shelf(store)
+        found = reproduce.read_results(store)
     assert (len(found.studies), len(found.transfers), len(found.questions)) == (
         3,
         1,

@@ -51,7 +51,7 @@ def prepare(folder: Path) -> None:
 
 def page(path: Path) -> None:
     with Store(path.parent.parent / "kept.db") as store:
-        report.write(store, reproduce.shelf(store), path)
+        report.write(store, reproduce.read_results(store), path)
 
 
 def figure(path: Path) -> None:

@@ -27,7 +27,7 @@ from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
 from dfal.experiments.provenance import place_in
 from dfal.experiments.store import Record, Store
-from dfal.reproduce import Shelf
+from dfal.reproduce import StoredResults
 from dfal.reproduce.table1 import seconds
 from dfal.strategies import DFAL
 
@@ -64,7 +64,7 @@ class Twin:
     annotations: int
 
 
-def charts(found: Shelf) -> dict[str, drawing.Chart]:
+def charts(found: StoredResults) -> dict[str, drawing.Chart]:
     """Every figure of the page, by its title."""
     made = {}
     for study in found.main if found.reproduced else ():
@@ -87,7 +87,7 @@ def charts(found: Shelf) -> dict[str, drawing.Chart]:
     return made
 
 
-def write(store: Store, found: Shelf, path: Path, at: Sequence[int] = ()) -> Path:
+def write(store: Store, found: StoredResults, path: Path, at: Sequence[int] = ()) -> Path:
     """Write the page of a store, with tables at the budgets `at`; an older page is replaced when
     the new one is whole.
 
@@ -115,7 +115,7 @@ def write(store: Store, found: Shelf, path: Path, at: Sequence[int] = ()) -> Pat
     return path
 
 
-def _paper(found: Shelf, drawn: Mapping[str, Markup]) -> dict[str, object]:
+def _paper(found: StoredResults, drawn: Mapping[str, Markup]) -> dict[str, object]:
     """What the template says of the paper: its claims, its figures drawn over ours, its tables
     beside ours."""
     return {

@@ -15,7 +15,7 @@ import kept_strategies
 from dfal.experiments import runner
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
-from dfal.reproduce.question import Question
+from dfal.reproduce.selection_timing import SelectionTiming
 from dfal.reproduce.transfer import Transfer
 
 TRAINING = dfal.Training(epochs=1)
@@ -33,7 +33,7 @@ JOBS: list[runner.Job] = [
     Trial(strategy=kept_strategies.Mine(), **SHORT),
     Trial(strategy=kept_strategies.plain, **SHORT),
     Trial(strategy=dfal.WithTwins(kept_strategies.Mine(3, 20)), **SHORT),
-    Question(
+    SelectionTiming(
         "mnist-5k",
         "lenet5",
         dfal.CoreSet(),

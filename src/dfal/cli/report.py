@@ -13,7 +13,7 @@ from dfal.analysis.studies import titles, write_csv
 from dfal.cli import terminal
 from dfal.errors import DfalError
 from dfal.experiments.store import Store
-from dfal.reproduce import Shelf
+from dfal.reproduce import StoredResults
 
 
 @click.command()
@@ -79,7 +79,7 @@ def page_of(store: Path) -> Path:
     return store.with_name("report.html" if store.name == "study.db" else f"{store.stem}.html")
 
 
-def write_tables(folder: Path, found: Shelf, at: Sequence[int] = ()) -> None:
+def write_tables(folder: Path, found: StoredResults, at: Sequence[int] = ()) -> None:
     """Write every table that a store has something for."""
     named = zip(titles(found.studies), found.studies, strict=True)
     own = [
@@ -112,7 +112,7 @@ def show(
         raise DfalError(f"{path} is a folder: name the store in it{where}")
     _spare_store(path, out or page_of(path), csv)
     with Store(path) as store:
-        found = reproduce.shelf(store, against)
+        found = reproduce.read_results(store, against)
         if found.empty:
             raise DfalError(f"{path} holds no finished round yet: let it go on first")
         refuse_unmeasured(found.studies, at)

@@ -112,7 +112,7 @@ def _compare(path: Path, what: str, exported: Path | None) -> None:
     """Print a table or figure beside the paper's, and write the page of everything."""
     chosen = paper.ALL[what]
     with Store(path) as store:
-        found = paper.shelf(store)
+        found = paper.read_results(store)
         for made in chosen.tables(found):
             terminal.console.print(tables.beside(made))
         for table in tables.verdicts(chosen.verdicts(found)):

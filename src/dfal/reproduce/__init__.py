@@ -7,19 +7,19 @@ from dfal.analysis.tables import Table, Verdict
 from dfal.reproduce import figure2, figure3, paper, table1, table2, table3, table4
 from dfal.reproduce.presets import PRESETS, Preset, preset
 from dfal.reproduce.ranking import ranking
-from dfal.reproduce.shelf import Shelf, shelf
+from dfal.reproduce.stored_results import StoredResults, read_results
 
 __all__ = [
     "ALL",
     "PRESETS",
     "UNDECIDED",
     "Preset",
-    "Shelf",
+    "StoredResults",
     "figure3",
     "paper",
     "preset",
     "ranking",
-    "shelf",
+    "read_results",
     "tables",
     "usual_data",
     "verdicts",
@@ -52,7 +52,7 @@ def usual_data(what: str) -> dict[str, str]:
     return {"dataset": figure3.DATASET} if ALL[what] is figure3 else {}
 
 
-def tables(found: Shelf) -> list[Table]:
+def tables(found: StoredResults) -> list[Table]:
     """Every table that a store has something for."""
     if not found.reproduced:
         return []
@@ -60,7 +60,7 @@ def tables(found: Shelf) -> list[Table]:
     return [table for module in modules for table in module.tables(found) if table.rows]
 
 
-def verdicts(found: Shelf) -> list[Verdict]:
+def verdicts(found: StoredResults) -> list[Verdict]:
     """What the store says of each claim that it has something for."""
     if not found.reproduced:
         return []

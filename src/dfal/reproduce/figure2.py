@@ -10,7 +10,7 @@ from dfal.analysis.tables import Table, Verdict
 from dfal.experiments.runner import Job
 from dfal.reproduce import table1
 from dfal.reproduce.presets import Preset
-from dfal.reproduce.shelf import Shelf, curve
+from dfal.reproduce.stored_results import StoredResults, curve
 
 
 def stages(preset: Preset) -> list[Sequence[Job]]:
@@ -19,12 +19,12 @@ def stages(preset: Preset) -> list[Sequence[Job]]:
     return table1.stages(preset)
 
 
-def tables(shelf: Shelf) -> list[Table]:
+def tables(shelf: StoredResults) -> list[Table]:
     """Those of Table 1."""
     return table1.tables(shelf)
 
 
-def verdicts(shelf: Shelf) -> list[Verdict]:
+def verdicts(shelf: StoredResults) -> list[Verdict]:
     """Table 1's, and how far the curves lie apart over all budgets."""
     found = [above(study, dfal) for study in shelf.main if (dfal := curve(study, "dfal"))]
     return [*found, *table1.verdicts(shelf)]

@@ -17,7 +17,7 @@ from dfal.experiments.runner import Job
 from dfal.reproduce import paper, table4
 from dfal.reproduce.paper import Points
 from dfal.reproduce.presets import Preset
-from dfal.reproduce.shelf import Shelf, curve
+from dfal.reproduce.stored_results import StoredResults, curve
 from dfal.reproduce.transfer import Transfer
 
 DATASET = "shoe-bag"
@@ -67,7 +67,7 @@ class Series:
     accuracy: Float64[np.ndarray, "s b"]
 
 
-def series(shelf: Shelf) -> dict[str, list[Series]]:
+def series(shelf: StoredResults) -> dict[str, list[Series]]:
     """Setting → lines: what was chosen for another network, where it was measured at several
     budgets, and the network's own."""
     made: dict[str, list[Series]] = {}
@@ -117,7 +117,7 @@ PAPER |= {"lenet5 dfal": "LeNet5 DFAL", "lenet5 core-set": "LeNet5 CORE SET"}
 """Our names of the lines and the paper's."""
 
 
-def tables(shelf: Shelf) -> list[Table]:
+def tables(shelf: StoredResults) -> list[Table]:
     """The lines at the budgets of the transfers."""
     made = []
     for setting, lines in series(shelf).items():
@@ -146,6 +146,6 @@ def tables(shelf: Shelf) -> list[Table]:
     return made
 
 
-def verdicts(shelf: Shelf) -> list[Verdict]:
+def verdicts(shelf: StoredResults) -> list[Verdict]:
     """Table 4's."""
     return table4.verdicts(shelf)

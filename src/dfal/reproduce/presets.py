@@ -22,7 +22,7 @@ THRESHOLDS = {"mnist": 0.05, "shoe-bag": 0.19, "quick-draw": 0.08}
 """CEAL's δ₀ of the paper, by how the name of a data set begins."""
 
 
-def usual(name: str, dataset: str) -> Strategy:
+def paper_settings(name: str, dataset: str) -> Strategy:
     """The strategy of that name as the paper set it for these data."""
     strategy = named(name, imports=True)
     near = next(
@@ -89,7 +89,7 @@ class Preset:
 
     def row(self, name: str) -> Strategy:
         """The strategy of that name, looking at K candidates."""
-        return with_candidates(usual(name, self.trial.dataset), self.candidates)
+        return with_candidates(paper_settings(name, self.trial.dataset), self.candidates)
 
     def trials(self, names: Sequence[str] = (), **changes: Any) -> list[Trial]:
         """Every strategy (or these) with every seed, seed by seed, so that a study that is stopped

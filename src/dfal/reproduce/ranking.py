@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dfal.analysis.learning_curves import common
-from dfal.reproduce.shelf import Shelf
+from dfal.reproduce.stored_results import StoredResults
 from dfal.stats.significance import Ranks, ranks
 
 FEW = 3
@@ -21,7 +21,7 @@ class Ranking:
     over: str
 
 
-def ranking(shelf: Shelf) -> Ranking | None:
+def ranking(shelf: StoredResults) -> Ranking | None:
     """Over data sets and networks where there are several with the same strategies; otherwise over
     the seeds of the one there is, which tells nothing about other data."""
     studies = shelf.main

@@ -29,7 +29,7 @@ from dfal.analysis.tables import (
 from dfal.experiments.runner import Job
 from dfal.reproduce import paper
 from dfal.reproduce.presets import ROWS, Preset
-from dfal.reproduce.shelf import Shelf, curve, pairs
+from dfal.reproduce.stored_results import StoredResults, curve, pairs
 from dfal.stats.significance import annotations_to_target, holm, paired_p, seeds_needed
 
 BUDGETS = (100, 500, 800, 1000)
@@ -41,7 +41,7 @@ def stages(preset: Preset) -> list[Sequence[Job]]:
     return [[*preset.trials(), *preset.full()]]
 
 
-def tables(shelf: Shelf) -> list[Table]:
+def tables(shelf: StoredResults) -> list[Table]:
     """For each data set and network: accuracies beside the paper's, and what the paper does not
     say."""
     return [
@@ -65,7 +65,7 @@ def _name(study: Study) -> str:
     return f"{study.settings.dataset}, {study.settings.model}"
 
 
-def _accuracies(shelf: Shelf, study: Study) -> Table:
+def _accuracies(shelf: StoredResults, study: Study) -> Table:
     dataset = study.settings.dataset
     published, tested = paper.table1(dataset, study.settings.model), not paper.is_part(dataset)
     shown = budgets(study)
@@ -101,7 +101,7 @@ def _accuracies(shelf: Shelf, study: Study) -> Table:
     )
 
 
-def _statistics(shelf: Shelf, study: Study) -> Table:
+def _statistics(shelf: StoredResults, study: Study) -> Table:
     """Areas, differences from DFAL over paired seeds, annotations for a target, seeds that would be
     needed."""
     dfal, full = curve(study, "dfal"), shelf.full_accuracy(study)
@@ -204,7 +204,7 @@ def _count(value: float) -> Cell:
     return number(value, "> 100,000" if np.isinf(value) else "")
 
 
-def verdicts(shelf: Shelf) -> list[Verdict]:
+def verdicts(shelf: StoredResults) -> list[Verdict]:
     """The lead, and that twins help."""
     return [
         made

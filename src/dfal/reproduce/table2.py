@@ -15,7 +15,7 @@ from dfal.analysis.tables import Answer, Cell, Table, Verdict, number, table
 from dfal.experiments.runner import Job
 from dfal.reproduce import paper
 from dfal.reproduce.presets import Preset
-from dfal.reproduce.shelf import Shelf, curve, order
+from dfal.reproduce.stored_results import StoredResults, curve, order
 from dfal.reproduce.table1 import needed_cell
 from dfal.stats.significance import annotations_saved
 
@@ -36,7 +36,7 @@ def stages(preset: Preset) -> list[Sequence[Job]]:
     ]
 
 
-def _longest(shelf: Shelf) -> list[Study]:
+def _longest(shelf: StoredResults) -> list[Study]:
     """For each data set and network the study that went farthest.
 
     A strategy of the paper's table that it lacks comes from the study that went next farthest with
@@ -55,7 +55,7 @@ def _longest(shelf: Shelf) -> list[Study]:
     return sorted(best.values(), key=lambda study: order(study.settings))
 
 
-def _targets(shelf: Shelf, study: Study) -> dict[str, float]:
+def _targets(shelf: StoredResults, study: Study) -> dict[str, float]:
     """The paper's accuracy of the full training set and ours, both − 0.5."""
     theirs = (
         paper.table1(study.settings.dataset, study.settings.model).get(paper.FULL, {}).get("all")
@@ -65,12 +65,12 @@ def _targets(shelf: Shelf, study: Study) -> dict[str, float]:
     return found if ours is None else found | {"our": float(ours.mean()) - WITHIN}
 
 
-def tables(shelf: Shelf) -> list[Table]:
+def tables(shelf: StoredResults) -> list[Table]:
     """Annotations needed and labelled data, for the paper's target and for ours."""
     return [_needed(shelf, study) for study in _longest(shelf)]
 
 
-def _needed(shelf: Shelf, study: Study) -> Table:
+def _needed(shelf: StoredResults, study: Study) -> Table:
     targets = _targets(shelf, study)
     published = paper.table2(study.settings.dataset, study.settings.model)
     rows = []
@@ -120,7 +120,7 @@ def _labelled(one: Curve, target: float, published: str) -> Cell:
     return replace(number(float(one.labelled_data[reached[0]])), paper=published)
 
 
-def verdicts(shelf: Shelf) -> list[Verdict]:
+def verdicts(shelf: StoredResults) -> list[Verdict]:
     """The savings, by the target of our own full training set, or the paper's where that was not
     run."""
     found = []

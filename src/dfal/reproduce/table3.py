@@ -12,8 +12,8 @@ from dfal.analysis.tables import RANGE, Answer, Cell, Table, Verdict, table
 from dfal.experiments.runner import Job
 from dfal.reproduce import paper
 from dfal.reproduce.presets import Preset
-from dfal.reproduce.question import Question
-from dfal.reproduce.shelf import Shelf
+from dfal.reproduce.selection_timing import SelectionTiming
+from dfal.reproduce.stored_results import StoredResults
 from dfal.strategies import name_of, named, with_candidates
 
 ROWS = ("dfal", "core-set-robust", "core-set")
@@ -24,7 +24,7 @@ def stages(preset: Preset) -> list[Sequence[Job]]:
     trial = preset.trial
     return [
         [
-            Question(
+            SelectionTiming(
                 trial.dataset, trial.model, with_candidates(named(row), None), device=trial.device
             )
             for row in ROWS
@@ -35,7 +35,7 @@ def stages(preset: Preset) -> list[Sequence[Job]]:
 Seconds = dict[str, Float64[np.ndarray, "r"]]
 
 
-def _seconds(shelf: Shelf) -> dict[str, Seconds]:
+def _seconds(shelf: StoredResults) -> dict[str, Seconds]:
     """Setting → strategy → seconds of each repetition."""
     found: dict[str, Seconds] = {}
     for question, records in shelf.questions:
@@ -48,7 +48,7 @@ def _seconds(shelf: Shelf) -> dict[str, Seconds]:
     return found
 
 
-def tables(shelf: Shelf) -> list[Table]:
+def tables(shelf: StoredResults) -> list[Table]:
     """Seconds, and how many times DFAL's they are, ours and the paper's."""
     published = paper.table3()
     made = []
@@ -90,7 +90,7 @@ def tables(shelf: Shelf) -> list[Table]:
     return made
 
 
-def verdicts(shelf: Shelf) -> list[Verdict]:
+def verdicts(shelf: StoredResults) -> list[Verdict]:
     """That DFAL is faster than either kind of CORE-SET."""
     return [
         faster(setting, name, seconds["dfal"], seconds[name])

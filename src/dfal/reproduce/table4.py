@@ -20,7 +20,7 @@ from dfal.experiments.store import Record
 from dfal.experiments.trial import Trial
 from dfal.reproduce import paper
 from dfal.reproduce.presets import Preset
-from dfal.reproduce.shelf import Shelf, name_in
+from dfal.reproduce.stored_results import StoredResults, name_in
 from dfal.reproduce.transfer import Transfer
 from dfal.strategies import Random
 
@@ -64,7 +64,7 @@ Values = dict[tuple[str, str, str, int], dict[int, Record]]
 """(strategy, selected by, trained on, budget) → seed → round."""
 
 
-def found(shelf: Shelf, dataset: str) -> Values:
+def found(shelf: StoredResults, dataset: str) -> Values:
     """The transfers on these data. What random choice took counts for every network but the one
     that is trained."""
     values: Values = {}
@@ -81,7 +81,7 @@ def found(shelf: Shelf, dataset: str) -> Values:
     return values
 
 
-def alike(shelf: Shelf, dataset: str) -> list[tuple[Transfer, tuple[Record, ...]]]:
+def alike(shelf: StoredResults, dataset: str) -> list[tuple[Transfer, tuple[Record, ...]]]:
     """The transfers on these data with the settings that most of them have: no seed counts
     twice."""
     here = [(one, records) for one, records in shelf.transfers if one.dataset == dataset]
@@ -114,7 +114,7 @@ def _of(rounds: Mapping[int, Record], what: str = "accuracy") -> Float64[np.ndar
     )
 
 
-def _datasets(shelf: Shelf) -> list[str]:
+def _datasets(shelf: StoredResults) -> list[str]:
     return sorted({transfer.dataset for transfer, _ in shelf.transfers})
 
 
@@ -122,7 +122,7 @@ def _directions(values: Values) -> list[tuple[str, str]]:
     return sorted({(source, target) for _, source, target, _ in values if source != target})
 
 
-def tables(shelf: Shelf) -> list[Table]:
+def tables(shelf: StoredResults) -> list[Table]:
     """Accuracy at the last budget of each direction, and how many twins fool."""
     return [
         made
@@ -135,7 +135,7 @@ def _last(values: Values, source: str, target: str) -> int:
     return max(budget for _, by, on, budget in values if (by, on) == (source, target))
 
 
-def _accuracies(shelf: Shelf, dataset: str) -> Table:
+def _accuracies(shelf: StoredResults, dataset: str) -> Table:
     values, published = found(shelf, dataset), paper.table4(dataset)
     directions = _directions(values)
     others = sum(one.dataset == dataset for one, _ in shelf.transfers) - len(alike(shelf, dataset))
@@ -167,7 +167,7 @@ def _accuracies(shelf: Shelf, dataset: str) -> Table:
     )
 
 
-def _twins(shelf: Shelf, dataset: str) -> Table:
+def _twins(shelf: StoredResults, dataset: str) -> Table:
     rows = []
     for (name, source, target, budget), rounds in sorted(found(shelf, dataset).items()):
         fooled, noise = _of(rounds, "fooled"), _of(rounds, "noise")
@@ -188,7 +188,7 @@ def _twins(shelf: Shelf, dataset: str) -> Table:
     )
 
 
-def verdicts(shelf: Shelf) -> list[Verdict]:
+def verdicts(shelf: StoredResults) -> list[Verdict]:
     """The transfer, for each direction."""
     made = []
     for dataset in _datasets(shelf):

@@ -20,7 +20,7 @@ from dfal.strategies import name_of
 
 
 @dataclass(frozen=True)
-class Question:
+class SelectionTiming:
     """A round is one repetition; its cost `select` are the seconds. Nothing is learnt from the
     answers.
 
@@ -123,4 +123,4 @@ class Question:
             yield Record(round, Query.nothing(), none, none, none, measured | proved, costs)
 
 
-stored_kind(Question, "SelectionTiming", first_name="dfal.reproduce.question.Question")
+stored_kind(SelectionTiming, "SelectionTiming", first_name="dfal.reproduce.question.Question")

@@ -19,15 +19,15 @@ import torch
 import dfal
 from dfal import reproduce
 from dfal.analysis.learning_curves import area_pairs, common
-from dfal.analysis.tables import Cell, accuracy, all_of, positive, table
+from dfal.analysis.tables import Cell, Table, accuracy, all_of, positive, table
 from dfal.data.datasets import Dataset
 from dfal.experiments import runner
 from dfal.experiments.serialization import from_json
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
 from dfal.reproduce import figure2, figure3, paper, presets, table1, table2, table3, table4
-from dfal.reproduce.question import Question
-from dfal.reproduce.shelf import Shelf, curve, name_in, pairs
+from dfal.reproduce.selection_timing import SelectionTiming
+from dfal.reproduce.stored_results import StoredResults, curve, name_in, pairs
 from dfal.reproduce.transfer import Transfer
 
 NONE = torch.empty(0, dtype=torch.int64)
@@ -114,7 +114,7 @@ def test_ceals_threshold_is_the_papers_for_each_data_set() -> None:
         ("quick-draw", 0.08),
         ("mine.npz", 0.05),
     ):
-        strategy = presets.usual("ceal", dataset)
+        strategy = presets.paper_settings("ceal", dataset)
         assert isinstance(strategy, dfal.CEAL)
         assert strategy.threshold == threshold
         assert (
@@ -277,12 +277,12 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def found(store: Store) -> Shelf:
+def found(store: Store) -> StoredResults:
     """What that store holds."""
-    return reproduce.shelf(store)
+    return reproduce.read_results(store)
 
 
-def test_the_shelf_sorts_a_store(found: Shelf) -> None:
+def test_the_shelf_sorts_a_store(found: StoredResults) -> None:
     (study,) = found.main
     assert {one.name for one in study.curves} == set(WRITTEN)
     assert found.reproduced
@@ -298,7 +298,9 @@ def test_the_shelf_sorts_a_store(found: Shelf) -> None:
     np.testing.assert_allclose(np.array(area_pairs(dfal_, random_)), [0.1875, 0.2025, 0.18])
 
 
-def test_curves_of_different_length_and_seeds_are_compared_where_they_meet(found: Shelf) -> None:
+def test_curves_of_different_length_and_seeds_are_compared_where_they_meet(
+    found: StoredResults,
+) -> None:
     (study,) = found.main
     whole = study.curves[0]
     part = dataclasses.replace(
@@ -320,7 +322,7 @@ def test_a_seed_that_is_not_finished_does_not_shorten_those_that_are(store: Stor
     preset = reproduce.preset("paper").changed({"annotations": 30, "seeds": 4})
     write(store, preset.trials(["dfal"])[3], [at(0, 10, 0.1)])
     write(store, preset.trials(["margin"])[3], [at(0, 10, 0.2)])
-    (study,) = reproduce.shelf(store).main
+    (study,) = reproduce.read_results(store).main
     dfal_, margin = curve(study, "dfal"), curve(study, "margin")
     assert dfal_ is not None
     assert margin is not None
@@ -335,7 +337,7 @@ def test_other_data_than_the_papers_are_not_tested_against_its_numbers(tmp_path:
             write(store, trial, [at(0, 100, 0.7 + 0.001 * seed, 0)])
         for seed, trial in enumerate(preset.full()):
             write(store, trial, [at(0, 4000, 0.5 + 0.001 * seed, 0)])
-        found = reproduce.shelf(store)
+        found = reproduce.read_results(store)
     accuracies = table1.tables(found)[0]
     inside = cells(accuracies)
     for row, column in (("dfal", "100"), ("full training set", "all")):
@@ -351,14 +353,14 @@ def test_other_data_than_the_papers_are_not_tested_against_its_numbers(tmp_path:
 def test_trials_with_another_k_stand_in_tables_of_their_own(store: Store) -> None:
     preset = reproduce.preset("paper").changed({"annotations": 30, "candidates": 20})
     write(store, preset.trials(["dfal"])[0], [at(0, 10, 0.1), at(1, 20, 0.2), at(2, 30, 0.3, 0)])
-    found = reproduce.shelf(store)
+    found = reproduce.read_results(store)
     (study,) = found.main
     assert {one.name for one in study.curves} == set(WRITTEN)
     other = next(one for one in found.studies if one is not study)
     assert [(one.name, len(one.trials)) for one in other.curves] == [("dfal", 1), ("random", 3)]
 
 
-def test_hours_are_minutes_where_they_are_few(found: Shelf) -> None:
+def test_hours_are_minutes_where_they_are_few(found: StoredResults) -> None:
     costs = table1.tables(found)[2]
     assert costs.head[-1] == "seconds in all"
     assert cells(costs)["dfal", "seconds in all"].ours == "22.5"
@@ -375,7 +377,7 @@ def test_figure_3_needs_budgets_on_the_way() -> None:
         figure3.stages(preset)
 
 
-def test_a_plain_run_is_not_held_against_the_paper(found: Shelf) -> None:
+def test_a_plain_run_is_not_held_against_the_paper(found: StoredResults) -> None:
     assert reproduce.tables(found)
     assert reproduce.verdicts(found)
     plain = dataclasses.replace(found, reproduced=False)
@@ -383,7 +385,7 @@ def test_a_plain_run_is_not_held_against_the_paper(found: Shelf) -> None:
     assert reproduce.verdicts(plain) == []
 
 
-def cells(made: reproduce.Table) -> dict[tuple[str, str], Cell]:
+def cells(made: Table) -> dict[tuple[str, str], Cell]:
     return {
         (name, head): cell
         for name, row in made.rows
@@ -391,7 +393,7 @@ def cells(made: reproduce.Table) -> dict[tuple[str, str], Cell]:
     }
 
 
-def test_table_1_is_by_hand(found: Shelf) -> None:
+def test_table_1_is_by_hand(found: StoredResults) -> None:
     accuracies, statistics, costs = table1.tables(found)
     inside = cells(accuracies)
     assert inside["dfal", "30"].ours == "95.00"
@@ -407,7 +409,7 @@ def test_table_1_is_by_hand(found: Shelf) -> None:
     assert cells(costs)["dfal", "seed 1"].ours == "7.50", "3 rounds of 2.5 s"
 
 
-def test_verdicts_of_figure_2_are_by_hand(found: Shelf) -> None:
+def test_verdicts_of_figure_2_are_by_hand(found: StoredResults) -> None:
     above, lead, twins = figure2.verdicts(found)
     assert above.answer == "holds"
     assert lead.answer == "undecided", "CORE-SET is level with it"
@@ -416,7 +418,7 @@ def test_verdicts_of_figure_2_are_by_hand(found: Shelf) -> None:
     assert twins.answer == "holds"
 
 
-def test_table_2_is_by_hand(found: Shelf) -> None:
+def test_table_2_is_by_hand(found: StoredResults) -> None:
     (made,) = table2.tables(found)
     inside = cells(made)
     assert made.head[0] == "annotations to the paper's 98.54 %"
@@ -451,7 +453,7 @@ def test_table_2_takes_each_strategy_as_far_as_it_went(store: Store) -> None:
                 for place, (budget, value, more) in enumerate(accuracies)
             ],
         )
-    found = reproduce.shelf(store)
+    found = reproduce.read_results(store)
     (made,) = table2.tables(found)
     inside = cells(made)
     assert inside["dfal", made.head[2]].ours == "30"
@@ -469,14 +471,14 @@ def test_table_2_takes_each_strategy_as_far_as_it_went(store: Store) -> None:
         other.trials(["core-set"])[0],
         [at(0, 10, 0.5, 20), at(1, 30, 0.6, 20), at(2, 50, 0.97, 0)],
     )
-    (made,) = table2.tables(reproduce.shelf(store))
+    (made,) = table2.tables(reproduce.read_results(store))
     assert "dfal" not in {name for name, cells in made.rows if any(cell.ours for cell in cells)}, (
         "n_query differs"
     )
 
 
 def test_table_2_also_counts_by_running_maxima_as_the_paper_does(
-    found: Shelf, monkeypatch: pytest.MonkeyPatch
+    found: StoredResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (study,) = found.main
     up_and_down = np.array([[0.95, 0.5, 0.5], [0.5, 0.95, 0.5], [0.5, 0.5, 0.95]])
@@ -491,7 +493,7 @@ def test_table_2_also_counts_by_running_maxima_as_the_paper_does(
     assert inside["dfal, running maximum", made.head[0]].paper == "1210"
 
 
-def test_savings_are_judged_by_their_interval(found: Shelf) -> None:
+def test_savings_are_judged_by_their_interval(found: StoredResults) -> None:
     (study,) = found.main
     ours, theirs = curve(study, "dfal"), curve(study, "core-set")
     assert ours is not None
@@ -521,7 +523,7 @@ def test_table_3_is_by_hand(store: Store) -> None:
             for i, one in enumerate(times)
         ]
         write(store, question, rows)
-    found = reproduce.shelf(store)
+    found = reproduce.read_results(store)
     (made,) = table3.tables(found)
     inside = cells(made)
     assert inside["dfal", "seconds"] == Cell("0.600", "0.500 to 0.700", "126.54")
@@ -548,7 +550,7 @@ def test_table_4_is_by_hand(store: Store) -> None:
             transfer,
             [at(place, budget, value, 0, **fooled) for place, budget in enumerate(transfer.at)],
         )
-    found = reproduce.shelf(store)
+    found = reproduce.read_results(store)
     accuracies, twins = table4.tables(found)
     inside = cells(accuracies)
     assert set(accuracies.head) == {"lenet5 → vgg8", "vgg8 → lenet5"}
@@ -566,7 +568,7 @@ def test_table_4_is_by_hand(store: Store) -> None:
         stray, source=dataclasses.replace(stray.source, strategy=dfal.DFAL(candidates=20))
     )
     write(store, stray, [at(0, 30, 0.1, 0)])
-    again = table4.tables(reproduce.shelf(store))[0]
+    again = table4.tables(reproduce.read_results(store))[0]
     assert again.rows == accuracies.rows, "with another K they are not mixed in"
     assert "left out for their other settings: 1." in again.caption
 
@@ -590,13 +592,13 @@ def test_half_of_table_4_asks_nothing_of_the_other_network(store: Store) -> None
         write(
             store, transfer, [at(place, budget, 0.9, 0) for place, budget in enumerate(transfer.at)]
         )
-    accuracies, *_ = table4.tables(reproduce.shelf(store))
+    accuracies, *_ = table4.tables(reproduce.read_results(store))
     assert accuracies.head == ("lenet5 → vgg8",)
     assert len(accuracies.rows) == 3
 
 
 def test_a_ranking_is_over_seeds_of_one_setting_or_over_settings(store: Store) -> None:
-    alone = reproduce.ranking(reproduce.shelf(store))
+    alone = reproduce.ranking(reproduce.read_results(store))
     assert alone is not None
     assert alone.over == "the 3 seeds of one setting (mnist, lenet5)"
     assert dict(zip(alone.names, alone.ranks.mean, strict=True))["dfal"] == 1
@@ -611,7 +613,7 @@ def test_a_ranking_is_over_seeds_of_one_setting_or_over_settings(store: Store) -
                     for place, (b, a) in enumerate(zip(BUDGETS, accuracies, strict=True))
                 ],
             )
-    both = reproduce.ranking(reproduce.shelf(store))
+    both = reproduce.ranking(reproduce.read_results(store))
     assert both is not None
     assert both.over == "2 settings"
     assert dict(zip(both.names, both.ranks.mean, strict=True)) == dict(
@@ -678,7 +680,7 @@ def test_twins_fool_the_network_they_were_made_for_and_noise_as_long_hardly_does
 
 
 def test_a_question_is_timed_and_goes_on(digits: Dataset) -> None:
-    question = Question(
+    question = SelectionTiming(
         "mnist-5k",
         TINY,
         dfal.Entropy(),
@@ -704,7 +706,7 @@ def test_a_question_is_timed_and_goes_on(digits: Dataset) -> None:
 
     assert len(list(dataclasses.replace(question, strategy=counting).run(digits, [], []))) == 3
     assert asked == [3] * 4, "the first warms caches up and is not timed"
-    assert from_json(Question, question.to_json()) == question
+    assert from_json(SelectionTiming, question.to_json()) == question
     with pytest.raises(dfal.DfalError, match="are more than the 4000 images of mnist-5k"):
         dataclasses.replace(question, unlabelled=5000).check(digits)
 
@@ -846,7 +848,7 @@ def test_killed_on_all_cores_and_given_again_it_ends_in_the_same_store(tmp_path:
             assert store.contents() == whole, kill
 
 
-def test_infinite_and_missing_numbers_have_words(found: Shelf) -> None:
+def test_infinite_and_missing_numbers_have_words(found: StoredResults) -> None:
     (study,) = found.main
     one = dataclasses.replace(study.curves[0], accuracy=study.curves[0].accuracy[:1])
     assert table1.needed_cell(one, 0.78, "1210") == Cell("20", "", "1210")

@@ -13,14 +13,14 @@ from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
 from dfal.protocols import Strategy
 from dfal.reproduce import paper
-from dfal.reproduce.presets import usual
-from dfal.reproduce.question import Question
+from dfal.reproduce.presets import paper_settings
+from dfal.reproduce.selection_timing import SelectionTiming
 from dfal.reproduce.transfer import Transfer
 from dfal.strategies import name_of
 
 
 @dataclass(frozen=True)
-class Shelf:
+class StoredResults:
     """The contents of a store, sorted.
 
     Attributes:
@@ -34,7 +34,7 @@ class Shelf:
     studies: tuple[Study, ...]
     full: tuple[Study, ...]
     transfers: tuple[tuple[Transfer, tuple[Record, ...]], ...]
-    questions: tuple[tuple[Question, tuple[Record, ...]], ...]
+    questions: tuple[tuple[SelectionTiming, tuple[Record, ...]], ...]
     reproduced: bool = False
 
     @property
@@ -63,7 +63,7 @@ class Shelf:
         return None
 
 
-def shelf(store: Store, against: str | None = None) -> Shelf:
+def read_results(store: Store, against: str | None = None) -> StoredResults:
     """Sort a store.
 
     Raises:
@@ -71,7 +71,11 @@ def shelf(store: Store, against: str | None = None) -> Shelf:
     """
     stored = store.trials()
     transfers = [from_json(Transfer, text) for text in stored.values() if is_kind(Transfer, text)]
-    questions = [from_json(Question, text) for text in stored.values() if is_kind(Question, text)]
+    questions = [
+        from_json(SelectionTiming, text)
+        for text in stored.values()
+        if is_kind(SelectionTiming, text)
+    ]
     trials = [Trial.from_json(text) for text in stored.values() if is_kind(Trial, text)]
     reproduced = bool(transfers or questions or any(map(is_full, trials)))
     # The paper's tables look strategies up by their names, so that trials with another K stand in
@@ -83,7 +87,7 @@ def shelf(store: Store, against: str | None = None) -> Shelf:
     )
     full = [study for study in found if is_full(study.settings)]
     compared = [study for study in found if not is_full(study.settings)]
-    return Shelf(
+    return StoredResults(
         tuple(sorted(compared, key=_place)),
         tuple(full),
         tuple((one, tuple(store.records(one.id))) for one in transfers),
@@ -114,7 +118,7 @@ def name_in(settings: Trial, strategy: Strategy) -> str:
     """The name of a strategy among trials on these data: CEAL with the paper's threshold for them
     is called so."""
     for name in ("ceal", "ceal-released"):
-        if dataclasses.replace(usual(name, settings.dataset), candidates=None) == _all(strategy):  # type: ignore[type-var]
+        if _all(paper_settings(name, settings.dataset)) == _all(strategy):
             return name
     return name_of(strategy)
 
