@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import nn
 
 from dfal import cli, models, reproduce
-from dfal.cli import terminal
+from dfal.cli import output
 from dfal.data.datasets import CARDS, load
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
@@ -78,7 +78,7 @@ def dfal(
 ) -> Shell:
     """The command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(terminal, "console", Console(width=100))
+    monkeypatch.setattr(output, "console", Console(width=100))
     return Shell(capsys, monkeypatch)
 
 
@@ -294,7 +294,7 @@ def test_data_says_what_is_there(
 ) -> None:
     monkeypatch.setenv("DFAL_DATA", str(tmp_path / "nothing"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(terminal, "console", Console(width=300))
+    monkeypatch.setattr(output, "console", Console(width=300))
     out = dfal("data").out
     for word in (
         "mnist-5k",
@@ -316,7 +316,7 @@ def test_data_says_what_is_there(
 def test_data_says_more_of_one_and_draws_it(
     dfal: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(terminal, "console", Console(width=300))
+    monkeypatch.setattr(output, "console", Console(width=300))
     out = dfal("data", "mnist-5k", "--picture", "samples.png").out
     for word in ("1b845fda528288bf", "100 of each class", "0, 1, 2", "Picture samples.png"):
         assert word in out

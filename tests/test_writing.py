@@ -20,16 +20,17 @@ import torch
 from PIL import Image
 
 import dfal
-from dfal import export, models, report, reproduce, sheet
+from dfal import models, reproduce
 from dfal.analysis import studies
 from dfal.analysis.tables import Cell, Table
 from dfal.cli import cli
 from dfal.data.datasets import Dataset, download, mapped
 from dfal.data.image_array import Images
-from dfal.drawing import Chart
 from dfal.errors import DfalError
 from dfal.experiments.store import Store
 from dfal.labelling import export as labels
+from dfal.reporting import contact_sheet, html, latex_csv
+from dfal.reporting.figures import Chart
 
 CARD = models.ModelCard(("zero", "one", *map(str, range(2, 10))), (1, 28, 28))
 TABLE = Table("one", "Table: two", "a caption", ("a",), (("row", (Cell("1.0"),)),))
@@ -51,7 +52,7 @@ def prepare(folder: Path) -> None:
 
 def page(path: Path) -> None:
     with Store(path.parent.parent / "kept.db") as store:
-        report.write(store, reproduce.read_results(store), path)
+        html.write(store, reproduce.read_results(store), path)
 
 
 def figure(path: Path) -> None:
@@ -62,7 +63,7 @@ def figure(path: Path) -> None:
 
 def picture(path: Path) -> None:
     images, digits = Images(np.zeros((4, 1, 8, 8), np.uint8)), torch.tensor([0, 1, 0, 1])
-    sheet.write(Dataset(images, digits, images, digits, ("a", "b")), "four", path)
+    contact_sheet.write(Dataset(images, digits, images, digits, ("a", "b")), "four", path)
 
 
 def onnx(path: Path) -> None:
@@ -91,7 +92,7 @@ def rows(path: Path) -> None:
 
 WRITERS: dict[str, tuple[str, Writer]] = {
     "--csv": ("m.csv", lambda path: studies.write_csv([], path)),
-    "--tables": ("one-two.tex", lambda path: export.write(path.parent, [TABLE], [])),
+    "--tables": ("one-two.tex", lambda path: latex_csv.write(path.parent, [TABLE], [])),
     "--figures as PDF": ("a.pdf", figure),
     "--figures as SVG": ("a.svg", figure),
     "the report's page": ("report.html", page),

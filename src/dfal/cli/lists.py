@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from dfal import sheet, tables
-from dfal.cli import terminal
+from dfal.cli import output
 from dfal.data import datasets
 from dfal.errors import DfalError
+from dfal.reporting import contact_sheet, terminal
 from dfal.strategies import ABOUT
 
 
@@ -20,12 +20,12 @@ def strategies() -> None:
     table.add_column(overflow="fold")
     for name, (_, line) in ABOUT.items():
         table.add_row(f"[bold]{name}[/bold]", line)
-    terminal.console.print(table, highlight=False)
-    terminal.console.print(
+    output.console.print(table, highlight=False)
+    output.console.print(
         "Your own is package.module:name: a function (model, pool, k, rng) -> Query, or a class of"
         " such objects."
     )
-    terminal.console.print(
+    output.console.print(
         "Any of them with +twins behind its name also learns the adversarial twins of what it asks"
         " about."
     )
@@ -52,21 +52,23 @@ def data(name: str | None, fetch: bool, picture: Path | None) -> None:
                 " mnist …"
             )
         for card in datasets.CARDS.values():
-            terminal.console.print(tables.of_card(card), soft_wrap=False)
-        terminal.console.print(
+            output.console.print(terminal.of_card(card), soft_wrap=False)
+        output.console.print(
             "Any other: a FILE.npz with images (N, height, width[, channels]) as uint8, and labels"
             " (N);"
         )
-        terminal.console.print(
+        output.console.print(
             "or a FOLDER of images in sub-folders, one for each class. dfal data NAME says more of"
             " one."
         )
         return
     known = datasets.CARDS.get(name)
     loaded = datasets.load(name) if fetch or picture or known is None else None
-    terminal.console.print(
-        tables.of_card(known, whole=True) if known else tables.of_dataset(name, datasets.load(name))
+    output.console.print(
+        terminal.of_card(known, whole=True)
+        if known
+        else terminal.of_dataset(name, datasets.load(name))
     )
     if picture and loaded:
-        sheet.write(loaded, name, picture)
-        terminal.console.print(f"[bold]Picture[/bold] {picture}", soft_wrap=True)
+        contact_sheet.write(loaded, name, picture)
+        output.console.print(f"[bold]Picture[/bold] {picture}", soft_wrap=True)

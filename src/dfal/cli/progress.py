@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dfal.cli import terminal
+from dfal.cli import output
 from dfal.experiments import runner
 from dfal.experiments.store import Record, Store
 
@@ -28,7 +28,7 @@ def follow(trials: Sequence[runner.Job], store: Store, processes: int) -> None:
     width = max(len(trial.label) for trial in trials)
     began = time.monotonic()
     with Progress(
-        *columns, console=terminal.console, speed_estimate_period=900, refresh_per_second=2
+        *columns, console=output.console, speed_estimate_period=900, refresh_per_second=2
     ) as progress:
         whole = progress.add_task(
             "all trials", total=sum(sum(trial.efforts) for trial in trials), done="", state=""

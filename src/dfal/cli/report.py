@@ -5,14 +5,15 @@ from pathlib import Path
 
 import click
 
-from dfal import export, reproduce, tables
-from dfal import report as page
+from dfal import reproduce
 from dfal.analysis import comparison
 from dfal.analysis.learning_curves import refuse_unmeasured
 from dfal.analysis.studies import titles, write_csv
-from dfal.cli import terminal
+from dfal.cli import output
 from dfal.errors import DfalError
 from dfal.experiments.store import Store
+from dfal.reporting import html as page
+from dfal.reporting import latex_csv, terminal
 from dfal.reproduce import StoredResults
 
 
@@ -85,9 +86,9 @@ def write_tables(folder: Path, found: StoredResults, at: Sequence[int] = ()) -> 
     own = [
         made
         for title, study in named
-        for made in comparison.tables(title, study, study.budgets(tables.MOST, at))
+        for made in comparison.tables(title, study, study.budgets(terminal.MOST, at))
     ]
-    export.write(folder, [*own, *reproduce.tables(found)], reproduce.verdicts(found))
+    latex_csv.write(folder, [*own, *reproduce.tables(found)], reproduce.verdicts(found))
 
 
 def _spare_store(store: Path, *written: Path | None) -> None:
@@ -117,15 +118,15 @@ def show(
             raise DfalError(f"{path} holds no finished round yet: let it go on first")
         refuse_unmeasured(found.studies, at)
         for title, study in zip(titles(found.studies), found.studies, strict=True):
-            for table in tables.of(title, study, at, terminal.console.width):
-                terminal.console.print(table)
+            for table in terminal.of(title, study, at, output.console.width):
+                output.console.print(table)
         if csv:
             write_csv([*found.studies, *found.full], csv)
         if exported:
             write_tables(exported, found, at)
         if figures:
-            export.write_figures(figures, page.charts(found))
+            latex_csv.write_figures(figures, page.charts(found))
         written = page.write(store, found, out or page_of(path), at)
-    terminal.console.print(
+    output.console.print(
         f"[bold]Report[/bold] {written}\n[bold]Store [/bold] {path}", soft_wrap=True
     )

@@ -6,10 +6,8 @@ from typing import Any
 
 import click
 
-from dfal import report as page
 from dfal import reproduce as paper
-from dfal import tables
-from dfal.cli import terminal
+from dfal.cli import output
 from dfal.cli.options import candidates as number_of
 from dfal.cli.options import settings, strategy_names
 from dfal.cli.places import stored_name
@@ -20,6 +18,8 @@ from dfal.experiments import runner
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
 from dfal.nn.training import Training
+from dfal.reporting import html as page
+from dfal.reporting import terminal
 
 
 @click.command()
@@ -114,12 +114,12 @@ def _compare(path: Path, what: str, exported: Path | None) -> None:
     with Store(path) as store:
         found = paper.read_results(store)
         for made in chosen.tables(found):
-            terminal.console.print(tables.beside(made))
-        for table in tables.verdicts(chosen.verdicts(found)):
-            terminal.console.print(table)
+            output.console.print(terminal.beside(made))
+        for table in terminal.verdicts(chosen.verdicts(found)):
+            output.console.print(table)
         if exported:
             write_tables(exported, found)
         written = page.write(store, found, page_of(path))
-    terminal.console.print(
+    output.console.print(
         f"[bold]Report[/bold] {written}\n[bold]Store [/bold] {path}", soft_wrap=True
     )

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 import dfal
-from dfal import report
 from dfal.analysis.studies import studies
 from dfal.data.datasets import Dataset
 from dfal.experiments import runner
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
+from dfal.reporting import html
 from dfal.reproduce import read_results
 from dfal.stats.significance import half_width
 from dfal.strategies import named
@@ -43,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(store: Path) -> str:
     """The page as text."""
     with Store(store) as opened:
-        return report.write(opened, read_results(opened), store.parent / "report.html").read_text(
+        return html.write(opened, read_results(opened), store.parent / "report.html").read_text(
             encoding="utf-8"
         )
 
@@ -140,7 +140,7 @@ def test_it_is_written_whole_or_not_at_all(
         Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     with Store(store) as opened, pytest.raises(dfal.DfalError, match="No space left"):
-        report.write(opened, read_results(opened), target)
+        html.write(opened, read_results(opened), target)
     assert target.read_text() == "older"
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
@@ -153,7 +153,7 @@ def test_without_the_data_the_numbers_are_still_shown(
 
     monkeypatch.setattr("dfal.data.datasets.load", gone)
     with Store(store) as opened:
-        text = report.write(opened, read_results(opened), tmp_path / "r.html").read_text(
+        text = html.write(opened, read_results(opened), tmp_path / "r.html").read_text(
             encoding="utf-8"
         )
     assert "The pictures are missing: mnist-5k is gone" in text
@@ -169,7 +169,7 @@ def test_pictures_of_other_data_are_not_shown(
     other = dataclasses.replace(digits, images=images, labels=digits.labels[:size])
     monkeypatch.setattr("dfal.data.datasets.load", lambda _: other)
     with Store(store) as opened:
-        text = report.write(opened, read_results(opened), tmp_path / "r.html").read_text(
+        text = html.write(opened, read_results(opened), tmp_path / "r.html").read_text(
             encoding="utf-8"
         )
     assert (
@@ -189,9 +189,7 @@ def test_a_page_says_what_is_left_out(store: Path, tmp_path: Path) -> None:
             other, trials=other.trials[:1], records=other.records[:1], accuracy=other.accuracy[:1]
         )
         fewer = dataclasses.replace(study, curves=(whole, other))
-        page = report.write(
-            opened, dataclasses.replace(found, studies=(fewer,)), tmp_path / "r.html"
-        )
+        page = html.write(opened, dataclasses.replace(found, studies=(fewer,)), tmp_path / "r.html")
     text = page.read_text(encoding="utf-8")
     assert (
         "The strategies have different seeds: dfal 0, 1, random 0. A difference is over those that"
@@ -208,14 +206,14 @@ def test_names_are_escaped(store: Path, tmp_path: Path) -> None:
         found = dataclasses.replace(
             read_results(opened), studies=(dataclasses.replace(study, settings=bad),)
         )
-        text = report.write(opened, found, tmp_path / "r.html").read_text(encoding="utf-8")
+        text = html.write(opened, found, tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<script>" not in text
 
 
 @pytest.mark.parametrize(("shape", "mode"), [((1, 5, 6), "L"), ((3, 5, 6), "RGB")])
 def test_pictures_are_exact(shape: tuple[int, int, int], mode: str) -> None:
     image = torch.arange(shape[0] * 30).reshape(shape).float() / 255
-    picture = Image.open(io.BytesIO(base64.b64decode(report._png(image).split(",")[1])))
+    picture = Image.open(io.BytesIO(base64.b64decode(html._png(image).split(",")[1])))
     assert picture.mode == mode
     back = np.asarray(picture).reshape(5, 6, -1).transpose(2, 0, 1)
     np.testing.assert_array_equal(back, (image * 255).round().numpy())
@@ -238,7 +236,7 @@ def test_dfal_against_random_comes_first_and_the_twins_after_it(
                     accuracy = 0.5 + 0.1 * round + 0.1 * min(place, 2) + 0.01 * seed
                     opened.add(trial.id, made(round, accuracy))
     with Store(path) as opened:
-        page = report.write(opened, read_results(opened), tmp_path / "r.html").read_text(
+        page = html.write(opened, read_results(opened), tmp_path / "r.html").read_text(
             encoding="utf-8"
         )
     told = [

@@ -10,8 +10,8 @@ import numpy as np
 
 from dfal.analysis.tables import Cell, Table, Verdict
 from dfal.atomic import atomic_write
-from dfal.drawing import Chart
 from dfal.errors import DfalError
+from dfal.reporting.figures import Chart
 from dfal.spreadsheet import defused
 
 

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import dfal
-from dfal import drawing
 from dfal.analysis.learning_curves import Curve, Study
 from dfal.experiments.trial import Trial
+from dfal.reporting import figures
 from dfal.reproduce import paper
 from dfal.reproduce.figure3 import Series
 from dfal.stats.significance import ranks
@@ -37,18 +37,18 @@ def texts(svg: str) -> list[str]:
 
 
 def test_figure_2_has_a_panel_a_strategy_over_the_papers_curve(study: Study) -> None:
-    svg = drawing.beside_paper(study, paper.curves("mnist", "lenet5"), np.array([0.99, 0.98])).svg
+    svg = figures.beside_paper(study, paper.curves("mnist", "lenet5"), np.array([0.99, 0.98])).svg
     assert {"dfal", "random", "our full training set"} <= set(texts(svg))
-    alone = drawing.beside_paper(study, {}, None).svg
+    alone = figures.beside_paper(study, {}, None).svg
     assert "our full training set" not in texts(alone)
     assert len(svg) > len(alone), "the paper's curves are drawn"
 
 
 def test_colours_are_the_pages(study: Study) -> None:
     for chart in (
-        drawing.curves(study),
-        drawing.differences(study.comparisons),
-        drawing.beside_paper(study, {}, None),
+        figures.curves(study),
+        figures.differences(study.comparisons),
+        figures.beside_paper(study, {}, None),
     ):
         svg = chart.svg
         assert "var(--ink)" in svg
@@ -56,16 +56,16 @@ def test_colours_are_the_pages(study: Study) -> None:
             "these would not follow a dark page"
         )
         assert "<metadata" not in svg or "date" not in svg
-    assert drawing.css(drawing.INK) == "var(--ink)"
-    assert drawing.css("#0072b2") == "var(--colour-1)"
-    assert "fill-opacity: var(--band)" in drawing.curves(study).svg, (
+    assert figures.css(figures.INK) == "var(--ink)"
+    assert figures.css("#0072b2") == "var(--colour-1)"
+    assert "fill-opacity: var(--band)" in figures.curves(study).svg, (
         "a dark page shows more of a band"
     )
-    assert not re.search("#0072b2|#7f7f7f|fill-opacity: 0", drawing.curves(study).svg)
+    assert not re.search("#0072b2|#7f7f7f|fill-opacity: 0", figures.curves(study).svg)
 
 
 def test_the_same_study_is_the_same_picture(study: Study) -> None:
-    assert drawing.curves(study).svg == drawing.curves(study).svg
+    assert figures.curves(study).svg == figures.curves(study).svg
 
 
 def test_figure_3_names_its_lines() -> None:
@@ -75,42 +75,42 @@ def test_figure_3_names_its_lines() -> None:
         Series("dfal", at, values),
         Series("random", at, values - 0.1),
     ]
-    svg = drawing.transfers(lines, {"dfal": ([200.0], [0.96])}).svg
+    svg = figures.transfers(lines, {"dfal": ([200.0], [0.96])}).svg
     assert {"lenet5 dfal", "dfal", "random"} <= set(texts(svg))
 
 
 def test_axes_name_budgets_that_were_measured(study: Study) -> None:
-    shown = texts(drawing.curves(study).svg)
+    shown = texts(figures.curves(study).svg)
     assert shown[: shown.index("annotations (answers bought)")] == ["10", "20", "30"]
     many = np.arange(10, 1010, 10)
-    drawing._at_budgets(axes := Figure().add_subplot(), [many])
+    figures._at_budgets(axes := Figure().add_subplot(), [many])
     assert axes.get_xticks().tolist() == list(range(100, 1100, 100)), "counted from the last"
 
 
 def test_figure_2_ends_where_ours_does(study: Study) -> None:
     assert "1000" not in texts(
-        drawing.beside_paper(study, paper.curves("mnist", "lenet5"), None).svg
+        figures.beside_paper(study, paper.curves("mnist", "lenet5"), None).svg
     )
 
 
 def test_cliques_by_hand() -> None:
     mean = np.array([1.0, 1.5, 3.0, 3.4, 6.0])
-    assert drawing.cliques(mean, 0.6) == [(0, 1), (2, 3)]
-    assert drawing.cliques(mean, 2.0) == [(0, 2), (1, 3)]
-    assert drawing.cliques(mean, 0.1) == []
-    assert drawing.cliques(mean, 5.0) == [(0, 4)]
+    assert figures.cliques(mean, 0.6) == [(0, 1), (2, 3)]
+    assert figures.cliques(mean, 2.0) == [(0, 2), (1, 3)]
+    assert figures.cliques(mean, 0.1) == []
+    assert figures.cliques(mean, 5.0) == [(0, 4)]
 
 
 def test_the_ranking_names_everyone() -> None:
     scores = np.array([[0.9, 0.8, 0.7], [0.9, 0.7, 0.8]] * 4)
-    svg = drawing.ranking(["a", "b", "c"], ranks(scores)).svg
+    svg = figures.ranking(["a", "b", "c"], ranks(scores)).svg
     shown = texts(svg)
     assert {"a  1.00", "b  2.50", "2.50  c"} <= set(shown)
     assert any(text.startswith("critical difference 1.17") for text in shown)
 
 
 def test_a_chart_is_a_file_in_its_own_colours(study: Study, tmp_path: Path) -> None:
-    chart = drawing.curves(study)
+    chart = figures.curves(study)
     page = chart.svg
     for ending, begins in (("svg", b"<?xml"), ("pdf", b"%PDF")):
         files = [tmp_path / f"{number}.{ending}" for number in range(2)]

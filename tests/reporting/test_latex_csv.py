@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfal import drawing, export
 from dfal.analysis.tables import Cell, Table, Verdict
 from dfal.errors import DfalError
+from dfal.reporting import figures, latex_csv
 from dfal.stats.significance import ranks
 
 MADE = Table(
@@ -41,7 +41,7 @@ MADE = Table(
 
 
 def test_latex_is_escaped_coloured_and_whole() -> None:
-    text = export.latex(MADE)
+    text = latex_csv.latex(MADE)
     assert (
         r"dfal\_no & \textcolor{dfalabove}{98.02 $\pm$ 0.10} (97.00) & $>$ 30 [20, $>$ 30] ($\geq$"
         r" 6000) \\" in text
@@ -64,7 +64,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
     wide = Table(
         "wide", "Wide", "", MADE.head * 9, tuple((name, cells * 9) for name, cells in MADE.rows)
     )
-    body = export.latex(MADE) + export.latex(wide)
+    body = latex_csv.latex(MADE) + latex_csv.latex(wide)
     head = r"\documentclass{article}\usepackage{booktabs,graphicx,xcolor}\begin{document}"
     (tmp_path / "t.tex").write_text(head + body + r"\end{document}", encoding="utf-8")
     done = subprocess.run(
@@ -78,9 +78,9 @@ def test_latex_compiles(tmp_path: Path) -> None:
 
 
 def test_csv_has_a_row_a_cell() -> None:
-    rows = list(csv.DictReader(export.as_csv(MADE).splitlines()))
+    rows = list(csv.DictReader(latex_csv.as_csv(MADE).splitlines()))
     assert len(rows) == 3, "the empty cell is none"
-    assert rows[0] == dict(zip(export.COLUMNS, rows[0].values(), strict=True))
+    assert rows[0] == dict(zip(latex_csv.COLUMNS, rows[0].values(), strict=True))
     assert list(rows[0].values()) == [
         *(
             "dfal_no",
@@ -97,7 +97,7 @@ def test_csv_has_a_row_a_cell() -> None:
     ]
     assert rows[1]["p"] == "", "no test was made"
     words = {"row", "column", "interval", "ours_text", "paper_text"}
-    numbers = [[row[name] for name in export.COLUMNS if name not in words] for row in rows]
+    numbers = [[row[name] for name in latex_csv.COLUMNS if name not in words] for row in rows]
     assert all(float(text) for row in numbers for text in row if text), "they can be computed with"
     assert [rows[1][name] for name in ("ours", "low", "high", "paper")] == [
         "inf",
@@ -110,7 +110,7 @@ def test_csv_has_a_row_a_cell() -> None:
 
 def test_every_table_is_two_files_with_names_for_every_system(tmp_path: Path) -> None:
     verdict = Verdict("twins help", "holds", "difference +1.00", "mnist")
-    files = export.write(tmp_path / "new" / "tables", [MADE], [verdict])
+    files = latex_csv.write(tmp_path / "new" / "tables", [MADE], [verdict])
     assert [file.name for file in files] == [
         "table1-mnist-5k-lenet5.tex",
         "table1-mnist-5k-lenet5.csv",
@@ -125,12 +125,12 @@ def test_every_table_is_two_files_with_names_for_every_system(tmp_path: Path) ->
 def test_a_folder_that_cannot_be_written_is_refused_with_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DfalError, match=r"tables cannot be written to .*file/x"):
-        export.write(tmp_path / "file" / "x", [MADE], [])
+        latex_csv.write(tmp_path / "file" / "x", [MADE], [])
 
 
 def test_every_figure_is_two_files(tmp_path: Path) -> None:
-    chart = drawing.ranking(["a", "b"], ranks(np.array([[0.9, 0.8], [0.9, 0.7], [0.5, 0.6]])))
-    files = export.write_figures(tmp_path / "figures", {"Figure 2: mnist, my/model": chart})
+    chart = figures.ranking(["a", "b"], ranks(np.array([[0.9, 0.8], [0.9, 0.7], [0.5, 0.6]])))
+    files = latex_csv.write_figures(tmp_path / "figures", {"Figure 2: mnist, my/model": chart})
     assert [file.name for file in files] == [
         "figure-2-mnist-my-model.pdf",
         "figure-2-mnist-my-model.svg",
@@ -138,4 +138,4 @@ def test_every_figure_is_two_files(tmp_path: Path) -> None:
     assert all(file.stat().st_size > 1000 for file in files)
     (tmp_path / "file").touch()
     with pytest.raises(DfalError, match=r"figures cannot be written to .*file/x"):
-        export.write_figures(tmp_path / "file" / "x", {})
+        latex_csv.write_figures(tmp_path / "file" / "x", {})

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dfal import export, tables
 from dfal.analysis import comparison
 from dfal.analysis.learning_curves import Curve, Study
 from dfal.analysis.tables import Verdict, signed
 from dfal.experiments.trial import Trial
+from dfal.reporting import latex_csv, terminal
 from dfal.strategies import named
 
 
@@ -34,7 +34,7 @@ def study(*names: str, seeds: int = 2, rounds: int = 10) -> Study:
 def printed(found: Study, width: int, *at: int) -> list[str]:
     file = io.StringIO()
     console = Console(width=width, file=file)
-    for one in tables.of("mnist-5k, lenet5", found, at, width):
+    for one in terminal.of("mnist-5k, lenet5", found, at, width):
         console.print(one)
     return file.getvalue().splitlines()
 
@@ -109,10 +109,10 @@ def test_a_row_for_the_twins_comes_after_dfal_beside_random() -> None:
         ("dfal-no-twins", "random"),
         ("dfal", "dfal-no-twins"),
     ]
-    written = [line.split(",")[:2] for line in export.as_csv(differences).splitlines()]
+    written = [line.split(",")[:2] for line in latex_csv.as_csv(differences).splitlines()]
     assert ["dfal − dfal-no-twins", "p"] in written
     assert len({tuple(key) for key in written}) == len(written)
-    assert "by trapezoids" in export.latex(differences)
+    assert "by trapezoids" in latex_csv.latex(differences)
 
 
 def test_words_stand_left_and_numbers_right() -> None:
@@ -134,7 +134,7 @@ def test_zero_has_no_sign_and_minus_is_a_minus() -> None:
 
 def test_a_setting_of_claims_is_said_once() -> None:
     claims = [Verdict(claim, "undecided", "", "mnist, vgg8") for claim in ("one", "two")]
-    made = tables.verdicts([*claims, Verdict("three", "holds", "", "mnist, lenet5")])
+    made = terminal.verdicts([*claims, Verdict("three", "holds", "", "mnist, lenet5")])
     assert [table.title for table in made] == [
         "The paper's claims: mnist, vgg8",
         "The paper's claims: mnist, lenet5",

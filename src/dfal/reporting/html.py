@@ -15,7 +15,7 @@ from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
-from dfal import drawing, reproduce
+from dfal import reproduce
 from dfal.analysis import comparison
 from dfal.analysis.learning_curves import Curve, Study
 from dfal.analysis.studies import titles
@@ -27,6 +27,7 @@ from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
 from dfal.experiments.provenance import place_in
 from dfal.experiments.store import Record, Store
+from dfal.reporting import figures
 from dfal.reproduce import StoredResults
 from dfal.reproduce.table1 import seconds
 from dfal.strategies import DFAL
@@ -64,26 +65,26 @@ class Twin:
     annotations: int
 
 
-def charts(found: StoredResults) -> dict[str, drawing.Chart]:
+def charts(found: StoredResults) -> dict[str, figures.Chart]:
     """Every figure of the page, by its title."""
     made = {}
     for study in found.main if found.reproduced else ():
         settings = study.settings
         published = reproduce.paper.curves(settings.dataset, settings.model)
         about = f"{settings.dataset}, {settings.model}, {settings.annotations} annotations"
-        made[f"Figure 2: {about}"] = drawing.beside_paper(
+        made[f"Figure 2: {about}"] = figures.beside_paper(
             study, published, found.full_accuracy(study)
         )
     for setting, lines in reproduce.figure3.series(found).items():
-        made[f"Figure 3: {setting}"] = drawing.transfers(
+        made[f"Figure 3: {setting}"] = figures.transfers(
             lines, reproduce.figure3.published(setting)
         )
     if found.reproduced and (ranking := reproduce.ranking(found)):
-        made["Ranks"] = drawing.ranking(ranking.names, ranking.ranks)
+        made["Ranks"] = figures.ranking(ranking.names, ranking.ranks)
     for title, study in zip(titles(found.studies), found.studies, strict=True):
-        made[f"Learning curves: {title}"] = drawing.curves(study)
+        made[f"Learning curves: {title}"] = figures.curves(study)
         if any(one.seeds > 1 for one in study.comparisons):
-            made[f"Differences: {title}"] = drawing.differences(study.comparisons)
+            made[f"Differences: {title}"] = figures.differences(study.comparisons)
     return made
 
 
@@ -95,7 +96,10 @@ def write(store: Store, found: StoredResults, path: Path, at: Sequence[int] = ()
         DfalError: where the page cannot be written.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dfal"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("dfal.reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}",
@@ -144,7 +148,7 @@ def _section(
     budgets = study.budgets(8, at)
     accuracies, *differences = comparison.tables(title, study, budgets)
     rows = []
-    for curve, colour in zip(study.curves, map(drawing.css, drawing.colours(study)), strict=True):
+    for curve, colour in zip(study.curves, map(figures.css, figures.colours(study)), strict=True):
         asked, twins = list[Asked](), list[Twin]()
         if data:
             with damage(f"the store {store.path}"):
@@ -160,7 +164,7 @@ def _section(
                 "twins": twins,
             }
         )
-    comparisons, few = study.comparisons, len(study.curves) <= drawing.MANY
+    comparisons, few = study.comparisons, len(study.curves) <= figures.MANY
     return {
         "title": title,
         "study": study,

@@ -1,0 +1,1 @@
+"""Studies for people: the terminal, figures, a page, LaTeX and CSV."""
