@@ -6,7 +6,7 @@ calibration?
 LeNet5 is trained on 100, 220 or 400 labels, for 10 or 40 epochs, of which 0, 3 or 10 % are wrong at
 random. As in `dfal label` each label is judged by a network that was trained on the other two
 thirds. Temperatures are fitted to 100 other images and measured on 500. The constants of
-`dfal.labelling.doubts` were chosen on the seeds 0 and 1: report others.
+`dfal.labelling.learning.doubts` were chosen on the seeds 0 and 1: report others.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from torch import nn
 
 import dfal
 from dfal.data.datasets import Dataset, load
-from dfal.labelling.doubts import doubtful
+from dfal.labelling.learning.doubts import doubtful
 from dfal.models.calibration import temperature
 from dfal.nn.networks import build
 from measure import taken_on, write

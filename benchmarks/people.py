@@ -23,7 +23,7 @@ import httpx2 as httpx
 import numpy as np
 from PIL import Image
 
-from dfal.labelling.session import Session
+from dfal.labelling.store.session import Session
 from measure import taken_on, write
 
 

@@ -20,12 +20,12 @@ from pathlib import Path
 import httpx2 as httpx
 from PIL import Image
 
-from dfal.labelling.session import Session
+from dfal.labelling.store.session import Session
 from measure import taken_on, write
 
 LOOP = """
 import sys
-from dfal.labelling.session import Session
+from dfal.labelling.store.session import Session
 with Session.open(sys.argv[1], person="notebook") as session:
     print(flush=True)
     while asked := session.ask():

@@ -17,8 +17,8 @@ from PIL import Image
 from dfal.data.datasets import Dataset
 from dfal.data.image_folder import Folder
 from dfal.labelling.photos import Photos
-from dfal.labelling.session import Session
-from dfal.labelling.store import Settings
+from dfal.labelling.store.schema import Settings
+from dfal.labelling.store.session import Session
 
 DIGITS = tuple("0123456789")
 

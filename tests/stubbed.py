@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 
-from dfal.labelling.guard import POLICY
+from dfal.labelling.web.security import POLICY
 
-PAGE = Path(str(files("dfal.labelling"))) / "page"
+PAGE = Path(str(files("dfal.labelling.web"))) / "page"
 URL = "http://127.0.0.1:8765"
 
 

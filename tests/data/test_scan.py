@@ -14,7 +14,7 @@ from dfal.data.datasets import folders
 from dfal.data.image_folder import Folder
 from dfal.data.scan import Layout, Listing, PathIndex, find_file
 from dfal.errors import DfalError
-from dfal.labelling.begin import begin
+from dfal.labelling.setup import begin
 
 NFC = unicodedata.normalize("NFC", "Café")
 NFD = unicodedata.normalize("NFD", "Café")
@@ -233,8 +233,8 @@ def test_a_store_goes_on_with_a_copy_of_its_folder_that_writes_accents_otherwise
 
     from dfal.cli.label import _found
     from dfal.labelling.export import labels, write_folders
+    from dfal.labelling.learning.review import review
     from dfal.labelling.photos import Photos
-    from dfal.labelling.review import review
 
     mac = write(tmp_path / "mac", [f"{NFD} {at}.png" for at in range(3)])
     with contextlib.ExitStack() as opened:

@@ -201,7 +201,7 @@ def test_a_process_killed_in_the_middle_of_a_round_leaves_whole_rounds_and_no_lo
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "s.db"
-    command = [sys.executable, "-c", DIES_IN_ROUND_3, str(path), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", DIES_IN_ROUND_3, str(path), str(Path(__file__).parents[1])]
     killed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (killed.returncode, killed.stdout) == (-9, "dead\n"), killed.stderr
     with (

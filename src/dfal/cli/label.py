@@ -21,14 +21,14 @@ from dfal.data.image_folder import Folder
 from dfal.data.scan import PathIndex, counted, plain
 from dfal.errors import DfalError, Stopped
 from dfal.labelling import export as home
-from dfal.labelling.address import PublicAddress
-from dfal.labelling.begin import TAUGHT, begin
+from dfal.labelling.learning.trainer import home as latest_network
 from dfal.labelling.names import class_names
 from dfal.labelling.photos import Photos
-from dfal.labelling.session import Session
-from dfal.labelling.store import Settings
-from dfal.labelling.trainer import home as latest_network
+from dfal.labelling.setup import TAUGHT, begin
+from dfal.labelling.store.schema import Settings
+from dfal.labelling.store.session import Session
 from dfal.labelling.validation import image_file
+from dfal.labelling.web.address import PublicAddress
 from dfal.nn.training import Training
 from dfal.spreadsheet import formulas
 from dfal.storage import real_path
@@ -125,14 +125,14 @@ def label(  # noqa: PLR0917
     }
     wanted = class_names(classes)
     try:
-        from dfal.labelling.serving import Serving, bound  # an extra
+        from dfal.labelling.web.page_server import PageServer, bound  # an extra
     except ImportError as error:
         raise DfalError(f"the page needs {error.name}: pip install 'dfal[label]'") from None
     public = PublicAddress.of(url) if url is not None else None
     with contextlib.ExitStack() as opened:
         listening = opened.enter_context(bound(host, port))
         session, folder = begin(opened, photos, path, wanted, labels=labels, given=given)
-        serving = Serving(session, Photos(session, folder), path, host, listening, public=public)
+        serving = PageServer(session, Photos(session, folder), path, host, listening, public=public)
         console = Console(highlight=False, soft_wrap=True)
         for line in _found(session, folder, photos, path):
             console.print(escape(line))

@@ -1,7 +1,7 @@
 """Label a folder of images: `Session` is the way to a store from Python; `dfal label` opens the
 page over the same one."""
 
-from dfal.labelling.session import Session
-from dfal.labelling.store import Settings
+from dfal.labelling.store.schema import Settings
+from dfal.labelling.store.session import Session
 
 __all__ = ["Session", "Settings"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from dfal.atomic import atomic_write
 from dfal.errors import DfalError
 from dfal.labelling.names import NO_LABEL
-from dfal.labelling.session import Session
+from dfal.labelling.store.session import Session
 from dfal.labelling.validation import image_file, target_file
 from dfal.spreadsheet import defused, row_writer
 

@@ -16,7 +16,7 @@ from dfal.data.image_files import Unavailable
 from dfal.data.image_folder import STUCK, Folder
 from dfal.data.scan import PathIndex
 from dfal.errors import DfalError
-from dfal.labelling.session import Session
+from dfal.labelling.store.session import Session
 
 KINDS = {
     ".jpg": "image/jpeg",

@@ -1,0 +1,1 @@
+"""What a session learns: training, ranking, review and progress."""

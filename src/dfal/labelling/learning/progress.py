@@ -1,0 +1,246 @@
+"""How far it is: accuracy on the hold-out, the learning curve, labels left to a target, whether it
+looks time to stop."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from dfal.labelling.store.records import Model
+from dfal.labelling.store.state import State
+from dfal.query import DECLINED, UNKNOWN
+from dfal.stats.agreement import ENOUGH, alpha, answers_to_confirm, kappa, wilson
+
+NETWORKS = 4
+"""Networks of different sizes that a curve needs."""
+RESAMPLES = 200
+"""Bootstrap samples for the interval of the labels left."""
+DRAWN = 120
+"""Networks of a curve: after many hours there are thousands, and this is asked for every second."""
+STABLE, STEADY = 0.99, 3
+"""It looks time to stop when STEADY pairs of networks in a row have a kappa of STABLE (Bloodgood &
+Vijay-Shanker 2009)."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Of a network, on the hold-out answers: the fraction it gets right, and its 95 % Wilson
+    interval.
+
+    Attributes:
+        annotations: on how many answers it was trained.
+        right, of: hold-out answers it gets right, of how many.
+    """
+
+    model: int
+    annotations: int
+    right: int
+    of: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LabelsLeft:
+    """How many more labels until the target is reached: the estimate, and where 80 % of the
+    resampled ones lie; inf is out of reach."""
+
+    labels: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Everything that the page always shows.
+
+    Attributes:
+        images, unreadable, known: in the folder, of which set aside, of which came with a label.
+        annotations: images that somebody gave a class to; `trained_on` of them and of the known
+        ones teach, `held_out` measure.
+        declined, disputed, flagged: images that people skipped; whose votes are tied; with a flag.
+        left: images that can still be asked about.
+        classes: name → images that have it.
+        people: name → answers of theirs that hold.
+        curve: of at most DRAWN networks, evenly from the first to the present one, on all hold-out
+        answers there are.
+        seconds: a label takes, the median of the latest; None before the first.
+        reached: whether the target is: the lower end of the accuracy's interval, on ENOUGH hold-out
+        answers at least.
+        to_confirm: where the accuracy is above the target but that is not certain yet, how many
+            more hold-out answers make it so if the accuracy stays what it is; None otherwise.
+        labels_left: until the accuracy is at the target; None as long as it is too early to say,
+        and when it is above.
+        agreement: of the latest STEADY networks with the one before each, Cohen's kappa on images
+        drawn at random.
+        stop: whether it looks time to stop.
+        alpha: Krippendorff's, where several people are asked about each image; None where nothing
+        can be said.
+        trouble: why no network could be trained; empty where one was.
+    """
+
+    images: int
+    unreadable: int
+    known: int
+    annotations: int
+    trained_on: int
+    held_out: int
+    declined: int
+    disputed: int
+    flagged: int
+    left: int
+    classes: dict[str, int]
+    people: dict[str, int]
+    curve: list[Accuracy]
+    seconds: float | None
+    target: float
+    reached: bool
+    to_confirm: int | None
+    labels_left: LabelsLeft | None
+    agreement: list[float]
+    stop: bool
+    alpha: float | None
+    trouble: str
+
+
+def progress(state: State) -> Progress:
+    """How far it is."""
+    labels = state.labels
+    annotated, disputed = state.annotated, state.disputed
+    counts = np.bincount(labels[labels >= 0], minlength=len(state.classes)).tolist()
+    truth = hold_out(state)
+    models = [state.models[place] for place in _evenly(len(state.models), DRAWN)]
+    found = curve(models, truth)
+    latest = state.models[-STEADY - 1 :]
+    agreement = [
+        kappa(a.seen, b.seen) for a, b in pairwise(latest) if np.array_equal(a.watched, b.watched)
+    ]
+    target, enough = state.settings.target, bool(found) and found[-1].of >= ENOUGH
+    reached = enough and found[-1].low >= target
+    missing = (
+        answers_to_confirm(found[-1].value, found[-1].of, target) if found and not reached else None
+    )
+    steady = (
+        len(agreement) == STEADY and min(agreement) >= STABLE and len(latest[-1].watched) >= ENOUGH
+    )
+    return Progress(
+        images=len(labels),
+        unreadable=len(state.unreadable),
+        known=int((state.known >= 0).sum()),
+        annotations=int(annotated.sum()),
+        trained_on=int(state.trained_on.sum()),
+        held_out=int((annotated & state.held).sum()),
+        declined=int((labels == DECLINED).sum() - (labels[disputed] == DECLINED).sum()),
+        disputed=len(disputed),
+        flagged=len(state.flags),
+        left=state.left,
+        classes=dict(zip(state.classes, counts, strict=True)),
+        people=dict(Counter(person for votes in state.votes.values() for person in votes)),
+        curve=found,
+        seconds=float(np.median(state.seconds)) if state.seconds else None,
+        target=target,
+        reached=reached,
+        to_confirm=missing,
+        labels_left=None if reached or missing is not None else labels_left(models, truth, target),
+        agreement=agreement,
+        stop=steady and enough,
+        alpha=(
+            alpha([list(votes.values()) for votes in state.votes.values()])
+            if state.settings.votes > 1
+            else None
+        ),
+        trouble=state.trouble,
+    )
+
+
+def _evenly(n: int, most: int) -> list[int]:
+    """Places from the first to the last of n, at most so many."""
+    places: list[int] = np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist()
+    return places
+
+
+def hold_out(state: State) -> Int64[np.ndarray, "n"]:
+    """The label of each image of the hold-out that was answered; UNKNOWN for all others."""
+    return np.where(state.held & (state.labels >= 0), state.labels, UNKNOWN)
+
+
+def curve(models: Sequence[Model], truth: Int64[np.ndarray, "n"]) -> list[Accuracy]:
+    """Accuracy of each network on all hold-out answers that there are now, those that came after it
+    too: it never saw them."""
+    points = []
+    for model in models:
+        right = judged(model, truth)
+        if len(right):
+            low, high = wilson(int(right.sum()), len(right))
+            points.append(
+                Accuracy(
+                    model.model,
+                    model.annotations,
+                    int(right.sum()),
+                    len(right),
+                    float(right.mean()),
+                    low,
+                    high,
+                )
+            )
+    return points
+
+
+def judged(model: Model, truth: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "h"]:
+    """For each hold-out answer among the watched images, whether the network's class is that
+    one."""
+    answers = truth[model.watched]
+    right: Bool[np.ndarray, h] = (model.seen == answers)[answers >= 0]
+    return right
+
+
+def labels_left(
+    models: Sequence[Model], truth: Int64[np.ndarray, "n"], target: float
+) -> LabelsLeft | None:
+    """From a power law, error = a · n^−b, through the errors of all networks; None as long as there
+    are too few.
+
+    The hold-out images are drawn again with replacement, all networks together, for the interval.
+    """
+    latest = (
+        [model for model in models if len(model.watched) == len(models[-1].watched)]
+        if models
+        else []
+    )
+    sizes = np.array([model.annotations for model in latest], dtype=float)
+    if len(set(sizes.tolist())) < NETWORKS:
+        return None
+    right = np.array([judged(model, truth) for model in latest])
+    h = right.shape[1]
+    if h < ENOUGH:
+        return None
+    rng = np.random.default_rng(len(sizes))
+    draws = np.concatenate(
+        [np.ones((1, h)), rng.multinomial(h, np.full(h, 1 / h), RESAMPLES)]
+    )  # how often each is drawn
+    wrong = draws @ (~right).T.astype(float)
+    needed = reached_at(sizes, (wrong + 0.5) / (h + 1), 1 - target)
+    left = np.maximum(needed - sizes[-1], 1)  # none is left only when the target is reached
+    low, high = np.quantile(left[1:], [0.1, 0.9], method="nearest")
+    return LabelsLeft(float(np.ceil(left[0])), float(np.floor(low)), float(np.ceil(high)))
+
+
+def reached_at(
+    sizes: Float64[np.ndarray, "m"], errors: Float64[np.ndarray, "r m"], error: float
+) -> Float64[np.ndarray, "r"]:
+    """The n at which error = a · n^−b, the line of least squares through the logarithms, has come
+    down to `error`; inf where it does not fall, and beyond a hundred times the largest size, of
+    which no such line can tell anything.
+    """
+    x, y = np.log(sizes), np.log(errors)
+    weights = sizes / sizes.sum()  # networks of more answers tell more about what comes
+    x0, y0 = weights @ x, y @ weights
+    slope = ((y - y0[:, None]) * (x - x0)) @ weights / (weights @ (x - x0) ** 2)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        n = np.exp(x0 + (np.log(error) - y0) / slope)
+    known: Float64[np.ndarray, r] = np.where((slope < 0) & (n < 100 * sizes.max()), n, np.inf)
+    return known

@@ -1,0 +1,174 @@
+"""From a folder of images to a session over it: what came before, what is wanted now, and which
+labels are known already."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dfal.data.image_folder import Folder
+from dfal.data.scan import PathIndex, nfc, plain
+from dfal.errors import DfalError
+from dfal.labelling.names import class_names
+from dfal.labelling.store.schema import Settings
+from dfal.labelling.store.session import Session
+from dfal.nn.networks import NETWORKS, build
+from dfal.nn.training import check_device
+from dfal.strategies import named
+
+TAUGHT = ("learning_rate", "training_batch", "epochs")
+"""What people choose about training."""
+
+
+def begin(
+    opened: contextlib.ExitStack,
+    photos: Path,
+    store: Path,
+    classes: Sequence[str] = (),
+    *,
+    labels: Path | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> tuple[Session, Folder]:
+    """A session over a folder of images, and the folder. Everything that could be wrong is found
+    before anything is written.
+
+    Args:
+        opened: closes both.
+        photos: the folder.
+        store: the file for every answer. Where it is there it is gone on with.
+        classes: names beside those that the store has.
+        labels: a CSV of labels that are known; without it the names of sub-folders are such labels.
+        given: settings, and those of training in TAUGHT, by their names; the others stay what they
+        were.
+
+    Raises:
+        DfalError: for a folder, file, name or setting that cannot be used.
+    """
+    past = _past(store)
+    settings = _settings(past, given or {}, store)
+    if (
+        past.paths
+        and past.settings.folder != str(photos.resolve())
+        and "cache" not in (given or {})
+    ):
+        settings = replace(
+            settings, cache=""
+        )  # the store of somebody else names a folder of theirs
+    folder = opened.enter_context(
+        Folder.open(
+            photos,
+            settings.cache or None,
+            settings.size or None,
+            settings.channels or None,
+            labels,
+            classes=[*past.classes, *past.former, *classes],
+        )
+    )
+    _refuse_another(photos, store, past, folder)
+    h, _, c = folder.shape
+    settings = replace(settings, folder=str(photos.resolve()), size=h, channels=c)
+    build(settings.model, (c, h, h), 2)
+    there = {*map(nfc, past.classes)}
+    classes = [
+        *past.classes,
+        *(name for name in classes if nfc(name) not in there and plain(name) not in past.former),
+    ]
+    classes, labelled = _known(folder, classes, past.former, photos, labels)
+    paths = _as_stored(folder.paths, past.paths)
+    known = {paths[index]: name for index, name in labelled.items()}
+    return opened.enter_context(Session.start(store, settings, paths, classes, known)), folder
+
+
+def _as_stored(paths: Sequence[str], stored: Sequence[str]) -> list[str]:
+    """The paths of a folder as a store writes them: a copy of the folder may write accents
+    otherwise."""
+    index, there = PathIndex(stored), {*paths}
+    places = [index.get(path) for path in paths]
+    return [
+        path if place < 0 or stored[place] in there else stored[place]
+        for path, place in zip(paths, places, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What a store says before it is gone on with; of a new one nothing.
+
+    Attributes:
+        former: what classes were called before they were renamed, plain → their names now.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    paths: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    former: Mapping[str, str] = field(default_factory=dict)
+
+
+def _past(store: Path) -> _Past:
+    if not store.exists():
+        return _Past()
+    with Session.open(store) as session:
+        former = {
+            plain(name): session.classes[number] for name, number in session.state.former.items()
+        }
+        return _Past(session.settings, tuple(session.state.paths), tuple(session.classes), former)
+
+
+def _settings(past: _Past, given: Mapping[str, Any], store: Path) -> Settings:
+    taught = {name: value for name, value in given.items() if name in TAUGHT}
+    own = {name: value for name, value in given.items() if name not in TAUGHT}
+    settings = replace(past.settings, **own, training=replace(past.settings.training, **taught))
+    named(settings.strategy)
+    check_device(settings.device)
+    if ":" in settings.model or settings.model not in NETWORKS:
+        if store.exists() and "model" not in given:
+            raise DfalError(
+                f"{store} was made with the network {settings.model}: say --model {settings.model}"
+                " if its code may be run"
+            )
+        build(settings.model, (3, 64, 64), 2)
+    return settings
+
+
+def _refuse_another(photos: Path, store: Path, past: _Past, folder: Folder) -> None:
+    """A folder may have moved, or got more images. One that holds less than half of the store's is
+    another folder."""
+    index = PathIndex(past.paths)
+    there = sum(index.get(path) >= 0 for path in folder.paths)
+    if past.paths and str(photos.resolve()) != past.settings.folder and 2 * there < len(past.paths):
+        raise DfalError(
+            f"{store} belongs to {past.settings.folder}, and of its {len(past.paths):,} images"
+            f" {there:,} are in {photos}: name the folder that it belongs to, or another --store"
+        )
+
+
+def _known(
+    folder: Folder,
+    classes: Sequence[str],
+    former: Mapping[str, str],
+    photos: Path,
+    labels: Path | None,
+) -> tuple[list[str], dict[int, str]]:
+    """All classes, and index → class of the images that came with a label.
+
+    A CSV, or sub-folders where no class is named, may bring new classes. Otherwise only sub-folders
+    that are called as a
+    class say anything: the others may be dates or places.
+    """
+    alike = {**former, **{plain(name): name for name in classes}}
+    known = {
+        i: name for i, name in folder.known.items() if labels or not classes or plain(name) in alike
+    }
+    new = sorted({name for name in known.values() if plain(name) not in alike})
+    try:
+        every = class_names([*classes, *new])
+    except DfalError as error:
+        source = (
+            f"the labels in {labels}"
+            if labels
+            else f"the sub-folders of {photos} (name the classes with --classes)"
+        )
+        raise DfalError(f"{source}: {error}") from None
+    alike |= {plain(name): name for name in every}
+    return every, {i: alike[plain(name)] for i, name in known.items()}

@@ -1,0 +1,1 @@
+"""What a session stores: an append-only log, and the state that its rows come to."""

@@ -1,0 +1,201 @@
+"""The tables of a labelling store: who was asked what, and what they said. Rows are added, never
+changed.
+
+Whatever is true now follows from the rows in their order (`dfal.labelling.store.state`): a correction is
+a row, taking an answer back is a row, and nobody loses anything. Several processes write: the page,
+the trainer, a notebook. Each looks at the rows that are new before it adds its own, in one
+transaction.
+"""
+
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import filelock
+
+from dfal.damage import check_types
+from dfal.errors import DfalError
+from dfal.fields import setting
+from dfal.nn.training import Training
+from dfal.storage import Ledger
+
+SCHEMA = """
+CREATE TABLE settings (number INTEGER PRIMARY KEY, at REAL NOT NULL, json TEXT NOT NULL) STRICT;
+CREATE TABLE classes (class INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, person TEXT NOT NULL, at REAL NOT NULL) STRICT;
+CREATE TABLE images (
+  image INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, known INTEGER REFERENCES classes) STRICT;
+CREATE TABLE unreadable (
+  number INTEGER PRIMARY KEY, image INTEGER NOT NULL UNIQUE REFERENCES images, reason TEXT NOT NULL, at REAL NOT NULL) STRICT;
+CREATE TABLE models (
+  model INTEGER PRIMARY KEY, at REAL NOT NULL, heard INTEGER NOT NULL, annotations INTEGER NOT NULL,
+  labelled_data INTEGER NOT NULL, classes INTEGER NOT NULL, seconds REAL NOT NULL,
+  watched BLOB NOT NULL, seen BLOB NOT NULL) STRICT;
+CREATE TABLE queue (
+  model INTEGER NOT NULL REFERENCES models, position INTEGER NOT NULL, image INTEGER NOT NULL REFERENCES images,
+  score REAL, seen INTEGER NOT NULL, other INTEGER NOT NULL, twin_seen INTEGER, twin BLOB,
+  PRIMARY KEY (model, position)) STRICT, WITHOUT ROWID;
+CREATE TABLE looks (
+  look INTEGER PRIMARY KEY, model INTEGER NOT NULL REFERENCES models, image INTEGER NOT NULL REFERENCES images,
+  seen INTEGER NOT NULL, sure REAL NOT NULL, distance REAL) STRICT;
+CREATE TABLE questions (
+  question INTEGER PRIMARY KEY, image INTEGER NOT NULL REFERENCES images, kind TEXT NOT NULL, model INTEGER REFERENCES models,
+  position INTEGER, person TEXT NOT NULL, holder TEXT NOT NULL, at REAL NOT NULL, until REAL NOT NULL) STRICT;
+CREATE TABLE returned (number INTEGER PRIMARY KEY, question INTEGER NOT NULL REFERENCES questions, at REAL NOT NULL) STRICT;
+CREATE TABLE answers (
+  answer INTEGER PRIMARY KEY, kind TEXT NOT NULL, question INTEGER REFERENCES questions, undone INTEGER REFERENCES answers,
+  image INTEGER NOT NULL REFERENCES images, label INTEGER NOT NULL, person TEXT NOT NULL, at REAL NOT NULL,
+  seconds REAL) STRICT;
+CREATE UNIQUE INDEX answered_once ON answers (question) WHERE question IS NOT NULL;
+CREATE INDEX answers_of_image ON answers (image);
+CREATE INDEX taken_back ON answers (undone) WHERE undone IS NOT NULL;
+CREATE INDEX looks_at_image ON looks (image);
+CREATE TABLE flags (
+  flag INTEGER PRIMARY KEY, image INTEGER NOT NULL REFERENCES images, raised INTEGER NOT NULL, note TEXT NOT NULL,
+  person TEXT NOT NULL, at REAL NOT NULL) STRICT;
+CREATE TABLE troubles (trouble INTEGER PRIMARY KEY, text TEXT NOT NULL, at REAL NOT NULL) STRICT;
+"""
+SINCE_2 = (
+    """CREATE TABLE renamed (
+  number INTEGER PRIMARY KEY, class INTEGER NOT NULL REFERENCES classes, name TEXT NOT NULL, person
+  TEXT NOT NULL, at REAL NOT NULL) STRICT""",
+    """CREATE TABLE known (
+  number INTEGER PRIMARY KEY, image INTEGER NOT NULL REFERENCES images, class INTEGER NOT NULL
+  REFERENCES classes, at REAL NOT NULL) STRICT""",
+)
+"""Classes that are called otherwise now, and labels that came from the folder or a CSV after their
+images."""
+SINCE_3 = (
+    """CREATE TABLE set_aside (
+  number INTEGER PRIMARY KEY, image INTEGER NOT NULL REFERENCES images, reason TEXT NOT NULL, at
+  REAL NOT NULL) STRICT""",
+)
+"""Images that cannot be read, after those of the table `unreadable`; without a reason where one can
+be read after all."""
+
+LARGEST_SIDE = 2**14
+"""Pixels of the side of an image as a network sees it."""
+
+
+class LabelStore(Ledger):
+    """An open store of `dfal label`."""
+
+    application = 0x4446414D
+    version = 3
+    schema = SCHEMA + ";".join((*SINCE_2, *SINCE_3, ""))
+    migrations = MappingProxyType({1: SINCE_2, 2: SINCE_3})
+    maker = "dfal label"
+    when_full = "answer again; every answer that was accepted is safe"
+    shared = True
+
+    def alone(self, url: str) -> None:
+        """Be the only page over this store from now on, at this address. It lies beside the store
+        for those who come later.
+
+        Raises:
+            DfalError: where another process is.
+        """
+        beside = self.path.with_name(f".{self.path.name}.url")
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            try:
+                where = f"it at {beside.read_text()}"
+            except (OSError, UnicodeDecodeError):
+                where = "that one"
+            raise DfalError(
+                f"another `dfal label` has a page open over {self.path}: stop it, or use {where}"
+            ) from None
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+            with os.fdopen(
+                os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w"
+            ) as file:  # it may hold a token
+                file.write(url)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a folder is labelled: everything that `dfal label` is told, beside the classes."""
+
+    folder: str = ""
+    strategy: str = setting(
+        "dfal",
+        "whom to ask: one that `dfal strategies` lists, with +twins behind it to learn twins too",
+    )
+    candidates: int = setting(
+        300, "K: unlabelled images that the strategy looks at each time, drawn at random"
+    )
+    model: str = setting(
+        "lenet5",
+        "network: lenet5, vgg8, or package.module:function that returns an nn.Module of logits",
+    )
+    size: int = setting(
+        0, "side in pixels of the images as the network sees them; 0: as suits the folder"
+    )
+    channels: int = 0
+    cache: str = ""
+    first: int = setting(
+        10, "answers about images drawn at random before the first network is trained"
+    )
+    batch: int = setting(
+        10, "new answers after which the network is trained again; images of a grid"
+    )
+    holdout: float = setting(
+        0.2,
+        "fraction of the questions that are drawn at random, measure accuracy and never train; 0:"
+        " none",
+    )
+    votes: int = setting(
+        1,
+        "people who are asked about each image; the majority is its label, and one more is asked"
+        " where there is a tie",
+    )
+    lease: float = setting(
+        600.0, "seconds after which an unanswered question is asked of somebody else"
+    )
+    target: float = setting(0.95, "accuracy to reach, for the estimate of the labels left")
+    seed: int = setting(0, "fixes what is drawn at random")
+    device: str = setting("cpu", "where networks are trained: cpu, cuda, cuda:1, …")
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        for name in ("candidates", "first", "batch", "votes"):
+            if getattr(self, name) < 1:
+                raise DfalError(f"{name} = {getattr(self, name)} must be 1 or more")
+        if not 0 <= self.holdout <= 0.5:
+            raise DfalError(
+                f"holdout = {self.holdout} is no fraction of the questions: give 0 ≤ holdout ≤ 0.5"
+            )
+        if not 0 < self.target < 1:
+            raise DfalError(
+                f"target = {self.target} is no accuracy to reach: give a fraction between 0 and 1"
+            )
+        if not self.lease > 0:
+            raise DfalError(
+                f"lease = {self.lease} would leave no time to answer: give some seconds"
+            )
+        if self.seed < 0:
+            raise DfalError(f"seed = {self.seed} must be 0 or more")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is stored."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "Settings":
+        """From how it is stored.
+
+        Raises:
+            ValueError: for a setting that is none, of another type, or outside what it may be.
+        """
+        check_types(Training, stored["training"])
+        settings = {**stored, "training": Training(**stored["training"])}
+        check_types(cls, settings)
+        if (
+            settings.get("channels", 0) not in {0, 1, 3}
+            or not 0 <= settings.get("size", 0) <= LARGEST_SIDE
+        ):
+            raise ValueError("no image has this size")
+        return replace(cls(), **settings)

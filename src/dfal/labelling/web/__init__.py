@@ -1,0 +1,1 @@
+"""The page: its HTTP API, its server, and what protects both."""

@@ -1,0 +1,235 @@
+"""The page for as long as somebody wants it: one server, and the trainer that it keeps alive."""
+
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, cast
+
+import uvicorn
+
+from dfal.errors import DfalError
+from dfal.labelling.learning.training_process import work
+from dfal.labelling.photos import Photos
+from dfal.labelling.store.session import Session
+from dfal.labelling.web.address import PublicAddress
+from dfal.labelling.web.api import application
+from dfal.labelling.web.connections import Connection, Connections, raise_descriptor_limit
+from dfal.labelling.web.security import HERE, LARGEST, Guard
+
+PORT = 8765
+"""Where the page is, if nobody else is there."""
+PATIENCE = 60.0
+"""Seconds between two attempts to start a trainer that always dies, at most."""
+
+
+class TrainerProcess(threading.Thread):
+    """Keeps a training process alive. Where it dies, the page says so, labelling goes on, and
+    another one is started.
+
+    Attributes:
+        doing: "starting", "waiting", "training", "reviewing", or "" where there is none.
+    """
+
+    def __init__(self, store: Path, session: Session):
+        super().__init__(name="training", daemon=True)
+        self.doing = ""
+        self._store, self._session = store, session
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        # What this thread starts does not hear Ctrl-C, which is for the server. Starting the
+        # tracker would end that.
+        start_resource_tracker()
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        with suppress(DfalError):
+            self._session.findings.add_trouble("")  # what went wrong before may go well now
+        pause = 1.0
+        while not self._stopped.is_set():
+            began, code = time.monotonic(), self._once()
+            if self._stopped.is_set():
+                return
+            pause = 1.0 if time.monotonic() - began > PATIENCE else min(2 * pause, PATIENCE)
+            how = (
+                f"by signal {-code}, perhaps for want of memory"
+                if code < 0
+                else f"with code {code}"
+            )
+            with suppress(DfalError):
+                self._session.findings.add_trouble(
+                    f"the training process ended {how}; it is started again"
+                )
+            self._stopped.wait(pause)
+
+    def _once(self) -> int:
+        """A process, from its start to its end; its exit code."""
+        context = get_context("spawn")  # it shares no thread and no lock with this one
+        ours, theirs = context.Pipe()
+        worker = context.Process(target=work, args=(self._store, theirs), daemon=True)
+        self.doing = "starting"
+        worker.start()
+        theirs.close()
+        with suppress(EOFError, OSError):
+            while not self._stopped.is_set():
+                if ours.poll(0.2):
+                    self.doing = str(ours.recv())
+        self.doing = ""
+        ours.close()
+        if self._stopped.is_set():
+            # nothing of it can be half done: the store has transactions, the network's file is
+            # moved into place
+            worker.kill()
+        worker.join()
+        return worker.exitcode or 0
+
+    def stop(self) -> None:
+        """End it."""
+        self._stopped.set()
+        self.join(5)
+
+
+def start_resource_tracker() -> None:
+    """Start multiprocessing's helper process, which Windows has not: what it needs cannot be
+    imported there."""
+    with suppress(ImportError, AttributeError, OSError):
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+
+
+class PageServer:
+    """A server on its port, not yet answering.
+
+    Args:
+        session: over the store; no other page may be.
+        photos: its images.
+        store: the file.
+        host: where to answer. On another address than this machine's own a token is asked for.
+        listening: bound to that host.
+        public: where a reverse proxy shows the page. Then a token is asked for on any address: all
+            visitors come from the proxy's.
+
+    Raises:
+        DfalError: where another page is open over the store.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        photos: Photos,
+        store: Path,
+        host: str,
+        listening: socket.socket,
+        *,
+        public: PublicAddress | None = None,
+    ):
+        self._socket = listening
+        self.token = None if host in HERE and public is None else _token(store)
+        name = f"[{host}]" if ":" in host else host
+        shown = _address() if name in {"0.0.0.0", "[::]"} else name  # noqa: S104
+        port = self._socket.getsockname()[1]
+        base = f"http://{shown}:{port}/" if public is None else str(public)
+        self.url = base + (f"?token={self.token}" if self.token else "")
+        session.alone(self.url)
+        self._training = TrainerProcess(store, session)
+        app = application(session, photos, lambda: self._training.doing, here=self.token is None)
+        guard = Guard(app, self.token, public=public, only_here=host in HERE)
+        connections = Connections(behind_proxy=public is not None)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                guard,
+                http=cast(Any, partial(Connection, connections)),
+                h11_max_incomplete_event_size=LARGEST,  # other programs' cookies come along
+                ws="none",
+                proxy_headers=False,  # uvicorn would believe everybody on this machine
+                log_level="error",
+                lifespan="off",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=2,
+            )
+        )
+
+    def run(self) -> None:
+        """Answer until Ctrl-C."""
+        raise_descriptor_limit()
+        self._training.start()
+        # The server ends at once when it is told to end, and then tells us, by the signal that it
+        # was told by.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            self._training.stop()
+            self._socket.close()
+
+
+def _token(store: Path) -> str:
+    """The secret of a page, which lies beside its store: links that were handed out hold as long as
+    that file does."""
+    path = store.with_name(f".{store.name}.token")
+    try:
+        with (
+            suppress(FileExistsError),
+            os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file,
+        ):
+            file.write(secrets.token_urlsafe(24))
+        token = path.read_text().strip()
+    except OSError as error:
+        raise DfalError(
+            f"the token {path} cannot be written or read ({error.strerror}): see to it that it can"
+        ) from None
+    if len(token) < 32:
+        raise DfalError(
+            f"the token {path} is too short to be a secret: delete it, and a new one is made"
+        )
+    return token
+
+
+def _address() -> str:
+    """The machine's own in its network, which telephones understand; its name where that is not to
+    be had."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        return str(probe.getsockname()[0])
+    return socket.gethostname()
+
+
+def bound(host: str, port: int | None) -> socket.socket:
+    """A socket on that port; with None on PORT or, where that is taken, on any that is free.
+
+    Raises:
+        DfalError: where it cannot be had.
+    """
+    wanted = [PORT, 0] if port is None else [port]
+    reason = ""
+    for number in wanted:
+        listening: socket.socket | None = None
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host, number, type=socket.SOCK_STREAM
+            )[0]
+            listening = socket.socket(family, kind, protocol)
+            # Windows lets a second program take a port that is marked so: there it must be marked
+            # as taken.
+            option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+            listening.setsockopt(socket.SOL_SOCKET, option, 1)
+            listening.bind(address)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if listening is not None:
+                listening.close()
+            continue
+        return listening
+    raise DfalError(
+        f"the page cannot be opened on {host}, port {wanted[0]} ({reason}): give another --host or"
+        " --port"
+    )

@@ -1,0 +1,253 @@
+"""How far it is: formulas against closed forms, and what is said too early, in time, and at the
+end."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dfal.labelling.learning.progress import (
+    DRAWN,
+    STEADY,
+    Accuracy,
+    curve,
+    labels_left,
+    progress,
+    reached_at,
+)
+from dfal.labelling.store.records import Answer, Model
+from dfal.labelling.store.schema import Settings
+from dfal.labelling.store.state import State
+from dfal.query import UNKNOWN
+from dfal.stats.agreement import alpha, answers_to_confirm, kappa, wilson
+
+
+def a_model(number: int, annotations: int, seen: list[int]) -> Model:
+    return Model(
+        number, 0.0, 0, annotations, annotations, 2, 1.0, np.arange(len(seen)), np.array(seen)
+    )
+
+
+def a_state_of(right: int, of: int, n: int = 2000, **settings: Any) -> State:
+    """A session in which a network gets so many of so many hold-out answers right."""
+    state = State()
+    state.set_settings(Settings(**{"holdout": 0.5} | settings))
+    state.classes = ["a", "b"]
+    state.add_images((i, f"{i}.png", None) for i in range(n))
+    if n < 100:
+        state.held[:] = True
+    held = np.flatnonzero(state.held)
+    seen = np.zeros(n, np.int64)
+    for place, image in enumerate(held[:of]):
+        state.add_answer(place + 1, Answer("answer", int(image), int(place >= right), "ann"))
+        seen[image] = 0
+    seen[held[of:]] = np.arange(len(held[of:])) % 2
+    state.add_model(a_model(1, 10, seen.tolist()), [])
+    return state
+
+
+def test_wilson_s_interval_is_where_the_score_test_turns() -> None:
+    # The interval holds every p with |p̂ − p| ≤ z √(p (1 − p) / n).
+    for right, n in ((0, 5), (3, 12), (57, 60), (60, 60)):
+        for p in wilson(right, n):
+            assert abs(right / n - p) == pytest.approx(
+                1.959963985 * (p * (1 - p) / n) ** 0.5, abs=1e-8
+            )
+    assert wilson(0, 0) == (0.0, 1.0)
+    low, high = wilson(8, 10)
+    assert [low, high] == pytest.approx([0.4901625, 0.9433178], abs=1e-6)
+
+
+def test_cohen_s_kappa_on_a_table_done_by_hand() -> None:
+    # 20 both yes, 15 both no, 5 and 10 apart: observed 0.7, by chance 0.5.
+    a = np.array([1] * 25 + [0] * 25)
+    b = np.array([1] * 20 + [0] * 5 + [1] * 10 + [0] * 15)
+    assert kappa(a, b) == pytest.approx(0.4)
+    assert kappa(a, a) == 1
+    assert kappa(np.zeros(3, np.int64), np.zeros(3, np.int64)) == 1
+
+
+def test_krippendorff_s_alpha_on_his_own_example() -> None:
+    # Krippendorff (2011), "Computing Krippendorff's alpha-reliability", section C: four observers,
+    # missing values: 0.743.
+    units = [
+        [1, 1, 1], [2, 2, 3, 2], [3, 3, 3, 3], [3, 3, 3, 3], [2, 2, 2, 2], [1, 2, 3, 4], [4, 4, 4, 4], [1, 1, 2, 1],
+        [2, 2, 2, 2], [5, 5, 5], [1, 1], [3],
+    ]  # fmt: skip
+    assert alpha(units) == pytest.approx(0.743, abs=5e-4)
+    # Two observers, binary data, section B: 0.095.
+    first, second = "0100000010", "1110010000"
+    assert alpha([[int(a), int(b)] for a, b in zip(first, second, strict=True)]) == pytest.approx(
+        0.095, abs=5e-4
+    )
+
+
+def test_alpha_where_nothing_can_be_said_and_where_all_agree() -> None:
+    assert alpha([]) is None
+    assert alpha([[1], [2], [-2, 1]]) is None
+    assert alpha([[1, 1], [1, 1]]) is None
+    assert alpha([[1, 1], [2, 2, -2]]) == 1
+
+
+def test_a_power_law_is_found_again() -> None:
+    sizes = np.array([20.0, 40, 80, 160])
+    errors = np.stack([2 * sizes**-0.5, 0 * sizes + 0.3, 0.01 * sizes**0.5])
+    n = reached_at(sizes, errors, 0.1)
+    assert n[0] == pytest.approx(400)
+    assert np.isinf(n[1:]).all()
+
+
+def test_labels_left_is_said_when_there_is_enough_to_say() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(2, size=1000)
+
+    def models(sizes: list[int], n: int) -> list[Model]:
+        wrong = rng.random(1000)
+        return [
+            a_model(i, size, np.where(wrong < 2 * size**-0.5, 1 - truth, truth)[:n].tolist())
+            for i, size in enumerate(sizes)
+        ]
+
+    assert labels_left(models([20, 40, 80], 1000), truth, 0.9) is None
+    assert labels_left(models([20, 40, 80, 160], 19), truth, 0.9) is None
+    assert labels_left([], truth, 0.9) is None
+    left = labels_left(models([20, 40, 80, 160], 1000), truth, 0.9)
+    assert left is not None
+    assert left.labels == pytest.approx(240, rel=0.4)
+    assert left.low <= left.labels <= left.high
+
+
+def test_every_network_is_measured_on_all_hold_out_answers() -> None:
+    models = [a_model(1, 10, [0, 0, 1, 1]), a_model(2, 20, [0, 1, 1, 1])]
+    points = curve(models, np.array([0, 1, UNKNOWN, 1, *[UNKNOWN] * 95, 0]))
+    assert [(point.right, point.of) for point in points] == [(2, 3), (3, 3)]
+    assert isinstance(points[0], Accuracy)
+
+
+def test_it_looks_time_to_stop_when_three_pairs_of_networks_agree() -> None:
+    state = State()
+    state.set_settings(Settings(holdout=0.5))
+    state.classes = ["a", "b"]
+    state.add_images((i, f"{i}.png", None) for i in range(200))
+    held = np.flatnonzero(state.held)
+    for place, image in enumerate(held[:30]):
+        state.add_answer(
+            place + 1, Answer("answer", int(image), int(image) % 2, "ann", seconds=2.0)
+        )
+    same = (np.arange(200) % 2).tolist()
+    other = same[100:] + [1 - one for one in same[:100]]
+    for number, seen in enumerate([other, same, same, same], 1):
+        state.add_model(a_model(number, 10 * number, seen), [])
+    now = progress(state)
+    assert not now.stop
+    assert now.agreement == [pytest.approx(0.0, abs=0.01), 1.0, 1.0]
+    assert now.seconds == 2.0
+    assert now.curve[-1].value == 1.0
+    assert not now.reached, "30 of 30 may be 89 %"
+    assert now.to_confirm == 43
+    assert now.labels_left is None
+    state.add_model(a_model(5, 50, same), [])
+    assert progress(state).stop
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "reached", "to_confirm"),
+    [
+        (4, 4, False, 69),
+        (20, 20, False, 53),
+        (72, 72, False, 1),
+        (73, 73, True, None),
+        (99, 100, False, 15),
+        (148, 150, True, None),
+        (145, 150, False, 507),
+        (95, 100, False, None),  # only more labels help
+        (90, 100, False, None),
+    ],
+)
+def test_the_target_is_reached_when_the_interval_is_above_it(
+    right: int, of: int, reached: bool, to_confirm: int
+) -> None:
+    state = a_state_of(right, of)
+    now = progress(state)
+    assert (now.reached, now.to_confirm) == (reached, to_confirm)
+    assert now.curve[-1].of == of
+    if to_confirm:
+        assert wilson(round(right / of * 10**6), 10**6)[0] > 0.95, (
+            "with enough of such answers it is certain"
+        )
+
+
+def test_a_low_target_needs_as_many_hold_out_answers_as_any_number() -> None:
+    for of, reached, to_confirm in ((8, False, 12), (19, False, 1), (20, True, None)):
+        now = progress(a_state_of(of, of, target=0.5))
+        assert (now.reached, now.to_confirm) == (reached, to_confirm)
+
+
+def test_it_is_no_time_to_stop_with_few_hold_out_answers_or_few_watched_images() -> None:
+    for of, n, stop in ((19, 400, False), (20, 400, True), (20, 25, True), (19, 19, False)):
+        state = a_state_of(of, of, n=n)
+        watched = np.arange(n)
+        state.models = [
+            Model(number, 0.0, 0, 10 * number, 10, 2, 1.0, watched, state.models[0].seen)
+            for number in range(1, STEADY + 2)
+        ]
+        assert progress(state).stop == stop
+    state.models = [
+        Model(m.model, 0.0, 0, 10, 10, 2, 1.0, m.watched[:12], m.seen[:12]) for m in state.models
+    ]
+    assert not progress(state).stop
+
+
+@pytest.mark.parametrize(
+    ("value", "n", "target", "more"),
+    [
+        (1.0, 4, 0.95, 69),
+        (1.0, 100, 0.95, 0),
+        (0.97, 100, 0.95, 357),
+        (0.95, 100, 0.95, None),
+        (0.9, 30, 0.8, 32),
+    ],
+)
+def test_answers_to_confirm_are_where_the_interval_s_lower_end_is_the_target(
+    value: float, n: int, target: float, more: int | None
+) -> None:
+    assert answers_to_confirm(value, n, target) == more
+    if more:  # as the score test says, whose z is 1.96
+        z = [
+            (value - target) / (target * (1 - target) / total) ** 0.5
+            for total in (n + more - 1, n + more)
+        ]
+        assert z[0] < 1.959963985 <= z[1]
+
+
+def test_labels_are_left_until_the_target_is_reached() -> None:
+    truth = np.zeros(1000, np.int64)
+    models = [
+        a_model(i, 10 * 2**i, [0] * (1000 - 400 // 2**i) + [1] * (400 // 2**i)) for i in range(1, 6)
+    ]
+    left = labels_left(models, truth, 0.9)
+    assert left is not None
+    assert (left.labels, left.low) == (
+        1,
+        1,
+    ), "the curve is beyond the target, but it is for the interval to say so"
+
+
+def test_after_hundreds_of_networks_the_curve_goes_evenly_from_the_first_to_the_latest() -> None:
+    state = State()
+    state.set_settings(Settings(holdout=0.5))
+    state.classes = ["a", "b"]
+    state.add_images((i, f"{i}.png", None) for i in range(30))
+    for image in range(30):
+        state.add_answer(image + 1, Answer("answer", image, 0, "ann"))
+    for number in range(1, 501):
+        state.add_model(a_model(number, 10 * number, [0] * 30), [])
+    now = progress(state)
+    numbers = [point.model for point in now.curve]
+    assert (len(numbers), numbers[0], numbers[-1]) == (DRAWN, 1, 500)
+    assert set(np.diff(numbers)) == {4, 5}
+    assert len(now.agreement) == STEADY
+    state.models = state.models[:DRAWN]
+    assert [point.model for point in progress(state).curve] == list(range(1, DRAWN + 1)), (
+        "all of them, where they are few"
+    )
