@@ -1,7 +1,7 @@
 import sqlite3
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,47 +10,7 @@ import torch
 from dfal.errors import DfalError
 from dfal.experiments.store import APPLICATION, Record, Store
 from dfal.query import Query
-
-TRIALS = {"a": '{"seed": 0}', "b": '{"seed": 1}'}
-
-
-def a_record(round: int, accuracy: float = 0.5, twins: int = 2) -> Record:
-    rng = torch.Generator().manual_seed(round)
-    asked = torch.randperm(1000, generator=rng)[: twins + 2]
-    return Record(
-        round,
-        Query(
-            indices=asked,
-            scores=torch.cat([torch.tensor([0.1, torch.inf]), torch.rand(twins, generator=rng)]),
-            twinned=asked[:twins],
-            twins=torch.rand(twins, 1, 4, 4, generator=rng),
-            guessed=torch.tensor([1007, 1003]),
-            guesses=torch.tensor([4, 0]),
-        ),
-        answers=asked % 10,
-        seen=asked % 7,
-        twins_seen=asked[:twins] % 3,
-        measurements={"annotations": 10.0 + round, "accuracy": accuracy},
-        costs={"fit": 1.25, "select": 0.1},
-    )
-
-
-def a_store(path: Path, *added: tuple[str, Record]) -> Store:
-    store = Store(path, write=True)
-    store.add_run(TRIALS, {"machine": "this one"})
-    for trial, record in added:
-        store.add(trial, record)
-    return store
-
-
-def bits(value: object) -> object:
-    """A record, or a part of one, as values that are equal only to the last bit: -0.0 is not 0.0,
-    float64 not float32."""
-    if isinstance(value, torch.Tensor):
-        return value.dtype, value.shape, value.numpy().tobytes()
-    if isinstance(value, Record | Query):
-        return [bits(getattr(value, field.name)) for field in fields(value)]
-    return value
+from stored import TRIALS, a_record, a_store, bits
 
 
 def files(folder: Path) -> list[Path]:
@@ -183,7 +143,7 @@ def test_a_round_that_cannot_be_stored_whole_is_not_stored_at_all(
 DIES_IN_ROUND_3 = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
-from test_store import a_record, a_store
+from stored import a_record, a_store
 
 class Deadly(dict):
     def items(self):

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from test_store import a_record, a_store, bits
 
 from dfal.errors import DfalError
 from dfal.experiments.store import Store
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session
+from stored import a_record, a_store, bits
 
 PATHS = [f"{number}.png" for number in range(40)]
 

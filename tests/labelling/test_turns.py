@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dfal.labelling.store.schema import Settings, turns
+from dfal.labelling.store import turns
+from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.turns import Turns
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from PIL import Image
 from test_damaged_files import command
-from test_store import a_record, a_store
 
 from dfal.errors import DfalError
 from dfal.experiments.serialization import from_json, is_kind
@@ -27,6 +26,7 @@ from dfal.labelling.store.schema import LabelStore, Settings
 from dfal.labelling.store.session import Session
 from dfal.labelling.validation import image_file, target_file
 from dfal.storage import Ledger
+from stored import a_record, a_store
 
 
 @pytest.fixture

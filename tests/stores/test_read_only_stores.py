@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from test_damaged_files import command, limit
-from test_store import a_record, a_store, bits
 
 from dfal.errors import DfalError
 from dfal.experiments.store import Store
@@ -20,6 +19,7 @@ from dfal.labelling.store.records import Question
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session
 from dfal.storage import Ledger, real_path
+from stored import a_record, a_store, bits
 
 STORES = Path(__file__).parent
 
