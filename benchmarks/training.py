@@ -3,8 +3,9 @@ that does the same.
 
     python benchmarks/training.py
 
-All sides take turns in one process, which keeps its memory as a study's do (`dfal.experiments.runner`); a run
-is one process, or two at once. Ratios are those of a process's medians.
+All sides take turns in one process, which keeps its memory as a study's do
+(`dfal.experiments.runner`); a run is one process, or two at once. Ratios are those of a process's
+medians.
 
 - eager: PyTorch's modules, autograd and Adam as they come.
 - dfal: `dfal.fit`: a chain, Adam in one kernel over one vector.

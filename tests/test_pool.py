@@ -116,7 +116,7 @@ def test_guesses_hold_for_one_round_and_are_no_annotations() -> None:
     assert later.labels[0] == 3
 
 
-def test_with_a_twin_for_each_answer_the_labelled_data_are_twice_the_annotations_less_the_first() -> (
+def test_with_a_twin_for_each_answer_labelled_data_are_twice_the_annotations_less_the_first() -> (
     None
 ):
     pool = Pool.new(torch.rand(60, 1, 2, 2), known={index: index % 3 for index in range(10)})

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from dfal.errors import DfalError
+from dfal.errors import DfalError, first_line
 
 RESTORE = "restore a copy, or start a new one"
 """What to do about a damaged store."""
@@ -42,23 +42,13 @@ def damage(
             f"{what} is damaged, or larger than this machine's memory: {cure}"
         ) from error
     except Exception as error:
-        raise DfalError(f"{what} is damaged ({described(error)}): {cure}") from error
+        raise DfalError(f"{what} is damaged ({first_line(error)}): {cure}") from error
     except BaseException as error:
         if (
             type(error).__name__ != "PanicException"
         ):  # what libraries written in Rust raise is no Exception
             raise
-        raise DfalError(f"{what} is damaged ({described(error)}): {cure}") from error
-
-
-def described(error: BaseException) -> str:
-    """Return the first line of an exception's text in at most 100 printable characters, or the name
-    of its class."""
-    line = next(
-        (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-    )
-    line = "".join(letter if letter.isprintable() else "?" for letter in line)
-    return line if len(line) <= 100 else line[:99] + "…"
+        raise DfalError(f"{what} is damaged ({first_line(error)}): {cure}") from error
 
 
 def check_types(kind: type, settings: Mapping[str, Any]) -> None:

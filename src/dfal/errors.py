@@ -18,3 +18,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> DfalError:
     near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? There are" if near else "there are"
     return DfalError(f"there is no {kind} {name!r}: {hint} {', '.join(names)}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's text in at most 100 printable characters, or the name
+    of its class where it has no text."""
+    lines = (line.strip() for line in str(error).splitlines())
+    line = next((line for line in lines if line), type(error).__name__)
+    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    return line if len(line) <= 100 else line[:99] + "…"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dfal.arguments import check_generator, kind_of, whole
 from dfal.data.image_array import Images
-from dfal.errors import DfalError
+from dfal.errors import DfalError, first_line
 from dfal.query import DECLINED, UNKNOWN, Query
 
 
@@ -296,7 +296,7 @@ def _answers(answers: Any) -> Tensor:
         given = torch.as_tensor(answers)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DfalError(
-            f"the answers are no classes ({str(error).splitlines()[0]}): give 0, 1, … for each"
+            f"the answers are no classes ({first_line(error)}): give 0, 1, … for each"
             f" image, or DECLINED ({DECLINED})"
         ) from None
     if given.is_complex():

@@ -16,8 +16,8 @@ from typing import Any, ClassVar, TypeVar
 
 import filelock
 
-from dfal.damage import RESTORE, damage, described
-from dfal.errors import DfalError
+from dfal.damage import RESTORE, damage
+from dfal.errors import DfalError, first_line
 
 Opened = TypeVar("Opened", bound="Ledger")
 CHECKED = 32 * 2**20
@@ -234,7 +234,7 @@ class Ledger:
         if (_size(self.path) or 0) <= CHECKED:
             ((found,),) = db.execute("PRAGMA quick_check(1)").fetchall()
             if found != "ok":  # a line "*** in database main ***" may come before what is wrong
-                what = described(ValueError(found.splitlines()[-1]))
+                what = first_line(ValueError(found.splitlines()[-1]))
                 raise DfalError(f"the store {self.path} is damaged ({what}): {RESTORE}")
 
     def _create(self) -> None:
@@ -474,7 +474,7 @@ class Ledger:
             raise DfalError(f"the store {self.path} {self._reason(error)}") from error
 
     def _reason(self, error: Exception) -> str:  # noqa: PLR0911  one for each cure
-        what = described(
+        what = first_line(
             OSError(error.strerror) if isinstance(error, OSError) and error.strerror else error
         )
         if _is_error(error, "SQLITE_FULL") or getattr(error, "errno", None) in {

@@ -201,7 +201,8 @@ def test_another_network_of_the_same_name_is_refused(
     with Store(tmp_path / "s.db") as store:
         before = store.environments()
     code = (
-        f"import sys, json; sys.path.insert(0, {str(tmp_path)!r}); from dfal.experiments.provenance import"
+        f"import sys, json; sys.path.insert(0, {str(tmp_path)!r}); from"
+        " dfal.experiments.provenance import"
         " environment as e\n"
     )
     code += (

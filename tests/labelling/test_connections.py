@@ -422,8 +422,9 @@ def test_training_starts_where_the_resource_tracker_cannot(
 
 LACKING = """
 import importlib, os, pkgutil, signal, sys
-import torch, numpy, scipy.stats, sklearn, matplotlib.pyplot, PIL.Image, uvicorn, fastapi, h11, asyncio, multiprocessing.spawn
-import rich.console, click, jinja2, filelock, platformdirs, webbrowser, getpass, sqlite3, safetensors
+import torch, numpy, scipy.stats, sklearn, matplotlib.pyplot, PIL.Image, uvicorn, fastapi, h11
+import asyncio, multiprocessing.spawn, rich.console, click, jinja2, filelock, platformdirs
+import webbrowser, getpass, sqlite3, safetensors
 class Windows:
     names = {"fcntl", "resource", "pwd", "grp", "termios", "pty", "_posixsubprocess", "_posixshmem"}
     def find_spec(self, name, path=None, target=None):
@@ -432,10 +433,12 @@ class Windows:
 for name in Windows.names:
     sys.modules.pop(name, None)
 sys.meta_path.insert(0, Windows())
-for module, name in [(os, "nice"), (os, "sched_getaffinity"), (os, "fork"), (os, "killpg"), (os, "getuid"), (os, "geteuid"),
-                     (signal, "pthread_sigmask"), (signal, "SIGKILL"), (signal, "SIGHUP"), (signal, "SIGCHLD")]:
-    delattr(module, name)
-os.environ = {key: value for key, value in os.environ.items() if key not in {"USER", "LOGNAME", "LNAME", "USERNAME"}}
+for name in ("nice", "sched_getaffinity", "fork", "killpg", "getuid", "geteuid"):
+    delattr(os, name)
+for name in ("pthread_sigmask", "SIGKILL", "SIGHUP", "SIGCHLD"):
+    delattr(signal, name)
+names = {"USER", "LOGNAME", "LNAME", "USERNAME"}
+os.environ = {key: value for key, value in os.environ.items() if key not in names}
 getpass.os = os
 import dfal
 for found in pkgutil.walk_packages(dfal.__path__, "dfal."):

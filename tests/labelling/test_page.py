@@ -400,7 +400,8 @@ def test_what_is_on_the_screen_stays_until_it_is_answered(stub: Any) -> None:
             const alt = document.querySelector(".stage img")?.alt;
             if (alt && alt !== seen.at(-1)) seen.push(alt);
         };
-        new MutationObserver(look).observe(document.querySelector(".stage"), { childList: true, subtree: true });
+        new MutationObserver(look).observe(
+            document.querySelector(".stage"), { childList: true, subtree: true });
     }""")
 
     def asked(*images: int) -> dict[str, Any]:

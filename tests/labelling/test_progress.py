@@ -71,8 +71,8 @@ def test_krippendorff_s_alpha_on_his_own_example() -> None:
     # Krippendorff (2011), "Computing Krippendorff's alpha-reliability", section C: four observers,
     # missing values: 0.743.
     units = [
-        [1, 1, 1], [2, 2, 3, 2], [3, 3, 3, 3], [3, 3, 3, 3], [2, 2, 2, 2], [1, 2, 3, 4], [4, 4, 4, 4], [1, 1, 2, 1],
-        [2, 2, 2, 2], [5, 5, 5], [1, 1], [3],
+        [1, 1, 1], [2, 2, 3, 2], [3, 3, 3, 3], [3, 3, 3, 3], [2, 2, 2, 2], [1, 2, 3, 4],
+        [4, 4, 4, 4], [1, 1, 2, 1], [2, 2, 2, 2], [5, 5, 5], [1, 1], [3],
     ]  # fmt: skip
     assert alpha(units) == pytest.approx(0.743, abs=5e-4)
     # Two observers, binary data, section B: 0.095.

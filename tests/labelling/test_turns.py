@@ -22,7 +22,8 @@ from dfal.labelling.store.session import Session
 with Session.open(sys.argv[1], person="loop") as session:
     while True:
         with session._log.adding() as db:
-            db.execute("INSERT INTO flags (image, raised, note, person, at) VALUES (1, 1, '', 'loop', 0)")
+            columns = "image, raised, note, person, at"
+            db.execute(f"INSERT INTO flags ({columns}) VALUES (1, 1, '', 'loop', 0)")
             time.sleep(0.01)  # as a slow disk
             print(flush=True)
 """

@@ -24,7 +24,8 @@ LABELS = """
     import sys
     from dfal.labelling.store.session import Session
     from dfal.labelling.store.schema import Settings
-    with Session.start(sys.argv[1], Settings(), [f"{i}.png" for i in range(5000)], ["a", "b", "c"]) as session:
+    paths = [f"{i}.png" for i in range(5000)]
+    with Session.start(sys.argv[1], Settings(), paths, ["a", "b", "c"]) as session:
         for question in iter(lambda: session.ask()[0], None):
             session.tell(question, question.image % 3)
             print(question.image, flush=True)
@@ -40,7 +41,8 @@ ROUNDS = """
             images = torch.arange(10) + number
             query = Query(images, torch.zeros(10))
             none = torch.empty(0, dtype=torch.int64)
-            store.add("trial", Record(number, query, images % 3, images % 3, none, {"accuracy": 0.5}))
+            measured = {"accuracy": 0.5}
+            store.add("trial", Record(number, query, images % 3, images % 3, none, measured))
             print(number, flush=True)
 """
 

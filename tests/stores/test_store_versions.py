@@ -148,8 +148,13 @@ def test_every_kind_of_job_that_was_stored_is_read_as_it_was(every_job: Path) ->
         )
         transferred, _ = store.records("a77ca50d27b76e0d")
         assert dict(transferred.measurements) == {
-            "annotations": 4, "labelled_data": 4, "accuracy": 0.1, "twins": 2, "fooled": 0, "noise": 0
-        }  # fmt: skip
+            "annotations": 4,
+            "labelled_data": 4,
+            "accuracy": 0.1,
+            "twins": 2,
+            "fooled": 0,
+            "noise": 0,
+        }
         found = reproduce.read_results(store)
     assert (len(found.studies), len(found.transfers), len(found.questions)) == (
         3,

@@ -84,7 +84,8 @@ class DeepFool:
     Cost: at most (classes − 1) backward and 2 forward passes a step for the images not yet done;
     usually 2 or 3 steps.
     Memory: two copies of the images, and for `chunk` of them four more and the network's
-    activations. A chain of known layers on the CPU (`dfal.nn.fast_sequential`) works on `chunk` images a thread,
+    activations. A chain of known layers on the CPU (`dfal.nn.fast_sequential`) works on
+    `chunk` images a thread,
     with all gradients of 32 of them.
     """
 

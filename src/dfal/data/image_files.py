@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from dfal.data import image_metadata, tiff_pixels
-from dfal.errors import DfalError
+from dfal.errors import DfalError, first_line
 
 Result = TypeVar("Result")
 
@@ -249,7 +249,7 @@ def _reason(error: Exception) -> ValueError:
         return ValueError(f"it has more than {MOST // 10**6} million pixels: make it smaller")
     if isinstance(error, UnidentifiedImageError):
         return ValueError("it is no JPEG, PNG, WebP, GIF or TIFF, whatever its name says")
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = first_line(error)
     if isinstance(error, OSError):
         if (
             error.errno is not None or "out of memory" in text

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from dfal import attacks, strategies
-from dfal.damage import check_types, described
-from dfal.errors import DfalError
+from dfal.damage import check_types
+from dfal.errors import DfalError, first_line
 from dfal.nn.training import Training
 from dfal.strategies import CustomStrategy
 from dfal.strategies.custom import custom
@@ -57,7 +57,7 @@ def from_json(kind: type[Kind], text: str, code: Sequence[Any] = ()) -> Kind:
         raise
     except Exception as error:  # a text that was changed makes a class fail in any way
         raise DfalError(
-            f"{text[:60]!r} is no {kind.__name__.lower()} ({described(error)})"
+            f"{text[:60]!r} is no {kind.__name__.lower()} ({first_line(error)})"
         ) from error
     if not isinstance(value, kind):
         raise DfalError(f"{text[:60]} is no {kind.__name__.lower()}")

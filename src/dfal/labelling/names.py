@@ -28,7 +28,10 @@ RESERVED = frozenset(
 )
 """Names that no class may have: Windows keeps most of them for itself."""
 ZERO_WIDTH_NON_JOINER, ZERO_WIDTH_JOINER = "\u200c", "\u200d"
-JOINING = "\u0600-\u08ff\u0900-\u0dff\u0f00-\u0fff\u1000-\u109f\u1780-\u18af\ufb50-\ufdff\ufe70-\ufefe\U00010a00-\U00011fff"
+JOINING = (
+    "\u0600-\u08ff\u0900-\u0dff\u0f00-\u0fff\u1000-\u109f\u1780-\u18af\ufb50-\ufdff\ufe70-\ufefe"
+    "\U00010a00-\U00011fff"
+)
 """Letters of scripts whose words have joiners: Arabic and Persian, Indic ones, Tibetan, Burmese,
 Khmer, Mongolian."""
 JOINED = re.compile(f"(?<=[{JOINING}])[{ZERO_WIDTH_NON_JOINER}{ZERO_WIDTH_JOINER}](?=[{JOINING}])")

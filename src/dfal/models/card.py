@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dfal.damage import check_types
-from dfal.errors import DfalError
+from dfal.errors import DfalError, first_line
 from dfal.nn.inference import device_of, frozen_eval, logits
 from dfal.stats.agreement import ENOUGH
 
@@ -108,7 +108,7 @@ def check(model: nn.Module, card: ModelCard, name: str) -> None:
     except DfalError:
         raise
     except (RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise DfalError(
             f"the network {card.network} of {name} cannot take images of shape {card.image}"
             f" ({reason})"

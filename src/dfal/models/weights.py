@@ -14,8 +14,8 @@ from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from dfal.atomic import atomic_write
-from dfal.damage import damage, described
-from dfal.errors import DfalError
+from dfal.damage import damage
+from dfal.errors import DfalError, first_line
 from dfal.models.card import ModelCard, check, read
 from dfal.nn.inference import unwrap_network
 from dfal.nn.networks import NETWORKS, build
@@ -113,7 +113,7 @@ def _reading(path: Path) -> Iterator[None]:
     except DfalError as error:
         reason = error.__cause__
         raise DfalError(
-            f"{path} is damaged or no model ({described(reason or error)}): get it again"
+            f"{path} is damaged or no model ({first_line(reason or error)}): get it again"
         ) from None
 
 

@@ -2,7 +2,8 @@
 margins fast on a CPU.
 
 A `Chain` computes the same numbers as the network (but for rounding) in another order: convolutions
-of few channels as matrix products (`dfal.nn.fast_layers`), the gradients of all classes backwards together,
+of few channels as matrix products (`dfal.nn.fast_layers`), the gradients of all
+classes backwards together,
 and, in evaluation, affine layers that follow one another as one, where that has fewer weights.
 """
 

@@ -1,6 +1,7 @@
 """Run any network: prepare its input, freeze it, check its logits.
 
-Any `nn.Module` that maps images (N, …) to logits (N, C) works unchanged. One logit a row counts as two classes.
+Any `nn.Module` that maps images (N, …) to logits (N, C) works unchanged. One logit a row counts
+as two classes.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from dfal.arguments import check_network
-from dfal.errors import DfalError
+from dfal.errors import DfalError, first_line
 from dfal.nn.fast_sequential import FastSequential, fast_sequential
 from dfal.seeding import fork_rng
 
@@ -83,13 +84,13 @@ def shape_errors(images: Tensor) -> Iterator[None]:
         if any(words in str(error) for words in ("dtype", "scalar type", "Input type")):
             raise DfalError(
                 "the network computes in types that do not fit each other"
-                f" ({str(error).splitlines()[0]}): give all of it one type, as model.float() does"
+                f" ({first_line(error)}): give all of it one type, as model.float() does"
             ) from error
         shape = tuple(images.shape[1:])
         last = len(shape) == 3 and shape[2] in {1, 3} and shape[0] not in {1, 3}
         cure = ": channels come first, try images.permute(0, 3, 1, 2)" if last else ""
         raise DfalError(
-            f"the network cannot take images of shape {shape} ({str(error).splitlines()[0]}){cure}"
+            f"the network cannot take images of shape {shape} ({first_line(error)}){cure}"
         ) from error
 
 
@@ -119,7 +120,7 @@ def backward_errors() -> Iterator[None]:
         raise
     except RuntimeError as error:
         raise DfalError(
-            f"the network cannot be differentiated ({str(error).splitlines()[0]}), which is needed"
+            f"the network cannot be differentiated ({first_line(error)}), which is needed"
             " here: take whatever autograd cannot follow out of its forward"
         ) from error
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfal.arguments import check_fields, check_network, kind_of, whole
-from dfal.errors import DfalError
+from dfal.errors import DfalError, first_line
 from dfal.fields import setting
 from dfal.nn.fast_sequential import FastSequential, fast_sequential
 from dfal.nn.inference import (
@@ -74,7 +74,7 @@ def check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise DfalError(
-            f"the device {device!r} cannot be used ({str(error).splitlines()[0]}): use cpu"
+            f"the device {device!r} cannot be used ({first_line(error)}): use cpu"
         ) from None
 
 

@@ -159,7 +159,8 @@ def _accuracies(shelf: StoredResults, dataset: str) -> Table:
         " and the paper's number at 1000."
         + (
             paper.caution(dataset)
-            or " Coloured where ours differs from it: t-test against the paper's number as if it were exact, p < 0.05 after Holm's correction."
+            or " Coloured where ours differs from it: t-test against the paper's number as"
+            " if it were exact, p < 0.05 after Holm's correction."
         )
         + (f" Transfers left out for their other settings: {others}." if others else ""),
         [f"{source} → {target}" for source, target in directions],

@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from dfal.damage import described
-from dfal.errors import DfalError
+from dfal.errors import DfalError, first_line
 from dfal.nn.features import features
 from dfal.nn.inference import default_modes, device_of, predict
 from dfal.pool import Pool, check_call
@@ -163,7 +162,7 @@ def embed(
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # changed bytes make a header fail in many ways
-        what = described(error)
+        what = first_line(error)
         raise DfalError(
             f"the embedding {path} cannot be read ({what}): give a .npy file of shape (N, d)"
         ) from error

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfal.damage import described
 from dfal.data.datasets.card import Dataset
 from dfal.data.datasets.download import verify
 from dfal.data.image_array import Images
-from dfal.errors import DfalError
+from dfal.errors import DfalError, first_line
 
 LARGEST = 2**30
 """Bytes of an unpacked file: MNIST has 47 million."""
@@ -46,7 +45,7 @@ def content(path: Path) -> NDArray[np.uint8]:
         return np.frombuffer(unpacked, np.uint8)
     except Exception as error:  # changed bytes make gzip fail in many ways
         raise DfalError(
-            f"{path} cannot be read ({described(error)}): delete it and try again"
+            f"{path} cannot be read ({first_line(error)}): delete it and try again"
         ) from error
 
 

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from dfal.atomic import atomic_write
-from dfal.damage import described
 from dfal.data.datasets.card import Dataset
 from dfal.data.datasets.download import folders, writing
 from dfal.data.image_array import CHUNK, Images
-from dfal.errors import DfalError
+from dfal.errors import DfalError, first_line
 
 POOL, TEST = "pool.npy", "test.npy"
 
@@ -54,7 +53,7 @@ def _part(
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # changed bytes make a header fail in many ways
         raise DfalError(
-            f"{path} cannot be read ({described(error)}): delete it and try again"
+            f"{path} cannot be read ({first_line(error)}): delete it and try again"
         ) from error
     if array.shape != shape or array.dtype != np.uint8:
         raise DfalError(

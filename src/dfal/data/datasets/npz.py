@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfal.damage import described
 from dfal.data.datasets.card import Dataset, stratified_split
 from dfal.data.image_array import Images
-from dfal.errors import DfalError
+from dfal.errors import DfalError, first_line
 
 SPLIT_SEED = 0
 """Fixes the stratified fifth that is held out where the file has no test set."""
@@ -82,7 +81,7 @@ def _arrays(path: Path) -> "dict[str, NDArray[Any]]":
     except DfalError:
         raise
     except Exception as error:  # changed bytes make archives and headers fail in any way
-        raise DfalError(f"{path} {refusal.format(described(error))}") from error
+        raise DfalError(f"{path} {refusal.format(first_line(error))}") from error
 
 
 def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:

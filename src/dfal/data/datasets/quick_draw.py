@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dfal.damage import described
 from dfal.data.datasets import mapped
 from dfal.data.datasets.card import Card, Dataset
 from dfal.data.datasets.download import fetch, find
-from dfal.errors import DfalError
+from dfal.errors import DfalError, first_line
 
 NAME = "quick-draw"
 MIRRORS = ["https://storage.googleapis.com/quickdraw_dataset/full/numpy_bitmap"]
@@ -58,7 +57,7 @@ def _blocks(files: dict[str, Path], first: bool) -> Iterator[NDArray[np.uint8]]:
             bitmaps = np.load(path, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # changed bytes make a header fail in many ways
             raise DfalError(
-                f"{path} cannot be read ({described(error)}): delete it and try again"
+                f"{path} cannot be read ({first_line(error)}): delete it and try again"
             ) from error
         mapped.check(bitmaps, (COUNTS[name], 28 * 28), path)
         border = pool()[name]

@@ -2,7 +2,8 @@
 
 >>> import tempfile, pathlib
 >>> store = pathlib.Path(tempfile.mkdtemp()) / "labels.db"
->>> with Session.start(store, Settings(), paths=["a.png", "b.png", "c.png"], classes=["cat", "dog"]) as session:
+>>> paths, classes = ["a.png", "b.png", "c.png"], ["cat", "dog"]
+>>> with Session.start(store, Settings(), paths=paths, classes=classes) as session:
 ...     for question in session.ask(2):
 ...         session.tell(question, "dog")
 ...     session.classes, int((session.state.labels == 1).sum())

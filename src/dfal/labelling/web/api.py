@@ -163,10 +163,11 @@ PICTURES: dict[int | str, dict[str, Any]] = {
 }
 ABOUT = """The page itself uses nothing else.
 
-Each reply names the store, and any request may name it too, as `?store=…`: a page that serves another store refuses
-such a request (412). An answer may name its image: where the question is about another image it is refused (409).
-Questions and rows of the review have the version of their image: `/api/images/7?version=…` never changes and may be
-kept, without a version, or with another one than the present one, it must be asked for again.
+Each reply names the store, and any request may name it too, as `?store=…`: a page that serves
+another store refuses such a request (412). An answer may name its image: where the question is
+about another image it is refused (409). Questions and rows of the review have the version of their
+image: `/api/images/7?version=…` never changes and may be kept, without a version, or with another
+one than the present one, it must be asked for again.
 """
 Version = Annotated[
     str,

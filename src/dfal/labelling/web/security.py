@@ -161,7 +161,9 @@ class Guard:
             public is not None and origin == (public.scheme, public.host, public.port)
         ):
             own = True
-        else:  # the page itself is asked, by whatever name: at its public name, only its public address is its own
+        else:
+            # The page itself is asked, by whatever name: at its public name, only its public
+            # address is its own.
             own = (
                 origin[1] == name
                 and origin[2] == (port or PORTS[origin[0]])
