@@ -495,9 +495,9 @@ def test_a_store_of_another_version_is_read_but_not_gone_on_with(
 
 
 def test_resume_runs_foreign_code_only_when_told(dfal: Shell) -> None:
-    network = ["--model", "test_trial:plain_network"]
+    network = ["--model", "small_networks:plain_network"]
     assert dfal("run", *SMALL, "--strategy", "random", "--store", "s.db", *network).code == 0
-    assert "say --model test_trial:plain_network" in dfal.refused(
+    assert "say --model small_networks:plain_network" in dfal.refused(
         "run", "--resume", "--store", "s.db"
     )
     assert dfal("run", "--resume", "--store", "s.db", *network).code == 0
@@ -853,7 +853,7 @@ def test_reproduce_times_questions_one_at_a_time(dfal: Shell) -> None:
         "--preset",
         "quick",
         "--model",
-        "test_reproduce:tiny",
+        "small_networks:tiny",
         "--store",
         "t3.db",
     )
@@ -862,7 +862,7 @@ def test_reproduce_times_questions_one_at_a_time(dfal: Shell) -> None:
     assert "holds tables of `dfal reproduce`" in dfal.refused("run", "--resume", "--store", "t3.db")
     ran = dfal("report", "t3.db", "--tables", "tables", "--csv", "all.csv")
     assert ran.code == 0, ran.err
-    assert "table3-mnist-5k-test-reproduce-tiny.csv" in {
+    assert "table3-mnist-5k-small-networks-tiny.csv" in {
         file.name for file in Path("tables").iterdir()
     }
     assert len(Path("all.csv").read_text(encoding="utf-8").splitlines()) == 1, "no trial was run"

@@ -296,7 +296,7 @@ def test_a_check_is_made_once_for_all_seeds(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_store_that_does_not_know_its_networks_goes_on(tmp_path: Path) -> None:
-    trial = dataclasses.replace(SMALL, model="test_trial:plain_network")
+    trial = dataclasses.replace(SMALL, model="small_networks:plain_network")
     with Store(tmp_path / "s.db", write=True) as store:
         store.add_run({}, {"data": {}})
         next(runner.run([trial], store, 1))

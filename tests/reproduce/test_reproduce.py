@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import dfal
+import small_networks
 from dfal import reproduce
 from dfal.analysis.learning_curves import area_pairs, common
 from dfal.analysis.tables import Cell, Table, accuracy, all_of, positive, table
@@ -31,18 +32,7 @@ from dfal.reproduce.stored_results import StoredResults, curve, name_in, pairs
 from dfal.reproduce.transfer import Transfer
 
 NONE = torch.empty(0, dtype=torch.int64)
-TINY = f"{__name__}:tiny"
-
-
-def tiny(image: tuple[int, ...], classes: int) -> torch.nn.Module:
-    """A network that trains in no time."""
-    return torch.nn.Sequential(
-        torch.nn.Flatten(),
-        torch.nn.Linear(784, 20),
-        torch.nn.ReLU(),
-        torch.nn.Dropout(0.1),
-        torch.nn.Linear(20, classes),
-    )
+TINY = "small_networks:tiny"
 
 
 def small(**changes: object) -> reproduce.Preset:
@@ -666,7 +656,7 @@ def test_twins_fool_the_network_they_were_made_for_and_noise_as_long_hardly_does
     trial, records = bought(small(epochs=30, first=60, annotations=80), tmp_path / "s.db")
     pool = trial.first_pool(digits)
     model = dfal.fit(
-        lambda: tiny((1, 28, 28), 10),
+        lambda: small_networks.tiny((1, 28, 28), 10),
         pool.labelled_data(),
         trial.training,
         dfal.derive_seed(0, 0, "fit"),
