@@ -1,6 +1,7 @@
 # make run    the main job: compare strategies on real digits, leave a table and report.html
 # make test   every test
 # make lint   what CI checks beside the tests
+# make picture draw docs/pictures/architecture.svg from the code
 # make debian install Debian's packages that tests need, as root: a browser, a proxy, LaTeX
 # Options go into ARGS: make run ARGS="--annotations 60", make test ARGS="-k deepfool".
 
@@ -10,7 +11,7 @@ BIN = $(VENV)/bin
 ARGS ?=
 DEBIAN = caddy chromium gcc libc6-dev nginx openssl texlive-latex-base texlive-latex-recommended
 
-.PHONY: run test lint debian format clean
+.PHONY: run test lint picture debian format clean
 
 run: $(VENV)/installed
 	$(BIN)/dfal run $(ARGS)
@@ -23,6 +24,9 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+picture: $(VENV)/installed
+	$(BIN)/python docs/architecture.py
 
 debian:
 	apt-get update -qq
