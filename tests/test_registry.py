@@ -23,7 +23,8 @@ def test_names_and_help_import_nothing() -> None:
 def test_a_thing_is_what_its_target_names() -> None:
     import pathlib
 
-    assert THINGS["path"] is pathlib.Path
+    assert THINGS["path"] is THINGS.get("path") is pathlib.Path
+    assert (THINGS.get("none"), THINGS.get("none", 3)) == (None, 3)
 
 
 def test_the_nearest_name_is_offered() -> None:

@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dfal.errors import unknown_name
 
@@ -48,6 +48,10 @@ class Registry(Mapping[str, T], Generic[T]):
         module, _, attribute = self.entry(name).target.partition(":")
         thing: T = getattr(importlib.import_module(module), attribute)
         return thing
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Import what goes by a name; return the default where the name is not there."""
+        return self[name] if name in self else default  # noqa: SIM401  this is get
 
     def entry(self, name: str) -> Entry:
         """Return the entry of a name.

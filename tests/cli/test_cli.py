@@ -19,7 +19,7 @@ from torch import nn
 
 from dfal import cli, models, reproduce
 from dfal.cli import output
-from dfal.data.datasets import CARDS, load
+from dfal.data.datasets import DATASETS, load
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
 from dfal.strategies import NAMED
@@ -308,7 +308,7 @@ def test_data_says_what_is_there(
     ):
         assert word in out
     assert (
-        len(re.findall(r"^here +no", out, re.MULTILINE)) == len(CARDS) - 1
+        len(re.findall(r"^here +no", out, re.MULTILINE)) == len(DATASETS) - 1
     )  # the packages carry one
     assert "set DFAL_DATA to a folder that holds quick-draw-4.npz" in out
 

@@ -51,7 +51,7 @@ def data(name: str | None, fetch: bool, picture: Path | None) -> None:
                 f"{'--fetch' if fetch else '--picture'} needs the name of a data set: dfal data"
                 " mnist …"
             )
-        for card in datasets.CARDS.values():
+        for card in datasets.DATASETS.values():
             output.console.print(terminal.of_card(card), soft_wrap=False)
         output.console.print(
             "Any other: a FILE.npz with images (N, height, width[, channels]) as uint8, and labels"
@@ -62,7 +62,7 @@ def data(name: str | None, fetch: bool, picture: Path | None) -> None:
             " one."
         )
         return
-    known = datasets.CARDS.get(name)
+    known = datasets.DATASETS.get(name)
     loaded = datasets.load(name) if fetch or picture or known is None else None
     output.console.print(
         terminal.of_card(known, whole=True)

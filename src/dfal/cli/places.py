@@ -21,7 +21,7 @@ def stored_name(given: str, store: Path) -> str:
     moved, keep that name, and are
     read from where they are now: they are known by their fingerprint.
     """
-    if given in datasets.CARDS or not given or not Path(given).exists():
+    if given in datasets.DATASETS or not given or not Path(given).exists():
         return given
     here = _absolute(given)
     names = _fingerprints(store)
@@ -49,7 +49,7 @@ def find_again(names: Iterable[str], store: Path, given: str | None) -> None:
             f"{given} is not the data set that {store} was made with: name the place of"
             f" {', '.join(sorted(wanted))}"
         )
-    for name in sorted(wanted - datasets.PLACES.keys() - datasets.CARDS.keys()):
+    for name in sorted(wanted - datasets.PLACES.keys() - datasets.DATASETS.keys()):
         with Store(store) as opened:
             place = place_in(opened, name)
         if place is not None:
@@ -89,7 +89,10 @@ def _fingerprints(store: Path) -> dict[str, str]:
     with Store(store) as opened:
         runs = opened.environments()
     return {
-        name: one for run in runs for name, one in run["data"].items() if name not in datasets.CARDS
+        name: fingerprint
+        for run in runs
+        for name, fingerprint in run["data"].items()
+        if name not in datasets.DATASETS
     }
 
 

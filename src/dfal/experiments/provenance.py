@@ -66,7 +66,7 @@ def environment(trials: Sequence[Any]) -> dict[str, Any]:
 def place_in(store: Store, name: str) -> str | None:
     """Return where the data set of a file or folder was last found by the runs of a store, if
     something is there still."""
-    if name in datasets.CARDS or Path(name).exists():
+    if name in datasets.DATASETS or Path(name).exists():
         return None
     places = (run.get("places", {}).get(name) for run in reversed(store.environments()))
     return next((place for place in places if place and Path(place).exists()), None)

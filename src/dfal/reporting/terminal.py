@@ -14,7 +14,7 @@ from dfal.analysis import comparison
 from dfal.analysis.learning_curves import Study
 from dfal.analysis.tables import Cell, Verdict
 from dfal.analysis.tables import Table as Beside
-from dfal.data.datasets import Card, Dataset
+from dfal.data.datasets import DATASETS, Card, Dataset
 from dfal.data.datasets.download import recorded
 
 WIDE = 5
@@ -152,7 +152,7 @@ def of_card(card: Card, whole: bool = False) -> Table:
             lines.pop("checksum")
     table = Table.grid(padding=(0, 2, 0, 0))
     table.title, table.title_justify, table.title_style = (
-        f"[bold]{card.name}[/bold]: {card.about}",
+        f"[bold]{card.name}[/bold]: {DATASETS.about(card.name)}",
         "left",
         "",
     )

@@ -115,18 +115,6 @@ def test_a_path_is_not_taken_for_a_misspelt_name(
         datasets.load(name)
 
 
-def test_the_card_of_mnist_5k_says_what_its_loader_returns() -> None:
-    card, data = datasets.CARDS["mnist-5k"], datasets.load("mnist-5k")
-    assert (card.pool, card.test, card.image) == (
-        len(data.images),
-        len(data.test_images),
-        data.images.shape,
-    )
-    where = card.where()
-    assert where is not None
-    assert where.is_file()
-
-
 def a_dataset() -> Dataset:
     return Dataset(
         Images(pixels(6)[:, None]),
@@ -519,9 +507,8 @@ def test_dfal_data_comes_before_the_cache_and_raw_before_packed(
     reason="this machine lacks MNIST in full: set DFAL_DATA to a folder that holds mnist/",
 )
 def test_mnist_in_full_is_60000_digits_to_ask_about_and_10000_to_measure_on() -> None:
-    data, card = mnist.load(), datasets.CARDS["mnist"]
-    assert (len(data.images), len(data.test_images)) == (card.pool, card.test) == (60_000, 10_000)
-    assert data.images.shape == card.image
+    data = mnist.load()
+    assert (len(data.images), len(data.test_images)) == (60_000, 10_000)
     assert data.labels.bincount().tolist() == [
         5923,
         6742,

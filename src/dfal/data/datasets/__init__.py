@@ -1,47 +1,73 @@
-"""Real images to learn from. One data set a file."""
+"""Data sets by name: each is one file of this package and one line in `DATASETS`."""
 
 import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from dfal.data.datasets import (
-    fashion_mnist,
-    folders,
-    mnist,
-    mnist_5k,
-    npz,
-    quick_draw,
-    samples,
-    shoe_bag,
-)
-from dfal.data.datasets.card import Card, Dataset
 from dfal.errors import DfalError, unknown_name
+from dfal.registry import Entry, Registry
 
-__all__ = ["CARDS", "PLACES", "Card", "Dataset", "load", "move", "place_of"]
+if TYPE_CHECKING:
+    from dfal.data.datasets.card import Card, Dataset
 
-CARDS: dict[str, Card] = {
-    card.name: card
-    for card in (
-        mnist_5k.CARD,
-        mnist.CARD,
-        fashion_mnist.CARD,
-        quick_draw.CARD,
-        shoe_bag.CARD,
-        *samples.CARDS,
-    )
-}
+__all__ = ["DATASETS", "PLACES", "Card", "Dataset", "load", "move", "place_of"]
 
+DATASETS: "Registry[Card]" = Registry(
+    "data set",
+    {
+        "mnist-5k": Entry(
+            "dfal.data.datasets.mnist_5k:CARD",
+            "5,000 handwritten digits of MNIST, 500 of each class",
+        ),
+        "mnist": Entry("dfal.data.datasets.mnist:CARD", "handwritten digits, the whole set"),
+        "fashion-mnist": Entry(
+            "dfal.data.datasets.fashion_mnist:CARD", "articles of clothing in MNIST's form"
+        ),
+        "quick-draw": Entry(
+            "dfal.data.datasets.quick_draw:CARD",
+            "drawings made in 20 seconds: cat, face, angel, dolphin",
+        ),
+        "shoe-bag": Entry(
+            "dfal.data.datasets.shoe_bag:CARD", "photographs of shoes and of handbags on white"
+        ),
+        "quick-draw-sample": Entry(
+            "dfal.data.datasets.samples:QUICK_DRAW_SAMPLE",
+            "a sample of the paper's four classes of Quick, Draw!",
+        ),
+        "quick-draw-4": Entry(
+            "dfal.data.datasets.samples:QUICK_DRAW_4",
+            "fish, cat, face, bird of Quick, Draw!: thousands of each",
+        ),
+        "shoe-bag-sample": Entry(
+            "dfal.data.datasets.samples:SHOE_BAG_SAMPLE",
+            "shoes and bags on white, not the paper's pictures",
+        ),
+    },
+)
+"""Name of a data set → its card, imported when it is asked for."""
 
 PLACES: dict[str, str] = {}
-"""Data sets that have moved: the path under which a store knows them, and where they are now.
+"""Data sets that have moved: the path under which a store knows them → where they are now.
 `move` changes it."""
 
 
+def __getattr__(name: str) -> Any:
+    """Import the types of data sets when they are first used: they bring torch along."""
+    if name not in {"Card", "Dataset"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from dfal.data.datasets import card
+
+    return getattr(card, name)
+
+
 @functools.lru_cache(maxsize=1)
-def load(name: str) -> Dataset:
-    """The data set of that name, or the .npz file or the folder of images at that path, or where
-    `PLACES` has it.
+def load(name: str) -> "Dataset":
+    """Load a data set by its name, or from an .npz file or a folder of images.
+
+    Args:
+        name: a name of `DATASETS`, or a path. A path in `PLACES` is read from where that says.
 
     Raises:
         DfalError: for an unknown name, a file that cannot be read, a download that fails.
@@ -49,15 +75,19 @@ def load(name: str) -> Dataset:
     name = PLACES.get(name, name)
     if not name:
         raise DfalError(
-            f"the name of the data set is empty: give one of {', '.join(CARDS)}, a FILE.npz or a"
-            " FOLDER"
+            f"the name of the data set is empty: give one of {', '.join(DATASETS)}, a FILE.npz or"
+            " a FOLDER"
         )
-    if name in CARDS:
-        return CARDS[name].load()
-    if name.endswith(".npz"):
-        return npz.load(Path(name))
+    if name in DATASETS:
+        return DATASETS[name].load()
     path = Path(name)
+    if name.endswith(".npz"):
+        from dfal.data.datasets import npz
+
+        return npz.load(path)
     if path.is_dir():
+        from dfal.data.datasets import folders
+
         return folders.load(path)
     if path.is_file():
         raise DfalError(
@@ -67,9 +97,9 @@ def load(name: str) -> Dataset:
     if path.suffix or path.name != name:
         raise DfalError(
             f"there is no file or folder {path}: name one that is there, or a data set:"
-            f" {', '.join(CARDS)}"
+            f" {', '.join(DATASETS)}"
         )
-    raise unknown_name("data set", name, [*CARDS, "FILE.npz", "FOLDER"])
+    raise unknown_name("data set", name, [*DATASETS, "FILE.npz", "FOLDER"])
 
 
 def move(places: Mapping[str, str]) -> None:
@@ -81,6 +111,5 @@ def move(places: Mapping[str, str]) -> None:
 
 
 def place_of(name: str) -> str | None:
-    """Return where the data set of a file or folder is, as an absolute path; None for one of dfal's
-    own."""
-    return None if name in CARDS else os.path.abspath(PLACES.get(name, name))  # noqa: PTH100  links stay
+    """Return the absolute path of a data set in a file or folder; None for one of `DATASETS`."""
+    return None if name in DATASETS else os.path.abspath(PLACES.get(name, name))  # noqa: PTH100  links stay

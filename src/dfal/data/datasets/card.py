@@ -49,8 +49,7 @@ class Card:
     """Where a data set comes from and how large it is.
 
     Attributes:
-        name: on the command line.
-        about: one line.
+        name: in the registry of data sets, whose line says what it is.
         origin, licence: of the images.
         pool, test: counts of images.
         image: channels, height, width in pixels.
@@ -65,7 +64,6 @@ class Card:
     """
 
     name: str
-    about: str
     origin: str
     licence: str
     pool: int

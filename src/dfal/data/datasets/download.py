@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -51,6 +51,12 @@ def find(name: str, file: str) -> Path | None:
             if path.is_file():
                 return path
     return None
+
+
+def folder_with(name: str, files: Iterable[str]) -> Path | None:
+    """Return the folder of the first of these files of a data set, if all of them are found."""
+    paths = [find(name, file) for file in files]
+    return paths[0].parent if paths[0] and all(paths) else None
 
 
 def verify(content: bytes | memoryview, sha256: str, path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dfal.data.datasets import idx, mnist
 from dfal.data.datasets.card import Card, Dataset
-from dfal.data.datasets.download import fetch, find, record, recorded
+from dfal.data.datasets.download import fetch, find, folder_with, record, recorded
 from dfal.errors import DfalError
 
 NAME = "fashion-mnist"
@@ -39,9 +39,8 @@ CLASSES = (
 
 
 def where() -> Path | None:
-    """The folder that holds all four files."""
-    found = [find(NAME, file) for file in MD5]
-    return found[0].parent if found[0] and all(found) else None
+    """Return the folder that holds all four files."""
+    return folder_with(NAME, MD5)
 
 
 def load() -> Dataset:
@@ -81,7 +80,6 @@ def _array(file: str, shape: tuple[int, ...]) -> "np.ndarray[tuple[int, ...], np
 
 CARD = Card(
     name=NAME,
-    about="articles of clothing in MNIST's form",
     origin="Zalando Research: Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747",
     licence="MIT",
     pool=60_000,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dfal.data.datasets import idx
 from dfal.data.datasets.card import Card, Dataset
-from dfal.data.datasets.download import fetch, find
+from dfal.data.datasets.download import fetch, find, folder_with
 
 MIRRORS = [
     "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -22,9 +22,8 @@ CLASSES = tuple("0123456789")
 
 
 def where() -> Path | None:
-    """The folder that holds all four files."""
-    found = [find("mnist", file) for file in SHA256]
-    return found[0].parent if found[0] and all(found) else None
+    """Return the folder that holds all four files."""
+    return folder_with("mnist", SHA256)
 
 
 def load() -> Dataset:
@@ -38,7 +37,6 @@ def load() -> Dataset:
 
 CARD = Card(
     name="mnist",
-    about="handwritten digits, the whole set",
     origin="LeCun, Cortes, Burges: the IDX files of the MNIST database",
     licence="CC BY-SA 3.0, as it is commonly given",
     pool=60_000,

