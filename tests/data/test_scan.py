@@ -14,7 +14,7 @@ from dfal.data.datasets import folders
 from dfal.data.image_folder import Folder
 from dfal.data.scan import Layout, Listing, PathIndex, find_file
 from dfal.errors import DfalError
-from dfal.labelling.setup import begin
+from dfal.labelling.setup import open_session
 
 NFC = unicodedata.normalize("NFC", "Café")
 NFD = unicodedata.normalize("NFD", "Café")
@@ -128,7 +128,7 @@ def test_data_run_and_label_see_the_same_parts(
     said = capsys.readouterr().err
     assert ("beside its parts are left out: 1 unlabeled" in said) == ("/" in beside)
     with contextlib.ExitStack() as opened:
-        session, folder = begin(opened, photos, tmp_path / "s.db")
+        session, folder = open_session(opened, photos, tmp_path / "s.db")
         assert session.classes == ["cat", "dog"]
         assert session.state.labels.tolist().count(-1) == 1  # what lies beside can be labelled
         assert session.state.paths == list(folder.paths)
@@ -215,12 +215,12 @@ def test_labels_with_accents_in_either_form(tmp_path: Path, given: str) -> None:
     for turn in range(2):  # a new store, and the same again
         with contextlib.ExitStack() as opened:
             names = [NFD, "Bar"] if "classes" in given else []
-            session, _ = begin(
+            session, _ = open_session(
                 opened, photos, tmp_path / "s.db", names, labels=table if "csv" in given else None
             )
             known = {
                 session.state.paths[at]: session.classes[label]
-                for at, label in enumerate(session.state.known.tolist())
+                for at, label in enumerate(session.state.prelabelled.tolist())
             }
             assert set(known.values()) == {NFC, "Bar"}, turn
             assert all((photos / path).is_file() for path in known)
@@ -238,16 +238,16 @@ def test_a_store_goes_on_with_a_copy_of_its_folder_that_writes_accents_otherwise
 
     mac = write(tmp_path / "mac", [f"{NFD} {at}.png" for at in range(3)])
     with contextlib.ExitStack() as opened:
-        session, _ = begin(opened, mac, tmp_path / "s.db", [NFD, "b"])
+        session, _ = open_session(opened, mac, tmp_path / "s.db", [NFD, "b"])
         session.tell(session.ask()[0], NFD)  # a notebook may write it either way
         before = list(session.state.paths)
     linux = write(tmp_path / "linux", [f"{NFC} {at}.png" for at in range(4)])
     with contextlib.ExitStack() as opened:
-        session, folder = begin(opened, linux, tmp_path / "s.db")
+        session, folder = open_session(opened, linux, tmp_path / "s.db")
         assert session.state.paths == [*before, f"{NFC} 3.png"]
         photos = Photos(session, folder)
         assert photos.place.min() >= 0
-        assert photos.seen(0).shape == (16, 16, 1)
+        assert photos.network_image(0).shape == (16, 16, 1)
         assert (photos.original(0).kind, photos.set_aside()) == ("image/png", {})
         assert review(session, text=NFC).total == review(session, text=NFD).total == 1
         assert not any(
@@ -260,9 +260,11 @@ def test_a_store_goes_on_with_a_copy_of_its_folder_that_writes_accents_otherwise
 def test_another_folder_is_still_refused(tmp_path: Path) -> None:
 
     with contextlib.ExitStack() as opened:
-        begin(opened, write(tmp_path / "one", ["1.png", "2.png"]), tmp_path / "s.db", ["a", "b"])
+        open_session(
+            opened, write(tmp_path / "one", ["1.png", "2.png"]), tmp_path / "s.db", ["a", "b"]
+        )
     with (
         contextlib.ExitStack() as opened,
         pytest.raises(DfalError, match="of its 2 images 0 are in"),
     ):
-        begin(opened, write(tmp_path / "two", ["3.png"]), tmp_path / "s.db")
+        open_session(opened, write(tmp_path / "two", ["3.png"]), tmp_path / "s.db")

@@ -19,7 +19,7 @@ from dfal.data.datasets import Dataset
 from dfal.data.image_folder import Folder
 from dfal.errors import DfalError
 from dfal.labelling.photos import Photos
-from dfal.labelling.store.model_outputs import Look, Queued
+from dfal.labelling.store.model_outputs import Judgement, RankedImage
 from dfal.labelling.store.records import Model
 from dfal.labelling.store.session import Session
 from dfal.labelling.web import security
@@ -215,11 +215,11 @@ def test_why_this_one_and_its_twin(
     import torch
 
     session, web = session_and_web
-    watched = session.state.drawn
+    watched = session.state.sample_order
     twin = 0.1 * torch.ones(1, 28, 28)
     model = Model(1, 0.0, 0, 10, 20, 10, 1.0, watched, watched % 10)
-    session.findings.add_model(
-        model, [Queued(5, 0.25, 7, 1, twin, 1), Queued(6, float("inf"), 3, 8)]
+    session.model_outputs.add_model(
+        model, [RankedImage(5, 0.25, 7, 1, twin, 1), RankedImage(6, float("inf"), 3, 8)]
     )
     near, far, *others = ask(web, 3)
     why = web.get(f"/api/questions/{near['id']}").json()
@@ -256,20 +256,28 @@ def test_the_review_finds_filters_and_orders(session_and_web: tuple[Session, Tes
     for image, label in [(1, 4), (2, 4), (3, 9), (4, 9)]:
         session.correct(image, label)
     session.flag(7, "odd")
-    watched = session.state.drawn
-    session.findings.add_model(Model(1, 0.0, 0, 10, 20, 10, 1.0, watched, watched % 10), [])
-    session.findings.add_looks(
-        1, [Look(1, 4, 0.9), Look(2, 9, 0.8, 0.2), Look(3, 4, 0.7, 1.5), Look(4, 4, 0.99)]
+    watched = session.state.sample_order
+    session.model_outputs.add_model(Model(1, 0.0, 0, 10, 20, 10, 1.0, watched, watched % 10), [])
+    session.model_outputs.add_judgements(
+        1,
+        [
+            Judgement(1, 4, 0.9),
+            Judgement(2, 9, 0.8, 0.2),
+            Judgement(3, 4, 0.7, 1.5),
+            Judgement(4, 4, 0.99),
+        ],
     )
-    session.findings.add_looks(1, [Look(4, 9, 0.6)])  # the latest look counts
+    session.model_outputs.add_judgements(1, [Judgement(4, 9, 0.6)])  # the latest look counts
     for image in range(8, 30):
         session.correct(image, image % 10)
     checked = "Models have checked 4 labels so far. They can doubt one when they have checked 20."
     found = web.get("/api/review", params={"show": "suspicious"}).json()
     assert (found["total"], found["checked"]) == (0, checked)
-    session.findings.add_looks(1, [Look(image, image % 10, 0.9) for image in range(8, 29)])
-    session.findings.add_looks(
-        1, [Look(29, 3, 0.95)]
+    session.model_outputs.add_judgements(
+        1, [Judgement(image, image % 10, 0.9) for image in range(8, 29)]
+    )
+    session.model_outputs.add_judgements(
+        1, [Judgement(29, 3, 0.95)]
     )  # contradicted, without a reason to doubt the label
     found = web.get("/api/review", params={"show": "suspicious"}).json()
     assert (found["total"], found["checked"]) == (2, "Models agree with 23 of 26 labels.")
@@ -289,8 +297,8 @@ def test_the_review_finds_filters_and_orders(session_and_web: tuple[Session, Tes
     assert shown(order="path", start=1, most=2) == [2, 3]
     assert shown(order="latest") == [*reversed(agreed), 4, 3, 2, 1]
     assert shown(show="hold-out") == []
-    session.findings.add_looks(
-        1, [Look(image, 0, 0.9, 1.0) for image in range(8, 30) if image % 10]
+    session.model_outputs.add_judgements(
+        1, [Judgement(image, 0, 0.9, 1.0) for image in range(8, 30) if image % 10]
     )
     assert shown(show="suspicious") == [], "a model that is right so rarely suspects nobody"
     assert "agree with 4 of 26 labels: not often enough" in web.get("/api/review").json()["checked"]

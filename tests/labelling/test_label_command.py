@@ -18,7 +18,7 @@ from dfal import cli
 from dfal.cli.label import _found
 from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
-from dfal.labelling.setup import begin
+from dfal.labelling.setup import open_session
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session
 from labelled import DIGITS, Served, some_pngs
@@ -209,10 +209,10 @@ def test_sub_folders_are_known_labels_unless_classes_say_otherwise(
 
     def begun(store: str, classes: list[str]) -> tuple[list[str], list[str], int]:
         with contextlib.ExitStack() as opened:
-            session, _ = begin(opened, tmp_path / "photos", tmp_path / store, classes)
+            session, _ = open_session(opened, tmp_path / "photos", tmp_path / store, classes)
             known = {
                 path: session.classes[label]
-                for path, label in zip(session.state.paths, session.state.known, strict=True)
+                for path, label in zip(session.state.paths, session.state.prelabelled, strict=True)
                 if label >= 0
             }
             return session.classes, sorted(known.values()), session.state.left
@@ -237,7 +237,9 @@ def test_a_setting_that_is_said_again_changes_and_the_others_stay(
 
     def after(**given: Any) -> tuple[int, int, float]:
         with contextlib.ExitStack() as opened:
-            settings = begin(opened, photos, photos.parent / "s.db", ["a"], given=given)[0].settings
+            settings = open_session(opened, photos, photos.parent / "s.db", ["a"], options=given)[
+                0
+            ].settings
             return settings.batch, settings.training.epochs, settings.training.learning_rate
 
     usual = Settings().training.learning_rate
@@ -265,7 +267,9 @@ def test_what_the_folder_holds_is_said_before_the_page_opens(
 
     def said(classes: list[str], labels: Path | None = None) -> str:
         with contextlib.ExitStack() as opened:
-            session, folder = begin(opened, Path("photos"), Path("s.db"), classes, labels=labels)
+            session, folder = open_session(
+                opened, Path("photos"), Path("s.db"), classes, labels=labels
+            )
             return "; ".join(_found(session, folder, Path("photos"), Path("s.db")))
 
     first = said(["cat"])
@@ -302,13 +306,13 @@ def test_who_comes_second_hears_where_the_page_is_and_nobody_else_does(tmp_path:
         Session.start(store, Settings(), ["a.png"], ["cat"]) as first,
         Session.open(store) as second,
     ):
-        first.alone("http://10.0.0.1:8765/?token=secret")
+        first.claim_page("http://10.0.0.1:8765/?token=secret")
         assert beside.stat().st_mode & 0o777 == 0o600
         with pytest.raises(DfalError, match=r"use it at http://10.0.0.1:8765/\?token=secret$"):
-            second.alone("http://10.0.0.1:1/")
+            second.claim_page("http://10.0.0.1:1/")
         beside.unlink()
         with pytest.raises(DfalError, match=r"stop it, or use that one$"):
-            second.alone("http://10.0.0.1:1/")
+            second.claim_page("http://10.0.0.1:1/")
 
 
 def test_a_store_is_not_given_to_another_folder_by_mistake(
@@ -321,7 +325,7 @@ def test_a_store_is_not_given_to_another_folder_by_mistake(
 
     def paths(folder: Path) -> list[str]:
         with contextlib.ExitStack() as opened:
-            return begin(opened, folder, store, ["a", "b"])[0].state.paths
+            return open_session(opened, folder, store, ["a", "b"])[0].state.paths
 
     before = paths(photos)
     with pytest.raises(

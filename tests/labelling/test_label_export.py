@@ -54,7 +54,7 @@ def test_votes_come_home_as_a_majority_and_its_share(tmp_path: Path, digits: Dat
     some_pngs(tmp_path / "photos", digits, 1)
     with a_session(tmp_path / "photos", votes=3) as (session, _):
         for person, label in (("ann", 1), ("bob", 2), ("cem", 1)):
-            (question,) = session.ask(person=person, holder=person)
+            (question,) = session.ask(person=person, client_id=person)
             session.tell(question, label, person=person)
             if person != "cem":
                 assert export.labels(session) == []

@@ -35,8 +35,8 @@ def a_state_of(right: int, of: int, n: int = 2000, **settings: Any) -> State:
     state.classes = ["a", "b"]
     state.add_images((i, f"{i}.png", None) for i in range(n))
     if n < 100:
-        state.held[:] = True
-    held = np.flatnonzero(state.held)
+        state.hold_out[:] = True
+    held = np.flatnonzero(state.hold_out)
     seen = np.zeros(n, np.int64)
     for place, image in enumerate(held[:of]):
         state.add_answer(place + 1, Answer("answer", int(image), int(place >= right), "ann"))
@@ -129,7 +129,7 @@ def test_it_looks_time_to_stop_when_three_pairs_of_networks_agree() -> None:
     state.set_settings(Settings(holdout=0.5))
     state.classes = ["a", "b"]
     state.add_images((i, f"{i}.png", None) for i in range(200))
-    held = np.flatnonzero(state.held)
+    held = np.flatnonzero(state.hold_out)
     for place, image in enumerate(held[:30]):
         state.add_answer(
             place + 1, Answer("answer", int(image), int(image) % 2, "ann", seconds=2.0)
@@ -188,12 +188,12 @@ def test_it_is_no_time_to_stop_with_few_hold_out_answers_or_few_watched_images()
         state = a_state_of(of, of, n=n)
         watched = np.arange(n)
         state.models = [
-            Model(number, 0.0, 0, 10 * number, 10, 2, 1.0, watched, state.models[0].seen)
+            Model(number, 0.0, 0, 10 * number, 10, 2, 1.0, watched, state.models[0].predicted)
             for number in range(1, STEADY + 2)
         ]
         assert progress(state).stop == stop
     state.models = [
-        Model(m.model, 0.0, 0, 10, 10, 2, 1.0, m.watched[:12], m.seen[:12]) for m in state.models
+        Model(m.id, 0.0, 0, 10, 10, 2, 1.0, m.watched[:12], m.predicted[:12]) for m in state.models
     ]
     assert not progress(state).stop
 

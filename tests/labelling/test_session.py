@@ -17,10 +17,10 @@ from dfal.errors import DfalError
 from dfal.labelling import export
 from dfal.labelling.learning.progress import progress
 from dfal.labelling.learning.review import review
-from dfal.labelling.store.model_outputs import Queued
+from dfal.labelling.store.model_outputs import RankedImage
 from dfal.labelling.store.records import Model
 from dfal.labelling.store.schema import Settings
-from dfal.labelling.store.session import Missing, Refused, Session
+from dfal.labelling.store.session import ConflictError, NotFoundError, Session
 from dfal.labelling.store.state import majority
 from dfal.query import DECLINED, UNKNOWN
 
@@ -63,12 +63,20 @@ def begin(tmp_path: Path, clock: Clock) -> Callable[..., Session]:
 
 
 def a_model(session: Session, ranked: list[int], number: int = 1, annotations: int = 10) -> None:
-    watched = session.state.drawn[:50]
+    watched = session.state.sample_order[:50]
     model = Model(
-        number, 0.0, session.state.heard, annotations, annotations, 2, 1.0, watched, watched % 2
+        number,
+        0.0,
+        session.state.last_answer_id,
+        annotations,
+        annotations,
+        2,
+        1.0,
+        watched,
+        watched % 2,
     )
-    session.findings.add_model(
-        model, [Queued(image, float(at), 0, 1) for at, image in enumerate(ranked)]
+    session.model_outputs.add_model(
+        model, [RankedImage(image, float(at), 0, 1) for at, image in enumerate(ranked)]
     )
 
 
@@ -97,7 +105,7 @@ def test_everybody_is_asked_about_other_images_until_none_is_left(
     with begin(holdout=0.2) as session:
         asked = Counter[int]()
         for turn in range(60):
-            for question in session.ask(4, person=f"p{turn % 7}", holder=f"h{turn % 7}"):
+            for question in session.ask(4, person=f"p{turn % 7}", client_id=f"h{turn % 7}"):
                 asked[question.image] += 1
                 session.tell(question, turn % 2, person=f"p{turn % 7}")
         assert sorted(asked) == list(range(200))
@@ -110,18 +118,18 @@ def test_an_open_question_is_nobody_elses_until_its_time_is_over(
     begin: Callable[..., Session], clock: Clock
 ) -> None:
     with begin(lease=60.0, holdout=0.0) as session:
-        mine = {question.image for question in session.ask(5, holder="a")}
-        theirs = session.ask(5, person="bob", holder="b")
+        mine = {question.image for question in session.ask(5, client_id="a")}
+        theirs = session.ask(5, person="bob", client_id="b")
         assert not mine & {question.image for question in theirs}
         clock.now += 59
         assert {
             question.image
             for question in session.ask(
-                5, holder="a", keep=[q.id for q in session.state.open.values()]
+                5, client_id="a", keep=[q.id for q in session.state.open.values()]
             )
         } == mine
         clock.now += 2
-        again = {question.image for question in session.ask(10, person="bob", holder="b")}
+        again = {question.image for question in session.ask(10, person="bob", client_id="b")}
         assert mine <= again
         # An answer that comes late is taken as long as nobody else has given one.
         late = min(session.rows("SELECT question FROM questions WHERE person = 'ann'"))[0]
@@ -129,16 +137,16 @@ def test_an_open_question_is_nobody_elses_until_its_time_is_over(
         image = session.rows("SELECT image FROM questions WHERE question = ?", (late,))[0][0]
         (other,) = [question for question in session.state.open.values() if question.image == image]
         assert labels(session) == {image: 0}
-        with pytest.raises(Refused, match="answered meanwhile"):
+        with pytest.raises(ConflictError, match="answered meanwhile"):
             session.tell(other, "dog", person="bob")
         assert labels(session) == {image: 0}
 
 
 def test_questions_that_are_not_kept_go_back(begin: Callable[..., Session]) -> None:
     with begin(holdout=0.0) as session:
-        first = session.ask(5, holder="a")
+        first = session.ask(5, client_id="a")
         a_model(session, [150, 151, 152, 153])
-        second = session.ask(5, holder="a", keep=[first[0].id])
+        second = session.ask(5, client_id="a", keep=[first[0].id])
         assert second[0] == first[0]
         assert [(q.image, q.kind) for q in second[1:]] == [
             (i, "strategy") for i in (150, 151, 152, 153)
@@ -153,7 +161,7 @@ def test_a_question_told_again_changes_nothing_and_otherwise_is_refused(
         (question,) = session.ask()
         for _ in range(3):
             session.tell(question, "dog")
-        with pytest.raises(Refused, match="answered already"):
+        with pytest.raises(ConflictError, match="answered already"):
             session.tell(question, "cat")
         assert len(session.rows("SELECT 1 FROM answers")) == 1
         assert labels(session) == {question.image: 1}
@@ -162,11 +170,11 @@ def test_a_question_told_again_changes_nothing_and_otherwise_is_refused(
 @pytest.mark.parametrize(
     ("told", "kind", "sentence"),
     [
-        ((10**6, 0), Missing, "no question 1000000"),
-        ((2**70, 0), Missing, "no question"),
-        ((1, "bird"), Missing, "no class 'bird'.*cat, dog"),
-        ((1, 2), Missing, "no class 2"),
-        ((1, -1), Missing, "no class -1"),
+        ((10**6, 0), NotFoundError, "no question 1000000"),
+        ((2**70, 0), NotFoundError, "no question"),
+        ((1, "bird"), NotFoundError, "no class 'bird'.*cat, dog"),
+        ((1, 2), NotFoundError, "no class 2"),
+        ((1, -1), NotFoundError, "no class -1"),
     ],
 )
 def test_a_wrong_answer_is_refused_and_nothing_is_stored(
@@ -176,7 +184,7 @@ def test_a_wrong_answer_is_refused_and_nothing_is_stored(
         session.ask()
         with pytest.raises(kind, match=sentence):
             session.tell(*told)
-        with pytest.raises(Refused, match="put to ann, not to bob"):
+        with pytest.raises(ConflictError, match="put to ann, not to bob"):
             session.tell(1, 0, person="bob")
         assert session.rows("SELECT 1 FROM answers") == []
 
@@ -204,9 +212,9 @@ def test_undo_takes_back_one_answer_after_the_other_and_asks_again(
             assert not isinstance(again, int)
             assert (again.image, again.kind) == (question.image, question.kind)
             assert question.image not in labels(session)
-        with pytest.raises(Refused, match="no answer that could be taken back"):
+        with pytest.raises(ConflictError, match="no answer that could be taken back"):
             session.undo()
-        with pytest.raises(Refused, match="was taken back"):
+        with pytest.raises(ConflictError, match="was taken back"):
             session.tell(asked[0], "cat")
         assert labels(session) == {}
         assert len(session.rows("SELECT 1 FROM answers")) == 6
@@ -214,10 +222,10 @@ def test_undo_takes_back_one_answer_after_the_other_and_asks_again(
 
 def test_undo_is_everybodys_own(begin: Callable[..., Session]) -> None:
     with begin() as session:
-        (mine,), (theirs,) = session.ask(holder="a"), session.ask(person="bob", holder="b")
+        (mine,), (theirs,) = session.ask(client_id="a"), session.ask(person="bob", client_id="b")
         session.tell(mine, "cat")
         session.tell(theirs, "dog", person="bob")
-        session.undo(holder="a")
+        session.undo(client_id="a")
         assert labels(session) == {theirs.image: 1}
 
 
@@ -232,7 +240,7 @@ def test_a_correction_settles_and_can_be_taken_back(begin: Callable[..., Session
         assert labels(session) == {question.image: 1}
         session.undo(person="bob")
         assert labels(session) == {question.image: 0}
-        with pytest.raises(Missing, match="no image 200"):
+        with pytest.raises(NotFoundError, match="no image 200"):
             session.correct(200, "dog")
 
 
@@ -241,7 +249,7 @@ def test_the_hold_out_is_random_independent_of_the_strategy_and_never_trained_on
 ) -> None:
     paths = [f"{i}.png" for i in range(3000)]
     with begin(paths=paths, holdout=0.2) as session:
-        held = session.state.held
+        held = session.state.hold_out
         assert abs(held.mean() - 0.2) < 0.03
         kinds = Counter[str]()
         for turn in range(300):
@@ -262,15 +270,15 @@ def test_the_hold_out_is_random_independent_of_the_strategy_and_never_trained_on
         # by four standard errors.
         answered = np.flatnonzero(held & (session.state.labels >= 0))
         assert abs(answered.mean() - 1499.5) < 4 * 3000 / 12**0.5 / 60**0.5
-        assert set(answered) == set(session.state.drawn[:60])
+        assert set(answered) == set(session.state.sample_order[:60])
 
 
 def test_the_hold_out_stays_when_images_come_later(begin: Callable[..., Session]) -> None:
     with begin(paths=PATHS[:100]) as session:
-        before = session.state.held.copy()
+        before = session.state.hold_out.copy()
     with begin() as session:
-        assert (session.state.held[:100] == before).all()
-        assert session.state.held[100:].any()
+        assert (session.state.hold_out[:100] == before).all()
+        assert session.state.hold_out[100:].any()
         assert session.state.paths == PATHS
 
 
@@ -278,7 +286,7 @@ def test_known_labels_teach_and_are_neither_asked_nor_held_out(
     begin: Callable[..., Session],
 ) -> None:
     with begin(known=dict.fromkeys(PATHS[:150], "dog")) as session:
-        assert not session.state.held[:150].any()
+        assert not session.state.hold_out[:150].any()
         assert session.state.trained_on[:150].all()
         asked = {question.image for question in session.ask(60)}
         assert asked == set(range(150, 200))
@@ -294,10 +302,10 @@ def test_what_a_network_ranks_comes_first_and_chance_where_it_ends(
         asked = session.ask(5)
         assert [question.image for question in asked[:3]] == [7, 3, 5]
         assert [question.kind for question in asked] == ["strategy"] * 3 + ["random"] * 2
-        found = session.findings.queued(asked[1].id)
+        found = session.model_outputs.ranked_image(asked[1].id)
         assert found is not None
         assert (found.image, found.score) == (3, 1.0)
-        assert session.findings.queued(asked[4].id) is None
+        assert session.model_outputs.ranked_image(asked[4].id) is None
 
 
 def test_votes_of_different_people_until_there_are_enough(begin: Callable[..., Session]) -> None:
@@ -307,7 +315,7 @@ def test_votes_of_different_people_until_there_are_enough(begin: Callable[..., S
             1: ["cat", "dog", DECLINED],
         }
         for place, person in enumerate(["ann", "bob", "cem"]):
-            asked = session.ask(5, person=person, holder=person)
+            asked = session.ask(5, person=person, client_id=person)
             assert sorted(question.image for question in asked) == [0, 1]
             assert session.state.labels.tolist() == [UNKNOWN, UNKNOWN]
             for question in asked:
@@ -315,10 +323,10 @@ def test_votes_of_different_people_until_there_are_enough(begin: Callable[..., S
         assert session.state.labels.tolist() == [0, UNKNOWN]
         assert session.state.disputed == [1]
         for person in ("ann", "bob", "cem"):
-            assert session.ask(person=person, holder=person) == [], "nobody is asked twice"
-        (question,) = session.ask(5, person="dan", holder="dan")
+            assert session.ask(person=person, client_id=person) == [], "nobody is asked twice"
+        (question,) = session.ask(5, person="dan", client_id="dan")
         assert (question.image, question.kind) == (1, "vote")
-        assert session.ask(person="eve", holder="eve") == [], "one more at a time"
+        assert session.ask(person="eve", client_id="eve") == [], "one more at a time"
         session.tell(question, "dog", person="dan")
         assert session.state.labels.tolist() == [0, 1]
         assert session.state.disputed == []
@@ -330,12 +338,12 @@ def test_with_votes_no_more_people_are_asked_than_votes_are_missing(
 ) -> None:
     with begin(paths=PATHS[:1], holdout=0.0, votes=2) as session:
         assert [
-            len(session.ask(person=person, holder=person)) for person in ("ann", "bob", "cem")
+            len(session.ask(person=person, client_id=person)) for person in ("ann", "bob", "cem")
         ] == [1, 1, 0]
         (question,) = session.ask(
-            person="ann", holder="another page"
+            person="ann", client_id="another page"
         )  # ann's own: her first page may be closed
-        assert len(session.state.asking[0]) == 2
+        assert len(session.state.open_by_image[0]) == 2
         session.tell(question, "cat", person="ann")
         assert session.ask(person="ann") == []
 
@@ -344,12 +352,14 @@ def test_questions_of_a_page_that_is_closed_come_back_at_once(
     begin: Callable[..., Session],
 ) -> None:
     with begin(paths=PATHS[:3], holdout=0.0) as session:
-        before = {question.image for question in session.ask(3, holder="page")}
-        assert session.ask(person="bob", holder="his") == []
-        session.leave(holder="page")
+        before = {question.image for question in session.ask(3, client_id="page")}
+        assert session.ask(person="bob", client_id="his") == []
+        session.leave(client_id="page")
         assert not session.state.open
-        assert {question.image for question in session.ask(3, person="bob", holder="his")} == before
-        session.leave(holder="nobody's")
+        assert {
+            question.image for question in session.ask(3, person="bob", client_id="his")
+        } == before
+        session.leave(client_id="nobody's")
         assert len(session.state.open) == 3
 
 
@@ -357,12 +367,12 @@ def test_a_page_that_was_killed_leaves_its_questions_to_the_next_of_the_same_per
     begin: Callable[..., Session],
 ) -> None:
     with begin(paths=PATHS[:5], holdout=0.0) as session:
-        lost = session.ask(3, holder="killed")
-        found = session.ask(5, holder="new")
+        lost = session.ask(3, client_id="killed")
+        found = session.ask(5, client_id="new")
         assert {question.image for question in found} == set(range(5))
-        assert session.ask(1, person="bob", holder="his") == []
+        assert session.ask(1, person="bob", client_id="his") == []
         session.tell(found[-1], "cat")
-        with pytest.raises(Refused, match="answered meanwhile"):
+        with pytest.raises(ConflictError, match="answered meanwhile"):
             session.tell(next(one for one in lost if one.image == found[-1].image), "dog")
 
 
@@ -374,9 +384,9 @@ def test_a_class_is_called_otherwise_and_keeps_its_answers(begin: Callable[..., 
         assert (session.classes, labels(session)) == (["cat", "wolf"], {question.image: 1})
         with pytest.raises(DfalError, match="alike but for case"):
             session.rename_class(1, "Cat")
-        with pytest.raises(Missing, match="no class 'dog'"):
+        with pytest.raises(NotFoundError, match="no class 'dog'"):
             session.rename_class("dog", "fox")
-        with pytest.raises(Refused, match="'dog' was renamed to 'wolf'"):
+        with pytest.raises(ConflictError, match="'dog' was renamed to 'wolf'"):
             session.add_class("dog")
         session.rename_class("wolf", "Wolf")
         with Session.open(session.path) as other:
@@ -393,7 +403,7 @@ def test_labels_that_become_known_later_are_taken_where_nobody_has_answered(
 ) -> None:
     with begin(paths=PATHS[:20], holdout=0.5) as session:
         asked = session.ask(4)
-        held = [image for image in range(20) if session.state.held[image]]
+        held = [image for image in range(20) if session.state.hold_out[image]]
         session.tell(asked[0], "dog")
         session.decline(asked[1])
         free = next(image for image in held if image not in {one.image for one in asked})
@@ -410,14 +420,14 @@ def test_labels_that_become_known_later_are_taken_where_nobody_has_answered(
             asked[3].image: 0,
             free: 0,
         }
-        assert not session.state.held[free]
+        assert not session.state.hold_out[free]
         assert session.state.trained_on[free]
         assert not session.state.annotated[free]
         assert (session.state._touched, session.state._touched_held) == (
-            len({*session.state.votes, *session.state.asking}),
+            len({*session.state.votes, *session.state.open_by_image}),
             sum(
-                bool(session.state.held[one])
-                for one in {*session.state.votes, *session.state.asking}
+                bool(session.state.hold_out[one])
+                for one in {*session.state.votes, *session.state.open_by_image}
             ),
         )
     with begin(paths=PATHS[:20], known=late, holdout=0.5) as session:
@@ -502,18 +512,18 @@ def test_a_tie_is_settled_by_a_third_person_whatever_is_undone_or_corrected(
     begin: Callable[..., Session],
 ) -> None:
     def vote(person: str, label: int | str) -> None:
-        (question,) = session.ask(person=person, holder=person)
+        (question,) = session.ask(person=person, client_id=person)
         session.tell(question, label, person=person)
 
     with begin(paths=PATHS[:1], holdout=0.0, votes=2) as session:
         vote("ann", "cat")
-        assert session.ask(person="ann", holder="ann") == [], "one person alone is never blocked"
+        assert session.ask(person="ann", client_id="ann") == [], "one person alone is never blocked"
         assert session.state.disputed == []
         vote("bob", "dog")
         assert (session.state.disputed, session.state.left, labels(session)) == ([0], 1, {})
         vote("cem", "dog")
         assert (session.state.disputed, session.state.left, labels(session)) == ([], 0, {0: 1})
-        again = session.undo(person="cem", holder="cem")
+        again = session.undo(person="cem", client_id="cem")
         assert not isinstance(again, int)
         assert (session.state.disputed, labels(session)) == ([0], {})
         session.decline(again, person="cem")
@@ -522,20 +532,20 @@ def test_a_tie_is_settled_by_a_third_person_whatever_is_undone_or_corrected(
         assert (session.state.disputed, labels(session)) == ([], {0: DECLINED})
         session.undo(person="dan")
         assert session.state.disputed == [0]
-        session.undo(person="ann", holder="ann")
+        session.undo(person="ann", client_id="ann")
         assert labels(session) == {0: 1}, "bob's vote and an abstention"
 
 
 def test_a_tie_that_nobody_settles_is_asked_about_no_more(begin: Callable[..., Session]) -> None:
     with begin(paths=PATHS[:2], holdout=0.0, votes=2) as session:
         for place, person in enumerate(["ann", "bob", "cem", "dan", "eve"]):
-            for question in session.ask(2, person=person, holder=person):
+            for question in session.ask(2, person=person, client_id=person):
                 label = place if question.image == 0 and place < 2 else DECLINED
                 session.tell(question, label, person=person)
         assert labels(session) == {0: DECLINED, 1: DECLINED}
         assert session.state.disputed == [0]
         assert session.state.left == 0
-        assert session.ask(person="fay", holder="fay") == []
+        assert session.ask(person="fay", client_id="fay") == []
         now = progress(session.state)
         assert (now.declined, now.disputed) == (1, 1)
         for show, images in (("declined", [1]), ("disputed", [0]), ("disagreed", [0])):
@@ -550,7 +560,7 @@ def test_a_tie_in_an_older_store_is_open_again(
 ) -> None:
     with begin(paths=PATHS[:3], holdout=0.0, votes=2) as session:
         for person, label in (("ann", 0), ("bob", 1)):
-            for question in session.ask(3, person=person, holder=person):
+            for question in session.ask(3, person=person, client_id=person):
                 session.tell(question, DECLINED if question.image == 2 else label, person=person)
     with Session.open(tmp_path / "s.db", person="cem") as session:
         now = progress(session.state)
@@ -561,8 +571,8 @@ def test_a_tie_in_an_older_store_is_open_again(
 
 def test_unreadable_images_are_not_asked_about(begin: Callable[..., Session]) -> None:
     with begin(paths=PATHS[:4], holdout=0.0) as session:
-        session.findings.set_aside({2: "cut off", 1: "no image"})
-        session.findings.set_aside({2: "cut off again", 0: "gone"})
+        session.model_outputs.set_aside({2: "cut off", 1: "no image"})
+        session.model_outputs.set_aside({2: "cut off again", 0: "gone"})
         assert [question.image for question in session.ask(4)] == [3]
         assert session.state.unreadable == {1: "no image", 2: "cut off", 0: "gone"}
         assert session.state.left == 1
@@ -576,31 +586,33 @@ def test_a_store_that_is_opened_again_comes_to_the_same(
         for turn in range(300):
             person = f"p{rng.integers(4)}"
             clock.now += float(rng.integers(20))
-            asked = session.ask(3, person=person, holder=person)
+            asked = session.ask(3, person=person, client_id=person)
             for question in asked[: rng.integers(4)]:
                 session.tell(question, int(rng.integers(2)), person=person)
             if rng.random() < 0.2:
-                with contextlib.suppress(Refused):
-                    session.undo(person=person, holder=person)
+                with contextlib.suppress(ConflictError):
+                    session.undo(person=person, client_id=person)
             if rng.random() < 0.1:
                 session.correct(int(rng.integers(200)), int(rng.integers(2)), person=person)
             if turn == 100:
                 a_model(session, list(range(60)))
         one = session.refresh()
         with Session.open(tmp_path / "s.db", clock=clock) as again:
-            again.state.run_out(clock.now)
-            one.run_out(clock.now)
+            again.state.expire(clock.now)
+            one.expire(clock.now)
             other = again.state
             assert (one.labels == other.labels).all()
             assert one.votes == other.votes
             assert one.corrected == other.corrected
             assert one.open == other.open
-            assert {image: sorted(asked) for image, asked in one.asking.items()} == other.asking
-            assert one.past == other.past
+            assert {
+                image: sorted(asked) for image, asked in one.open_by_image.items()
+            } == other.open_by_image
+            assert one.undo_history == other.undo_history
             assert (one._touched, one._touched_held) == (other._touched, other._touched_held)
-            touched = set(one.votes) | set(one.asking)
+            touched = set(one.votes) | set(one.open_by_image)
             assert one._touched == len(touched)
-            assert one._touched_held == sum(bool(one.held[image]) for image in touched)
+            assert one._touched_held == sum(bool(one.hold_out[image]) for image in touched)
             assert [other.next_for(person) for person in "xyz"] == [
                 one.next_for(person) for person in "xyz"
             ]

@@ -48,7 +48,7 @@ def test_a_folder_that_is_away_sets_nothing_aside(
     monkeypatch.setattr(time, "sleep", come_back)
     with begun(images) as (session, photos):
         images.rename(images.with_name("away"))
-        for look in (photos.original, photos.small, photos.seen):
+        for look in (photos.original, photos.thumbnail, photos.network_image):
             with pytest.raises(Unavailable, match="is away"):
                 look(3)
         assert session.refresh().unreadable == {}
@@ -65,7 +65,7 @@ def test_what_cannot_be_read_is_set_aside_and_asked_about_again_when_it_can(imag
     with begun(images) as (session, photos):
         for image, reason in ((3, "it is no JPEG"), (4, "no longer there")):
             with pytest.raises(DfalError, match=reason):
-                photos.seen(image)
+                photos.network_image(image)
         assert session.refresh().unreadable.keys() == {3, 4}
         _decode(session, photos)
         assert {question.image for question in session.ask(8)} == {0, 1, 2, 5, 6, 7}
@@ -149,9 +149,9 @@ def test_the_page_is_told_to_try_again(images: Path) -> None:
 
 def test_what_is_taken_back_is_asked_about_again_in_the_same_session(images: Path) -> None:
     with begun(images) as (session, photos):
-        first = session.state.order[:5].tolist()
-        session.findings.set_aside(dict.fromkeys(first, "it cannot be read"))
+        first = session.state.random_order[:5].tolist()
+        session.model_outputs.set_aside(dict.fromkeys(first, "it cannot be read"))
         assert {question.image for question in session.ask(8)} == set(range(8)) - set(first)
         session.leave()
-        session.findings.take_back(~photos.ready())
+        session.model_outputs.restore(~photos.ready())
         assert {question.image for question in session.ask(8)} == set(range(8))

@@ -17,7 +17,7 @@ from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
 from dfal.labelling.learning.progress import progress
 from dfal.labelling.learning.review import review
-from dfal.labelling.learning.trainer import Trainer, home
+from dfal.labelling.learning.trainer import Trainer, model_path
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
 from dfal.models.calibration import temperature
@@ -53,15 +53,15 @@ def test_networks_come_after_the_first_answers_and_each_batch(
         assert not trainer.due(session.refresh())
         answered(session, truth, 4)
         assert not trainer.due(session.state)
-        session.findings.add_trouble("it failed")
+        session.model_outputs.add_error("it failed")
         answered(session, truth, 1)
         assert trainer.due(session.state)
         session.undo()
         trainer.train()
-        assert session.refresh().trouble == "", "a network was trained again"
+        assert session.refresh().error == "", "a network was trained again"
         first, second = session.state.models
         assert (first.annotations, second.annotations) == (10, 14)
-        assert second.heard == session.state.heard == 16
+        assert second.last_answer_id == session.state.last_answer_id == 16
 
 
 def test_it_learns_twins_of_what_was_answered_and_ranks_by_distance(
@@ -80,7 +80,7 @@ def test_it_learns_twins_of_what_was_answered_and_ranks_by_distance(
         scores = [row[1] for row in rows if row[1] is not None]
         assert scores == sorted(scores)
         assert not any(
-            session.state.held[row[0]] or session.state.labels[row[0]] >= 0 for row in rows
+            session.state.hold_out[row[0]] or session.state.labels[row[0]] >= 0 for row in rows
         )
         at = torch.from_numpy(photos.place[[row[0] for row in rows]])
         images = photos.folder.images.take(at)
@@ -93,7 +93,7 @@ def test_it_learns_twins_of_what_was_answered_and_ranks_by_distance(
             1
         ).tolist()
         answered(session, truth, 10)
-        twins = session.findings.twins()
+        twins = session.model_outputs.twins()
         chosen = {
             image
             for image, kind in session.rows(
@@ -117,18 +117,18 @@ def test_an_answer_that_comes_during_a_training_waits_for_the_next(
         answered(session, truth, 10)
         trainer.train()
         (question,) = session.ask()
-        twins = session.findings.twins
+        twins = session.model_outputs.twins
 
         def late() -> object:
             session.tell(question, 3)
             return twins()
 
-        monkeypatch.setattr(session.findings, "twins", late)
+        monkeypatch.setattr(session.model_outputs, "twins", late)
         trainer.train()
-        assert session.state.models[-1].heard == 10
+        assert session.state.models[-1].last_answer_id == 10
         assert session.state.models[-1].labelled_data == 10
         monkeypatch.undo()
-        assert question.image in session.findings.twins()
+        assert question.image in session.model_outputs.twins()
 
 
 def test_the_hold_out_is_in_no_training_set(tmp_path: Path, digits: Dataset) -> None:
@@ -137,7 +137,7 @@ def test_the_hold_out_is_in_no_training_set(tmp_path: Path, digits: Dataset) -> 
         trainer = Trainer(session, decoded(photos))
         answered(session, truth, 40)
         pool = trainer._pool(session.state)
-        held = photos.place[np.flatnonzero(session.state.held)]
+        held = photos.place[np.flatnonzero(session.state.hold_out)]
         assert len(held) > 20
         assert not set(pool.labelled.tolist()) & set(held.tolist())
         assert not set(pool.unlabelled.tolist()) & set(held.tolist())
@@ -172,22 +172,24 @@ def test_confidences_are_calibrated_on_answers_that_were_not_learnt(
         trainer = Trainer(session, decoded(photos))
         answered(session, truth, 38)
         trainer.train()
-        assert models.load(home(session.path)).card.temperature is None, "19 answers are too few"
+        assert models.load(model_path(session.path)).card.temperature is None, (
+            "19 answers are too few"
+        )
         answered(session, truth, 42)
         model = trainer.train()
-        held = np.flatnonzero(session.state.held & (session.state.labels >= 0))
+        held = np.flatnonzero(session.state.hold_out & (session.state.labels >= 0))
         outputs = (
             dfal.predict(model, photos.folder.images.take(torch.from_numpy(photos.place[held])))
             .double()
             .numpy()
         )
         wanted = temperature(outputs, session.state.labels[held])
-        card = models.load(home(session.path)).card
+        card = models.load(model_path(session.path)).card
         assert card.held_out == 40
         assert card.temperature == pytest.approx(wanted, rel=0.02)
-        looks = dict(session.rows("SELECT image, sure FROM looks WHERE model = 2"))
+        judgements = dict(session.rows("SELECT image, sure FROM looks WHERE model = 2"))
         calibrated = softmax(outputs / card.temperature, axis=1).max(1)
-        assert [looks[image] for image in held] == pytest.approx(calibrated.tolist(), abs=1e-3)
+        assert [judgements[image] for image in held] == pytest.approx(calibrated.tolist(), abs=1e-3)
 
 
 def test_without_a_hold_out_the_review_calibrates(tmp_path: Path, digits: Dataset) -> None:
@@ -196,9 +198,9 @@ def test_without_a_hold_out_the_review_calibrates(tmp_path: Path, digits: Datase
         trainer = Trainer(session, decoded(photos))
         answered(session, truth, 30)
         model = trainer.train()
-        assert models.load(home(session.path)).card.temperature is None
+        assert models.load(model_path(session.path)).card.temperature is None
         trainer.review()
-        saved = models.load(home(session.path))
+        saved = models.load(model_path(session.path))
         assert saved.card.temperature is not None
         assert saved.card.temperature == trainer._temperature
         weights = zip(saved.network.parameters(), model.parameters(), strict=True)
@@ -209,7 +211,7 @@ def test_without_a_hold_out_the_review_calibrates(tmp_path: Path, digits: Datase
         assert review(session, show="suspicious").checked.startswith("Models agree with")
         answered(session, truth, 10)
         trainer.train()
-        assert models.load(home(session.path)).card.temperature == trainer._temperature
+        assert models.load(model_path(session.path)).card.temperature == trainer._temperature
 
 
 def test_the_model_is_taken_home_with_its_card(tmp_path: Path, digits: Dataset) -> None:
@@ -218,7 +220,7 @@ def test_the_model_is_taken_home_with_its_card(tmp_path: Path, digits: Dataset) 
         trainer = Trainer(session, decoded(photos))
         answered(session, truth, 20)
         model = trainer.train()
-        saved = models.load(home(session.path))
+        saved = models.load(model_path(session.path))
         assert saved.card.annotations == session.state.trained_on.sum() == 16
         assert saved.card.held_out == 4
         images = photos.folder.images.take(torch.arange(20))
@@ -292,7 +294,7 @@ def test_a_frozen_network_is_trained_on_features_with_the_closed_form(
         assert not next(whole.parameters()).requires_grad
         assert isinstance(trainer._learner.fit(trainer._pool(session.state), 10, 0), nn.Linear)
         answered(session, truth, 10)
-        assert session.findings.twins()
+        assert session.model_outputs.twins()
         began = time.perf_counter()
         trainer.train()
         assert time.perf_counter() - began < 5
@@ -312,8 +314,8 @@ def test_training_that_fails_says_so_and_is_tried_again_with_new_answers(
         with pytest.raises(dfal.DfalError, match=r"own_networks:broken fails .* no weights here"):
             trainer.train()
         assert not trainer.due(session.refresh())
-        session.findings.add_trouble("RuntimeError: no weights here")
-        assert progress(session.refresh()).trouble == "RuntimeError: no weights here"
+        session.model_outputs.add_error("RuntimeError: no weights here")
+        assert progress(session.refresh()).error == "RuntimeError: no weights here"
         answered(session, truth, 5)
         assert trainer.due(session.refresh())
 
@@ -345,7 +347,7 @@ def test_images_whose_places_in_the_folder_have_changed_keep_their_labels(
     with a_session(tmp_path / "photos", training=QUICK) as (session, photos):
         trainer = Trainer(session, decoded(photos))
         pool = trainer._pool(session.state)
-        held = {session.state.paths[i] for i in np.flatnonzero(session.state.held)}
+        held = {session.state.paths[i] for i in np.flatnonzero(session.state.hold_out)}
         learnt = {photos.folder.paths[int(i)]: int(pool.labels[i]) for i in pool.labelled}
         assert learnt == {
             path: label

@@ -141,9 +141,9 @@ def _labels_read(path: Path, out: Path, shared: Path) -> None:
             review(session, show=show)
         progress(session.state)
         for number in (1, 2, 3):
-            session.findings.queued(number)
-            session.findings.twin(number)
-        session.findings.twins()
+            session.model_outputs.ranked_image(number)
+            session.model_outputs.twin(number)
+        session.model_outputs.twins()
 
 
 def _labels_written(path: Path, out: Path, shared: Path) -> None:

@@ -19,8 +19,8 @@ from dfal.experiments.serialization import from_json, is_kind
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
 from dfal.labelling import export
-from dfal.labelling.setup import begin
-from dfal.labelling.store.model_outputs import Queued
+from dfal.labelling.setup import open_session
+from dfal.labelling.store.model_outputs import RankedImage
 from dfal.labelling.store.records import Model
 from dfal.labelling.store.schema import LabelStore, Settings
 from dfal.labelling.store.session import Session
@@ -377,7 +377,7 @@ def test_the_cache_that_a_store_of_another_folder_names_is_not_written(
         tmp_path / "l.db", theirs, ["a.png", "b.png"], ["cat", "dog"], person="Eve"
     ).close()
     with contextlib.ExitStack() as opened:
-        session, folder = begin(opened, photos, tmp_path / "l.db")
+        session, folder = open_session(opened, photos, tmp_path / "l.db")
         assert session.settings.cache == ""
         assert not (tmp_path / "precious").exists()
         assert tmp_path / "precious" not in folder.place.parents
@@ -389,8 +389,8 @@ def test_twins_and_queues_with_other_numbers_are_damage(store: Path) -> None:
     with Session.open(store, person="Ada") as session:
         none = np.empty(0, np.int64)
         session.correct(1, "dog")
-        session.findings.add_model(
-            Model(1, 0.0, 0, 0, 0, 2, 1.0, none, none), [Queued(0, 1.0, 0, 1)]
+        session.model_outputs.add_model(
+            Model(1, 0.0, 0, 0, 0, 2, 1.0, none, none), [RankedImage(0, 1.0, 0, 1)]
         )
     with rows_of(store) as db:
         db.execute(
@@ -399,9 +399,9 @@ def test_twins_and_queues_with_other_numbers_are_damage(store: Path) -> None:
         db.execute("UPDATE queue SET seen = 9, twin = x'000000', twin_seen = 1")
     with Session.open(store) as session:
         for read in (
-            lambda: session.findings.queued(1),
-            lambda: session.findings.twin(1),
-            session.findings.twins,
+            lambda: session.model_outputs.ranked_image(1),
+            lambda: session.model_outputs.twin(1),
+            session.model_outputs.twins,
         ):
             with pytest.raises(DfalError, match=r"labels\.db is damaged"):
                 read()

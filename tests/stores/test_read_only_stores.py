@@ -14,7 +14,7 @@ from test_damaged_files import command, limit
 
 from dfal.errors import DfalError
 from dfal.experiments.store import Store
-from dfal.labelling.learning.trainer import home
+from dfal.labelling.learning.trainer import model_path
 from dfal.labelling.store.records import Question
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session
@@ -204,10 +204,10 @@ def test_a_link_to_a_store_is_the_store(tmp_path: Path) -> None:
         session.correct(2, "cat")
         assert other.refresh().corrected[2] == 0
         assert session.path == target
-        assert home(session.path) == tmp_path / "disk" / "l.model.safetensors"
-        session.alone("http://127.0.0.1:1/")
+        assert model_path(session.path) == tmp_path / "disk" / "l.model.safetensors"
+        session.claim_page("http://127.0.0.1:1/")
         with pytest.raises(DfalError, match=r"has a page open .* use it at http://127\.0\.0\.1:1/"):
-            other.alone("http://127.0.0.1:2/")
+            other.claim_page("http://127.0.0.1:2/")
     assert names(tmp_path) == ["again.db", "disk", "link.db"]
 
 
@@ -248,12 +248,12 @@ def test_a_clock_that_is_set_back_keeps_no_question_for_long(tmp_path: Path, bac
         (question,) = session.ask()
         now -= back
         waited = 0
-        while not (found := session.ask(person="Bob", holder="phone")):
+        while not (found := session.ask(person="Bob", client_id="phone")):
             now, waited = now + 100, waited + 100
             assert waited <= 2 * 600
         assert found[0].image == question.image
         session.tell(found[0], "dog", person="Bob")
-        again = session.undo(person="Bob", holder="phone")
+        again = session.undo(person="Bob", client_id="phone")
         assert isinstance(again, Question)
         assert again.image == 0  # the order is that of the rows
 

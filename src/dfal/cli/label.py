@@ -21,10 +21,10 @@ from dfal.data.image_folder import Folder
 from dfal.data.scan import PathIndex, counted, plain
 from dfal.errors import DfalError, Stopped
 from dfal.labelling import export as home
-from dfal.labelling.learning.trainer import home as latest_network
+from dfal.labelling.learning.trainer import model_path as latest_network
 from dfal.labelling.names import class_names
 from dfal.labelling.photos import Photos
-from dfal.labelling.setup import TAUGHT, begin
+from dfal.labelling.setup import TRAINING_OPTIONS, open_session
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session
 from dfal.labelling.validation import image_file
@@ -79,7 +79,7 @@ class WithClasses(click.Command):
     help="The file for every answer.  [default: PHOTOS.labels.db]",
 )
 @settings(Settings)
-@settings(Training, *TAUGHT)
+@settings(Training, *TRAINING_OPTIONS)
 @click.option(
     "--host",
     default="127.0.0.1",
@@ -131,7 +131,7 @@ def label(  # noqa: PLR0917
     public = PublicAddress.of(url) if url is not None else None
     with contextlib.ExitStack() as opened:
         listening = opened.enter_context(bound(host, port))
-        session, folder = begin(opened, photos, path, wanted, labels=labels, given=given)
+        session, folder = open_session(opened, photos, path, wanted, labels=labels, options=given)
         serving = PageServer(session, Photos(session, folder), path, host, listening, public=public)
         console = Console(highlight=False, soft_wrap=True)
         for line in _found(session, folder, photos, path):
@@ -155,7 +155,7 @@ def _found(session: Session, folder: Folder, photos: Path, path: Path) -> Iterat
     gone = sum(there.get(image) < 0 for image in state.paths) + len(
         folder.set_aside().keys() & {*folder.paths}
     )
-    known = int((state.known >= 0).sum())
+    known = int((state.prelabelled >= 0).sum())
     labelled = f", {known:,} of them came with a label" if known else ""
     yield (
         f"{_number(len(state.paths) - gone, 'image')} in {photos}{labelled}; every answer goes to"

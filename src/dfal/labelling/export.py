@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dfal.atomic import atomic_write
 from dfal.errors import DfalError
-from dfal.labelling.names import NO_LABEL
+from dfal.labelling.names import NO_LABEL_FOLDER
 from dfal.labelling.store.session import Session
 from dfal.labelling.validation import image_file, target_file
 from dfal.spreadsheet import defused, row_writer
@@ -169,7 +169,7 @@ def write_folders(rows: Sequence[Label], source: Path, path: Path) -> list[str]:
         The paths of images that have vanished and are left out.
     """
     kept = [row for row in rows if row.label or row.how in {"declined", "disputed"}]
-    return _copies(kept, source, path, lambda row: row.label or NO_LABEL, [])
+    return _copies(kept, source, path, lambda row: row.label or NO_LABEL_FOLDER, [])
 
 
 def write_hugging_face(rows: Sequence[Label], source: Path, path: Path) -> list[str]:

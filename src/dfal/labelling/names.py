@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from dfal.errors import DfalError
 from dfal.spreadsheet import is_formula
 
-LONGEST = 60
+MAX_NAME_LENGTH = 60
 """Characters of a name."""
-LONGEST_NOTE = 1000
+MAX_NOTE_LENGTH = 1000
 """Characters of a note."""
 FORBIDDEN = '<>:"/\\|?*'
 """A class becomes a folder when labels are exported, and these no folder may hold everywhere."""
-NO_LABEL = "_declined"
+NO_LABEL_FOLDER = "_declined"
 """The folder of images that people skipped, or that they could not agree about."""
 RESERVED = frozenset(
     {
-        NO_LABEL,
+        NO_LABEL_FOLDER,
         "con",
         "prn",
         "aux",
@@ -99,8 +99,8 @@ def person_name(name: str) -> str:
 def note(text: str) -> str:
     """A note of a line or several, tidy; it may be empty."""
     tidy = unicodedata.normalize("NFC", text).strip()
-    if len(tidy) > LONGEST_NOTE:
-        raise DfalError(f"the note has {len(tidy)} characters: {LONGEST_NOTE} are enough")
+    if len(tidy) > MAX_NOTE_LENGTH:
+        raise DfalError(f"the note has {len(tidy)} characters: {MAX_NOTE_LENGTH} are enough")
     if _has_hidden(tidy.replace("\n", " ").replace("\t", " ")):
         raise DfalError("the note has characters that cannot be shown: leave them out")
     return tidy
@@ -108,7 +108,7 @@ def note(text: str) -> str:
 
 def shown(name: str) -> str:
     """A name as a sentence shows it: quoted, and not longer than a line."""
-    return repr(name if len(name) <= LONGEST else name[:20] + "…")
+    return repr(name if len(name) <= MAX_NAME_LENGTH else name[:20] + "…")
 
 
 def _tidy(name: str, what: str) -> str:
@@ -117,8 +117,10 @@ def _tidy(name: str, what: str) -> str:
     tidy = " ".join(unicodedata.normalize("NFC", name).split())
     if not tidy:
         raise DfalError(f"{what} is empty: give it a letter at least")
-    if len(tidy) > LONGEST:
-        raise DfalError(f"{what} {shown(tidy)} has {len(tidy)} characters: {LONGEST} are enough")
+    if len(tidy) > MAX_NAME_LENGTH:
+        raise DfalError(
+            f"{what} {shown(tidy)} has {len(tidy)} characters: {MAX_NAME_LENGTH} are enough"
+        )
     if _has_hidden(tidy):
         raise DfalError(f"{what} {shown(tidy)} has characters that cannot be shown: leave them out")
     return tidy

@@ -79,7 +79,7 @@ class Photos:
         self._small = functools.lru_cache(maxsize=1024)(self._shrunk)
 
     @classmethod
-    def of(cls, session: Session) -> "Photos":
+    def open(cls, session: Session) -> "Photos":
         """The folder that the session's settings name."""
         settings = session.settings
         folder = Folder.open(
@@ -140,7 +140,7 @@ class Photos:
 
             return self._steady(image, lambda version: self._unchanged(image, version, read), read)
 
-    def small(self, image: int) -> Picture:
+    def thumbnail(self, image: int) -> Picture:
         """An image for a grid."""
         with self._or_set_aside(image):
             at = self._at(image)
@@ -171,7 +171,7 @@ class Photos:
                 return versioned(self.version(image))
         return read()
 
-    def seen(self, image: int) -> UInt8[np.ndarray, "h w c"]:
+    def network_image(self, image: int) -> UInt8[np.ndarray, "h w c"]:
         """An image as the network sees it."""
         with self._or_set_aside(image):
             return self.folder.image(self._at(image))
@@ -183,10 +183,10 @@ class Photos:
         None where there is no twin, or it is one of features, which no eye can see. The three have
         the same version.
         """
-        change = self._session.findings.twin(question)
+        change = self._session.model_outputs.twin(question)
         if change is None or change.size != np.prod(self.folder.shape):
             return None
-        seen = self.seen(image)
+        seen = self.network_image(image)
         pixels = seen.astype(np.float32) / 255
         r = change.reshape(pixels.shape[2], *pixels.shape[:2]).transpose(1, 2, 0)
         if part == "change":
@@ -214,7 +214,7 @@ class Photos:
             raise Unavailable.because(error, f"image {image}") from None
         except DfalError as error:
             if image < len(self.place) and image >= 0:
-                self._session.findings.set_aside(
+                self._session.model_outputs.set_aside(
                     {image: str(error).partition(": ")[2] or str(error)}
                 )
             raise

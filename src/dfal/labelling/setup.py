@@ -17,18 +17,18 @@ from dfal.nn.networks import NETWORKS, build
 from dfal.nn.training import check_device
 from dfal.strategies import named
 
-TAUGHT = ("learning_rate", "training_batch", "epochs")
+TRAINING_OPTIONS = ("learning_rate", "training_batch", "epochs")
 """What people choose about training."""
 
 
-def begin(
+def open_session(
     opened: contextlib.ExitStack,
     photos: Path,
     store: Path,
     classes: Sequence[str] = (),
     *,
     labels: Path | None = None,
-    given: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[Session, Folder]:
     """A session over a folder of images, and the folder. Everything that could be wrong is found
     before anything is written.
@@ -46,11 +46,11 @@ def begin(
         DfalError: for a folder, file, name or setting that cannot be used.
     """
     past = _past(store)
-    settings = _settings(past, given or {}, store)
+    settings = _settings(past, options or {}, store)
     if (
         past.paths
         and past.settings.folder != str(photos.resolve())
-        and "cache" not in (given or {})
+        and "cache" not in (options or {})
     ):
         settings = replace(
             settings, cache=""
@@ -115,14 +115,14 @@ def _past(store: Path) -> _Past:
         return _Past(session.settings, tuple(session.state.paths), tuple(session.classes), former)
 
 
-def _settings(past: _Past, given: Mapping[str, Any], store: Path) -> Settings:
-    taught = {name: value for name, value in given.items() if name in TAUGHT}
-    own = {name: value for name, value in given.items() if name not in TAUGHT}
+def _settings(past: _Past, options: Mapping[str, Any], store: Path) -> Settings:
+    taught = {name: value for name, value in options.items() if name in TRAINING_OPTIONS}
+    own = {name: value for name, value in options.items() if name not in TRAINING_OPTIONS}
     settings = replace(past.settings, **own, training=replace(past.settings.training, **taught))
     named(settings.strategy)
     check_device(settings.device)
     if ":" in settings.model or settings.model not in NETWORKS:
-        if store.exists() and "model" not in given:
+        if store.exists() and "model" not in options:
             raise DfalError(
                 f"{store} was made with the network {settings.model}: say --model {settings.model}"
                 " if its code may be run"

@@ -85,7 +85,7 @@ class Progress:
 
     images: int
     unreadable: int
-    known: int
+    prelabelled: int
     annotations: int
     trained_on: int
     held_out: int
@@ -104,7 +104,7 @@ class Progress:
     agreement: list[float]
     stop: bool
     alpha: float | None
-    trouble: str
+    error: str
 
 
 def progress(state: State) -> Progress:
@@ -112,12 +112,14 @@ def progress(state: State) -> Progress:
     labels = state.labels
     annotated, disputed = state.annotated, state.disputed
     counts = np.bincount(labels[labels >= 0], minlength=len(state.classes)).tolist()
-    truth = hold_out(state)
+    truth = hold_out_labels(state)
     models = [state.models[place] for place in _evenly(len(state.models), DRAWN)]
     found = curve(models, truth)
     latest = state.models[-STEADY - 1 :]
     agreement = [
-        kappa(a.seen, b.seen) for a, b in pairwise(latest) if np.array_equal(a.watched, b.watched)
+        kappa(a.predicted, b.predicted)
+        for a, b in pairwise(latest)
+        if np.array_equal(a.watched, b.watched)
     ]
     target, enough = state.settings.target, bool(found) and found[-1].of >= ENOUGH
     reached = enough and found[-1].low >= target
@@ -130,10 +132,10 @@ def progress(state: State) -> Progress:
     return Progress(
         images=len(labels),
         unreadable=len(state.unreadable),
-        known=int((state.known >= 0).sum()),
+        prelabelled=int((state.prelabelled >= 0).sum()),
         annotations=int(annotated.sum()),
         trained_on=int(state.trained_on.sum()),
-        held_out=int((annotated & state.held).sum()),
+        held_out=int((annotated & state.hold_out).sum()),
         declined=int((labels == DECLINED).sum() - (labels[disputed] == DECLINED).sum()),
         disputed=len(disputed),
         flagged=len(state.flags),
@@ -153,7 +155,7 @@ def progress(state: State) -> Progress:
             if state.settings.votes > 1
             else None
         ),
-        trouble=state.trouble,
+        error=state.error,
     )
 
 
@@ -163,9 +165,9 @@ def _evenly(n: int, most: int) -> list[int]:
     return places
 
 
-def hold_out(state: State) -> Int64[np.ndarray, "n"]:
+def hold_out_labels(state: State) -> Int64[np.ndarray, "n"]:
     """The label of each image of the hold-out that was answered; UNKNOWN for all others."""
-    return np.where(state.held & (state.labels >= 0), state.labels, UNKNOWN)
+    return np.where(state.hold_out & (state.labels >= 0), state.labels, UNKNOWN)
 
 
 def curve(models: Sequence[Model], truth: Int64[np.ndarray, "n"]) -> list[Accuracy]:
@@ -178,7 +180,7 @@ def curve(models: Sequence[Model], truth: Int64[np.ndarray, "n"]) -> list[Accura
             low, high = wilson(int(right.sum()), len(right))
             points.append(
                 Accuracy(
-                    model.model,
+                    model.id,
                     model.annotations,
                     int(right.sum()),
                     len(right),
@@ -194,7 +196,7 @@ def judged(model: Model, truth: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "h"]
     """For each hold-out answer among the watched images, whether the network's class is that
     one."""
     answers = truth[model.watched]
-    right: Bool[np.ndarray, h] = (model.seen == answers)[answers >= 0]
+    right: Bool[np.ndarray, h] = (model.predicted == answers)[answers >= 0]
     return right
 
 

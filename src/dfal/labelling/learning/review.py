@@ -25,12 +25,12 @@ FILTERS = (
     "all",
 )
 ORDERS = ("suspicious", "latest", "path")
-MOST = 200
+MAX_REVIEW_PAGE = 200
 """Images on a page of the review."""
 
 
 @dataclass(frozen=True)
-class Reviewed:
+class ReviewRow:
     """An image in the review.
 
     Attributes:
@@ -56,15 +56,15 @@ class Reviewed:
     source: str
     votes: dict[str, int | None]
     note: str | None
-    seen: int | None
-    sure: float | None
+    predicted: int | None
+    confidence: float | None
     distance: float | None
     suspicion: float
     hold_out: bool
 
 
 @dataclass(frozen=True)
-class Found:
+class ReviewPage:
     """A page of the review.
 
     Attributes:
@@ -73,7 +73,7 @@ class Found:
         checked: what networks have made of the labels so far, as a sentence.
     """
 
-    images: list[Reviewed]
+    images: list[ReviewRow]
     total: int
     checked: str
 
@@ -87,7 +87,7 @@ def review(
     order: str = "suspicious",
     start: int = 0,
     most: int = 60,
-) -> Found:
+) -> ReviewPage:
     """Some of the images that somebody said something about.
 
     Args:
@@ -131,8 +131,8 @@ def review(
     else:
         when = dict(session.rows("SELECT image, max(answer) FROM answers GROUP BY image"))
         chosen.sort(key=lambda image: -when.get(image, 0))
-    shown = chosen[start : start + min(most, MOST)]
-    return Found(
+    shown = chosen[start : start + min(most, MAX_REVIEW_PAGE)]
+    return ReviewPage(
         [_reviewed(state, image, latest.get(image), suspicion[image]) for image in shown],
         len(chosen),
         checked,
@@ -152,7 +152,7 @@ def _candidates(state: State, show: str) -> Sequence[int]:
     kept = {
         "labelled": state.labels >= 0,
         "suspicious": state.labels >= 0,
-        "hold-out": spoken & state.held,
+        "hold-out": spoken & state.hold_out,
         "all": spoken,
     }
     if show in kept:
@@ -226,7 +226,7 @@ def _contradiction(state: State, image: int, latest: Mapping[int, _LookedAt]) ->
 
 def _reviewed(
     state: State, image: int, look: tuple[int, float, float | None] | None, suspicion: float
-) -> Reviewed:
+) -> ReviewRow:
     label = int(state.labels[image])
     votes = state.votes.get(image, {})
     source = (
@@ -239,7 +239,7 @@ def _reviewed(
         else ""
     )
     seen, sure, distance = look or (None, None, None)
-    return Reviewed(
+    return ReviewRow(
         image=image,
         path=state.paths[image],
         label=label if label >= 0 else None,
@@ -248,9 +248,9 @@ def _reviewed(
         source=source,
         votes={person: None if vote < 0 else vote for person, vote in votes.items()},
         note=state.flags.get(image),
-        seen=seen,
-        sure=sure,
+        predicted=seen,
+        confidence=sure,
         distance=distance,
         suspicion=suspicion,
-        hold_out=bool(state.held[image]),
+        hold_out=bool(state.hold_out[image]),
     )

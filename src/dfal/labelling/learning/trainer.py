@@ -17,9 +17,9 @@ from dfal import models
 from dfal.errors import DfalError
 from dfal.labelling.learning.doubts import doubtful
 from dfal.labelling.learning.models import Learner
-from dfal.labelling.learning.progress import curve, hold_out
+from dfal.labelling.learning.progress import curve, hold_out_labels
 from dfal.labelling.photos import Photos
-from dfal.labelling.store.model_outputs import Look, Queued
+from dfal.labelling.store.model_outputs import Judgement, RankedImage
 from dfal.labelling.store.records import Model
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.state import State
@@ -58,24 +58,28 @@ class Trainer:
         self._tried = self._reviewed = -1
         self._saved: tuple[nn.Module, models.ModelCard] | None = None
         self._temperature: float | None = None  # of the review's networks
-        self._heard, self._since = -1, 0.0
+        self._last_answer_id, self._since = -1, 0.0
 
     def due(self, state: State) -> bool:
         """Whether a new network is worth it: a batch of answers came, or a few and then none."""
-        if state.heard != self._heard:
-            self._heard, self._since = state.heard, time.monotonic()
-        last = max(state.models[-1].heard if state.models else -1, self._tried)
+        if state.last_answer_id != self._last_answer_id:
+            self._last_answer_id, self._since = state.last_answer_id, time.monotonic()
+        last = max(state.models[-1].last_answer_id if state.models else -1, self._tried)
         taught = state.labels[state.trained_on]
-        if len(np.unique(taught)) < 2 or state.heard <= last:
+        if len(np.unique(taught)) < 2 or state.last_answer_id <= last:
             return False
         if not state.models:
             return len(taught) >= state.settings.first
-        return state.heard - last >= state.settings.batch or self._quiet()
+        return state.last_answer_id - last >= state.settings.batch or self._quiet()
 
     def review_due(self, state: State) -> bool:
         """Whether the labels have changed since they were last judged, and nobody is answering just
         now."""
-        return bool(state.models) and self._quiet() and state.models[-1].heard > self._reviewed
+        return (
+            bool(state.models)
+            and self._quiet()
+            and state.models[-1].last_answer_id > self._reviewed
+        )
 
     def _quiet(self) -> bool:
         return time.monotonic() - self._since > QUIET
@@ -88,15 +92,19 @@ class Trainer:
         """
         began = self._clock()
         state, settings = self._session.refresh(), self._session.settings
-        self._tried, number = state.heard, len(state.models) + 1
-        classes, heard, before = len(state.classes), state.heard, state.models[-1:]
+        self._tried, number = state.last_answer_id, len(state.models) + 1
+        classes, last_answer_id, before = (
+            len(state.classes),
+            state.last_answer_id,
+            state.models[-1:],
+        )
         taught = int(
             (state.trained_on & state.annotated).sum()
         )  # now: `state` goes on while people label
         self._decode_labelled(state)
         pool = self._pool(state)
         model = self._learner.fit(pool, classes, derive_seed(settings.seed, number, "fit"))
-        during = state.heard - before[0].heard if before else settings.first
+        during = state.last_answer_id - before[0].last_answer_id if before else settings.first
         k = min(2 * settings.batch + during, LONGEST_QUEUE, len(pool.unlabelled))
         strategy = self._learner.strategy()
         query = (
@@ -115,7 +123,7 @@ class Trainer:
         found = Model(
             number,
             now,
-            heard,
+            last_answer_id,
             int(state.annotated.sum()),
             pool.labelled_data_size,
             classes,
@@ -123,25 +131,27 @@ class Trainer:
             watched,
             seen,
         )
-        held = np.flatnonzero(state.held & (state.labels >= 0) & self._photos.ready())
+        held = np.flatnonzero(state.hold_out & (state.labels >= 0) & self._photos.ready())
         whole = self._learner.whole(model, classes)
         outputs, truth = self._judged(model, pool, held, state)
         temperature = _temperature(outputs, truth) or self._temperature
         self._save(
             whole, self._card(found, taught, temperature)
         )  # first: who hears of a network finds it
-        looks = self._looks([(model, held)], outputs, truth, pool, temperature)
-        self._session.findings.add_model(found, list(self._queue(model, pool, query)), looks)
+        judgements = self._judgements([(model, held)], outputs, truth, pool, temperature)
+        self._session.model_outputs.add_model(
+            found, list(self._queue(model, pool, query)), judgements
+        )
         return whole
 
     def _save(self, whole: nn.Module, card: models.ModelCard) -> None:
-        models.save(whole, card, home(self._session.path))
+        models.save(whole, card, model_path(self._session.path))
         self._saved = whole, card
 
     def _card(self, found: Model, taught: int, temperature: float | None) -> models.ModelCard:
         state, settings = self._session.refresh(), self._session.settings
         h, w, c = self._photos.folder.shape
-        measured = curve([found], hold_out(state))
+        measured = curve([found], hold_out_labels(state))
         return models.ModelCard(
             classes=tuple(state.classes[: found.classes]),
             image=(c, h, w),
@@ -157,8 +167,8 @@ class Trainer:
     def review(self) -> None:
         """Judge each label by a network that was not trained on it, nor on its twin."""
         state, settings = self._session.refresh(), self._session.settings
-        self._reviewed = state.models[-1].heard
-        pool, number = self._pool(state), state.models[-1].model
+        self._reviewed = state.models[-1].last_answer_id
+        pool, number = self._pool(state), state.models[-1].id
         ready = (self._photos.place >= 0) & self._photos.ready()
         labelled = np.flatnonzero((state.labels >= 0) & ready)
         folds = np.array(
@@ -184,8 +194,8 @@ class Trainer:
         outputs = np.concatenate([part for part, _ in judged]) if judged else np.empty((0, 2))
         truth = np.concatenate([part for _, part in judged]) if judged else np.empty(0, np.int64)
         self._temperature = _temperature(outputs, truth)
-        self._session.findings.add_looks(
-            number, self._looks(judges, outputs, truth, pool, self._temperature)
+        self._session.model_outputs.add_judgements(
+            number, self._judgements(judges, outputs, truth, pool, self._temperature)
         )
         if self._saved and self._saved[1].temperature is None and self._temperature is not None:
             whole, card = self._saved
@@ -197,19 +207,19 @@ class Trainer:
         missing = (state.labels >= 0) & ~self._photos.ready() & (self._photos.place >= 0)
         for image in np.flatnonzero(missing):
             with suppress(DfalError):  # it is set aside
-                self._photos.seen(int(image))
+                self._photos.network_image(int(image))
 
     def _pool(self, state: State) -> Pool:
         """L and U. What measures accuracy, is not decoded yet, or was lost, is in neither."""
         photos = self._photos
-        usable = photos.ready() & ~state.held
+        usable = photos.ready() & ~state.hold_out
         labels = torch.full((len(photos.folder),), DECLINED, dtype=torch.int64)
         labels[torch.from_numpy(photos.place[usable])] = torch.from_numpy(state.labels[usable])
         images = self._learner.images()
         size = int(np.prod(images.shape))
         stored = {
             int(photos.place[i]): r
-            for i, r in self._session.findings.twins().items()
+            for i, r in self._session.model_outputs.twins().items()
             if usable[i] and r.size == size
         }
         twins = {
@@ -240,11 +250,11 @@ class Trainer:
 
     def _watched(self, state: State) -> Int64[np.ndarray, "w"]:
         """Images drawn at random before anything was asked, as far as they are decoded."""
-        drawn = state.drawn[:WATCHED]
+        drawn = state.sample_order[:WATCHED]
         watched: Int64[np.ndarray, w] = drawn[self._learner.ready()[drawn]]
         return watched
 
-    def _queue(self, model: nn.Module, pool: Pool, query: Query) -> Iterator[Queued]:
+    def _queue(self, model: nn.Module, pool: Pool, query: Query) -> Iterator[RankedImage]:
         if not len(query.indices):
             return
         image = {int(place): number for number, place in enumerate(self._photos.place)}
@@ -266,7 +276,7 @@ class Trainer:
         ):
             twin, twin_seen = twins.get(at, (None, None))
             other = second if twin_seen is None or twin_seen == seen else twin_seen
-            yield Queued(image[at], score, seen, other, twin, twin_seen)
+            yield RankedImage(image[at], score, seen, other, twin, twin_seen)
 
     def _judged(
         self, model: nn.Module, pool: Pool, images: Int64[np.ndarray, "n"], state: State
@@ -280,14 +290,14 @@ class Trainer:
             truth,
         )
 
-    def _looks(
+    def _judgements(
         self,
         judges: Sequence[tuple[nn.Module, Int64[np.ndarray, "_"]]],
         outputs: Float64[np.ndarray, "n c"],
         truth: Int64[np.ndarray, "n"],
         pool: Pool,
         temperature: float | None,
-    ) -> list[Look]:
+    ) -> list[Judgement]:
         """Return what networks see in images, with the distance to the boundary where they doubt
         the label.
 
@@ -300,7 +310,7 @@ class Trainer:
         doubts = np.zeros(len(truth), bool)
         doubts[known] = doubtful(outputs[known], truth[known])
         confidence = softmax(outputs / (temperature or 1.0), axis=1)
-        looks: list[Look] = []
+        judgements: list[Judgement] = []
         start = 0
         for model, images in judges:
             rows = slice(start, start + len(images))
@@ -314,11 +324,11 @@ class Trainer:
                     zip(suspects.tolist(), distance.nan_to_num(posinf=0.0).tolist(), strict=True)
                 )
             seen, sure = outputs[rows].argmax(1).tolist(), confidence[rows].max(1).tolist()
-            looks += [
-                Look(i, k, p, far.get(i))
+            judgements += [
+                Judgement(i, k, p, far.get(i))
                 for i, k, p in zip(images.tolist(), seen, sure, strict=True)
             ]
-        return looks
+        return judgements
 
 
 def _temperature(
@@ -330,7 +340,7 @@ def _temperature(
     return calibration.temperature(outputs[known], truth[known]) if known.sum() >= ENOUGH else None
 
 
-def home(store: Path) -> Path:
+def model_path(store: Path) -> Path:
     """Where the latest network of a store lies, to be taken home: beside it."""
     return store.with_name(
         store.name.removesuffix(".db").removesuffix(".labels") + ".model.safetensors"

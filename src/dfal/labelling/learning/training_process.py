@@ -32,7 +32,7 @@ def work(store: Path, pipe: Connection) -> None:
         os.nice(5)  # who labels comes first
     torch.set_num_threads(max(1, torch.get_num_threads() // 2))
     with Session.open(store, person="trainer") as session:
-        photos = Photos.of(session)
+        photos = Photos.open(session)
         threading.Thread(target=_decode, args=(session, photos), daemon=True).start()
         trainer = Trainer(session, photos)
         said = ""
@@ -59,7 +59,7 @@ def work(store: Path, pipe: Connection) -> None:
                 lines = str(error).strip().splitlines()
                 text = lines[0] if lines else "no reason was given"
                 with suppress(DfalError):
-                    session.findings.add_trouble(
+                    session.model_outputs.add_error(
                         text if isinstance(error, DfalError) else f"{type(error).__name__}: {text}"
                     )
                 time.sleep(WAIT)
@@ -79,7 +79,7 @@ def _decode(session: Session, photos: Photos) -> None:
     again as long as the page lives.
     """
     state = session.refresh()
-    drawn, order = state.drawn[:WATCHED], state.order[:WATCHED]
+    drawn, order = state.sample_order[:WATCHED], state.random_order[:WATCHED]
     first = photos.place[
         np.concatenate(
             [np.stack([drawn[: len(order)], order[: len(drawn)]], 1).ravel(), drawn, order]
@@ -87,7 +87,7 @@ def _decode(session: Session, photos: Photos) -> None:
     ]
     try:
         for _ in photos.folder.decode(first[first >= 0].tolist(), patience=math.inf):
-            session.findings.set_aside(photos.set_aside())
-            session.findings.take_back(photos.ready())
+            session.model_outputs.set_aside(photos.set_aside())
+            session.model_outputs.restore(photos.ready())
     except DfalError as error:
-        session.findings.add_trouble(str(error))
+        session.model_outputs.add_error(str(error))

@@ -93,7 +93,7 @@ class EventLog(LabelStore):
             try:
                 with self._adding() as db:
                     self.catch_up()
-                    self.state.run_out(self._clock())
+                    self.state.expire(self._clock())
                     others = dict(self.last)
                     yield db
                     self.catch_up()
@@ -191,7 +191,7 @@ class EventLog(LabelStore):
             question = Question(*row)
             check_index(question.image, len(self.state.paths))
             check_name(question.person)
-            check_name(question.holder)
+            check_name(question.client_id)
             check_seconds(question.at, question.until)
             if question.kind not in KINDS:
                 raise ValueError(f"a question of the kind {question.kind[:20]!r}")
@@ -221,7 +221,7 @@ class EventLog(LabelStore):
                 self.state.flags.pop(image, None)
 
     def _give_troubles(self, rows: list[Any]) -> None:
-        self.state.trouble = rows[-1][1]
+        self.state.error = rows[-1][1]
 
 
 _READ: dict[str, tuple[str, str, Callable[[EventLog, list[Any]], None]]] = {

@@ -15,7 +15,7 @@ from dfal.labelling.validation import check_index
 
 
 @dataclass(frozen=True)
-class Queued:
+class RankedImage:
     """An image as a network ranks it.
 
     Attributes:
@@ -28,14 +28,14 @@ class Queued:
 
     image: int
     score: float
-    seen: int
-    other: int
+    predicted: int
+    runner_up: int
     twin: Float[Tensor, "*image"] | None = None
-    twin_seen: int | None = None
+    twin_predicted: int | None = None
 
 
 @dataclass(frozen=True)
-class Look:
+class Judgement:
     """What a network that was not trained on an image sees in it.
 
     Attributes:
@@ -47,8 +47,8 @@ class Look:
     """
 
     image: int
-    seen: int
-    sure: float
+    predicted: int
+    confidence: float
     distance: float | None = None
 
 
@@ -63,55 +63,59 @@ class ModelOutputs:
     def __init__(self, log: EventLog, clock: Callable[[], float]):
         self._log, self._clock = log, clock
 
-    def add_model(self, model: Model, queue: Sequence[Queued], looks: Sequence[Look] = ()) -> None:
+    def add_model(
+        self, model: Model, queue: Sequence[RankedImage], judgements: Sequence[Judgement] = ()
+    ) -> None:
         """A network was trained. It ranks the images anew, from now on."""
         rows = [
             (
-                *(
-                    model.model,
-                    position,
-                    one.image,
-                    one.score if np.isfinite(one.score) else None,
-                    one.seen,
-                    one.other,
-                ),
-                *(one.twin_seen, None if one.twin is None else one.twin.half().numpy().tobytes()),
+                model.id,
+                position,
+                ranked.image,
+                ranked.score if np.isfinite(ranked.score) else None,
+                ranked.predicted,
+                ranked.runner_up,
+                ranked.twin_predicted,
+                None if ranked.twin is None else ranked.twin.half().numpy().tobytes(),
             )
-            for position, one in enumerate(queue)
+            for position, ranked in enumerate(queue)
         ]
-        blobs = (model.watched.astype(np.int32).tobytes(), model.seen.astype(np.int16).tobytes())
         row = (
-            model.model,
+            model.id,
             model.at,
-            model.heard,
+            model.last_answer_id,
             model.annotations,
             model.labelled_data,
             model.classes,
             model.seconds,
-            *blobs,
+            model.watched.astype(np.int32).tobytes(),
+            model.predicted.astype(np.int16).tobytes(),
         )
         with self._log.adding() as db:
             db.execute("INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             db.executemany("INSERT INTO queue VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            self._add_looks(db, model.model, looks)
-            if self._log.state.trouble:
+            self._add_judgements(db, model.id, judgements)
+            if self._log.state.error:
                 db.execute("INSERT INTO troubles (text, at) VALUES ('', ?)", (self._clock(),))
 
-    def add_looks(self, model: int, looks: Sequence[Look]) -> None:
+    def add_judgements(self, model: int, judgements: Sequence[Judgement]) -> None:
         """What networks that were not trained on them see in some images."""
         with self._log.adding() as db:
-            self._add_looks(db, model, looks)
+            self._add_judgements(db, model, judgements)
 
-    def _add_looks(self, db: Any, model: int, looks: Sequence[Look]) -> None:
-        rows = [(model, look.image, look.seen, look.sure, look.distance) for look in looks]
+    def _add_judgements(self, db: Any, model: int, judgements: Sequence[Judgement]) -> None:
+        rows = [
+            (model, look.image, look.predicted, look.confidence, look.distance)
+            for look in judgements
+        ]
         db.executemany(
             "INSERT INTO looks (model, image, seen, sure, distance) VALUES (?, ?, ?, ?, ?)", rows
         )
 
-    def add_trouble(self, text: str) -> None:
+    def add_error(self, text: str) -> None:
         """Training failed, and why. The page shows it until a network is trained again."""
         with self._log.adding() as db:
-            if text != self._log.state.trouble:
+            if text != self._log.state.error:
                 db.execute("INSERT INTO troubles (text, at) VALUES (?, ?)", (text, self._clock()))
 
     def set_aside(self, reasons: Mapping[int, str]) -> None:
@@ -126,7 +130,7 @@ class ModelOutputs:
             with self._log.adding() as db:
                 db.executemany("INSERT INTO set_aside (image, reason, at) VALUES (?, ?, ?)", new)
 
-    def take_back(self, readable: Bool[np.ndarray, "n"]) -> None:
+    def restore(self, readable: Bool[np.ndarray, "n"]) -> None:
         """Take back the images that were set aside and can be read after all: they are asked about
         again."""
         back = [
@@ -138,7 +142,7 @@ class ModelOutputs:
             with self._log.adding() as db:
                 db.executemany("INSERT INTO set_aside (image, reason, at) VALUES (?, ?, ?)", back)
 
-    def queued(self, question: int) -> Queued | None:
+    def ranked_image(self, question: int) -> RankedImage | None:
         """The image of a question as the network that chose it ranked it; None where chance did.
         Without its twin's pixels."""
         found = self._log.select(
@@ -152,7 +156,7 @@ class ModelOutputs:
                 for label in (seen, other, twin_seen):
                     if label is not None:
                         check_index(label, len(self._log.state.classes))
-                return Queued(
+                return RankedImage(
                     image, np.inf if score is None else score, seen, other, None, twin_seen
                 )
         return None

@@ -26,7 +26,7 @@ class Question:
     model: int | None
     position: int | None
     person: str
-    holder: str
+    client_id: str
     at: float
     until: float
 
@@ -70,7 +70,7 @@ class Model:
     """A network that was trained, and the classes that it saw in the images that are watched.
 
     Attributes:
-        model: its number, from 1.
+        id: its number, from 1.
         at, seconds: when it was ready, and how long its training took.
         heard: the last answer that it knew of.
         annotations, labelled_data: on how much it was trained, without and with twins.
@@ -78,12 +78,12 @@ class Model:
         watched, seen: images drawn at random, the same ones each time, and their classes.
     """
 
-    model: int
+    id: int
     at: float
-    heard: int
+    last_answer_id: int
     annotations: int
     labelled_data: int
     classes: int
     seconds: float
     watched: Int64[np.ndarray, "w"]
-    seen: Int64[np.ndarray, "w"]
+    predicted: Int64[np.ndarray, "w"]

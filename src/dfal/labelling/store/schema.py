@@ -89,7 +89,7 @@ class LabelStore(Ledger):
     when_full = "answer again; every answer that was accepted is safe"
     shared = True
 
-    def alone(self, url: str) -> None:
+    def claim_page(self, url: str) -> None:
         """Be the only page over this store from now on, at this address. It lies beside the store
         for those who come later.
 

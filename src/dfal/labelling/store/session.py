@@ -35,18 +35,18 @@ from dfal.labelling.store.state import State
 from dfal.labelling.validation import check_path
 from dfal.query import DECLINED, UNKNOWN
 
-MOST = 200
+MAX_OPEN_QUESTIONS = 200
 """Questions that may be open at one place."""
-ACTIVE = 3600.0
+MAX_ANSWER_SECONDS = 3600.0
 """Seconds on one image beyond which nobody looked at it all the time."""
 
 
-class Refused(DfalError):  # noqa: N818
+class ConflictError(DfalError):
     """What was asked for is right as such, but not now: it was answered meanwhile, there is nothing
     left, …"""
 
 
-class Missing(DfalError):  # noqa: N818
+class NotFoundError(DfalError):
     """There is no such question, image or class."""
 
 
@@ -69,9 +69,9 @@ class Session:
         self, log: EventLog, person: str | None = None, clock: Callable[[], float] = time.time
     ):
         self._log, self._clock = log, clock
-        self.findings = ModelOutputs(log, clock)
+        self.model_outputs = ModelOutputs(log, clock)
         self.person = person_name(person or _user())
-        self.holder = uuid.uuid4().hex
+        self.client_id = uuid.uuid4().hex
 
     @property
     def state(self) -> State:
@@ -185,9 +185,9 @@ class Session:
             and image not in self.state.votes
         )
 
-    def alone(self, url: str) -> None:
+    def claim_page(self, url: str) -> None:
         """Be the only page over this store, at this address; other processes may still label."""
-        self._log.alone(url)
+        self._log.claim_page(url)
 
     def close(self) -> None:
         """Close the store; everything is on disk already. What was not answered is asked again when
@@ -212,7 +212,7 @@ class Session:
         k: int = 1,
         *,
         person: str | None = None,
-        holder: str | None = None,
+        client_id: str | None = None,
         keep: Sequence[int] = (),
     ) -> list[Question]:
         """The next k questions: fewer where fewer are left. They are this person's until their time
@@ -224,11 +224,15 @@ class Session:
             own.
             keep: open questions of this holder that stay. Its others are given back.
         """
-        if not _is_number(k) or not 1 <= k <= MOST:
-            raise DfalError(f"k = {k!r} questions cannot be open at a time: ask for 1 to {MOST}")
-        person, holder = person_name(person or self.person), holder or self.holder
+        if not _is_number(k) or not 1 <= k <= MAX_OPEN_QUESTIONS:
+            raise DfalError(
+                f"k = {k!r} questions cannot be open at a time: ask for 1 to {MAX_OPEN_QUESTIONS}"
+            )
+        person, client_id = person_name(person or self.person), client_id or self.client_id
         with self._log.adding(durable=False) as db:
-            mine = [question for question in self.state.open.values() if question.holder == holder]
+            mine = [
+                question for question in self.state.open.values() if question.client_id == client_id
+            ]
             kept = [
                 question for question in mine if question.id in keep and question.person == person
             ][:k]
@@ -236,17 +240,17 @@ class Session:
                 if question not in kept:
                     self._give_back(db, question)
             while len(kept) < k:
-                choice = self.state.next_for(person) or self._from_elsewhere(db, person, holder)
+                choice = self.state.next_for(person) or self._from_elsewhere(db, person, client_id)
                 if choice is None:
                     break
-                kept.append(self._add_question(db, choice, person, holder))
+                kept.append(self._add_question(db, choice, person, client_id))
         return kept
 
-    def _from_elsewhere(self, db: Any, person: str, holder: str) -> Choice | None:
+    def _from_elsewhere(self, db: Any, person: str, client_id: str) -> Choice | None:
         """Where nothing else is left: a question of this person's in another page, which may have
         been closed."""
         for question in self.state.open.values():
-            if question.person == person and question.holder != holder:
+            if question.person == person and question.client_id != client_id:
                 self._give_back(db, question)
                 return Choice(question.image, question.kind, question.model, question.position)
         return None
@@ -257,9 +261,9 @@ class Session:
         )
         self._log.catch_up()
 
-    def _add_question(self, db: Any, choice: Choice, person: str, holder: str) -> Question:
+    def _add_question(self, db: Any, choice: Choice, person: str, client_id: str) -> Question:
         now = self._clock()
-        row = (*astuple(choice), person, holder, now, now + self.state.settings.lease)
+        row = (*astuple(choice), person, client_id, now, now + self.state.settings.lease)
         done = db.execute(
             "INSERT INTO questions (image, kind, model, position, person, holder, at, until) VALUES"
             " (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -268,12 +272,12 @@ class Session:
         self._log.catch_up()
         return self.state.open[done.lastrowid]
 
-    def leave(self, *, holder: str | None = None) -> None:
+    def leave(self, *, client_id: str | None = None) -> None:
         """Give back all questions of a holder, by default the session's own: a page was closed."""
-        holder = holder or self.holder
+        client_id = client_id or self.client_id
         with self._log.adding(durable=False) as db:
             for question in [
-                question for question in self.state.open.values() if question.holder == holder
+                question for question in self.state.open.values() if question.client_id == client_id
             ]:
                 self._give_back(db, question)
 
@@ -303,21 +307,21 @@ class Session:
         id = question.id if isinstance(question, Question) else question
         looked_at = question.image if isinstance(question, Question) else image
         if not _is_number(id) or not 0 <= id < 2**63:
-            raise Missing(f"there is no question {id!r}: ask first")
+            raise NotFoundError(f"there is no question {id!r}: ask first")
         with self._log.adding() as db:
             id = int(id)
             row = db.execute(
                 "SELECT image, person FROM questions WHERE question = ?", (id,)
             ).fetchone()
             if row is None:
-                raise Missing(f"there is no question {id}: ask first")
+                raise NotFoundError(f"there is no question {id}: ask first")
             image, asked = row
             if looked_at not in (None, image):
-                raise Refused(
+                raise ConflictError(
                     f"question {id} is about image {image}, not about image {looked_at}: ask again"
                 )
             if asked != person:
-                raise Refused(
+                raise ConflictError(
                     f"question {id} was put to {asked}, not to {person}: ask for one of your own"
                 )
             number = self._label(label)
@@ -327,14 +331,14 @@ class Session:
             ).fetchone()
             if told is not None:
                 if told[1]:
-                    raise Refused(f"the answer to question {id} was taken back: ask again")
+                    raise ConflictError(f"the answer to question {id} was taken back: ask again")
                 if told[0] == number:
                     return
-                raise Refused(
+                raise ConflictError(
                     f"question {id} was answered already: undo it, or correct it in the review"
                 )
             if self.state.labels[image] != UNKNOWN or person in self.state.votes.get(image, {}):
-                raise Refused(
+                raise ConflictError(
                     f"image {image} was answered meanwhile, as the time for question {id} was over:"
                     " go on with the next"
                 )
@@ -353,7 +357,7 @@ class Session:
         """No answer: this image is not asked again."""
         self.tell(question, DECLINED, person=person, seconds=seconds, image=image)
 
-    def undo(self, *, person: str | None = None, holder: str | None = None) -> Question | int:
+    def undo(self, *, person: str | None = None, client_id: str | None = None) -> Question | int:
         """Take back this person's last answer or correction.
 
         Returns: The question, asked once more, or the index of the image whose correction was taken
@@ -362,11 +366,11 @@ class Session:
         Raises:
             Refused: where nothing is left to take back.
         """
-        person, holder = person_name(person or self.person), holder or self.holder
+        person, client_id = person_name(person or self.person), client_id or self.client_id
         with self._log.adding() as db:
-            history = self.state.past.get(person)
+            history = self.state.undo_history.get(person)
             if not history:
-                raise Refused(f"{person} has no answer that could be taken back")
+                raise ConflictError(f"{person} has no answer that could be taken back")
             given = history[-1]
             before = UNKNOWN if given.before is None else given.before
             self._add_answer(db, Answer("undo", given.image, before, person, undone=given.answer))
@@ -375,7 +379,7 @@ class Session:
             asked = db.execute(
                 "SELECT kind, model, position FROM questions WHERE question = ?", (given.question,)
             )
-            return self._add_question(db, Choice(given.image, *asked.fetchone()), person, holder)
+            return self._add_question(db, Choice(given.image, *asked.fetchone()), person, client_id)
 
     def correct(self, image: int, label: int | str, *, person: str | None = None) -> None:
         """Settle the label of an image, whatever was answered before: a class, by name or number,
@@ -412,7 +416,7 @@ class Session:
         with self._log.adding() as db:
             number = self._label(label)
             if number == DECLINED:
-                raise Missing("DECLINED is no class that could be renamed")
+                raise NotFoundError("DECLINED is no class that could be renamed")
             tidy = class_name(
                 name, [other for place, other in enumerate(self.state.classes) if place != number]
             )
@@ -422,7 +426,7 @@ class Session:
     def _add_class(self, db: Any, name: str, person: str) -> None:
         tidy = class_name(name, self.state.classes)
         if (number := self.state.former.get(tidy)) is not None:
-            raise Refused(
+            raise ConflictError(
                 f"{tidy!r} was renamed to {self.state.classes[number]!r}: give that class its name"
                 " back, or take another"
             )
@@ -433,7 +437,7 @@ class Session:
         self._log.catch_up()
 
     def _add_answer(self, db: Any, answer: Answer) -> None:
-        if answer.seconds is not None and not 0 <= answer.seconds <= ACTIVE:
+        if answer.seconds is not None and not 0 <= answer.seconds <= MAX_ANSWER_SECONDS:
             answer = replace(answer, seconds=None)
         names = "kind, image, label, person, question, undone, seconds, at"
         db.execute(
@@ -447,13 +451,13 @@ class Session:
         if isinstance(label, str):
             label = next((name for name in classes if nfc(name) == nfc(label)), label)
             if label not in classes:
-                raise Missing(
+                raise NotFoundError(
                     f"there is no class {shown(label)}: add it first"
                     + f", or give one of {', '.join(classes[:20])}"
                 )
             return classes.index(label)
         if not _is_number(label) or (label != DECLINED and not 0 <= label < len(classes)):
-            raise Missing(
+            raise NotFoundError(
                 f"there is no class {label!r}: there are {len(classes)}, numbered from 0; DECLINED"
                 f" is {DECLINED}"
             )
@@ -462,7 +466,7 @@ class Session:
     def check_image(self, image: int) -> None:
         """Raise unless there is an image of this index."""
         if not _is_number(image) or not 0 <= image < len(self.state.paths):
-            raise Missing(
+            raise NotFoundError(
                 f"there is no image {image!r}: there are {len(self.state.paths)}, numbered from 0"
             )
 
@@ -493,7 +497,7 @@ class Session:
         return self._log.select(sql, values)
 
     @contextlib.contextmanager
-    def still(self) -> Iterator[State]:
+    def locked_state(self) -> Iterator[State]:
         """The state, while nobody else changes it in this process."""
         with self._log.reading():
             yield self.state

@@ -25,7 +25,7 @@ for coffee."""
 
 
 @dataclass(frozen=True)
-class Given:
+class UndoEntry:
     """An answer that can be taken back: what it was about, and what held before."""
 
     answer: int
@@ -92,22 +92,22 @@ class State:
         self.classes: list[str] = []
         self.former: dict[str, int] = {}
         self.paths: list[str] = []
-        self.known: NDArray[Any] = np.empty(0, np.int64)
+        self.prelabelled: NDArray[Any] = np.empty(0, np.int64)
         self.labels: NDArray[Any] = np.empty(0, np.int64)
-        self.held: NDArray[Any] = np.empty(0, bool)
+        self.hold_out: NDArray[Any] = np.empty(0, bool)
         self.unreadable: dict[int, str] = {}
         self.votes: dict[int, dict[str, int]] = {}
         self.corrected: dict[int, int] = {}
         self.open: dict[int, Question] = {}
-        self.asking: dict[int, list[int]] = {}
-        self.past: dict[str, deque[Given]] = {}
+        self.open_by_image: dict[int, list[int]] = {}
+        self.undo_history: dict[str, deque[UndoEntry]] = {}
         self.seconds: deque[float] = deque(maxlen=RECENT)
         self.flags: dict[int, str] = {}
         self.models: list[Model] = []
         self.queue: list[tuple[int, int]] = []
-        self.trouble = ""
-        self.heard = 0
-        self.order: NDArray[Any] = np.empty(0, np.int64)
+        self.error = ""
+        self.last_answer_id = 0
+        self.random_order: NDArray[Any] = np.empty(0, np.int64)
         self._hold_outs: NDArray[Any] = np.empty(0, np.int64)
         self._pending: dict[int, None] = {}
         self._touched = self._touched_held = 0
@@ -125,7 +125,7 @@ class State:
             raise ValueError("images have no index of their own")
         self.paths += [row[1] for row in added]
         known = np.array([UNKNOWN if row[2] is None else row[2] for row in added], dtype=np.int64)
-        self.known = np.concatenate([self.known, known])
+        self.prelabelled = np.concatenate([self.prelabelled, known])
         self.labels = np.concatenate([self.labels, known])
         self._draw()
 
@@ -139,8 +139,8 @@ class State:
         """Labels that images came with, as it turned out later."""
         for image, label in rows:
             self._count(image, -1)
-            self.known[image] = label
-            self.held[image] = False
+            self.prelabelled[image] = label
+            self.hold_out[image] = False
             self._count(image, +1)
             self.labels[image] = self._label(image)
             self._pending.pop(image, None)
@@ -151,10 +151,12 @@ class State:
         come after it."""
         seed, n = self.settings.seed, len(self.paths)
         chances = _chances(seed, n, "hold-out")
-        self.held = (chances < self.settings.holdout) & (self.known == UNKNOWN)
-        self._hold_outs = np.flatnonzero(self.held)[np.argsort(chances[self.held], kind="stable")]
-        self.order = np.argsort(_chances(seed, n, "order"), kind="stable")
-        self.order = self.order[~self.held[self.order]]
+        self.hold_out = (chances < self.settings.holdout) & (self.prelabelled == UNKNOWN)
+        self._hold_outs = np.flatnonzero(self.hold_out)[
+            np.argsort(chances[self.hold_out], kind="stable")
+        ]
+        self.random_order = np.argsort(_chances(seed, n, "order"), kind="stable")
+        self.random_order = self.random_order[~self.hold_out[self.random_order]]
         self._from = self._from_held = 0
 
     def set_aside(self, image: int, reason: str) -> None:
@@ -167,9 +169,9 @@ class State:
 
     def add_answer(self, number: int, answer: Answer) -> None:
         """An answer, a correction, or what is true again since one of them was taken back."""
-        self.heard = number
+        self.last_answer_id = number
         person, image = answer.person, answer.image
-        history = self.past.setdefault(person, deque(maxlen=REMEMBERED))
+        history = self.undo_history.setdefault(person, deque(maxlen=REMEMBERED))
         if answer.kind == "undo":
             given = history.pop()
             if given.answer != answer.undone:
@@ -180,7 +182,7 @@ class State:
             before = (
                 self.corrected.get(image) if correction else self.votes.get(image, {}).get(person)
             )
-            history.append(Given(number, answer.kind, image, answer.question, before))
+            history.append(UndoEntry(number, answer.kind, image, answer.question, before))
             self._set(answer.kind, image, person, answer.label)
         if answer.question is not None:
             self.close(answer.question)
@@ -215,21 +217,21 @@ class State:
     def _count(self, image: int, change: int) -> None:
         """Before and after whatever changes which images were asked about: how many, and how many
         of the hold-out."""
-        if image in self.votes or image in self.asking:
+        if image in self.votes or image in self.open_by_image:
             self._touched += change
-            self._touched_held += change * bool(self.held[image])
+            self._touched_held += change * bool(self.hold_out[image])
 
     def _label(self, image: int) -> int:
         if image in self.corrected:
             return self.corrected[image]
         voted = majority(list(self.votes.get(image, {}).values()), self.settings.votes)
-        return int(self.known[image]) if voted is None else voted
+        return int(self.prelabelled[image]) if voted is None else voted
 
     def add_question(self, question: Question) -> None:
         """Somebody is asked."""
         self._count(question.image, -1)
         self.open[question.id] = question
-        self.asking.setdefault(question.image, []).append(question.id)
+        self.open_by_image.setdefault(question.image, []).append(question.id)
         self._count(question.image, +1)
 
     def close(self, question: int) -> None:
@@ -237,9 +239,9 @@ class State:
         closed = self.open.pop(question, None)
         if closed is not None:
             self._count(closed.image, -1)
-            self.asking[closed.image].remove(question)
-            if not self.asking[closed.image]:
-                del self.asking[closed.image]
+            self.open_by_image[closed.image].remove(question)
+            if not self.open_by_image[closed.image]:
+                del self.open_by_image[closed.image]
             self._count(closed.image, +1)
 
     def add_model(self, model: Model, queue: Sequence[tuple[int, int]]) -> None:
@@ -262,7 +264,7 @@ class State:
     @property
     def trained_on(self) -> Bool[np.ndarray, "n"]:
         """The images whose label a network may learn."""
-        taught: Bool[np.ndarray, n] = (self.labels >= 0) & ~self.held
+        taught: Bool[np.ndarray, n] = (self.labels >= 0) & ~self.hold_out
         return taught
 
     @property
@@ -297,15 +299,15 @@ class State:
         return unlabelled - sum(1 for image in self.unreadable if self.labels[image] == UNKNOWN)
 
     @property
-    def drawn(self) -> Int64[np.ndarray, "n"]:
+    def sample_order(self) -> Int64[np.ndarray, "n"]:
         """All images that came without a label, in an order of chance that nothing depends on:
         those of the hold-out first, as they are asked about. What is measured on the first of them
         is measured on a random sample.
         """
-        rest = self.order[self.known[self.order] == UNKNOWN]
+        rest = self.random_order[self.prelabelled[self.random_order] == UNKNOWN]
         return np.concatenate([self._hold_outs, rest])
 
-    def run_out(self, now: float) -> None:
+    def expire(self, now: float) -> None:
         """Questions whose time is over are nobody's any more; nor are those that were asked long
         after now.
 
@@ -329,7 +331,7 @@ class State:
         votes = self.votes.get(image, {})
         if person in votes or self.labels[image] != UNKNOWN or image in self.unreadable:
             return False
-        asking = self.asking.get(image, [])
+        asking = self.open_by_image.get(image, [])
         wanted = max(self.settings.votes, len(votes) + 1)  # without a label so far: missing or tied
         return len(asking) + len(votes) < wanted and all(
             self.open[one].person != person for one in asking
@@ -342,11 +344,11 @@ class State:
             return Choice(image, "hold-out")
         for image in self._pending:
             if self.may_ask(image, person):
-                return Choice(image, "hold-out" if self.held[image] else "vote")
+                return Choice(image, "hold-out" if self.hold_out[image] else "vote")
         for image, position in self.queue:
-            if not self.held[image] and self.may_ask(image, person):
-                return Choice(image, "strategy", self.models[-1].model, position)
-        self._from, image = self._scan(self.order, self._from, person)
+            if not self.hold_out[image] and self.may_ask(image, person):
+                return Choice(image, "strategy", self.models[-1].id, position)
+        self._from, image = self._scan(self.random_order, self._from, person)
         if image is not None:
             return Choice(image, "random")
         image = self._next_held(person)

@@ -17,25 +17,31 @@ from dfal.data.image_files import Unavailable
 from dfal.errors import DfalError
 from dfal.labelling import export
 from dfal.labelling.learning.progress import progress
-from dfal.labelling.learning.review import MOST as MOST_REVIEWED
-from dfal.labelling.learning.review import review
-from dfal.labelling.names import LONGEST, LONGEST_NOTE
+from dfal.labelling.learning.review import MAX_REVIEW_PAGE, review
+from dfal.labelling.names import MAX_NAME_LENGTH, MAX_NOTE_LENGTH
 from dfal.labelling.photos import Photos, Picture
 from dfal.labelling.store.records import Question
-from dfal.labelling.store.session import ACTIVE, Missing, Refused, Session
-from dfal.labelling.store.session import MOST as MOST_OPEN
+from dfal.labelling.store.session import (
+    MAX_ANSWER_SECONDS,
+    MAX_OPEN_QUESTIONS,
+    ConflictError,
+    NotFoundError,
+    Session,
+)
 from dfal.labelling.store.state import State
 from dfal.query import DECLINED
 
-Person = Annotated[str, Field(min_length=1, max_length=LONGEST, description="who answers")]
-Holder = Annotated[
+Person = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH, description="who answers")]
+ClientId = Annotated[
     str,
     Field(
         min_length=1, max_length=64, pattern="^[0-9A-Za-z-]+$", description="which of their pages"
     ),
 ]
 Number = Annotated[int, Field(ge=0, lt=2**53)]
-Seconds = Annotated[float | None, Field(ge=0, le=ACTIVE, description="how long somebody looked")]
+Seconds = Annotated[
+    float | None, Field(ge=0, le=MAX_ANSWER_SECONDS, description="how long somebody looked")
+]
 
 
 class Body(BaseModel):
@@ -48,14 +54,15 @@ class Ask(Body):
     """Questions for one page of one person."""
 
     person: Person
-    holder: Holder
+    holder: ClientId
     count: Annotated[
-        int, Field(ge=1, le=MOST_OPEN, description="how many, with those that are kept")
+        int, Field(ge=1, le=MAX_OPEN_QUESTIONS, description="how many, with those that are kept")
     ]
     keep: Annotated[
         list[Number],
         Field(
-            max_length=MOST_OPEN, description="open questions of this page that stay; others return"
+            max_length=MAX_OPEN_QUESTIONS,
+            description="open questions of this page that stay; others return",
         ),
     ] = []
 
@@ -93,7 +100,7 @@ class Undo(Body):
     """Take back a person's last answer."""
 
     person: Person
-    holder: Holder
+    holder: ClientId
 
 
 class Correction(Body):
@@ -110,14 +117,14 @@ class Flag(Body):
     image: Number
     person: Person
     raised: bool = True
-    note: Annotated[str, Field(max_length=LONGEST_NOTE)] = ""
+    note: Annotated[str, Field(max_length=MAX_NOTE_LENGTH)] = ""
 
 
 class Leave(Body):
     """A page is closed."""
 
     person: Person
-    holder: Holder
+    holder: ClientId
 
 
 class Rename(Body):
@@ -213,8 +220,12 @@ def application(
     @app.exception_handler(DfalError)
     def explain(_: Request, error: DfalError) -> JSONResponse:
         """One sentence."""
-        code = 404 if isinstance(error, Missing) else 409 if isinstance(error, Refused) else 400
-        if isinstance(error, Unavailable):  # the page tries again
+        code = 400
+        if isinstance(error, NotFoundError):
+            code = 404
+        elif isinstance(error, ConflictError):
+            code = 409
+        elif isinstance(error, Unavailable):  # the page tries again
             code = 503
         elif error.__cause__ is not None:  # what the disk or the database said
             code = 507
@@ -263,8 +274,8 @@ def _answering(app: FastAPI, session: Session, photos: Photos) -> None:
     @app.post("/api/ask")
     def ask(body: Ask) -> dict[str, Any]:
         """The next questions, which are this page's until their time is over."""
-        asked = session.ask(body.count, person=body.person, holder=body.holder, keep=body.keep)
-        with session.still() as state:
+        asked = session.ask(body.count, person=body.person, client_id=body.holder, keep=body.keep)
+        with session.locked_state() as state:
             return {
                 "questions": [_question(question, state, photos) for question in asked],
                 **now(state),
@@ -276,7 +287,7 @@ def _answering(app: FastAPI, session: Session, photos: Photos) -> None:
         session.tell(
             body.question, body.label, person=body.person, seconds=body.seconds, image=body.image
         )
-        with session.still() as state:
+        with session.locked_state() as state:
             return now(state)
 
     @app.post("/api/decline")
@@ -285,21 +296,21 @@ def _answering(app: FastAPI, session: Session, photos: Photos) -> None:
         session.tell(
             body.question, DECLINED, person=body.person, seconds=body.seconds, image=body.image
         )
-        with session.still() as state:
+        with session.locked_state() as state:
             return now(state)
 
     @app.post("/api/leave")
     def leave(body: Leave) -> dict[str, Any]:
         """Give back the questions of a page that is closed."""
-        session.leave(holder=body.holder)
-        with session.still() as state:
+        session.leave(client_id=body.holder)
+        with session.locked_state() as state:
             return now(state)
 
     @app.post("/api/undo")
     def undo(body: Undo) -> dict[str, Any]:
         """Take back the last answer or correction; an answer's question is asked once more."""
-        again = session.undo(person=body.person, holder=body.holder)
-        with session.still() as state:
+        again = session.undo(person=body.person, client_id=body.holder)
+        with session.locked_state() as state:
             if isinstance(again, Question):
                 return {
                     "question": _question(again, state, photos),
@@ -314,14 +325,14 @@ def _answering(app: FastAPI, session: Session, photos: Photos) -> None:
         session.correct(
             body.image, DECLINED if body.label is None else body.label, person=body.person
         )
-        with session.still() as state:
+        with session.locked_state() as state:
             return now(state)
 
     @app.post("/api/flag")
     def flag(body: Flag) -> dict[str, Any]:
         """Flag an image."""
         session.flag(body.image, body.note, raised=body.raised, person=body.person)
-        with session.still() as state:
+        with session.locked_state() as state:
             return now(state)
 
     @app.post("/api/classes")
@@ -345,8 +356,8 @@ def _looking(
     @app.get("/api/progress")
     def look() -> Any:
         """How far it is."""
-        with session.still() as state:
-            found = asdict(progress(state))
+        with session.locked_state() as state:
+            found = _with_json_keys(asdict(progress(state)))
             now = _now(state, photos)
             names = session.classes
         settings = session.settings
@@ -365,18 +376,18 @@ def _looking(
     @app.get("/api/questions/{question}")
     def why(question: Annotated[int, Field(ge=0, lt=2**53)]) -> Any:
         """Why this image: what the network that chose it sees in it."""
-        found = session.findings.queued(question)
+        found = session.model_outputs.ranked_image(question)
         if found is None:
             return {"seen": None}
-        twin = None if found.twin_seen is None else photos.twin(question, found.image, "image")
+        twin = None if found.twin_predicted is None else photos.twin(question, found.image, "image")
         return _finite(
             {
-                "seen": found.seen,
-                "other": found.other,
+                "seen": found.predicted,
+                "other": found.runner_up,
                 "score": found.score,
                 "twin": twin is not None,
                 "version": None if twin is None else twin.version,
-                "twin_seen": found.twin_seen,
+                "twin_seen": found.twin_predicted,
                 "strategy": session.settings.strategy,
             }
         )
@@ -390,10 +401,10 @@ def _looking(
     ) -> Response:
         """The image as the network sees it, the change that deceives the network, magnified, or the
         twin."""
-        queued = session.findings.queued(question)
+        queued = session.model_outputs.ranked_image(question)
         found = photos.twin(question, queued.image, part) if queued else None
         if found is None:
-            raise Missing(f"question {question} has no twin")
+            raise NotFoundError(f"question {question} has no twin")
         return _sent(found, version, if_none_match)
 
     @app.get("/api/images/{image}", responses=PICTURES, response_class=Response)
@@ -406,13 +417,13 @@ def _looking(
         """An image by its index."""
         session.check_image(image)
         return _sent(
-            photos.small(image) if small else photos.original(image), version, if_none_match
+            photos.thumbnail(image) if small else photos.original(image), version, if_none_match
         )
 
     @app.get("/api/set-aside")
     def set_aside() -> list[dict[str, Any]]:
         """The images that cannot be read, and why; the first thousand."""
-        with session.still() as state:
+        with session.locked_state() as state:
             found = list(state.unreadable.items())[:1000]
             return [
                 {"image": image, "path": _plain(state.paths[image]), "reason": _plain(why)}
@@ -435,14 +446,16 @@ def _looking(
         label: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
         text: Annotated[str, Query(max_length=200)] = "",
         start: Annotated[int, Query(ge=0, lt=2**31)] = 0,
-        most: Annotated[int, Query(ge=1, le=MOST_REVIEWED)] = 60,
+        most: Annotated[int, Query(ge=1, le=MAX_REVIEW_PAGE)] = 60,
     ) -> Any:
         """Labels to look at again."""
         found = asdict(
             review(session, show=show, order=order, label=label, text=text, start=start, most=most)
         )
-        for row in found["images"]:
-            row["version"] = photos.version(row["image"]) or None
+        found["images"] = [
+            _with_json_keys(row) | {"version": photos.version(row["image"]) or None}
+            for row in found["images"]
+        ]
         return _finite(found | {"store": photos.store})
 
     @app.get(
@@ -474,11 +487,25 @@ def _question(question: Question, state: State, photos: Photos) -> dict[str, Any
 def _now(state: State, photos: Photos) -> dict[str, Any]:
     """What each reply says, so that the page knows what has changed."""
     return {
-        "answers": state.heard,
-        "model": state.models[-1].model if state.models else 0,
+        "answers": state.last_answer_id,
+        "model": state.models[-1].id if state.models else 0,
         "left": state.left,
         "store": photos.store,
     }
+
+
+JSON_KEYS = {
+    "predicted": "seen",
+    "confidence": "sure",
+    "prelabelled": "known",
+    "error": "trouble",
+}
+"""Field → its key in replies, where they differ."""
+
+
+def _with_json_keys(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields under the keys that replies have."""
+    return {JSON_KEYS.get(name, name): value for name, value in fields.items()}
 
 
 def _plain(text: str) -> str:

@@ -50,7 +50,7 @@ class TrainerProcess(threading.Thread):
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         with suppress(DfalError):
-            self._session.findings.add_trouble("")  # what went wrong before may go well now
+            self._session.model_outputs.add_error("")  # what went wrong before may go well now
         pause = 1.0
         while not self._stopped.is_set():
             began, code = time.monotonic(), self._once()
@@ -63,7 +63,7 @@ class TrainerProcess(threading.Thread):
                 else f"with code {code}"
             )
             with suppress(DfalError):
-                self._session.findings.add_trouble(
+                self._session.model_outputs.add_error(
                     f"the training process ended {how}; it is started again"
                 )
             self._stopped.wait(pause)
@@ -137,7 +137,7 @@ class PageServer:
         port = self._socket.getsockname()[1]
         base = f"http://{shown}:{port}/" if public is None else str(public)
         self.url = base + (f"?token={self.token}" if self.token else "")
-        session.alone(self.url)
+        session.claim_page(self.url)
         self._training = TrainerProcess(store, session)
         app = application(session, photos, lambda: self._training.doing, here=self.token is None)
         guard = Guard(app, self.token, public=public, only_here=host in HERE)
