@@ -19,8 +19,6 @@ import pytest
 
 from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
-from dfal.labelling.store.schema import Settings
-from dfal.labelling.store.session import Session
 from dfal.labelling.web.address import PublicAddress, client_address
 from labelled import DIGITS, Served, some_pngs
 
@@ -394,30 +392,6 @@ def test_the_limit_of_requests_is_each_visitors_own_behind_a_proxy_only(
     public = PublicAddress.of("https://labels.example.org/")
     assert codes(Guard(page, "s3cret", burst=2, public=public)) == [200, 200, 429, 200, 200, 429]
     assert codes(Guard(page, "s3cret", burst=2)) == [200, 200, 429, 429, 429, 429]
-
-
-def test_training_starts_where_the_resource_tracker_cannot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from multiprocessing import resource_tracker
-
-    def lacking() -> None:
-        raise ImportError("No module named '_posixsubprocess'")
-
-    monkeypatch.setattr(resource_tracker, "ensure_running", lacking)
-    monkeypatch.delattr("signal.pthread_sigmask")
-    started = threading.Event()
-
-    def once() -> int:
-        started.set()
-        return 0
-
-    with Session.start(tmp_path / "s.db", Settings(), ["a.png"], ["cat"]) as session:
-        training = page_server.TrainerProcess(tmp_path / "s.db", session)
-        monkeypatch.setattr(training, "_once", once)
-        training.start()
-        assert started.wait(WAIT)
-        training.stop()
 
 
 LACKING = """

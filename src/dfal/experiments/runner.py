@@ -11,12 +11,9 @@ import json
 import os
 import pickle
 import re
-import signal
-import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -29,6 +26,7 @@ from dfal.experiments.provenance import environment, refuse_changed
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
 from dfal.plugins import describe_exception
+from dfal.processes import start_worker
 
 
 @runtime_checkable
@@ -79,20 +77,22 @@ def run(trials: Sequence[J], store: Store, processes: int) -> Iterator[tuple[J, 
         past = store.records(trial.id)
         if trial.finished(past):
             continue
-        for record in _shared(store, stored, trial)[len(past) :]:
+        for record in _reuse_rounds(store, stored, trial)[len(past) :]:
             store.add(trial.id, record)
             past.append(record)
             yield trial, record
         if not trial.finished(past):
             work.append((trial, past, [store.records(source.id) for source in trial.sources]))
     for trial, record in (
-        _here(work) if processes == 1 or len(work) < 2 else _beside(work, min(processes, len(work)))
+        _serial(work)
+        if processes == 1 or len(work) < 2
+        else _parallel(work, min(processes, len(work)))
     ):
         store.add(trial.id, record)
         yield trial, record
 
 
-def _shared(store: Store, stored: Mapping[str, str], trial: Job) -> list[Record]:
+def _reuse_rounds(store: Store, stored: Mapping[str, str], trial: Job) -> list[Record]:
     """The rounds of a stored trial that differs in N alone: those that asked about as much as this
     trial would have."""
     if not isinstance(trial, Trial):
@@ -164,33 +164,25 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _here(work: Work) -> Iterator[tuple[Any, Record]]:
+def _serial(work: Work) -> Iterator[tuple[Any, Record]]:
     with _one_thread():
         for trial, past, sources in work:
             for record in trial.run(datasets.load(trial.dataset), past, sources):
                 yield trial, record
 
 
-def _beside(work: Work, processes: int) -> Iterator[tuple[Any, Record]]:
-    """Hand the trials to workers, one at a time each. A spawned process shares no thread and no
-    lock with this one."""
-    context = get_context("spawn")
+def _parallel(work: Work, processes: int) -> Iterator[tuple[Any, Record]]:
+    """Run the trials in worker processes, one at a time each."""
     waiting = list(reversed(work))
     busy: dict[Any, Job] = {}  # by pipe
     workers = []
+    pipe: Any
     try:
         for _ in range(processes):
-            ours, theirs = context.Pipe()
-            worker = context.Process(
-                target=_worker, args=(theirs, dict(datasets.PLACES)), daemon=True
-            )
-            with _deaf_to_interrupts():
-                worker.start()
-            theirs.close()
+            worker, pipe = start_worker(_work, dict(datasets.PLACES))
             workers.append(worker)
-            busy[ours] = _hand_out(ours, waiting)
+            busy[pipe] = _dispatch(pipe, waiting)
         while busy:
-            pipe: Any
             for pipe in wait(list(busy)):
                 trial = busy[pipe]
                 try:
@@ -205,7 +197,7 @@ def _beside(work: Work, processes: int) -> Iterator[tuple[Any, Record]]:
                 if message is not None:
                     yield trial, message
                 elif waiting:
-                    busy[pipe] = _hand_out(pipe, waiting)
+                    busy[pipe] = _dispatch(pipe, waiting)
                 else:
                     del busy[pipe]
     finally:
@@ -214,7 +206,7 @@ def _beside(work: Work, processes: int) -> Iterator[tuple[Any, Record]]:
             worker.join()
 
 
-def _hand_out(pipe: Connection, waiting: Work) -> Job:
+def _dispatch(pipe: Connection, waiting: Work) -> Job:
     trial, past, sources = waiting.pop()
     job: Job = trial
     # Plain pickle sends tensors by value; multiprocessing's own would pass a file handle for each.
@@ -229,28 +221,8 @@ def _hand_out(pipe: Connection, waiting: Work) -> Job:
     return job
 
 
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes started here ignore Ctrl-C: it is for the parent, which ends its workers."""
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
-    try:
-        yield
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, before)
-
-
-def _end_with_the_parent() -> None:
-    """However it ended: a training that nobody waits for any more may take half an hour."""
-    if parent := parent_process():
-        parent.join()
-        os._exit(1)
-
-
-def _worker(pipe: Connection, places: dict[str, str]) -> None:
+def _work(pipe: Connection, places: dict[str, str]) -> None:
     datasets.move(places)
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     torch.set_num_threads(1)
     _keep_memory()
     try:

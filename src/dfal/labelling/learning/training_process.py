@@ -22,12 +22,9 @@ WAIT = 0.2
 """Seconds between two looks at the store."""
 
 
-def work(store: Path, pipe: Connection) -> None:
-    """Train for as long as whoever holds the other end of the pipe lives, and tell it what is done
-    now."""
-    for one in (signal.SIGINT, signal.SIGTERM):  # whoever ends the page ends this with it
-        signal.signal(one, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
+def work(pipe: Connection, store: Path) -> None:
+    """Train for as long as the page lives, and send it a word for what is done now."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # ending the page ends this process
     with suppress(OSError, AttributeError):
         os.nice(5)  # who labels comes first
     torch.set_num_threads(max(1, torch.get_num_threads() // 2))
@@ -63,14 +60,6 @@ def work(store: Path, pipe: Connection) -> None:
                         text if isinstance(error, DfalError) else f"{type(error).__name__}: {text}"
                     )
                 time.sleep(WAIT)
-
-
-def _end_with(pipe: Connection) -> None:
-    """The other end is closed when its process ends, however it ended."""
-    with suppress(EOFError, OSError):
-        while True:
-            pipe.recv()
-    os._exit(0)
 
 
 def _decode(session: Session, photos: Photos) -> None:

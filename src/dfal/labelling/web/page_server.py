@@ -8,7 +8,6 @@ import threading
 import time
 from contextlib import suppress
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from dfal.labelling.web.address import PublicAddress
 from dfal.labelling.web.api import application
 from dfal.labelling.web.connections import Connection, Connections, raise_descriptor_limit
 from dfal.labelling.web.security import HERE, LARGEST, Guard
+from dfal.processes import start_worker
 
 PORT = 8765
 """Where the page is, if nobody else is there."""
@@ -44,11 +44,6 @@ class TrainerProcess(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        # What this thread starts does not hear Ctrl-C, which is for the server. Starting the
-        # tracker would end that.
-        start_resource_tracker()
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         with suppress(DfalError):
             self._session.model_outputs.add_error("")  # what went wrong before may go well now
         pause = 1.0
@@ -70,18 +65,14 @@ class TrainerProcess(threading.Thread):
 
     def _once(self) -> int:
         """A process, from its start to its end; its exit code."""
-        context = get_context("spawn")  # it shares no thread and no lock with this one
-        ours, theirs = context.Pipe()
-        worker = context.Process(target=work, args=(self._store, theirs), daemon=True)
         self.doing = "starting"
-        worker.start()
-        theirs.close()
+        worker, pipe = start_worker(work, self._store)
         with suppress(EOFError, OSError):
             while not self._stopped.is_set():
-                if ours.poll(0.2):
-                    self.doing = str(ours.recv())
+                if pipe.poll(0.2):
+                    self.doing = str(pipe.recv())
         self.doing = ""
-        ours.close()
+        pipe.close()
         if self._stopped.is_set():
             # nothing of it can be half done: the store has transactions, the network's file is
             # moved into place
@@ -93,15 +84,6 @@ class TrainerProcess(threading.Thread):
         """End it."""
         self._stopped.set()
         self.join(5)
-
-
-def start_resource_tracker() -> None:
-    """Start multiprocessing's helper process, which Windows has not: what it needs cannot be
-    imported there."""
-    with suppress(ImportError, AttributeError, OSError):
-        from multiprocessing import resource_tracker
-
-        resource_tracker.ensure_running()
 
 
 class PageServer:
