@@ -10,48 +10,11 @@ classifier.
 (7, 12)
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dfal.attacks import FGSM, DeepFool, LinearHead
-from dfal.data.image_array import Images
-from dfal.errors import DfalError
-from dfal.loop import Round, active_learning
-from dfal.nn.dropout import only_dropout_on
-from dfal.nn.features import features
-from dfal.nn.inference import logits, predict
-from dfal.nn.networks import lenet5, vgg8
-from dfal.nn.training import Training, fit
-from dfal.pool import LabelledData, Pool
-from dfal.protocols import Attack, Oracle, Strategy
-from dfal.query import DECLINED, UNKNOWN, Perturbation, Query
-from dfal.seeding import derive_seed, generator
-from dfal.strategies import (
-    BADGE,
-    BALD,
-    CEAL,
-    DFAL,
-    EGL,
-    BatchBALD,
-    BatchDFAL,
-    ClusterMargin,
-    CoreSet,
-    Entropy,
-    LeastConfidence,
-    Margin,
-    MaxHerding,
-    ProbCover,
-    Random,
-    RobustCoreSet,
-    Stochastic,
-    TypiClust,
-    UHerding,
-    WithTwins,
-)
+from dfal.lazy import lazy_names
 
-if TYPE_CHECKING:
-    from dfal.experiments.store import Store
-    from dfal.experiments.trial import Trial
+__version__ = "0.1.0"
 
 __all__ = [
     "BADGE",
@@ -104,17 +67,75 @@ __all__ = [
     "vgg8",
 ]
 
-_LATER = {"Store": "dfal.experiments.store", "Trial": "dfal.experiments.trial"}
-"""What brings SQLite or the data sets along is imported when it is first used."""
-
-
-_FORMER = {"seed_for": "derive_seed"}
-"""Public names that have become others, and may be used as before."""
-
-
-def __getattr__(name: str) -> Any:
-    if name in _FORMER:
-        return globals()[_FORMER[name]]
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LATER[name]), name)
+if TYPE_CHECKING:
+    from dfal.attacks.affine import LinearHead
+    from dfal.attacks.deepfool import DeepFool
+    from dfal.attacks.fgsm import FGSM
+    from dfal.data.image_array import Images
+    from dfal.errors import DfalError
+    from dfal.experiments.store import Store
+    from dfal.experiments.trial import Trial
+    from dfal.loop import Round, active_learning
+    from dfal.nn.dropout import only_dropout_on
+    from dfal.nn.features import features
+    from dfal.nn.inference import logits, predict
+    from dfal.nn.networks import lenet5, vgg8
+    from dfal.nn.training import fit
+    from dfal.nn.training_settings import Training
+    from dfal.pool import LabelledData, Pool
+    from dfal.protocols import Attack, Oracle, Strategy
+    from dfal.query import DECLINED, UNKNOWN, Perturbation, Query
+    from dfal.seeding import derive_seed, generator
+    from dfal.seeding import seed_for as seed_for
+    from dfal.strategies import (
+        BADGE,
+        BALD,
+        CEAL,
+        DFAL,
+        EGL,
+        BatchBALD,
+        BatchDFAL,
+        ClusterMargin,
+        CoreSet,
+        Entropy,
+        LeastConfidence,
+        Margin,
+        MaxHerding,
+        ProbCover,
+        Random,
+        RobustCoreSet,
+        Stochastic,
+        TypiClust,
+        UHerding,
+        WithTwins,
+    )
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "dfal.attacks.affine": "LinearHead",
+            "dfal.attacks.deepfool": "DeepFool",
+            "dfal.attacks.fgsm": "FGSM",
+            "dfal.data.image_array": "Images",
+            "dfal.errors": "DfalError",
+            "dfal.experiments.store": "Store",
+            "dfal.experiments.trial": "Trial",
+            "dfal.loop": "Round active_learning",
+            "dfal.nn.dropout": "only_dropout_on",
+            "dfal.nn.features": "features",
+            "dfal.nn.inference": "logits predict",
+            "dfal.nn.networks": "lenet5 vgg8",
+            "dfal.nn.training": "fit",
+            "dfal.nn.training_settings": "Training",
+            "dfal.pool": "LabelledData Pool",
+            "dfal.protocols": "Attack Oracle Strategy",
+            "dfal.query": "DECLINED UNKNOWN Perturbation Query",
+            "dfal.seeding": "derive_seed generator seed_for",
+            "dfal.strategies": (
+                "BADGE BALD CEAL DFAL EGL BatchBALD BatchDFAL ClusterMargin CoreSet Entropy"
+                " LeastConfidence Margin MaxHerding ProbCover Random RobustCoreSet Stochastic"
+                " TypiClust UHerding WithTwins"
+            ),
+        },
+        modules="analysis attacks data experiments labelling models nn stats strategies",
+    )

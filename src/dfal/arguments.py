@@ -5,10 +5,8 @@ import dataclasses
 import inspect
 import operator
 import os
+import sys
 from typing import Any
-
-import torch
-from torch import nn
 
 from dfal.errors import DfalError
 
@@ -21,6 +19,8 @@ def kind_of(value: Any) -> str:
 
 def check_network(model: Any, what: str = "the network") -> None:
     """Raise unless this is a network of PyTorch."""
+    from torch import nn  # slow to import: settings are checked without it
+
     if isinstance(model, nn.Module):
         return
     cure = "give the network itself"
@@ -46,6 +46,8 @@ def check_network(model: Any, what: str = "the network") -> None:
 
 def check_generator(rng: Any) -> None:
     """Raise unless this is a generator of PyTorch on the CPU."""
+    import torch  # slow to import: settings are checked without it
+
     cure = "give dfal.generator(seed, round, 'select'), or torch.Generator().manual_seed(seed)"
     if not isinstance(rng, torch.Generator):
         raise DfalError(f"rng must be a torch.Generator, but it is {kind_of(rng)}: {cure}")
@@ -90,10 +92,12 @@ def check_fields(value: Any) -> None:
     Raises:
         DfalError: for a number or a text that is none.
     """
+    torch = sys.modules.get("torch")  # a device of PyTorch is none before PyTorch is imported
+    texts = (os.PathLike, torch.device) if torch else os.PathLike
     for field in dataclasses.fields(value):
         given, kind = getattr(value, field.name), type(field.default)
         if kind is str:
-            plain: Any = str(given) if isinstance(given, os.PathLike | torch.device) else given
+            plain: Any = str(given) if isinstance(given, texts) else given
             if not isinstance(plain, str):
                 raise DfalError(
                     f"{field.name} = {short(given)} must be a text, but it is {kind_of(given)}"

@@ -23,8 +23,12 @@ def derive_seed(seed: int, round: int, purpose: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+seed_for = derive_seed
+"""The former name of `derive_seed`."""
+
+
 def generator(seed: int, round: int, purpose: str) -> torch.Generator:
-    """A fresh CPU generator seeded by `seed_for`."""
+    """A fresh CPU generator seeded by `derive_seed`."""
     return torch.Generator().manual_seed(derive_seed(seed, round, purpose))
 
 

@@ -1,9 +1,24 @@
 """A model to take home: one safetensors file with its card inside, the same as ONNX, and what it
 says of other images."""
 
-from dfal.models.card import ModelCard
-from dfal.models.onnx import save_onnx
-from dfal.models.predictions import Prediction, label
-from dfal.models.weights import SavedModel, load, save
+from typing import TYPE_CHECKING
+
+from dfal.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from dfal.models.card import ModelCard
+    from dfal.models.onnx import save_onnx
+    from dfal.models.predictions import Prediction, label
+    from dfal.models.weights import SavedModel, load, save
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "dfal.models.card": "ModelCard",
+            "dfal.models.onnx": "save_onnx",
+            "dfal.models.predictions": "Prediction label",
+            "dfal.models.weights": "SavedModel load save",
+        },
+    )
 
 __all__ = ["ModelCard", "Prediction", "SavedModel", "label", "load", "save", "save_onnx"]

@@ -2,7 +2,7 @@
 restarts."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dfal.arguments import check_fields, check_network, kind_of, whole
+from dfal.arguments import check_network, kind_of, whole
 from dfal.errors import DfalError, first_line
-from dfal.fields import setting
 from dfal.nn.fast_sequential import FastSequential, fast_sequential
 from dfal.nn.inference import (
     check_logits,
@@ -24,42 +23,11 @@ from dfal.nn.inference import (
     shape_errors,
 )
 from dfal.nn.networks import materialised
+from dfal.nn.training_settings import Training
 from dfal.pool import LabelledData
 from dfal.seeding import derive_seed, fork_rng, generator
 
-
-@dataclass(frozen=True)
-class Training:
-    """How a network is trained, from scratch in every round. The paper's code: holdout 0.2 and
-    restarts 5."""
-
-    learning_rate: float = setting(1e-3, "step size of Adam")
-    training_batch: int = setting(32, "images a training step")
-    epochs: int = setting(100, "passes over the labelled data, at most")
-    holdout: float = setting(
-        0.0,
-        "fraction of the annotated images held out, with their twins, for early stopping; 0: no"
-        " early stopping",
-    )
-    patience: int = setting(
-        5, "with a hold-out, stop after so many epochs without a lower validation loss"
-    )
-    restarts: int = setting(
-        1, "trainings a round, of which the one with the lowest validation loss is kept"
-    )
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if not 0 < self.learning_rate < float("inf"):
-            raise DfalError(
-                f"learning_rate = {self.learning_rate} would not train: give more than 0, and a"
-                " finite number"
-            )
-        for name in ("training_batch", "epochs", "patience", "restarts"):
-            if getattr(self, name) < 1:
-                raise DfalError(f"{name} = {getattr(self, name)} must be 1 or more")
-        if not 0 <= self.holdout < 1:
-            raise DfalError(f"holdout = {self.holdout} is no fraction: give 0 ≤ holdout < 1")
+__all__ = ["Training", "check_device", "fit", "holdout_size", "split_holdout"]
 
 
 def check_device(device: str) -> None:
