@@ -15,7 +15,8 @@ class Entry:
     """One name of a registry.
 
     Attributes:
-        target: `package.module:name`, imported when it is first needed.
+        target: `package.module:name`, or the module itself as `package.module`, imported when it
+            is first needed.
         about: one line of help, which begins in lower case and has no full stop.
     """
 
@@ -46,7 +47,8 @@ class Registry(Mapping[str, T], Generic[T]):
             DfalError: for a name that is not there; it offers the nearest one.
         """
         module, _, attribute = self.entry(name).target.partition(":")
-        thing: T = getattr(importlib.import_module(module), attribute)
+        found: Any = importlib.import_module(module)
+        thing: T = getattr(found, attribute) if attribute else found
         return thing
 
     def get(self, name: str, default: Any = None) -> Any:

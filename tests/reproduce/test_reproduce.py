@@ -27,6 +27,7 @@ from dfal.experiments.serialization import from_json
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
 from dfal.reproduce import figure2, figure3, paper, presets, table1, table2, table3, table4
+from dfal.reproduce.ranking import ranking
 from dfal.reproduce.selection_timing import SelectionTiming
 from dfal.reproduce.stored_results import StoredResults, curve, name_in, pairs
 from dfal.reproduce.transfer import Transfer
@@ -588,7 +589,7 @@ def test_half_of_table_4_asks_nothing_of_the_other_network(store: Store) -> None
 
 
 def test_a_ranking_is_over_seeds_of_one_setting_or_over_settings(store: Store) -> None:
-    alone = reproduce.ranking(reproduce.read_results(store))
+    alone = ranking(reproduce.read_results(store))
     assert alone is not None
     assert alone.over == "the 3 seeds of one setting (mnist, lenet5)"
     assert dict(zip(alone.names, alone.ranks.mean, strict=True))["dfal"] == 1
@@ -603,7 +604,7 @@ def test_a_ranking_is_over_seeds_of_one_setting_or_over_settings(store: Store) -
                     for place, (b, a) in enumerate(zip(BUDGETS, accuracies, strict=True))
                 ],
             )
-    both = reproduce.ranking(reproduce.read_results(store))
+    both = ranking(reproduce.read_results(store))
     assert both is not None
     assert both.over == "2 settings"
     assert dict(zip(both.names, both.ranks.mean, strict=True)) == dict(
@@ -749,11 +750,13 @@ def test_a_trial_does_not_take_rounds_from_another(tmp_path: Path) -> None:
         assert [row for row in store.contents()["questions"] if row[0] == one.id] == whole
 
 
-@pytest.mark.parametrize("what", sorted(reproduce.ALL))
+@pytest.mark.parametrize("what", sorted(reproduce.ARTEFACTS))
 def test_everything_can_run_and_be_told_apart(what: str) -> None:
     """Ids are distinct, sources come in an earlier stage, and what is needed by two is one
     trial."""
-    stages = reproduce.ALL[what].stages(reproduce.preset("paper").changed({"dataset": "mnist-5k"}))
+    stages = reproduce.ARTEFACTS[what].stages(
+        reproduce.preset("paper").changed({"dataset": "mnist-5k"})
+    )
     ids = [job.id for stage in stages for job in stage]
     assert len(set(ids)) == len(ids)
     for earlier, stage in itertools.pairwise(stages):

@@ -20,10 +20,11 @@ from dfal.experiments.trial import Trial
 from dfal.nn.training import Training
 from dfal.reporting import html as page
 from dfal.reporting import terminal
+from dfal.reproduce.settings import PresetSettings
 
 
 @click.command()
-@click.argument("what", type=click.Choice(list(paper.ALL)))
+@click.argument("what", type=click.Choice(list(paper.ARTEFACTS)))
 @click.option(
     "--preset",
     default="paper",
@@ -47,7 +48,7 @@ from dfal.reporting import terminal
     "--candidates",
     help="K: images of the pool that a strategy looks at in a round, the same for all; or 'all'.",
 )
-@settings(paper.Preset, "seeds", "full_epochs", "until", "other", "one_way", preset=True)
+@settings(PresetSettings, "seeds", "full_epochs", "until", "other", "one_way", preset=True)
 @settings(Training, preset=True)
 @settings(Trial, "device", preset=True)
 @click.option(
@@ -95,7 +96,7 @@ def reproduce(  # noqa: PLR0917
     )
     path = store or Path("reproduced") / preset / "study.db"
     chosen = chosen.changed({"dataset": stored_name(chosen.trial.dataset, path)})
-    stages: list[Sequence[runner.Job]] = paper.ALL[what].stages(chosen)
+    stages: list[Sequence[runner.Job]] = paper.ARTEFACTS[what].stages(chosen)
     runner.check([trial for trials in stages for trial in trials])
     with Store(path, write=True) as opened:
         try:
@@ -110,7 +111,7 @@ def reproduce(  # noqa: PLR0917
 
 def _compare(path: Path, what: str, exported: Path | None) -> None:
     """Print a table or figure beside the paper's, and write the page of everything."""
-    chosen = paper.ALL[what]
+    chosen = paper.ARTEFACTS[what]
     with Store(path) as store:
         found = paper.read_results(store)
         for made in chosen.tables(found):

@@ -13,17 +13,17 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from dfal import strategies
-from dfal.arguments import check_fields, check_strategy, kind_of
+from dfal.arguments import check_strategy
 from dfal.data.datasets import Dataset
 from dfal.data.image_array import CHUNK, Images
 from dfal.errors import DfalError
 from dfal.experiments.serialization import from_json, id_of, stored_kind, to_json
 from dfal.experiments.store import Record
-from dfal.fields import setting
+from dfal.experiments.trial_settings import TrialSettings
 from dfal.loop import Round, active_learning
 from dfal.nn.inference import frozen_eval, logits, predict, prepare_images
 from dfal.nn.networks import build
-from dfal.nn.training import Training, check_device, fit, holdout_size
+from dfal.nn.training import check_device, fit, holdout_size
 from dfal.plugins import describe_exception
 from dfal.pool import Pool
 from dfal.protocols import Strategy
@@ -33,7 +33,7 @@ from dfal.strategies import DFAL
 
 
 @dataclass(frozen=True)
-class Trial:
+class Trial(TrialSettings):
     """One run of one strategy with one seed: everything that decides its result, on one machine
     with one thread.
 
@@ -41,42 +41,11 @@ class Trial:
     for all strategies alike, so that trials of one seed can be compared in pairs.
     """
 
-    dataset: str = setting(
-        "mnist-5k",
-        "data set: a name that `dfal data` lists, a FILE.npz with images and labels, or a FOLDER of"
-        " images",
-    )
-    model: str = setting(
-        "lenet5",
-        "network: lenet5, vgg8, or your own package.module:function, which is called as"
-        " function(image=(c, h, w), classes=n) and returns an nn.Module of logits",
-    )
     strategy: Strategy = DFAL()
-    annotations: int = setting(100, "N: images labelled in all, the first ones included")
-    batch: int = setting(10, "n_query: images asked about in a round")
-    first: int = setting(10, "images labelled before the first round, drawn at random")
-    seed: int = 0
-    training: Training = Training()
-    device: str = setting("cpu", "where networks are trained: cpu, cuda, cuda:1, …")
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         check_strategy(self.strategy)
-        if not isinstance(self.training, Training):
-            raise DfalError(
-                f"training must be a dfal.Training, but it is {kind_of(self.training)}: give"
-                " dfal.Training()"
-            )
-        if self.batch < 1 or self.first < 1:
-            raise DfalError(
-                f"batch = {self.batch} and first = {self.first} must be 1 or more images"
-            )
-        if self.annotations < self.first:
-            raise DfalError(
-                f"annotations = {self.annotations} must not be fewer than the first {self.first}"
-            )
-        if self.seed < 0:
-            raise DfalError(f"seed = {self.seed} must be 0 or more")
 
     @property
     def id(self) -> str:

@@ -29,6 +29,7 @@ from dfal.experiments.provenance import place_in
 from dfal.experiments.store import Record, Store
 from dfal.reporting import figures
 from dfal.reproduce import StoredResults
+from dfal.reproduce.ranking import ranking
 from dfal.reproduce.table1 import seconds
 from dfal.strategies import DFAL
 
@@ -79,8 +80,8 @@ def charts(found: StoredResults) -> dict[str, figures.Chart]:
         made[f"Figure 3: {setting}"] = figures.transfers(
             lines, reproduce.figure3.published(setting)
         )
-    if found.reproduced and (ranking := reproduce.ranking(found)):
-        made["Ranks"] = figures.ranking(ranking.names, ranking.ranks)
+    if found.reproduced and (ranks := ranking(found)):
+        made["Ranks"] = figures.ranking(ranks.names, ranks.ranks)
     for title, study in zip(titles(found.studies), found.studies, strict=True):
         made[f"Learning curves: {title}"] = figures.curves(study)
         if any(one.seeds > 1 for one in study.comparisons):
@@ -126,7 +127,7 @@ def _paper(found: StoredResults, drawn: Mapping[str, Markup]) -> dict[str, objec
         "verdicts": reproduce.verdicts(found),
         "figures": [(title, svg) for title, svg in drawn.items() if title.startswith("Figure")],
         "tables": reproduce.tables(found),
-        "ranking": reproduce.ranking(found),
+        "ranking": ranking(found),
         "ranks": drawn.get("Ranks", ""),
         "oddities": reproduce.paper.ODDITIES,
         "undecided": reproduce.UNDECIDED,

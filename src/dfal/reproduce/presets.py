@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfal.data import datasets
-from dfal.errors import DfalError, unknown_name
+from dfal.errors import DfalError
 from dfal.experiments.trial import Trial
-from dfal.fields import setting
 from dfal.nn.training import Training
 from dfal.protocols import Strategy
+from dfal.reproduce.settings import PRESETS, PresetSettings
 from dfal.strategies import CEAL, named, with_candidates
-
-ROWS = ("dfal", "bald", "ceal", "core-set", "egl", "uncertainty", "random", "dfal-no-twins")
-"""The strategies of Table 1 and Figure 2 in the paper's order, and DFAL without its twins, which
-the later figure has."""
 
 THRESHOLDS = {"mnist": 0.05, "shoe-bag": 0.19, "quick-draw": 0.08}
 """CEAL's δ₀ of the paper, by how the name of a data set begins."""
@@ -34,7 +30,7 @@ def paper_settings(name: str, dataset: str) -> Strategy:
 
 
 @dataclass(frozen=True)
-class Preset:
+class Preset(PresetSettings):
     """Everything that a table or figure is made from.
 
     Attributes:
@@ -43,19 +39,6 @@ class Preset:
     """
 
     trial: Trial
-    candidates: int | None = setting(
-        300, "K: images of the pool that a strategy looks at in a round, the same for all"
-    )
-    seeds: int = setting(5, "trials of each strategy")
-    full_epochs: int = setting(
-        20, "passes over the data of the network that is trained on the full training set"
-    )
-    until: int = setting(2000, "annotations to which Table 2 goes on")
-    other: str = setting("vgg8", "the other network of Table 4 and Figure 3")
-    one_way: bool = setting(
-        False, "only --model chooses, and --other learns from it: half of Table 4"
-    )
-    strategies: tuple[str, ...] = ROWS
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or self.full_epochs < 1:
@@ -116,41 +99,39 @@ class Preset:
         ]
 
 
-PRESETS = {
-    "paper": Preset(
-        Trial(
-            dataset="mnist",
-            model="lenet5",
-            annotations=1000,
-            batch=10,
-            first=10,
-            training=Training(),
-        )
+PAPER = Preset(
+    Trial(
+        dataset="mnist",
+        model="lenet5",
+        annotations=1000,
+        batch=10,
+        first=10,
+        training=Training(),
+    )
+)
+"""The paper's protocol with all of K, seeds and training written down; docs/deviations.md says what
+the paper leaves open and why it is filled so."""
+
+QUICK = Preset(
+    Trial(
+        dataset="mnist-5k",
+        model="lenet5",
+        annotations=200,
+        batch=20,
+        first=20,
+        training=Training(epochs=50),
     ),
-    "quick": Preset(
-        Trial(
-            dataset="mnist-5k",
-            model="lenet5",
-            annotations=200,
-            batch=20,
-            first=20,
-            training=Training(epochs=50),
-        ),
-        seeds=3,
-        until=400,
-    ),
-}
-"""`paper` is the paper's protocol with all of K, seeds and training written down;
-docs/deviations.md says what the paper leaves open and why it is filled so. `quick` needs nothing
-but mnist-5k and two cores for some minutes."""
+    seeds=3,
+    until=400,
+)
+"""Needs nothing but mnist-5k and two cores for some minutes."""
 
 
 def preset(name: str) -> Preset:
-    """The preset of that name.
+    """Return the preset of a name.
 
     Raises:
         DfalError: for a name that is not there.
     """
-    if name not in PRESETS:
-        raise unknown_name("preset", name, PRESETS)
-    return PRESETS[name]
+    found: Preset = PRESETS[name]
+    return found

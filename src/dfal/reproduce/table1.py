@@ -28,7 +28,8 @@ from dfal.analysis.tables import (
 )
 from dfal.experiments.runner import Job
 from dfal.reproduce import paper
-from dfal.reproduce.presets import ROWS, Preset
+from dfal.reproduce.presets import Preset
+from dfal.reproduce.settings import ROWS
 from dfal.reproduce.stored_results import StoredResults, curve, pairs
 from dfal.stats.significance import annotations_to_target, holm, paired_p, seeds_needed
 
