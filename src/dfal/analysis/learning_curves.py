@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int64
 from dfal.errors import DfalError
 from dfal.experiments.store import Record
 from dfal.experiments.trial import Trial
+from dfal.stats.sampling import evenly_spaced
 from dfal.stats.significance import bootstrap, half_width, holm, paired_p
 from dfal.strategies import DFAL, BatchDFAL, Random, WithTwins
 
@@ -232,9 +233,9 @@ class Study:
         """Those of the budgets `at` that were measured here; where none was, at most so many,
         evenly spread to the last."""
         measured = self.measured
-        picked = np.linspace(len(measured) - 1, 0, min(most, len(measured))).round().astype(int)
+        places = evenly_spaced(len(measured), most, descending=True)
         return [budget for budget in at if budget in measured] or [
-            measured[i] for i in sorted(set(picked.tolist()))
+            measured[place] for place in sorted(places)
         ]
 
 

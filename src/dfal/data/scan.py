@@ -10,11 +10,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from dfal.data.image_files import GREY, header
 from dfal.data.table_files import read_table
 from dfal.errors import DfalError
+from dfal.stats.sampling import evenly_spaced
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff"})
 """Files that are taken for images; what they really are, Pillow finds out."""
@@ -123,8 +122,8 @@ def counted(others: Counter[str]) -> str:
 
 def natural(folder: Path, entries: list[Entry]) -> tuple[int, int]:
     """Side and channels that suit a folder, from the headers of a sample that is spread over it."""
-    places = np.linspace(0, len(entries) - 1, min(SAMPLE, len(entries))).round().astype(int)
-    headers = [found for place in places if (found := header(folder / entries[place].path))]
+    sample = (entries[place] for place in evenly_spaced(len(entries), SAMPLE))
+    headers = [found for entry in sample if (found := header(folder / entry.path))]
     sizes = {size for size, _ in headers}
     modes = {mode for _, mode in headers}
     (width, height), *more = sizes or {(0, 1)}

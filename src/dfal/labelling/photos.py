@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from PIL import Image, ImageOps
 
 from dfal.data.image_files import Unavailable
 from dfal.data.image_folder import STUCK, Folder
+from dfal.data.pictures import to_picture
 from dfal.data.scan import PathIndex
 from dfal.errors import DfalError
 from dfal.labelling.store.session import Session
@@ -194,7 +195,7 @@ class Photos:
         else:
             shown = pixels + r if part == "twin" else pixels
         version = _digest(RENDERING, self.store, image, seen.tobytes(), change.tobytes())
-        return replace(_picture(_image(shown), None), version=version)
+        return replace(_picture(to_picture(shown.transpose(2, 0, 1)), None), version=version)
 
     def _at(self, image: int) -> int:
         self._session.check_image(image)
@@ -230,11 +231,6 @@ def _digest(*parts: object) -> str:
     return hashlib.blake2b(
         repr(parts).encode("utf-8", "surrogateescape"), digest_size=12
     ).hexdigest()
-
-
-def _image(pixels: Float[np.ndarray, "h w c"]) -> Image.Image:
-    whole = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
-    return Image.fromarray(whole if whole.shape[2] == 3 else whole[..., 0])
 
 
 def _is(kind: str, content: bytes) -> bool:

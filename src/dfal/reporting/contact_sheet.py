@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import matplotlib
-import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from dfal.atomic import atomic_write
 from dfal.data.datasets import Dataset
+from dfal.data.pictures import to_picture
 from dfal.errors import DfalError
+from dfal.stats.sampling import evenly_spaced
 
 CELL, GAP, MARGIN, HEAD = 60, 4, 20, 64
 """Pixels: an image, the space beside it, the space around all, the title's height."""
@@ -72,20 +72,17 @@ def draw(data: Dataset, name: str) -> Image.Image:
 def _samples(data: Dataset, label: int) -> Tensor:
     """Images of a class, evenly spread over it."""
     members = (data.labels == label).nonzero().squeeze(1)
-    places = np.linspace(0, len(members) - 1, min(COLUMNS, len(members))).round().astype(int)
-    return data.images.take(members[torch.from_numpy(places)])
+    return data.images.take(members[evenly_spaced(len(members), COLUMNS)])
 
 
 def _cell(image: Tensor) -> Image.Image:
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    found = Image.fromarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]).convert(
-        "RGB"
-    )
-    scale = CELL / max(found.size)
-    size = (max(1, round(found.width * scale)), max(1, round(found.height * scale)))
+    picture = to_picture(image).convert("RGB")
+    scale = CELL / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     cell = Image.new("RGB", (CELL, CELL), "white")
     cell.paste(
-        found.resize(size, Image.Resampling.BICUBIC), ((CELL - size[0]) // 2, (CELL - size[1]) // 2)
+        picture.resize(size, Image.Resampling.BICUBIC),
+        ((CELL - size[0]) // 2, (CELL - size[1]) // 2),
     )
     return cell
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
-import numpy as np
 import torch
 from jaxtyping import Float
 from markupsafe import Markup
-from PIL import Image
 from torch import Tensor
 
 from dfal import reproduce
@@ -24,6 +22,7 @@ from dfal.atomic import atomic_write
 from dfal.damage import damage
 from dfal.data import datasets
 from dfal.data.datasets import Dataset
+from dfal.data.pictures import to_picture
 from dfal.errors import DfalError
 from dfal.experiments.provenance import place_in
 from dfal.experiments.store import Record, Store
@@ -31,6 +30,7 @@ from dfal.reporting import figures
 from dfal.reproduce import StoredResults
 from dfal.reproduce.ranking import ranking
 from dfal.reproduce.table1 import seconds
+from dfal.stats.sampling import evenly_spaced
 from dfal.strategies import DFAL
 
 SHOWN = 1800
@@ -228,8 +228,7 @@ def _asked(curve: Curve, data: Dataset, shown: int) -> list[Asked]:
 def _twins(records: Sequence[Record], data: Dataset) -> list[Twin]:
     """The farthest twin of some rounds, spread over the whole trial."""
     records = [record for record in records if record.query.twins is not None]
-    places = np.linspace(0, len(records) - 1, min(TWINS, len(records))).round().astype(int)
-    return [_twin(records[place], data) for place in places]
+    return [_twin(records[place], data) for place in evenly_spaced(len(records), TWINS)]
 
 
 def _twin(record: Record, data: Dataset) -> Twin:
@@ -261,12 +260,6 @@ def _name(data: Dataset, label: Tensor) -> str:
 def _png(image: Float[Tensor, "c h w"]) -> str:
     """An image in [0, 1] as the address of a PNG inside the page: grey or colour; values outside
     are cut off."""
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    picture = (
-        Image.fromarray(pixels.transpose(1, 2, 0))
-        if len(pixels) == 3
-        else Image.fromarray(pixels[0])
-    )
     file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
+    to_picture(image).save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -13,6 +13,7 @@ from dfal.labelling.store.records import Model
 from dfal.labelling.store.state import State
 from dfal.query import DECLINED, UNKNOWN
 from dfal.stats.agreement import ENOUGH, alpha, answers_to_confirm, kappa, wilson
+from dfal.stats.sampling import evenly_spaced
 
 NETWORKS = 4
 """Networks of different sizes that a curve needs."""
@@ -113,7 +114,7 @@ def progress(state: State) -> Progress:
     annotated, disputed = state.annotated, state.disputed
     counts = np.bincount(labels[labels >= 0], minlength=len(state.classes)).tolist()
     truth = hold_out_labels(state)
-    models = [state.models[place] for place in _evenly(len(state.models), DRAWN)]
+    models = [state.models[place] for place in evenly_spaced(len(state.models), DRAWN)]
     found = curve(models, truth)
     latest = state.models[-STEADY - 1 :]
     agreement = [
@@ -157,12 +158,6 @@ def progress(state: State) -> Progress:
         ),
         error=state.error,
     )
-
-
-def _evenly(n: int, most: int) -> list[int]:
-    """Places from the first to the last of n, at most so many."""
-    places: list[int] = np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist()
-    return places
 
 
 def hold_out_labels(state: State) -> Int64[np.ndarray, "n"]:
