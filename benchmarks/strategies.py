@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 import dfal
 from dfal.data.datasets import load
-from dfal.strategies import NAMED
+from dfal.strategies import STRATEGIES
 from dfal.strategies.batch_bald import batch_bald
 from dfal.strategies.coverage import gaussian
 from dfal.strategies.selection import cover, farthest_first, to_nearest, unit
@@ -63,7 +63,7 @@ def alone(name: str, data: str, weights: Path, repeats: int) -> dict[str, Any]:
     """One strategy, in this process."""
     model = dfal.lenet5()
     model.load_state_dict(torch.load(weights, weights_only=True))
-    strategy, pool = NAMED[name], pool_of(data, LABELLED)
+    strategy, pool = STRATEGIES[name], pool_of(data, LABELLED)
     strategy(model, pool_of(data, 50, 300), 10, dfal.generator(0, 0, "warm"))
     found: dict[str, Any] = {
         "candidates": min(getattr(strategy, "candidates", None) or 10**9, len(pool.unlabelled))
@@ -194,7 +194,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
         "--only",
-        default=",".join(name for name in NAMED if name != "uncertainty"),
+        default=",".join(name for name in STRATEGIES if name != "uncertainty"),
         help="names, with commas",
     )
     parser.add_argument(

@@ -22,7 +22,7 @@ from dfal.cli import output
 from dfal.data.datasets import DATASETS, load
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
-from dfal.strategies import NAMED
+from dfal.strategies import STRATEGIES
 
 SMALL = [
     "--annotations",
@@ -133,8 +133,8 @@ def test_many_strategies_stand_one_below_the_other_and_are_compared(dfal: Shell)
 
 def test_strategies_are_listed_with_a_line_each(dfal: Shell) -> None:
     lines = dfal("strategies").out.splitlines()
-    assert [line.split()[0] for line in lines[: len(NAMED)]] == list(NAMED)
-    assert all(len(line.rstrip()) <= 80 for line in lines[: len(NAMED)])
+    assert [line.split()[0] for line in lines[: len(STRATEGIES)]] == list(STRATEGIES)
+    assert all(len(line.rstrip()) <= 80 for line in lines[: len(STRATEGIES)])
     assert "+twins" in lines[-1]
 
 

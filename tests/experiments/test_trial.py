@@ -12,7 +12,7 @@ import dfal
 from dfal.data.datasets import Dataset
 from dfal.experiments.store import Record
 from dfal.experiments.trial import Trial
-from dfal.strategies import NAMED, name_of, named
+from dfal.strategies import STRATEGIES, name_of, named
 
 QUICK = Trial(
     annotations=40, batch=10, training=dfal.Training(epochs=3), strategy=dfal.DFAL(candidates=30)
@@ -50,7 +50,7 @@ def colour_network(image: tuple[int, int, int], classes: int) -> nn.Module:
 
 @pytest.mark.parametrize(
     "strategy",
-    [*NAMED.values(), dfal.WithTwins(dfal.Margin(), dfal.DeepFool(p=torch.inf, clip=(0, 1)))],
+    [*STRATEGIES.values(), dfal.WithTwins(dfal.Margin(), dfal.DeepFool(p=torch.inf, clip=(0, 1)))],
     ids=repr,
 )
 def test_text_and_back(strategy: dfal.Strategy) -> None:
@@ -247,7 +247,7 @@ def test_resumed_is_bit_for_bit_the_same(digits: Dataset, stopped: int) -> None:
 
 def test_strategies_are_paired_by_seed(digits: Dataset) -> None:
     firsts = [
-        next(dataclasses.replace(QUICK, strategy=NAMED[name]).run(digits))
+        next(dataclasses.replace(QUICK, strategy=STRATEGIES[name]).run(digits))
         for name in ("dfal", "random", "margin")
     ]
     assert len({record.measurements["accuracy"] for record in firsts}) == 1
@@ -341,7 +341,7 @@ def test_a_strategy_that_cannot_use_the_network_is_refused_before_anything_runs(
     dataclasses.replace(trial, strategy=dfal.DFAL()).check(digits)
 
 
-@pytest.mark.parametrize("strategy", NAMED.values(), ids=NAMED.keys())
+@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES.keys())
 def test_every_strategy_passes_the_check(digits: Dataset, strategy: dfal.Strategy) -> None:
     dataclasses.replace(QUICK, strategy=strategy).check(digits)
 

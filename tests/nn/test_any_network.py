@@ -20,12 +20,12 @@ from dfal.nn.features import affine_last_linear, last_linear
 from dfal.nn.inference import check_logits, frozen_eval, logits, unwrap_network
 from dfal.nn.networks import materialised
 from dfal.protocols import Strategy
-from dfal.strategies import NAMED
+from dfal.strategies import STRATEGIES
 from dfal.strategies.egl import expected_gradient_length
 
 ATTACKS: list[dfal.Attack] = [dfal.DeepFool(), dfal.FGSM(), dfal.LinearHead()]
 attacks = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: type(attack).__name__)
-strategies = pytest.mark.parametrize("name", sorted(NAMED.keys() - {"random"}))
+strategies = pytest.mark.parametrize("name", sorted(STRATEGIES.keys() - {"random"}))
 
 
 def network() -> nn.Sequential:
@@ -109,7 +109,7 @@ def test_what_a_network_is_wrapped_in_changes_nothing(
         "u-herding",
         "cluster-margin",
     ):
-        query, want = ask(NAMED[name], model, pool), ask(NAMED[name], plain, pool)
+        query, want = ask(STRATEGIES[name], model, pool), ask(STRATEGIES[name], plain, pool)
         assert torch.equal(query.indices, want.indices), name
         assert torch.equal(query.scores, want.scores), name
     for attack in ATTACKS:
@@ -173,7 +173,7 @@ def test_outputs_with_logits_are_taken(output: str, pool: dfal.Pool, images: Ten
         assert torch.equal(attack(model, images).distance, attack(plain, images).distance)
     for name in ("entropy", "badge", "egl", "bald", "batch-bald"):
         assert torch.equal(
-            ask(NAMED[name], model, pool).scores, ask(NAMED[name], plain, pool).scores
+            ask(STRATEGIES[name], model, pool).scores, ask(STRATEGIES[name], plain, pool).scores
         ), name
     assert torch.equal(_Logits(model)(images), plain(images)), "ONNX"
     trained, want = (
@@ -216,7 +216,9 @@ class Normalised(Wrapped):
 @strategies
 def test_strategies_take_networks_that_change_their_images(name: str, pool: dfal.Pool) -> None:
     kept = pool.images.array.copy()
-    query, want = (ask(NAMED[name], make(network()), pool) for make in (Normalising, Normalised))
+    query, want = (
+        ask(STRATEGIES[name], make(network()), pool) for make in (Normalising, Normalised)
+    )
     assert torch.equal(query.indices, want.indices)
     assert torch.equal(query.scores, want.scores)
     assert (pool.images.array == kept).all()
@@ -298,7 +300,7 @@ def test_probabilities_are_refused(kind: str, pool: dfal.Pool, images: Tensor) -
     looks: list[Callable[[], object]] = [
         *(lambda attack=attack: attack(model, images) for attack in ATTACKS),
         *(
-            lambda name=name: ask(NAMED[name], model, pool)
+            lambda name=name: ask(STRATEGIES[name], model, pool)
             for name in ("dfal", "entropy", "egl", "badge", "bald")
         ),
         lambda: dfal.predict(model, images),

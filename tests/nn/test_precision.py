@@ -15,7 +15,7 @@ from dfal.attacks import deepfool
 from dfal.attacks.gradients import slopes
 from dfal.nn.inference import frozen_eval, is_half, prepare_images
 from dfal.protocols import Strategy
-from dfal.strategies import NAMED
+from dfal.strategies import STRATEGIES
 from dfal.strategies.base import Ranking
 from dfal.strategies.egl import expected_gradient_length
 
@@ -27,7 +27,8 @@ ATTACKS: dict[str, dfal.Attack] = {
     "fgsm": dfal.FGSM(epsilon=0.5),
     "linear-head": dfal.LinearHead(),
 }
-EVERY: dict[str, Strategy] = NAMED | {
+EVERY: dict[str, Strategy] = {
+    **STRATEGIES,
     "dfal-linear-head": dfal.DFAL(attack=dfal.LinearHead(), twins=False),
     "dfal-fgsm": dfal.DFAL(attack=dfal.FGSM(epsilon=0.5)),
     "entropy+twins": dfal.WithTwins(dfal.Entropy()),

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import dfal
-from dfal import strategies
 from dfal.data.datasets import Dataset
 from dfal.protocols import Strategy
-from dfal.strategies import NAMED, name_of, named, with_candidates
+from dfal.strategies import STRATEGIES, with_candidates
 
 EVERY = [
-    *NAMED.values(),
+    *STRATEGIES.values(),
     dfal.DFAL(candidates=None),
     dfal.DFAL(attack=dfal.LinearHead(), twins=False),
     dfal.Entropy(candidates=20),
@@ -188,7 +187,7 @@ PIXELS = {"typi-clust", "max-herding"}
 """Strategies that do not look through the network."""
 
 
-@pytest.mark.parametrize("name", sorted(NAMED.keys() - {"random"} - PIXELS))
+@pytest.mark.parametrize("name", sorted(STRATEGIES.keys() - {"random"} - PIXELS))
 def test_candidates_bound_what_is_looked_at(
     name: str, trained: nn.Sequential, pool: dfal.Pool
 ) -> None:
@@ -199,12 +198,12 @@ def test_candidates_bound_what_is_looked_at(
         seen = max(seen, len(inputs[0]))
 
     hook = trained.register_forward_pre_hook(count)
-    query = with_candidates(NAMED[name], 15)(trained, pool, 10, rng())
+    query = with_candidates(STRATEGIES[name], 15)(trained, pool, 10, rng())
     hook.remove()
     assert len(query.indices) == 10
     with_labelled = name in {"core-set", "core-set-robust", "core-set-released", "u-herding"}
     assert seen == (1 if name == "prob-cover" else 15 + 3 * with_labelled)
-    few = with_candidates(NAMED[name], 3)(trained, pool, 10, rng())
+    few = with_candidates(STRATEGIES[name], 3)(trained, pool, 10, rng())
     assert len(few.indices) == 10, "a batch larger than K is still filled"
 
 
@@ -231,7 +230,7 @@ def reference(f: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
 def test_uncertainty_asks_what_the_formula_says(
     name: str, trained: nn.Sequential, pool: dfal.Pool
 ) -> None:
-    query = NAMED[name](trained, pool, 10, rng())
+    query = STRATEGIES[name](trained, pool, 10, rng())
     f = dfal.predict(trained, pool.images.take(pool.unlabelled)).double().numpy()
     scores = reference(f)[name]
     want = pool.unlabelled[torch.from_numpy(np.argsort(scores)[:10].copy())]
@@ -351,34 +350,8 @@ def test_one_logit_networks_work(pool: dfal.Pool) -> None:
             assert len(strategy(model, pool, 5, rng()).indices.unique()) == 5
 
 
-def test_names() -> None:
-    for name, strategy in NAMED.items():
-        assert name_of(with_candidates(strategy, 17)) == {"entropy": "uncertainty"}.get(name, name)
-    assert (
-        name_of(dfal.DFAL(attack=dfal.DeepFool(p=torch.inf), candidates=9))
-        == "DFAL(attack=DeepFool(p=inf))"
-    )
-    assert (
-        name_of(dfal.Stochastic(dfal.CEAL(threshold=1.0)))
-        == "Stochastic(strategy=CEAL(threshold=1.0))"
-    )
-    assert with_candidates(dfal.Random(), 5) == dfal.Random()
-
-
-def test_every_strategy_of_the_package_is_in_the_contract() -> None:
-    kinds = {type(strategy).__name__ for strategy in EVERY}
-    assert kinds == set(strategies.__all__) - {
-        "ABOUT",
-        "NAMED",
-        "Own",
-        "name_of",
-        "named",
-        "with_candidates",
-    }
-
-
 @pytest.mark.parametrize(
-    "strategy", [one for one in NAMED.values() if hasattr(one, "candidates")], ids=repr
+    "strategy", [one for one in STRATEGIES.values() if hasattr(one, "candidates")], ids=repr
 )
 def test_no_candidates_are_refused(strategy: dfal.DFAL) -> None:
     with pytest.raises(dfal.DfalError, match="candidates = 0"):
@@ -632,13 +605,6 @@ def test_cluster_margin_asks_about_small_margins_of_all_kinds(
 def test_settings_that_cannot_be_are_refused(make: Callable[[], Strategy], sentence: str) -> None:
     with pytest.raises(dfal.DfalError, match=sentence):
         make()
-
-
-def test_a_name_with_twins_behind_it() -> None:
-    assert named("margin+twins") == dfal.WithTwins(dfal.Margin())
-    assert name_of(with_candidates(named("badge+twins"), 40)) == "badge+twins"
-    with pytest.raises(dfal.DfalError, match="no strategy 'margn': did you mean 'margin'"):
-        named("margn+twins")
 
 
 def test_badge_begins_with_the_longest_gradient_of_the_last_layer(

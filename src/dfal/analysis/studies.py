@@ -19,7 +19,7 @@ from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
 from dfal.protocols import Strategy
 from dfal.spreadsheet import defused
-from dfal.strategies import NAMED, Random, name_of
+from dfal.strategies import STRATEGIES, Random, name_of
 
 FULL = "full training set"
 """What trials are called that begin with all labels, whatever their strategy."""
@@ -212,7 +212,7 @@ def _by_candidates(group: Group) -> list[Group]:
 def _study(settings: Trial, group: Group, named: Callable[[Trial, Strategy], str]) -> Study:
     plain = {strategy: named(settings, strategy) for strategy in group}
     names = _distinct(plain)
-    order = {name: place for place, name in enumerate(NAMED)}
+    order = {name: place for place, name in enumerate(STRATEGIES)}
     strategies = sorted(
         group,
         key=lambda one: (order.get(plain[one], len(order)), len(looks_at(one)), looks_at(one)),

@@ -9,7 +9,7 @@ from dfal.cli import output
 from dfal.data import datasets
 from dfal.errors import DfalError
 from dfal.reporting import contact_sheet, terminal
-from dfal.strategies import ABOUT
+from dfal.strategies import STRATEGIES
 
 
 @click.command()
@@ -18,8 +18,8 @@ def strategies() -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, (_, line) in ABOUT.items():
-        table.add_row(f"[bold]{name}[/bold]", line)
+    for name in STRATEGIES:
+        table.add_row(f"[bold]{name}[/bold]", STRATEGIES.about(name))
     output.console.print(table, highlight=False)
     output.console.print(
         "Your own is package.module:name: a function (model, pool, k, rng) -> Query, or a class of"

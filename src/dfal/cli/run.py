@@ -19,7 +19,7 @@ from dfal.experiments.serialization import is_kind, to_json
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
 from dfal.nn.training import Training
-from dfal.strategies import NAMED, name_of, named, with_candidates
+from dfal.strategies import STRATEGIES, name_of, named, with_candidates
 
 
 @click.command()
@@ -118,7 +118,9 @@ def run(  # noqa: PLR0917
             for one in distinct
         ]
         if not trials:
-            raise DfalError(f"--strategy names none: give one or several of {', '.join(NAMED)}")
+            raise DfalError(
+                f"--strategy names none: give one or several of {', '.join(STRATEGIES)}"
+            )
     runner.check(trials)
     with Store(path, write=True) as opened:
         if not resume:

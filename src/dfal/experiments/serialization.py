@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from dfal import attacks, strategies
+from dfal import attacks
 from dfal.damage import check_types
 from dfal.errors import DfalError, first_line
 from dfal.nn.training import Training
-from dfal.strategies import CustomStrategy
+from dfal.strategies import STRATEGIES, CustomStrategy, WithTwins
 from dfal.strategies.custom import custom
 
 
@@ -83,9 +83,10 @@ BARE: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Training,
-        *(getattr(module, name) for module in (attacks, strategies) for name in module.__all__),
+        *(getattr(attacks, name) for name in attacks.__all__),
+        *map(type, STRATEGIES.values()),
+        WithTwins,
     )
-    if isinstance(kind, type) and kind is not CustomStrategy
 }
 """Classes that are stored under their name alone; kinds of jobs add themselves by `stored_kind`."""
 

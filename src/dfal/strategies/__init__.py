@@ -1,35 +1,38 @@
-"""Whom to ask? One strategy, or one family, a file."""
+"""Query strategies: which unlabelled images to select for labelling. One strategy or family a
+file."""
 
+import importlib
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dfal.attacks import DeepFool
 from dfal.errors import unknown_name
-from dfal.protocols import Strategy
-from dfal.strategies.badge import BADGE
-from dfal.strategies.bald import BALD
-from dfal.strategies.batch_bald import BatchBALD
-from dfal.strategies.batch_dfal import BatchDFAL
-from dfal.strategies.ceal import CEAL
-from dfal.strategies.clusters import ClusterMargin, TypiClust
-from dfal.strategies.core_set import CoreSet, RobustCoreSet
-from dfal.strategies.coverage import MaxHerding, ProbCover, UHerding
-from dfal.strategies.custom import CustomStrategy, custom, load_custom
-from dfal.strategies.dfal import DFAL
-from dfal.strategies.egl import EGL
-from dfal.strategies.random import Random
-from dfal.strategies.stochastic import Stochastic
-from dfal.strategies.uncertainty import Entropy, LeastConfidence, Margin
-from dfal.strategies.with_twins import WithTwins
+from dfal.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from dfal.protocols import Strategy
+    from dfal.strategies.badge import BADGE
+    from dfal.strategies.bald import BALD
+    from dfal.strategies.batch_bald import BatchBALD
+    from dfal.strategies.batch_dfal import BatchDFAL
+    from dfal.strategies.ceal import CEAL
+    from dfal.strategies.clusters import ClusterMargin, TypiClust
+    from dfal.strategies.core_set import CoreSet, RobustCoreSet
+    from dfal.strategies.coverage import MaxHerding, ProbCover, UHerding
+    from dfal.strategies.custom import CustomStrategy
+    from dfal.strategies.dfal import DFAL
+    from dfal.strategies.egl import EGL
+    from dfal.strategies.random import Random
+    from dfal.strategies.stochastic import Stochastic
+    from dfal.strategies.uncertainty import Entropy, LeastConfidence, Margin
+    from dfal.strategies.with_twins import WithTwins
 
 __all__ = [
-    "ABOUT",
     "BADGE",
     "BALD",
     "CEAL",
     "DFAL",
     "EGL",
-    "NAMED",
+    "STRATEGIES",
     "BatchBALD",
     "BatchDFAL",
     "ClusterMargin",
@@ -51,125 +54,217 @@ __all__ = [
     "with_candidates",
 ]
 
-ABOUT: dict[str, tuple[Strategy, str]] = {
-    "dfal": (DFAL(), "nearest to the decision boundary; learns the twins too"),
-    "dfal-no-twins": (DFAL(twins=False), "nearest to the decision boundary, without the twins"),
-    "dfal-batch": (BatchDFAL(), "nearest to it in each of k clusters; learns the twins"),
-    "dfal-batch-no-twins": (
-        BatchDFAL(twins=False),
-        "nearest to it in each of k clusters, without the twins",
-    ),
-    "random": (Random(), "drawn at random: what every strategy has to beat"),
-    "uncertainty": (Entropy(), "the paper's word for entropy"),
-    "entropy": (Entropy(), "largest entropy of the class probabilities"),
-    "margin": (Margin(), "smallest gap between the two largest probabilities"),
-    "least-confidence": (LeastConfidence(), "smallest largest probability"),
-    "bald": (BALD(), "networks drawn by dropout are sure, but disagree"),
-    "ceal": (CEAL(), "entropy; what is sure is learnt as the network sees it"),
-    "core-set": (CoreSet(), "farthest from all that are labelled, in the features"),
-    "core-set-robust": (RobustCoreSet(), "smallest radius that covers the pool, proved optimal"),
-    "egl": (EGL(), "longest expected gradient, over all parameters"),
-    "dfal-released": (
-        DFAL(attack=DeepFool(max_steps=10, overshoot=0), exact=True),
-        "DFAL by the authors' code: 10 steps, no overshoot",
-    ),
-    "uncertainty-released": (
-        Entropy(guarded=False),
-        "entropy by the authors' code: 0 · log 0 comes first",
-    ),
-    "ceal-released": (CEAL(guesses=False), "CEAL by the authors' code: no guess is learnt"),
-    "core-set-released": (
-        CoreSet(softmax=True),
-        "CORE-SET by the authors' code: far in the probabilities",
-    ),
-    "egl-released": (
-        EGL(mean_gradient=True),
-        "EGL by the authors' code: length of the mean gradient",
-    ),
-    "egl-last-layer": (EGL(last_layer=True), "longest expected gradient, over the last layer"),
-    "badge": (BADGE(), "long gradients of the last layer that differ"),
-    "batch-bald": (BatchBALD(), "the batch that tells most about the network"),
-    "power-bald": (Stochastic(BALD()), "drawn in proportion to BALD's score"),
-    "cluster-margin": (ClusterMargin(), "small margins, from each cluster in turn"),
-    "typi-clust": (TypiClust(), "the typical image of each cluster; for first labels"),
-    "prob-cover": (ProbCover(), "most images within a radius; for first labels"),
-    "max-herding": (MaxHerding(), "most coverage under a smooth kernel; for first labels"),
-    "u-herding": (UHerding(), "most uncertainty covered; for few and many labels"),
-}
-"""The strategies by the names of the command line, with a line on each."""
 
-NAMED: dict[str, Strategy] = {name: strategy for name, (strategy, _) in ABOUT.items()}
-"""The strategies by those names. `uncertainty` is the paper's word for `entropy`."""
+class StrategyRegistry(Registry["Strategy"]):
+    """Strategies by name. A target that is a class is called without arguments."""
+
+    def __getitem__(self, name: str) -> "Strategy":
+        """Import the strategy of a name.
+
+        Raises:
+            DfalError: for a name that is not there; it offers the nearest one.
+        """
+        target: Any = super().__getitem__(name)
+        strategy: Strategy = target() if isinstance(target, type) else target
+        return strategy
+
+
+STRATEGIES = StrategyRegistry(
+    "strategy",
+    {
+        "dfal": Entry(
+            "dfal.strategies.dfal:DFAL",
+            "nearest to the decision boundary, plus adversarial twins",
+        ),
+        "dfal-no-twins": Entry(
+            "dfal.strategies.dfal:DFAL_NO_TWINS",
+            "nearest to the decision boundary, without twins",
+        ),
+        "dfal-batch": Entry(
+            "dfal.strategies.batch_dfal:BatchDFAL",
+            "nearest in each of k clusters, plus adversarial twins",
+        ),
+        "dfal-batch-no-twins": Entry(
+            "dfal.strategies.batch_dfal:BATCH_DFAL_NO_TWINS",
+            "nearest in each of k clusters, without twins",
+        ),
+        "random": Entry("dfal.strategies.random:Random", "random sampling: the baseline"),
+        "uncertainty": Entry("dfal.strategies.uncertainty:Entropy", "the paper's name for entropy"),
+        "entropy": Entry(
+            "dfal.strategies.uncertainty:Entropy", "largest entropy of the class probabilities"
+        ),
+        "margin": Entry(
+            "dfal.strategies.uncertainty:Margin",
+            "smallest gap between the two largest probabilities",
+        ),
+        "least-confidence": Entry(
+            "dfal.strategies.uncertainty:LeastConfidence",
+            "lowest probability of the predicted class",
+        ),
+        "bald": Entry(
+            "dfal.strategies.bald:BALD", "dropout samples that are each confident but disagree"
+        ),
+        "ceal": Entry(
+            "dfal.strategies.ceal:CEAL", "largest entropy; pseudo-labels for confident images"
+        ),
+        "core-set": Entry(
+            "dfal.strategies.core_set:CoreSet", "farthest in feature space from all labelled images"
+        ),
+        "core-set-robust": Entry(
+            "dfal.strategies.core_set:RobustCoreSet",
+            "smallest radius that covers the pool, solved to optimality",
+        ),
+        "egl": Entry("dfal.strategies.egl:EGL", "longest expected gradient, over all parameters"),
+        "dfal-released": Entry(
+            "dfal.strategies.dfal:DFAL_RELEASED",
+            "DFAL as in the authors' code: 10 steps, no overshoot",
+        ),
+        "uncertainty-released": Entry(
+            "dfal.strategies.uncertainty:ENTROPY_RELEASED",
+            "entropy as in the authors' code: 0 · log 0 ranks first",
+        ),
+        "ceal-released": Entry(
+            "dfal.strategies.ceal:CEAL_RELEASED",
+            "CEAL as in the authors' code: without pseudo-labels",
+        ),
+        "core-set-released": Entry(
+            "dfal.strategies.core_set:CORE_SET_RELEASED",
+            "CORE-SET as in the authors' code: on class probabilities",
+        ),
+        "egl-released": Entry(
+            "dfal.strategies.egl:EGL_RELEASED",
+            "EGL as in the authors' code: length of the mean gradient",
+        ),
+        "egl-last-layer": Entry(
+            "dfal.strategies.egl:EGL_LAST_LAYER", "longest expected gradient, over the last layer"
+        ),
+        "badge": Entry(
+            "dfal.strategies.badge:BADGE", "long and different gradients of the last layer"
+        ),
+        "batch-bald": Entry(
+            "dfal.strategies.batch_bald:BatchBALD",
+            "batch with the most mutual information with the weights",
+        ),
+        "power-bald": Entry(
+            "dfal.strategies.stochastic:POWER_BALD", "sampled in proportion to BALD's score"
+        ),
+        "cluster-margin": Entry(
+            "dfal.strategies.clusters:ClusterMargin", "smallest margins, from each cluster in turn"
+        ),
+        "typi-clust": Entry(
+            "dfal.strategies.clusters:TypiClust",
+            "most typical image of each cluster; for first labels",
+        ),
+        "prob-cover": Entry(
+            "dfal.strategies.coverage:ProbCover",
+            "most images within a radius; for first labels",
+        ),
+        "max-herding": Entry(
+            "dfal.strategies.coverage:MaxHerding",
+            "most coverage under a smooth kernel; for first labels",
+        ),
+        "u-herding": Entry(
+            "dfal.strategies.coverage:UHerding",
+            "most uncertainty covered; for few and many labels",
+        ),
+    },
+)
+"""Every strategy by its name on the command line, in the order of help and docs."""
 
 TWINS = "+twins"
-"""What is written behind a name for `WithTwins` around the strategy."""
+"""Suffix of a name that stands for `WithTwins` around the strategy."""
+
+_MODULES = {
+    attribute: module
+    for module, _, attribute in (
+        *(STRATEGIES.entry(name).target.partition(":") for name in STRATEGIES),
+        ("dfal.strategies.custom", ":", "CustomStrategy"),
+        ("dfal.strategies.stochastic", ":", "Stochastic"),
+        ("dfal.strategies.with_twins", ":", "WithTwins"),
+    )
+}
+"""Where the classes lie: each is imported when it is first used."""
 
 
-def named(name: str, *, imports: bool = False) -> Strategy:
-    """The strategy of that name; with "+twins" behind it, together with the adversarial twins of
-    what it asks about.
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def named(name: str, *, imports: bool = False) -> "Strategy":
+    """Return the strategy of a name; with "+twins" behind it, one that adds adversarial twins.
 
     Args:
-        name: one of `NAMED`, in small letters or large.
-        imports: whether it may be package.module:name, too, whose code is then run.
+        name: one of `STRATEGIES`, in lower or upper case.
+        imports: whether package.module:name is accepted as well, whose code is then run.
 
     Raises:
-        DfalError: for a name that is not there. It offers the nearest.
+        DfalError: for a name that is not there; it offers the nearest one.
     """
+    from dfal.strategies.custom import load_custom
+    from dfal.strategies.with_twins import WithTwins
+
     plain = name.strip().removesuffix(TWINS)
     if imports and ":" in plain:
-        found: Strategy = load_custom(plain)
-    elif plain.lower() in NAMED:
-        found = NAMED[plain.lower()]
+        strategy: Strategy = load_custom(plain)
+    elif plain.lower() in STRATEGIES:
+        strategy = STRATEGIES[plain.lower()]
     else:
         raise unknown_name(
-            "strategy", plain, [*NAMED, *(["package.module:name"] if imports else [])]
+            "strategy", plain, [*STRATEGIES, *(["package.module:name"] if imports else [])]
         )
-    return WithTwins(found) if name.strip() != plain else found
+    return WithTwins(strategy) if name.strip() != plain else strategy
 
 
-def name_of(strategy: Strategy) -> str:
-    """The strategy's name on the command line, whatever its candidates; where it has none its class
-    and the settings that are not the default. That of the user's own has all of its settings behind
-    it."""
-    for name, one in NAMED.items():
-        for suffix, known in (("", one), (TWINS, WithTwins(one))):
+def name_of(strategy: "Strategy") -> str:
+    """Return a strategy's name on the command line, whatever its candidates.
+
+    A strategy without a name is called by its class and the settings that are not the default; a
+    custom one by package.module:name and all of its settings.
+    """
+    from dfal.strategies.custom import CustomStrategy, custom
+    from dfal.strategies.with_twins import WithTwins
+
+    for name, plain in STRATEGIES.items():
+        for suffix, known in (("", plain), (TWINS, WithTwins(plain))):
             if type(known) is type(strategy) and with_candidates(known, None) == with_candidates(
                 strategy, None
             ):
                 return name + suffix
     twins = isinstance(strategy, WithTwins) and strategy.attack == WithTwins.attack
     inner = strategy.strategy if isinstance(strategy, WithTwins) and twins else strategy
-    theirs = (
+    stored = (
         custom(inner)
         if isinstance(inner, CustomStrategy) or not type(inner).__module__.startswith("dfal.")
         else None
     )
-    return _brief(strategy) if theirs is None else theirs.label + TWINS * twins
+    return _short_repr(strategy) if stored is None else stored.label + TWINS * twins
 
 
-def _brief(value: Any) -> str:
-    """The repr without candidates and without what is the default."""
+def _short_repr(value: Any) -> str:
+    """Return the repr of a configuration without its candidates and without default settings."""
     if not is_dataclass(value):
         return repr(value)
-    told = (
+    settings = (
         (field, getattr(value, field.name)) for field in fields(value) if field.name != "candidates"
     )
     changed = [
-        f"{field.name}={_brief(setting)}" for field, setting in told if setting != field.default
+        f"{field.name}={_short_repr(setting)}"
+        for field, setting in settings
+        if setting != field.default
     ]
     return f"{type(value).__name__}({', '.join(changed)})"
 
 
-def with_candidates(strategy: Strategy, candidates: int | None) -> Strategy:
-    """The strategy looking at so many candidates; unchanged where it looks at none (random
-    choice)."""
-    value: Any = strategy
+def with_candidates(strategy: "Strategy", candidates: int | None) -> "Strategy":
+    """Return the strategy with that many candidates; unchanged where it has no such setting."""
+    changed: Any = strategy
     if not is_dataclass(strategy):
         return strategy
     if hasattr(strategy, "strategy"):
-        value = replace(value, strategy=with_candidates(value.strategy, candidates))
+        changed = replace(changed, strategy=with_candidates(changed.strategy, candidates))
     elif hasattr(strategy, "candidates"):
-        value = replace(value, candidates=candidates)
-    changed: Strategy = value
-    return changed
+        changed = replace(changed, candidates=candidates)
+    result: Strategy = changed
+    return result

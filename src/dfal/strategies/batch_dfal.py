@@ -71,3 +71,6 @@ def in_turn(group: Int64[Tensor, "n"], k: int) -> Int64[Tensor, "k"]:
     """The first row of each group, then the second of each, …, until there are k."""
     turn = torch.tensor([int((group[:row] == group[row]).sum()) for row in range(len(group))])
     return turn.sort(stable=True).indices[:k]
+
+
+BATCH_DFAL_NO_TWINS = BatchDFAL(twins=False)

@@ -46,6 +46,9 @@ class CoreSet(Choice):
         return Query(drawn[order], radii)
 
 
+CORE_SET_RELEASED = CoreSet(softmax=True)
+
+
 @dataclass(frozen=True)
 class RobustCoreSet(Choice):
     """Asks for the smallest radius within which all candidates but Ξ outliers have a labelled or

@@ -74,3 +74,7 @@ class DFAL:
             return Query(best, distance)
         fooled = distance.isfinite()
         return Query(best, distance, twinned=best[fooled], twins=twins[fooled])
+
+
+DFAL_NO_TWINS = DFAL(twins=False)
+DFAL_RELEASED = DFAL(attack=DeepFool(max_steps=10, overshoot=0), exact=True)

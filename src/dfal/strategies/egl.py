@@ -74,6 +74,10 @@ class EGL(Ranking):
         return torch.cat(found).cpu()
 
 
+EGL_LAST_LAYER = EGL(last_layer=True)
+EGL_RELEASED = EGL(mean_gradient=True)
+
+
 def _last_layer(model: nn.Module, images: Tensor) -> Float[Tensor, "n"]:
     end = affine_last_linear(model, images)
     length = head_gradient_length(end.logits, end.features, bias=end.layer.bias is not None)

@@ -12,6 +12,7 @@ from dfal.nn.inference import default_modes
 from dfal.pool import Pool
 from dfal.protocols import Strategy
 from dfal.query import Query
+from dfal.strategies.bald import BALD
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,6 @@ class Stochastic:
             return -torch.arange(1, len(scores) + 1).log()
         values = scores.clamp(min=0).log() if self.form == "power" else scores
         return -values if len(scores) and scores[0] < scores[-1] else values
+
+
+POWER_BALD = Stochastic(BALD())

@@ -36,6 +36,9 @@ class Entropy(Ranking):
         return entropy(f) if self.guarded else unguarded_entropy(f).nan_to_num(torch.inf)
 
 
+ENTROPY_RELEASED = Entropy(guarded=False)
+
+
 @dataclass(frozen=True)
 class Margin(Ranking):
     """Asks about the smallest difference between the two largest probabilities."""
