@@ -69,7 +69,7 @@ def _label(truth: dict[str, int]) -> None:
             break
         except OSError:
             time.sleep(0.2)
-    me = {"person": "Ada", "holder": "screenshots"}
+    me = {"person": "Ada", "client_id": "screenshots"}
     for turn in range(ANSWERS):
         (question,) = post("/api/ask", me | {"count": 1})["questions"]
         label = (truth[question["path"]] + 3 * (turn in {40, 77})) % 10
@@ -91,7 +91,7 @@ def _label(truth: dict[str, int]) -> None:
                 time.sleep(0.1)
     until = time.monotonic() + 180
     while time.monotonic() < until and any(
-        one["seen"] is None for one in get("/api/review?most=200")["images"]
+        row["predicted"] is None for row in get("/api/review?most=200")["images"]
     ):
         time.sleep(1)  # the review's networks come when nobody answers
 

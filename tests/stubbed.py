@@ -1,5 +1,5 @@
-"""The page before a server that says what a test wants: refusals, curves, pictures that a real one
-gives only after a while."""
+"""The page in front of a server that replies what a test wants: refusals, curves, pictures that a
+real one gives only after a while. Each reply is checked against the OpenAPI description."""
 
 import io
 import json
@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from PIL import Image
 
 from dfal.labelling.web.security import POLICY
+from openapi import reply_faults
 
 PAGE = Path(str(files("dfal.labelling.web"))) / "page"
 URL = "http://127.0.0.1:8765"
@@ -30,9 +31,9 @@ class Stubbed:
         shown: the images whose pictures the page asked for.
         store: which one the server has: a page that was opened over another one is refused.
         queries: path → the query of its latest request.
-        versions: image → the version that questions say; none by default.
+        versions: image → the version in questions; none by default.
         progress: what differs from the beginning of a session.
-        errors: what the browser complained about.
+        errors: what the browser complained about, and replies that are not as described.
     """
 
     def __init__(
@@ -102,26 +103,42 @@ class Stubbed:
             self.shown.append(int(path.rpartition("/")[2]))
             self._show(route, self.shown[-1])
             return
+        if re.match("/api/questions/[0-9]+/", path):
+            self._show(route, 0)
+            return
         if parse_qs(self.queries[path]).get("store", [self.store]) != [self.store]:
-            said = {
-                "detail": "this page was opened over another store: reload it to label green",
-                "store": self.store,
-            }
-            route.fulfill(status=412, json=said)
+            sentence = "this page was opened over another store: reload it to label green"
+            self._reply(route, 412, {"detail": sentence, "store": self.store})
             return
         if path in self.held:
             self.held[path].append((route, body))
             return
-        status, said = self.replies.get(path) or (200, self._say(path, body))
-        route.fulfill(status=status, json=said)
+        status, reply = self.replies.get(path) or (200, self._answer(path, body))
+        self._reply(route, status, reply)
 
-    def release(self, path: str, said: Any = None) -> Any:
-        """Answer the first request that is held there; what it said."""
+    def _reply(self, route: Any, status: int, reply: Any) -> None:
+        path = urlsplit(route.request.url).path
+        if status != 500:  # a server that breaks follows no description
+            self.errors += reply_faults(route.request.method.lower(), path, status, reply)
+        route.fulfill(status=status, json=reply)
+
+    def release(self, path: str, reply: Any = None) -> Any:
+        """Answer the first request that is held there, and return its body."""
         while not self.held[path]:
             self.page.wait_for_timeout(20)
         route, body = self.held[path].pop(0)
-        route.fulfill(json=self._say(path, body) if said is None else said)
+        self._reply(route, 200, self._answer(path, body) if reply is None else reply)
         return body
+
+    def asked(self, *images: int, **status: Any) -> dict[str, Any]:
+        """Return the reply that asks about these images."""
+        return self.status(**status) | {"questions": [self._question(image) for image in images]}
+
+    def status(self, **changed: Any) -> dict[str, Any]:
+        """Return what every reply says."""
+        left = len(self._left())
+        status = {"last_answer_id": len(self.answered), "model": 0, "left": left}
+        return status | {"store": self.store} | changed
 
     def _show(self, route: Any, image: int) -> None:
         picture = self.pictures.get(image, (640, 480))
@@ -135,83 +152,98 @@ class Stubbed:
             picture = file.getvalue()
         route.fulfill(body=picture, content_type="image/png")
 
-    def _say(self, path: str, body: Any) -> Any:
+    def _answer(self, path: str, body: Any) -> Any:
         if path == "/api/tell":
             self.answered[body["question"]] = body["label"]
         if path == "/api/decline":
             self.answered[body["question"]] = None
         if path in {"/api/classes", "/api/rename"}:
-            at = body.get("class", len(self.classes))
-            self.classes[at : at + 1] = [body["name"]]
-            return {"class": at, "classes": self.classes}
-        left = [
-            image
-            for image in range(self.images)
-            if image not in self.answered and image not in self.aside
-        ]
-        now = {"answers": len(self.answered), "model": 0, "left": len(left), "store": self.store}
+            index = body.get("class", len(self.classes))
+            self.classes[index : index + 1] = [body["name"]]
+            added = {"class": index} if path == "/api/classes" else {}
+            return {"classes": self.classes, "store": self.store} | added
         if path == "/api/ask":
-            note = {"path": "a.png", "kind": "random", "note": None}
-            shown = left[: body["count"]]
-            rows = [
-                {"id": image, "image": image, "version": self.versions.get(image), **note}
-                for image in shown
-            ]
-            return now | {"questions": rows}
+            return self.asked(*self._left()[: body["count"]])
         if re.match("/api/questions/", path):
-            return {"seen": None}
+            return NO_REASON
         if path == "/api/review":
-            return {
-                "images": [self._reviewed(image, label) for image, label in self.answered.items()],
-                "total": 1,
-            }
-        return now | self._progress() if path == "/api/progress" else now
+            rows = [self._reviewed(image, label) for image, label in self.answered.items()]
+            return {"images": rows, "total": 1, "checked": "", "store": self.store}
+        return self._progress() if path == "/api/progress" else self.status()
+
+    def _left(self) -> list[int]:
+        gone = self.answered.keys() | self.aside
+        return [image for image in range(self.images) if image not in gone]
+
+    def _question(self, image: int) -> dict[str, Any]:
+        version = self.versions.get(image)
+        question = {"id": image, "image": image, "version": version, "path": "a.png"}
+        return question | {"kind": "random", "note": None}
 
     def _progress(self) -> dict[str, Any]:
-        given = [label for label in self.answered.values() if label is not None]
-        zeros = dict.fromkeys(
-            ["unreadable", "known", "trained_on", "held_out", "flagged", "disputed"], 0
-        )
+        labels = [label for label in self.answered.values() if label is not None]
         return {
-            **zeros,
+            **self.status(),
+            **NO_PROGRESS,
             "images": self.images,
-            "annotations": len(given),
-            "declined": len(self.answered) - len(given),
-            "classes": dict.fromkeys(self.classes, 0),
-            "names": self.classes,
-            "people": {},
-            "curve": [],
-            "seconds": None,
-            "target": 0.95,
-            "reached": False,
-            "to_confirm": None,
-            "labels_left": None,
-            "agreement": [],
-            "stop": False,
-            "alpha": None,
-            "trouble": "",
+            "annotations": len(labels),
+            "declined": len(self.answered) - len(labels),
+            "classes": self.classes,
+            "class_counts": dict.fromkeys(self.classes, 0),
             "person": self.person,
-            "folder": "photos",
             "decoded": self.images,
-            "training": "",
-            "strategy": "dfal",
-            "batch": 10,
-            "first": 10,
             **self.progress,
         }
 
-    @staticmethod
-    def _reviewed(image: int, label: int | None) -> dict[str, Any]:
-        judged = {"seen": None, "sure": None, "distance": None, "suspicion": 0, "hold_out": False}
-        said = {
+    def _reviewed(self, image: int, label: int | None) -> dict[str, Any]:
+        return {
+            "image": image,
+            "path": "a.png",
+            "version": self.versions.get(image),
             "label": label,
             "declined": label is None,
             "disputed": False,
             "source": "people",
             "votes": {"Ada": label},
             "note": None,
+            "predicted": None,
+            "confidence": None,
+            "distance": None,
+            "suspicion": 0,
+            "hold_out": False,
         }
-        return {"image": image, "path": "a.png", **said, **judged}
+
+
+NO_REASON: dict[str, Any] = {
+    "predicted": None,
+    "runner_up": None,
+    "score": None,
+    "twin": False,
+    "twin_predicted": None,
+    "version": None,
+    "strategy": None,
+}
+NO_PROGRESS: dict[str, Any] = {
+    **dict.fromkeys(
+        ["unreadable", "prelabelled", "trained_on", "held_out", "flagged", "disputed"], 0
+    ),
+    "answers_by_person": {},
+    "curve": [],
+    "seconds_per_label": None,
+    "target": 0.95,
+    "reached": False,
+    "answers_to_confirm": None,
+    "labels_left": None,
+    "agreement": [],
+    "stop": False,
+    "alpha": None,
+    "error": "",
+    "folder": "photos",
+    "training": "",
+    "strategy": "dfal",
+    "batch": 10,
+    "first": 10,
+}
 
 
 def _kind(file: Path) -> str:

@@ -25,6 +25,7 @@ from dfal.labelling.store.session import Session
 from dfal.labelling.web import security
 from dfal.labelling.web.security import LARGEST, Guard
 from labelled import DIGITS, a_session, some_pngs
+from stubbed import NO_REASON
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
 
@@ -32,7 +33,7 @@ from starlette.testclient import TestClient
 
 from dfal.labelling.web.api import application
 
-ME = {"person": "ann", "holder": "h1"}
+ME = {"person": "ann", "client_id": "h1"}
 
 
 @pytest.fixture
@@ -91,8 +92,8 @@ def test_ask_tell_undo_decline_flag_correct_progress(
     )
     now = web.get("/api/progress").json()
     assert (now["annotations"], now["flagged"], now["declined"], now["left"]) == (1, 1, 0, 29)
-    assert now["classes"]["1"] == 1
-    assert now["seconds"] == 1.5
+    assert now["class_counts"]["1"] == 1
+    assert now["seconds_per_label"] == 1.5
     assert third["image"] in {one["image"] for one in ask(web, 3, keep=[third["id"]])}
 
 
@@ -127,7 +128,7 @@ def test_a_bad_class_name_is_refused_with_a_sentence(
     assert refused.status_code == 400
     assert sentence in refused.json()["detail"]
     assert len(refused.json()["detail"]) < 200
-    assert len(web.get("/api/progress").json()["names"]) == 10
+    assert len(web.get("/api/progress").json()["classes"]) == 10
 
 
 def test_classes_alike_but_for_case_are_refused(web: TestClient) -> None:
@@ -225,15 +226,15 @@ def test_why_this_one_and_its_twin(
     why = web.get(f"/api/questions/{near['id']}").json()
     assert len(why.pop("version")) == 24
     assert why == {
-        "seen": 7,
-        "other": 1,
+        "predicted": 7,
+        "runner_up": 1,
         "score": 0.25,
         "twin": True,
-        "twin_seen": 1,
+        "twin_predicted": 1,
         "strategy": "dfal",
     }
     assert web.get(f"/api/questions/{far['id']}").json()["score"] is None
-    assert web.get(f"/api/questions/{others[0]['id']}").json() == {"seen": None}
+    assert web.get(f"/api/questions/{others[0]['id']}").json() == NO_REASON
     for part in ("image", "change", "twin"):
         assert web.get(f"/api/questions/{near['id']}/{part}").content.startswith(b"\x89PNG")
         assert web.get(f"/api/questions/{far['id']}/{part}").status_code == 404
@@ -499,7 +500,7 @@ def test_a_page_that_is_closed_gives_its_questions_back_and_a_class_gets_another
 ) -> None:
     asked = {question["image"] for question in ask(web, 3)}
     assert web.post("/api/leave", json=ME).status_code == 200
-    assert {question["image"] for question in ask(web, 3, holder="h2")} == asked
+    assert {question["image"] for question in ask(web, 3, client_id="h2")} == asked
     assert (
         web.post("/api/rename", json={"class": 3, "name": "three", "person": "ann"}).json()[
             "classes"

@@ -166,7 +166,7 @@ def test_a_session_from_the_first_command_to_the_labels_at_home(
         (question,) = notebook.ask()
         notebook.tell(question, str(truth[notebook.state.paths[question.image]]))
     now = served.http.get("/api/progress").json()
-    assert (now["annotations"], now["trouble"], served.trainer()) == (21, "", trainer)
+    assert (now["annotations"], now["error"], served.trainer()) == (21, "", trainer)
     # Ctrl-C says where everything is; the same command goes on without saying anything again.
     served.http.close()
     os.killpg(served.process.pid, signal.SIGINT)  # as a terminal does: the trainer hears it, too
@@ -177,7 +177,7 @@ def test_a_session_from_the_first_command_to_the_labels_at_home(
     assert str(store) in out
     served = Served(tmp_path / "photos")
     now = served.http.get("/api/progress").json()
-    assert (now["annotations"], now["names"], now["unreadable"]) == (21, list(DIGITS), 1)
+    assert (now["annotations"], now["classes"], now["unreadable"]) == (21, list(DIGITS), 1)
     label(1)
     served.stop()
     ran = subprocess.run(

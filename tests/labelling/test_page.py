@@ -20,7 +20,7 @@ from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
 from dfal.query import DECLINED
 from labelled import DIGITS, Served, a_session, index_in, some_pngs
-from stubbed import Stubbed
+from stubbed import NO_REASON, Stubbed
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
 pytest.importorskip("playwright", reason="the browser is driven by playwright")
@@ -316,17 +316,8 @@ def test_the_reason_is_that_of_the_image_on_the_page_whatever_else_the_server_sa
     stub: Any,
 ) -> None:
     stubbed = stub("cat", "dog")
-    found = {
-        "seen": 0,
-        "other": 1,
-        "score": 0.25,
-        "twin": False,
-        "version": None,
-        "twin_seen": None,
-        "strategy": "dfal",
-    }
-    stubbed.replies["/api/questions/0"] = 200, found
-    stubbed.replies["/api/questions/1"] = 200, found | {"score": 0.5}
+    reason = NO_REASON | {"predicted": 0, "runner_up": 1, "score": 0.25, "strategy": "dfal"}
+    stubbed.replies["/api/questions/0"] = 200, reason
     page = stubbed.open()
     page.wait_for_selector(".stage img[alt^='Image 0,']")
     page.keyboard.press("w")
@@ -343,7 +334,7 @@ def test_the_reason_is_that_of_the_image_on_the_page_whatever_else_the_server_sa
     del stubbed.held["/api/ask"]
     stubbed.wait_until(lambda: stubbed.held["/api/questions/1"])
     page.wait_for_timeout(100)
-    stubbed.release("/api/questions/1", found | {"score": 0.5})
+    stubbed.release("/api/questions/1", reason | {"score": 0.5})
     page.wait_for_selector("#why >> text=0.50")
 
 
@@ -405,16 +396,13 @@ def test_what_is_on_the_screen_stays_until_it_is_answered(stub: Any) -> None:
     }""")
 
     def asked(*images: int) -> dict[str, Any]:
-        rows = [
-            {"id": image, "image": image, "path": "a.png", "kind": "random", "note": None}
-            for image in images
-        ]
-        return {"questions": rows, "answers": 1, "model": 1, "left": 30}
+        reply: dict[str, Any] = stubbed.asked(*images, last_answer_id=1, model=1, left=30)
+        return reply
 
     # A new network ranks anew while somebody goes on: what was given back for it is not shown
     # meanwhile.
     stubbed.held = {"/api/ask": [], "/api/progress": []}
-    stubbed.replies["/api/tell"] = 200, {"answers": 1, "model": 1, "left": 39}
+    stubbed.replies["/api/tell"] = 200, stubbed.status(last_answer_id=1, model=1)
     page.keyboard.press("5")
     page.wait_for_selector(".stage img[alt^='Image 1,']")
     page.wait_for_timeout(100)
@@ -474,7 +462,7 @@ def test_the_page_says_why_nothing_is_asked_and_gives_its_questions_back(stub: A
     stubbed.progress["disputed"] = 2
     page.wait_for_selector("p >> text=2 disputed: their votes are tied. Settle them in the review")
     page.wait_for_selector("dt >> text=disputed, no majority")
-    stubbed.replies["/api/ask"] = 200, {"questions": [], "answers": 3, "model": 0, "left": 2}
+    stubbed.replies["/api/ask"] = 200, stubbed.asked(left=2)
     stubbed.progress["left"] = 2
     page.wait_for_selector("p >> text=or let another person label under their own name")
     stubbed.progress["disputed"] = 0
@@ -484,7 +472,7 @@ def test_the_page_says_why_nothing_is_asked_and_gives_its_questions_back(stub: A
     )  # what is sent while a page closes, no test sees
     stubbed.wait_until(lambda: stubbed.told("/api/leave"))
     (left,) = stubbed.told("/api/leave")
-    assert left["person"] == "Ada" and len(left["holder"]) == 32
+    assert left["person"] == "Ada" and len(left["client_id"]) == 32
 
 
 def test_images_are_enlarged_on_white_and_classes_renamed(stub: Any) -> None:
@@ -625,7 +613,7 @@ def test_a_phone_and_a_small_window_show_what_matters(stub: Any) -> None:
     stubbed.classes = names
     has_no_serious_fault(page)
     stubbed.progress["curve"] = [point | {"right": 4, "of": 4, "value": 1, "low": 0.51, "high": 1}]
-    stubbed.progress |= {"reached": False, "to_confirm": 69}
+    stubbed.progress |= {"reached": False, "answers_to_confirm": 69}
     page.wait_for_selector(".glance >> text=69 to confirm 95 %")
     page.wait_for_selector("text=4 of 4 hold-out answers right")
     assert (
@@ -636,7 +624,7 @@ def test_a_phone_and_a_small_window_show_what_matters(stub: Any) -> None:
     )
     assert page.locator("text=0 left").count() == 0
     assert page.locator("text=reached").count() == 0
-    stubbed.progress["to_confirm"] = None
+    stubbed.progress["answers_to_confirm"] = None
     page.wait_for_selector(".glance >> text=time to stop")
     page.set_viewport_size({"width": 800, "height": 600})
     page.keyboard.press("w")
@@ -686,16 +674,16 @@ def test_a_picture_is_addressed_by_its_version_and_an_answer_names_its_image(stu
     for path in ("/api/ask", "/api/tell", "/api/decline", "/api/progress"):
         assert stubbed.queries[path] == "store=s1", path
     assert page.get_attribute("text=Download the labels as CSV", "href") == "api/export?store=s1"
-    why = {
-        "seen": 0,
-        "other": 1,
+    reason = {
+        "predicted": 0,
+        "runner_up": 1,
         "score": 0.5,
         "twin": True,
-        "twin_seen": 1,
+        "twin_predicted": 1,
         "strategy": "dfal",
         "version": "t",
     }
-    stubbed.replies |= {f"/api/questions/{image}": (200, why) for image in range(9)}
+    stubbed.replies |= {f"/api/questions/{image}": (200, reason) for image in range(9)}
     page.keyboard.press("w")
     page.wait_for_selector(
         "dialog img[src^='api/questions/'][src$='/twin?version=t']", state="attached"

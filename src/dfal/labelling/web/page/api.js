@@ -23,7 +23,7 @@ function holder() {
 
 /** Give back what this page was asked: somebody else may be waiting for it. It is sent even while the page is closing. */
 export function leave() {
-  const body = JSON.stringify({ person: state.person, holder: state.holder });
+  const body = JSON.stringify({ person: state.person, client_id: state.holder });
   if (state.person) navigator.sendBeacon(address("api/leave"), new Blob([body], { type: "application/json" }));
 }
 

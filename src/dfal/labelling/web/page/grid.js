@@ -40,7 +40,7 @@ export class GridView {
   async ask() {
     clearTimeout(this.waiting);
     try {
-      const found = await post("api/ask", { person: state.person, holder: state.holder, count: state.progress?.batch ?? 10 });
+      const found = await post("api/ask", { person: state.person, client_id: state.holder, count: state.progress?.batch ?? 10 });
       if (this.stopped) return;
       this.failed = "";
       this.questions = found.questions;
@@ -159,7 +159,7 @@ export class GridView {
 
   async undo() {
     try {
-      const found = await post("api/undo", { person: state.person, holder: state.holder });
+      const found = await post("api/undo", { person: state.person, client_id: state.holder });
       this.app.heard(found);
       if (!found.question) return toast(`The correction of image ${found.image} is taken back.`);
       const place = this.questions.findIndex((one) => one.image === found.image);

@@ -55,7 +55,7 @@ export class LabelView {
     if (!keepAll) this.questions = this.questions.slice(0, 1); // the others are given back: none of them may be shown meanwhile
     const keep = this.questions.map((one) => one.id);
     try {
-      const found = await post("api/ask", { person: state.person, holder: state.holder, count: AHEAD + 1, keep });
+      const found = await post("api/ask", { person: state.person, client_id: state.holder, count: AHEAD + 1, keep });
       if (this.stopped) return;
       this.failed = "";
       const current = this.question;
@@ -181,7 +181,7 @@ export class LabelView {
     if (this.busy) return;
     this.busy = true;
     try {
-      const found = await post("api/undo", { person: state.person, holder: state.holder });
+      const found = await post("api/undo", { person: state.person, client_id: state.holder });
       this.app.heard(found);
       if (found.question) {
         this.done.delete(found.image);

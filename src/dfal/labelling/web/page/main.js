@@ -23,7 +23,7 @@ const app = {
     state.progress.left = now.left ?? state.progress.left;
     const fresh = now.model !== undefined && now.model !== state.model;
     state.model = now.model ?? state.model;
-    if (fresh || now.answers !== state.progress.answers) soon();
+    if (fresh || now.last_answer_id !== state.progress.last_answer_id) soon();
   },
   /** Why an answer is not saved yet; nothing when it is. */
   waiting(text) {
@@ -101,10 +101,10 @@ async function refresh() {
     const now = await get("api/progress");
     const before = state.progress;
     state.progress = now;
-    setClasses(now.names);
+    setClasses(now.classes);
     if (before && now.model > before.model) say(`Network ${now.model} is ready${now.curve.length ? `: right on ${now.curve.at(-1).right} of ${now.curve.at(-1).of} hold-out answers` : ""}.`);
     state.model = now.model;
-    trouble = now.trouble ? `Training does not work: ${now.trouble}. Labelling goes on.` : "";
+    trouble = now.error ? `Training does not work: ${now.error}. Labelling goes on.` : "";
     byId("folder").textContent = now.folder;
     draw();
     view?.update();
@@ -200,7 +200,7 @@ try {
   const now = await get("api/progress");
   state.progress = now;
   state.model = now.model;
-  setClasses(now.names);
+  setClasses(now.classes);
   const known = localStorage.getItem("person") || now.person;
   if (known) setPerson(known);
   else await choosePerson(true);

@@ -27,8 +27,8 @@ export function panel(now) {
     h("section", { className: "stack" }, h("h2", {}, "Accuracy on the hold-out"), chart(now), h("p", { className: "small soft" }, held(now, latest))),
     ...hints(now),
     figures(now),
-    now.names.length ? h("section", { className: "stack" }, h("h2", {}, "Classes"), bars(now.names.map((name) => [name, now.classes[name]]))) : null,
-    Object.keys(now.people).length > 1 ? h("section", { className: "stack" }, h("h2", {}, "People"), bars(Object.entries(now.people))) : null,
+    now.classes.length ? h("section", { className: "stack" }, h("h2", {}, "Classes"), bars(now.classes.map((name) => [name, now.class_counts[name]]))) : null,
+    Object.keys(now.answers_by_person).length > 1 ? h("section", { className: "stack" }, h("h2", {}, "People"), bars(Object.entries(now.answers_by_person))) : null,
     h("section", { className: "stack small" },
       h("p", { className: "soft" }, doing(now)),
       h("a", { href: address("api/export"), download: "labels.csv" }, "Download the labels as CSV")),
@@ -41,7 +41,7 @@ export function glance(now) {
   return [
     h("span", {}, h("b", {}, count(now.annotations)), now.annotations === 1 ? " label" : " labels"),
     latest ? h("span", {}, h("b", {}, percent(latest.value)), ` (${Math.round(100 * latest.low)}–${Math.round(100 * latest.high)})`) : h("span", {}, doing(now)),
-    now.reached ? h("span", { className: "done" }, `${percent(now.target)} reached`) : now.to_confirm !== null ? h("span", {}, h("b", {}, count(now.to_confirm)), ` to confirm ${percent(now.target)}`) : now.stop ? h("span", { className: "done" }, "time to stop") : now.labels_left && now.labels_left.labels !== null && now.labels_left.labels <= now.left ? h("span", {}, h("b", {}, `≈ ${count(now.labels_left.labels)}`), " left") : h("span", {}, `${count(now.left)} images`),
+    now.reached ? h("span", { className: "done" }, `${percent(now.target)} reached`) : now.answers_to_confirm !== null ? h("span", {}, h("b", {}, count(now.answers_to_confirm)), ` to confirm ${percent(now.target)}`) : now.stop ? h("span", { className: "done" }, "time to stop") : now.labels_left && now.labels_left.labels !== null && now.labels_left.labels <= now.left ? h("span", {}, h("b", {}, `≈ ${count(now.labels_left.labels)}`), " left") : h("span", {}, `${count(now.left)} images`),
   ];
 }
 
@@ -55,19 +55,19 @@ function figures(now) {
   const row = (name, value, className = "") => h("div", { className }, h("dd", {}, value), h("dt", {}, name));
   const left = now.labels_left;
   const rows = [];
-  rows.push(row("a label", now.seconds === null ? "–" : now.seconds < 10 ? `${now.seconds.toFixed(1)} s` : duration(now.seconds)));
+  rows.push(row("a label", now.seconds_per_label === null ? "–" : now.seconds_per_label < 10 ? `${now.seconds_per_label.toFixed(1)} s` : duration(now.seconds_per_label)));
   const target = percent(now.target);
   if (now.reached) rows.push(row(`${target} is reached`, "0 left"));
-  else if (now.to_confirm !== null) rows.push(row(`hold-out answers to confirm ${target}`, count(now.to_confirm)));
+  else if (now.answers_to_confirm !== null) rows.push(row(`hold-out answers to confirm ${target}`, count(now.answers_to_confirm)));
   else if (!left) rows.push(row(`labels left to ${target}`, "too early"));
   else if (left.labels === null || left.labels > now.left) rows.push(row(`labels left to ${target}`, "more than you have images"));
   else rows.push(row(`labels left to ${target}`, `≈ ${count(left.labels)}`));
   if (left && left.low !== null && left.low <= now.left) {
     const range = left.high === null || left.high > now.left ? `${count(left.low)} or more` : `${count(left.low)} to ${count(left.high)}`;
-    const time = now.seconds === null || left.labels === null || left.labels > now.left ? "" : `, at your pace ${duration(left.labels * now.seconds)}`;
+    const time = now.seconds_per_label === null || left.labels === null || left.labels > now.left ? "" : `, at your pace ${duration(left.labels * now.seconds_per_label)}`;
     rows.push(h("div", { className: "wide small soft" }, h("dt", { className: "unseen" }, "Likely"), h("dd", { className: "plain" }, `Likely ${range}${time}.`)));
   }
-  if (now.known) rows.push(row("came with a label", count(now.known)));
+  if (now.prelabelled) rows.push(row("came with a label", count(now.prelabelled)));
   if (now.declined) rows.push(row("skipped", count(now.declined)));
   if (now.disputed) rows.push(row("disputed, no majority", count(now.disputed)));
   if (now.flagged) rows.push(row("flagged", count(now.flagged)));
@@ -90,7 +90,7 @@ function hints(now) {
   const latest = now.curve.at(-1);
   return [
     now.reached && hint(`The target of ${percent(now.target)} is reached.`, `The latest model is right on ${latest.right} of ${latest.of} hold-out answers: 95 % interval ${percent(latest.low)} to ${percent(latest.high)}.`),
-    now.to_confirm !== null && hint(`${percent(now.target)} is not confirmed yet.`, `The latest model is right on ${latest.right} of ${latest.of} hold-out answers, but its accuracy may be as low as ${percent(latest.low)}. If it stays as it is, ${count(now.to_confirm)} more hold-out answers confirm the target.`),
+    now.answers_to_confirm !== null && hint(`${percent(now.target)} is not confirmed yet.`, `The latest model is right on ${latest.right} of ${latest.of} hold-out answers, but its accuracy may be as low as ${percent(latest.low)}. If it stays as it is, ${count(now.answers_to_confirm)} more hold-out answers confirm the target.`),
     now.stop && hint("It looks time to stop.", "The latest models agree on nearly every image: more labels change little."),
   ];
 }
@@ -101,7 +101,7 @@ function doing(now) {
   if (now.training in words) return words[now.training];
   if (!now.model) {
     const missing = Math.max(0, now.first - now.trained_on);
-    return now.names.length < 2 ? "A network needs two classes." : missing ? `The first network comes after ${missing} more.` : "The first network needs answers of two classes.";
+    return now.classes.length < 2 ? "A network needs two classes." : missing ? `The first network comes after ${missing} more.` : "The first network needs answers of two classes.";
   }
   return latest ? `Network ${now.model}, from ${count(latest.annotations)} labels.` : `Network ${now.model}.`;
 }

@@ -51,18 +51,18 @@ const KINDS = {
 export async function reasons(question) {
   const found = await get(`api/questions/${question.id}`).catch(() => null);
   if (!found) return null;
-  if (found.seen === null) return [h("p", {}, KINDS[question.kind] ?? KINDS.random)];
+  if (found.predicted === null) return [h("p", {}, KINDS[question.kind] ?? KINDS.random)];
   const name = (index) => h("b", {}, state.classes[index] ?? String(index));
   const nearest = found.strategy.startsWith("dfal");
   const words = nearest
-    ? [h("p", {}, "The network sees ", name(found.seen), " here, but ", name(found.other), " is near: the boundary is ",
+    ? [h("p", {}, "The network sees ", name(found.predicted), " here, but ", name(found.runner_up), " is near: the boundary is ",
         found.score === null ? "out of reach." : h("b", {}, found.score.toPrecision(2)), found.score === null ? "" : " away, nearer than in the others it looked at.")]
-    : [h("p", {}, "The network sees ", name(found.seen), " here, and next to it ", name(found.other), ". The strategy ", h("b", {}, found.strategy),
+    : [h("p", {}, "The network sees ", name(found.predicted), " here, and next to it ", name(found.runner_up), ". The strategy ", h("b", {}, found.strategy),
         found.score === null ? " chose it." : ` gives it ${found.score.toPrecision(3)}.`)];
   if (!found.twin) return words;
   const part = (which, text) => h("figure", {}, h("img", { src: twin(question, found, which), alt: "" }), h("figcaption", {}, text));
-  return [h("div", { className: "trio" }, part("image", ["as it is:", h("br"), name(found.seen)]), part("change", ["a change too", h("br"), "small to see"]),
-    part("twin", ["its twin:", h("br"), name(found.twin_seen)])), ...words];
+  return [h("div", { className: "trio" }, part("image", ["as it is:", h("br"), name(found.predicted)]), part("change", ["a change too", h("br"), "small to see"]),
+    part("twin", ["its twin:", h("br"), name(found.twin_predicted)])), ...words];
 }
 
 /** Where nothing can be asked: why, and what can be done. */

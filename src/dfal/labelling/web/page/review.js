@@ -65,9 +65,9 @@ export class ReviewView {
     const by = one.source === "folder" ? "came with the folder" : Object.entries(one.votes).map(([person, vote]) =>
       Object.keys(one.votes).length > 1 ? `${person}: ${vote === null ? "none" : name(vote)}` : person).join(", ");
     const against = one.suspicion > 0;
-    const doubt = one.seen === null ? null : against
-      ? `Model: ${name(one.seen)}, ${percent(one.sure)} confident`
-      : one.seen === one.label ? "The model agrees" : `Model: ${name(one.seen)}, ${percent(one.sure)} confident; no reason to doubt the label`;
+    const doubt = one.predicted === null ? null : against
+      ? `Model: ${name(one.predicted)}, ${percent(one.confidence)} confident`
+      : one.predicted === one.label ? "The model agrees" : `Model: ${name(one.predicted)}, ${percent(one.confidence)} confident; no reason to doubt the label`;
     const element = picture(small(one), "", { loading: "lazy" });
     element.addEventListener("error", () => element.replaceWith(h("span", { className: "soft" }, "cannot be read")));
     const larger = h("button", { type: "button", className: "picture frame", "aria-label": `Image ${one.image}, ${one.path}, larger`, onclick: () => this.enlarge(one) }, element);
@@ -98,7 +98,7 @@ export class ReviewView {
     try {
       this.app.heard(await post("api/correct", { image: one.image, label, person: state.person }));
       say(`Image ${one.image} is ${label === null ? "without a label" : state.classes[label]} now.`);
-      Object.assign(one, { label, declined: label === null, disputed: false, source: "correction", suspicion: label === one.seen ? 0 : one.suspicion });
+      Object.assign(one, { label, declined: label === null, disputed: false, source: "correction", suspicion: label === one.predicted ? 0 : one.suspicion });
       const fresh = this.card(one);
       const card = chosen.closest(".card");
       const focused = card.contains(document.activeElement);
@@ -126,7 +126,7 @@ export class ReviewView {
 
   async undo() {
     try {
-      const found = await post("api/undo", { person: state.person, holder: state.holder });
+      const found = await post("api/undo", { person: state.person, client_id: state.holder });
       this.app.heard(found);
       toast(`What you said last about image ${found.image} is taken back.`);
       await this.load();

@@ -1,0 +1,377 @@
+"""What the page's API replies. Each class is a schema of the OpenAPI description."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from dfal.labelling.learning import progress as learning
+from dfal.labelling.learning.review import ReviewRow
+from dfal.labelling.photos import Photos
+from dfal.labelling.store.records import Question
+from dfal.labelling.store.session import Session
+from dfal.labelling.store.state import State
+
+
+def printable(text: str) -> str:
+    """Replace what JSON cannot hold: file names may have bytes that are no UTF-8."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _finite_or_none(value: float | None) -> float | None:
+    return value if value is None or math.isfinite(value) else None
+
+
+Text = Annotated[str, BeforeValidator(printable)]
+Finite = Annotated[float | None, BeforeValidator(_finite_or_none)]
+"""A number; null where it is infinite, which JSON cannot say."""
+
+
+class Reply(BaseModel):
+    """Base of replies: they have the described keys and no others."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class StatusReply(Reply):
+    """What has changed, for a page that decides what to fetch.
+
+    Attributes:
+        last_answer_id: id of the latest answer; 0 before the first.
+        model: number of the latest model; 0 before the first.
+        left: images that can still be asked about.
+        store: id of the store.
+    """
+
+    last_answer_id: int
+    model: int
+    left: int
+    store: str
+
+
+def status_keys(state: State, photos: Photos) -> dict[str, Any]:
+    """Return the keys of `StatusReply` for a state of the store."""
+    return {
+        "last_answer_id": state.last_answer_id,
+        "model": state.models[-1].id if state.models else 0,
+        "left": state.left,
+        "store": photos.store,
+    }
+
+
+class QuestionReply(Reply):
+    """An image to label.
+
+    Attributes:
+        id: the question's number.
+        image: the image's index.
+        version: names the image's content; null where the file cannot be found.
+        path: of the image in its folder.
+        kind: "strategy", "random", "hold-out" or "vote": why it was selected.
+        note: of the image's flag; null without a flag.
+    """
+
+    id: int
+    image: int
+    version: str | None
+    path: Text
+    kind: Text
+    note: Text | None
+
+    @classmethod
+    def of(cls, question: Question, state: State, photos: Photos) -> "QuestionReply":
+        """Return the reply for a question of the store."""
+        return cls.model_validate(
+            {
+                "id": question.id,
+                "image": question.image,
+                "version": photos.version(question.image) or None,
+                "path": state.paths[question.image],
+                "kind": question.kind,
+                "note": state.flags.get(question.image),
+            }
+        )
+
+
+class AskReply(StatusReply):
+    """The open questions of a page."""
+
+    questions: list[QuestionReply]
+
+
+class UndoReply(StatusReply):
+    """What was taken back.
+
+    Attributes:
+        image: whose answer or correction it was.
+        question: asked again; null where a correction was taken back.
+    """
+
+    image: int
+    question: QuestionReply | None
+
+
+class ClassesReply(Reply):
+    """The names of all classes, by index."""
+
+    classes: list[Text]
+    store: str
+
+
+class NewClassReply(ClassesReply):
+    """The index of the class that was added, and the names of all."""
+
+    index: Annotated[int, Field(alias="class")]
+
+
+class AccuracyReply(Reply):
+    """Accuracy of a model on the hold-out, with its 95 % Wilson interval.
+
+    Attributes:
+        model: the model's number.
+        annotations: answers that it was trained on.
+        right, of: hold-out answers that it predicts, and their number.
+        value, low, high: the accuracy and the ends of its interval.
+    """
+
+    model: int
+    annotations: int
+    right: int
+    of: int
+    value: float
+    low: float
+    high: float
+
+
+class LabelsLeftReply(Reply):
+    """Estimated labels until the target, with an 80 % interval; null is out of reach."""
+
+    labels: Finite
+    low: Finite
+    high: Finite
+
+
+class ProgressReply(StatusReply):
+    """Everything that the page always shows.
+
+    Attributes:
+        images, unreadable: images of the session, and those that cannot be read.
+        prelabelled: images that came with a label.
+        annotations: images that people gave a class.
+        trained_on, held_out: labelled images that models are trained on, and annotated hold-out
+            images.
+        declined, disputed, flagged: skipped images; those with tied votes; those with a flag.
+        classes: names, by index.
+        class_counts: labelled images of each class, by name.
+        answers_by_person: answers that count, by person.
+        curve: accuracy of the models so far.
+        seconds_per_label: median of the latest answers; null before the first.
+        target, reached: the accuracy to reach, and whether the lower end of the interval has.
+        answers_to_confirm: hold-out answers that would confirm the target; null where it is
+            reached, or the accuracy is below it.
+        labels_left: null where it is too early to tell.
+        agreement: Cohen's kappa of each of the latest models with the one before.
+        stop: whether the latest models agree so well that more labels change little.
+        alpha: Krippendorff's alpha between people; null where it is undefined.
+        error: why the latest training failed; empty where it did not.
+        person: name of this machine's user; null where the page is open to others.
+        folder: name of the folder of images.
+        decoded: images that are decoded already.
+        training: what the trainer does now; empty where there is none.
+        strategy, batch, first: settings of the session.
+    """
+
+    images: int
+    unreadable: int
+    prelabelled: int
+    annotations: int
+    trained_on: int
+    held_out: int
+    declined: int
+    disputed: int
+    flagged: int
+    classes: list[Text]
+    class_counts: dict[Text, int]
+    answers_by_person: dict[str, int]
+    curve: list[AccuracyReply]
+    seconds_per_label: float | None
+    target: float
+    reached: bool
+    answers_to_confirm: int | None
+    labels_left: LabelsLeftReply | None
+    agreement: list[Finite]
+    stop: bool
+    alpha: Finite
+    error: Text
+    person: Text | None
+    folder: Text
+    decoded: int
+    training: Literal["", "starting", "waiting", "training", "reviewing"]
+    strategy: str
+    batch: int
+    first: int
+
+    @classmethod
+    def of_session(
+        cls, session: Session, photos: Photos, training: str, person: str | None
+    ) -> "ProgressReply":
+        """Return the reply for the present state of a session.
+
+        Args:
+            session: of the store.
+            photos: its images.
+            training: what the trainer does now.
+            person: name of this machine's user, where the page may say it.
+        """
+        with session.locked_state() as state:
+            progress = learning.progress(state)
+            status = status_keys(state, photos)
+            classes = session.classes
+        settings = session.settings
+        left = progress.labels_left
+        return cls.model_validate(
+            {
+                **status,
+                "images": progress.images,
+                "unreadable": progress.unreadable,
+                "prelabelled": progress.prelabelled,
+                "annotations": progress.annotations,
+                "trained_on": progress.trained_on,
+                "held_out": progress.held_out,
+                "declined": progress.declined,
+                "disputed": progress.disputed,
+                "flagged": progress.flagged,
+                "classes": classes,
+                "class_counts": progress.classes,
+                "answers_by_person": progress.people,
+                "curve": [vars(accuracy) for accuracy in progress.curve],
+                "seconds_per_label": progress.seconds,
+                "target": progress.target,
+                "reached": progress.reached,
+                "answers_to_confirm": progress.to_confirm,
+                "labels_left": None if left is None else vars(left),
+                "agreement": progress.agreement,
+                "stop": progress.stop,
+                "alpha": progress.alpha,
+                "error": progress.error,
+                "person": person,
+                "folder": Path(settings.folder).name,
+                "decoded": int(photos.ready().sum()),
+                "training": training,
+                "strategy": settings.strategy,
+                "batch": settings.batch,
+                "first": settings.first,
+            }
+        )
+
+
+class ReasonReply(Reply):
+    """Why an image was selected; all null where no model selected it.
+
+    Attributes:
+        predicted, runner_up: the class that the model predicts, and the nearest other one.
+        score: of the strategy; for DFAL the distance to the decision boundary.
+        twin: whether pictures of an adversarial twin can be had.
+        twin_predicted: the class that the model predicts for the twin.
+        version: names the content of the twin's pictures.
+        strategy: that selected the image.
+    """
+
+    predicted: int | None
+    runner_up: int | None
+    score: Finite
+    twin: bool
+    twin_predicted: int | None
+    version: str | None
+    strategy: str | None
+
+
+class SetAsideReply(Reply):
+    """An image that cannot be read, and why."""
+
+    image: int
+    path: Text
+    reason: Text
+
+
+class ReviewedReply(Reply):
+    """An image in the review.
+
+    Attributes:
+        image, path, version: which image, and the name of its content.
+        label: null where it has none.
+        declined, disputed: whether people skipped it; whether their votes are tied.
+        source: where the label comes from; empty where there is none.
+        votes: person → class; null where they skipped it.
+        note: of its flag; null without a flag.
+        predicted, confidence: by a model that was not trained on it; null before the first check.
+        distance: to the decision boundary, where the label is probably wrong.
+        suspicion: how strongly the model contradicts the label; 0 where it is probably right.
+        hold_out: whether it is in the hold-out.
+    """
+
+    image: int
+    path: Text
+    version: str | None
+    label: int | None
+    declined: bool
+    disputed: bool
+    source: Literal["folder", "people", "correction", ""]
+    votes: dict[str, int | None]
+    note: Text | None
+    predicted: int | None
+    confidence: Finite
+    distance: Finite
+    suspicion: Finite
+    hold_out: bool
+
+    @classmethod
+    def of(cls, reviewed: ReviewRow, photos: Photos) -> "ReviewedReply":
+        """Return the reply for a row of the review."""
+        return cls.model_validate(
+            {
+                "image": reviewed.image,
+                "path": reviewed.path,
+                "version": photos.version(reviewed.image) or None,
+                "label": reviewed.label,
+                "declined": reviewed.declined,
+                "disputed": reviewed.disputed,
+                "source": reviewed.source,
+                "votes": reviewed.votes,
+                "note": reviewed.note,
+                "predicted": reviewed.predicted,
+                "confidence": reviewed.confidence,
+                "distance": reviewed.distance,
+                "suspicion": reviewed.suspicion,
+                "hold_out": reviewed.hold_out,
+            }
+        )
+
+
+class ReviewReply(Reply):
+    """A page of the review.
+
+    Attributes:
+        images: those on the page.
+        total: how many there are in all.
+        checked: what models make of the labels so far, in a sentence.
+        store: id of the store.
+    """
+
+    images: list[ReviewedReply]
+    total: int
+    checked: str
+    store: str
+
+
+class Refusal(Reply):
+    """Why a request was refused.
+
+    Attributes:
+        detail: one sentence.
+        store: id of the store that this page has now, where the request named another one.
+    """
+
+    detail: str
+    store: str | None = None
