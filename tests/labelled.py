@@ -40,10 +40,15 @@ def a_session(
 ) -> Iterator[tuple[Session, Photos]]:
     """A session over a folder, with the store and the cache beside it."""
     given = Settings(folder=str(folder), cache=str(folder.parent / "cache"), **settings)  # type: ignore[arg-type]
+    store = folder.parent / "labels.db"
+    stored: list[str] = []
+    if store.exists():
+        with Session.open(store) as before:
+            stored = before.state.paths
     with (
-        Folder.open(folder, given.cache) as opened,
+        Folder.open(folder, given.cache, order=stored) as opened,
         Session.start(
-            folder.parent / "labels.db", given, opened.paths, DIGITS, known, person="ann"
+            store, given, [*stored, *opened.paths[len(stored) :]], DIGITS, known, person="ann"
         ) as session,
     ):
         yield session, Photos(session, opened)

@@ -518,7 +518,7 @@ def test_killed_again_and_again_it_still_gets_everything_right(tmp_path: Path, c
     for number in range(60):
         write(tmp_path / "many" / f"{number:03}.png", number)
     code = (
-        "import sys; from dfal import folder; folder.TOGETHER = 3\n"
+        "import sys; from dfal.data import image_folder as folder; folder.TOGETHER = 3\n"
         "for done in folder.Folder.open(sys.argv[1], sys.argv[2]).decode(): print(done, flush=True)"
     )
     last = -1
@@ -716,6 +716,47 @@ def test_of_the_caches_at_one_place_only_some_are_kept_and_none_that_is_open(
         assert (len(left), left[0]) == (3, held.place)
     with Folder.open(tmp_path / "5", cache) as folder:
         assert folder.ready().all()
+
+
+def test_a_folder_takes_the_order_it_is_given(photos: Path, cache: Path) -> None:
+    with Folder.open(photos, cache) as folder:
+        listed = list(folder.paths)
+        all_of(folder)
+    (photos / "a" / "00.png").unlink()
+    order = ["gone.png", *listed[:1:-1]]
+    for turn in range(2):  # a cache beside the one in another order, and the same again
+        with Folder.open(photos, cache, order=order) as folder:
+            assert list(folder.paths) == [*order, listed[1]]
+            assert folder.ready().sum() == 11 * turn
+            all_of(folder)
+            assert_right(folder, 11)
+            assert folder.set_aside() == {"gone.png": GONE}
+    with Folder.open(photos, cache, order=listed) as folder:
+        assert list(folder.paths) == listed
+        assert_right(folder, 11)
+        assert folder.set_aside() == {"a/00.png": GONE}
+    write(photos / "gone.png", 3)
+    write(photos / "new.png", 4)
+    with Folder.open(photos, cache, order=[*order, listed[1], "new.png", "late.png"]) as folder:
+        assert list(folder.paths) == [*order, listed[1], "new.png", "late.png"]
+        assert folder.ready().sum() == 11
+        all_of(folder)
+        assert folder.set_aside() == {"late.png": GONE}
+        assert np.array_equal(folder.image(0)[..., 0], picture(3))
+        assert np.array_equal(folder.image(12)[..., 0], picture(4))
+
+
+def test_no_order_makes_a_folder_read_what_it_would_not_list(photos: Path, cache: Path) -> None:
+    write(photos / ".hidden" / "1.png", 1)
+    Image.fromarray(picture(2)).save(photos / "2.txt", "PNG")
+    os.mkfifo(photos / "3.png")
+    unlisted = [".hidden/1.png", "2.txt", "3.png"]
+    with Folder.open(photos, cache, order=unlisted) as folder:
+        all_of(folder)
+        assert folder.set_aside() == dict.fromkeys(unlisted, GONE)
+        for index in range(3):
+            with pytest.raises(DfalError, match="no longer there"):
+                folder.file(index)
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_is_called_ready(

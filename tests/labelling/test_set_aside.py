@@ -33,7 +33,7 @@ def begun(images: Path) -> Iterator[tuple[Session, Photos]]:
     settings = Settings(folder=str(images), cache=str(images.parent / "cache"), holdout=0)
     paths = [f"{place}.png" for place in range(8)]
     with (
-        Folder.open(images, settings.cache) as folder,
+        Folder.open(images, settings.cache, order=paths) as folder,
         Session.start(images.parent / "s.db", settings, paths, ["a", "b"], person="ann") as session,
     ):
         yield session, Photos(session, folder)

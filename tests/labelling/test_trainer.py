@@ -14,6 +14,7 @@ from torch import nn
 import dfal
 from dfal import models
 from dfal.data.datasets import Dataset
+from dfal.data.image_folder import Folder
 from dfal.errors import DfalError
 from dfal.labelling.learning.progress import progress
 from dfal.labelling.learning.review import review
@@ -82,8 +83,7 @@ def test_it_learns_twins_of_what_was_answered_and_ranks_by_distance(
         assert not any(
             session.state.hold_out[row[0]] or session.state.labels[row[0]] >= 0 for row in rows
         )
-        at = torch.from_numpy(photos.place[[row[0] for row in rows]])
-        images = photos.folder.images.take(at)
+        images = photos.folder.images.take(torch.tensor([row[0] for row in rows]))
         seen = dfal.predict(model, images).argmax(1)
         assert [row[2] for row in rows] == seen.tolist()
         found = dfal.DeepFool()(model, images)
@@ -137,7 +137,7 @@ def test_the_hold_out_is_in_no_training_set(tmp_path: Path, digits: Dataset) -> 
         trainer = Trainer(session, decoded(photos))
         answered(session, truth, 40)
         pool = trainer._pool(session.state)
-        held = photos.place[np.flatnonzero(session.state.hold_out)]
+        held = np.flatnonzero(session.state.hold_out)
         assert len(held) > 20
         assert not set(pool.labelled.tolist()) & set(held.tolist())
         assert not set(pool.unlabelled.tolist()) & set(held.tolist())
@@ -179,9 +179,7 @@ def test_confidences_are_calibrated_on_answers_that_were_not_learnt(
         model = trainer.train()
         held = np.flatnonzero(session.state.hold_out & (session.state.labels >= 0))
         outputs = (
-            dfal.predict(model, photos.folder.images.take(torch.from_numpy(photos.place[held])))
-            .double()
-            .numpy()
+            dfal.predict(model, photos.folder.images.take(torch.from_numpy(held))).double().numpy()
         )
         wanted = temperature(outputs, session.state.labels[held])
         card = models.load(model_path(session.path)).card
@@ -287,7 +285,7 @@ def test_a_frozen_network_is_trained_on_features_with_the_closed_form(
         (row,) = session.rows(
             "SELECT image, score, seen FROM queue WHERE model = 1 AND position = 0"
         )
-        image = photos.folder.images.take(torch.from_numpy(photos.place[[row[0]]]))
+        image = photos.folder.images.take(torch.tensor([row[0]]))
         exact = dfal.LinearHead()(whole, image)
         assert row[1] == pytest.approx(float(exact.distance), rel=1e-4)
         assert row[2] == int(dfal.predict(whole, image).argmax())
@@ -356,4 +354,11 @@ def test_images_whose_places_in_the_folder_have_changed_keep_their_labels(
         }
         with pytest.raises(DfalError, match="no longer there"):
             photos.original(session.state.paths.index("00000.png"))
+        assert session.state.paths == list(photos.folder.paths)
         trainer.train()
+    with (
+        Folder.open(tmp_path / "photos", tmp_path / "cache", order=["zzz.png"]) as other,
+        Session.open(tmp_path / "labels.db") as session,
+        pytest.raises(ValueError, match="in the order of the session's paths"),
+    ):
+        Photos(session, other)

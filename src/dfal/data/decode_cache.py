@@ -7,7 +7,7 @@ import re
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 try:
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from dfal.data.scan import GONE, Entry
+from dfal.data.scan import GONE, Entry, nfc
 from dfal.errors import DfalError
 from dfal.storage import transaction
 
@@ -48,7 +48,7 @@ there are none."""
 
 
 class OtherFolder(Exception):  # noqa: N818
-    """The cache is that of another folder."""
+    """The cache is that of another folder, or in another order."""
 
 
 class Damaged(DfalError):  # noqa: N818
@@ -59,8 +59,14 @@ class Cache:
     """`pixels.u8`, a row an image, and `files.db`, which says which of its rows are good.
 
     A row is on the disk before the database says that it is. Threads may share a Cache. Where the
-    cache is that of another folder, or damaged, another one is begun beside it: some process may
-    have the old one open.
+    cache is that of another folder, has its images in another order, or is damaged, another one is
+    begun beside it: some process may have the old one open.
+
+    Args:
+        place: where the first cache of the folder lies.
+        shape: height, width and channels of an image.
+        listed: the files that the folder holds.
+        order: paths of the first rows; a file of these that is not listed is gone.
 
     Attributes:
         place: the folder that holds the two files.
@@ -69,7 +75,13 @@ class Cache:
         raw: all rows, (n, c, h, w), as a live memory map.
     """
 
-    def __init__(self, place: Path, shape: tuple[int, int, int], listed: list[Entry]):
+    def __init__(
+        self,
+        place: Path,
+        shape: tuple[int, int, int],
+        listed: list[Entry],
+        order: Sequence[str] = (),
+    ):
         self._lock = threading.RLock()
         for candidate in _candidates(place):
             self.place = candidate
@@ -78,7 +90,7 @@ class Cache:
                 self._set_up()
                 with self._writing() as part:
                     self._renew(part)
-                    count = self._bring_up_to_date(listed, part)
+                    count = self._bring_up_to_date(listed, order, part)
                 self._open(shape, count)
                 break
             except (OtherFolder, Damaged):
@@ -267,19 +279,21 @@ class Cache:
             )
             self._database.execute(f"PRAGMA user_version = {DECODER}")
 
-    def _bring_up_to_date(self, entries: list[Entry], part: int) -> int:
+    def _bring_up_to_date(self, entries: list[Entry], order: Sequence[str], part: int) -> int:
         """Number the new files, forget what was decoded of changed ones, set aside those that are
         gone; how many there are."""
         known = {
             os.fsdecode(path): (number, size, modified, reason)
             for path, number, size, modified, reason in self._database.execute(
-                "SELECT path, number, size, modified, reason FROM files"
+                "SELECT path, number, size, modified, reason FROM files ORDER BY number"
             )
         }
-        listed = {entry.path for entry in entries}
-        if known and not listed & known.keys():
+        listed = {entry.path: entry for entry in entries}
+        if (known and not listed.keys() & known.keys()) or _are_in_another_order(
+            list(known), order, listed
+        ):
             raise OtherFolder
-        new = [entry for entry in entries if entry.path not in known]
+        new = [path for path in dict.fromkeys([*order[len(known) :], *listed]) if path not in known]
         changed = [
             one
             for one in entries
@@ -287,11 +301,13 @@ class Cache:
             and (old[1:3] != (one.size, one.modified) or old[3] == GONE)
         ]
         self._database.executemany(
-            "INSERT INTO files (number, path, size, modified, decoded, part) VALUES (?, ?, ?, ?,"
-            " 0, ?)",
+            "INSERT INTO files (number, path, size, modified, decoded, reason, part) VALUES (?, ?,"
+            " ?, ?, 0, ?, ?)",
             [
-                (len(known) + at, os.fsencode(one.path), one.size, one.modified, part)
-                for at, one in enumerate(new)
+                (number, os.fsencode(path), entry.size, entry.modified, reason, part)
+                for number, path in enumerate(new, len(known))
+                for entry in [listed.get(path, Entry(path, 0, 0))]
+                for reason in [None if path in listed else GONE]
             ],
         )
         self._database.executemany(
@@ -310,6 +326,17 @@ class Cache:
         with (self.place / "pixels.u8").open("r+b") as file:
             if file.seek(0, os.SEEK_END) < size:
                 file.truncate(size)
+
+
+def _are_in_another_order(
+    known: Sequence[str], order: Sequence[str], listed: Collection[str]
+) -> bool:
+    """Return whether a cache's rows are not those of `order`. A file that is gone may have had its
+    accents written otherwise."""
+    return any(
+        path != wanted and (wanted in listed or nfc(path) != nfc(wanted))
+        for path, wanted in zip(known, order, strict=False)
+    ) or not {*known}.isdisjoint(order[len(known) :])
 
 
 def _existing(place: Path) -> list[Path]:

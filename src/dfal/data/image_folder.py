@@ -3,9 +3,10 @@ network's size."""
 
 import hashlib
 import os
+import stat
 import time
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -18,7 +19,16 @@ from PIL import Image
 from dfal.data.decode_cache import READY, TO_DO, Cache, Found
 from dfal.data.image_array import Images
 from dfal.data.image_files import Unavailable, decoded, fitted
-from dfal.data.scan import GONE, Entry, Layout, Listing, from_csv, natural
+from dfal.data.scan import (
+    GONE,
+    Entry,
+    Layout,
+    Listing,
+    PathIndex,
+    from_csv,
+    is_listable,
+    natural,
+)
 from dfal.errors import DfalError
 
 TOGETHER = 256
@@ -51,7 +61,8 @@ class Folder:
 
     Attributes:
         path: the folder.
-        paths: of each image, relative to it, with "/"; sorted, but for files that came later.
+        paths: of each image, relative to it, with "/"; sorted, but for files that came later, or
+        in the order that `open` was given.
         shape: height, width and channels of what `image` gives.
         known: index → class, of the images whose class a CSV or the first sub-folder names.
         others: how many files of other kinds there are, by ending.
@@ -68,10 +79,12 @@ class Folder:
         labels: Path | None,
         *,
         classes: Collection[str] = (),
+        order: Sequence[str] = (),
     ):
         self.path, self.shape = path, shape
         self._unreadable, self.others = listing.unreadable, listing.others
-        self._cache = Cache(cache, shape, listing.entries)
+        order = _as_listed(order, [entry.path for entry in listing.entries])
+        self._cache = Cache(cache, shape, listing.entries, order)
         self.paths = tuple(entry.path for entry in self._cache.entries)
         self._delayed: dict[int, tuple[int, Unavailable]] = {}
         self._listed: dict[str, set[str]] = {}
@@ -96,6 +109,8 @@ class Folder:
         labels: str | Path | None = None,
         *,
         classes: Collection[str] = (),
+        order: Sequence[str] = (),
+        listing: Listing | None = None,
     ) -> "Folder":
         """List a folder, and go on with its cache where there is one. Nothing is decoded yet.
 
@@ -109,6 +124,9 @@ class Folder:
             the classes (`Layout.of`).
             classes: names of classes that are known; a sub-folder that is called as one of them is
             that class.
+            order: paths of the first images, however their accents are written: image i of the
+            folder is order[i], and set aside where its file is gone. Other files follow.
+            listing: of the folder, where it was listed already.
 
         Raises:
             DfalError: for a folder that is not there or holds no image, a bad CSV, a cache that
@@ -119,7 +137,7 @@ class Folder:
         if channels not in (None, 1, 3):
             raise DfalError(f"channels = {channels} is neither 1 (grey) nor 3 (colour)")
         folder = Path(path)
-        listing = Listing.of(folder)
+        listing = listing or Listing.of(folder)
         if size is None or channels is None:
             own, seen = natural(folder, listing.entries)
             size, channels = size or own, channels or seen
@@ -136,6 +154,7 @@ class Folder:
             listing,
             Path(labels) if labels else None,
             classes=classes,
+            order=order,
         )
 
     @property
@@ -330,7 +349,9 @@ class Folder:
         for attempt in (1, 2):
             try:
                 status = (self.path / self.paths[index]).stat()
-                return Entry(self.paths[index], status.st_size, status.st_mtime_ns)
+                if stat.S_ISREG(status.st_mode) and is_listable(self.paths[index]):
+                    return Entry(self.paths[index], status.st_size, status.st_mtime_ns)
+                break
             except (FileNotFoundError, NotADirectoryError):
                 if self._is_away(self.paths[index]):
                     away = f"the folder {(self.path / self.paths[index]).parent} is away"
@@ -405,6 +426,18 @@ class Folder:
             raise
         except ValueError as error:
             return str(error)
+
+
+def _as_listed(paths: Sequence[str], listed: Sequence[str]) -> list[str]:
+    """Return paths as a folder writes them: accents may be composed otherwise. A path that is not
+    listed stays."""
+    index, taken = PathIndex(listed), {*paths}
+    written = []
+    for path in paths:
+        place = index.get(path)
+        written.append(path if place < 0 or listed[place] in taken else listed[place])
+        taken.add(written[-1])
+    return written
 
 
 def _name(folder: Path) -> str:

@@ -140,6 +140,12 @@ def is_hidden(name: str) -> bool:
     )
 
 
+def is_listable(path: str) -> bool:
+    """Tell whether a listing may hold this path: an image by its ending, and no part is hidden."""
+    ending = "".join(path.rpartition(".")[1:]).lower()
+    return ending in ENDINGS and not any(is_hidden(name) for name in path.split("/"))
+
+
 def nfc(text: str) -> str:
     """Compose a name: macOS and some archives write é as e and an accent, and both are the same
     name."""

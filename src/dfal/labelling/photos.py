@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps
 
 from dfal.data.image_files import Unavailable
 from dfal.data.image_folder import STUCK, Folder
 from dfal.data.pictures import to_picture
-from dfal.data.scan import PathIndex
+from dfal.data.scan import nfc
 from dfal.errors import DfalError
 from dfal.labelling.store.session import Session
 
@@ -64,18 +64,19 @@ class Photos:
     its cache is there.
 
     Attributes:
-        folder: the images.
-        place: of each image of the session in the folder; −1 where the folder has lost it.
+        folder: the images; image i of the session is image i of the folder. Images that the session
+        gets later are not in it until it is opened again.
         store: names the session's store: another store, or one begun anew under the same name, has
         another.
     """
 
     def __init__(self, session: Session, folder: Folder):
-        at = PathIndex(folder.paths)
         self.folder, self._session = folder, session
-        self.place: Int64[np.ndarray, n] = np.array(
-            [at.get(path, -1) for path in session.state.paths], dtype=np.int64
-        )
+        paths = session.state.paths
+        self._count = min(len(folder), len(paths))
+        for path, in_folder in zip(paths, folder.paths, strict=False):
+            if path != in_folder and nfc(path) != nfc(in_folder):
+                raise ValueError("the folder must be opened in the order of the session's paths")
         self.store = store_id(session)
         self._small = functools.lru_cache(maxsize=1024)(self._shrunk)
 
@@ -88,24 +89,26 @@ class Photos:
             settings.cache or None,
             settings.size or None,
             settings.channels or None,
+            order=session.state.paths,
         )
         return cls(session, folder)
 
     def ready(self) -> Bool[np.ndarray, "n"]:
         """Which of the session's images are decoded."""
-        decoded: Bool[np.ndarray, n] = np.append(self.folder.ready(), False)[self.place]
+        decoded = np.zeros(len(self._session.state.paths), bool)
+        decoded[: self._count] = self.folder.ready()[: self._count]
         return decoded
 
     def set_aside(self) -> dict[int, str]:
         """The session's images that cannot be read, each with the reason. What is for now is not
         among them."""
         reasons = self.folder.set_aside() | self.folder.delayed(STUCK)
-        gone = dict.fromkeys(np.flatnonzero(self.place < 0).tolist(), "it is no longer there")
         if not reasons:
-            return gone
-        index = PathIndex(self._session.state.paths)
-        return gone | {
-            index.get(path): reason for path, reason in reasons.items() if index.get(path) >= 0
+            return {}
+        return {
+            image: reasons[path]
+            for image, path in enumerate(self.folder.paths[: self._count])
+            if path in reasons
         }
 
     def version(self, image: int) -> str:
@@ -114,9 +117,9 @@ class Photos:
         Two stores, two folders, and a file that was replaced have different versions, so that a
         picture whose address has its version in it never changes.
         """
-        if image >= len(self.place) or self.place[image] < 0:
+        if image >= self._count:
             return ""
-        path = self.folder.path / self.folder.paths[self.place[image]]
+        path = self.folder.path / self.folder.paths[image]
         try:
             status = path.stat()
         except OSError:
@@ -128,33 +131,32 @@ class Photos:
         """An image as it is, if a browser can show it and will not wait for it; else as JPEG or
         PNG."""
         with self._or_set_aside(image):
-            at = self._at(image)
+            self._check(image)
 
             def read() -> Picture:
-                file = self.folder.file(at)
+                file = self.folder.file(image)
                 kind = KINDS.get(file.suffix.lower())
                 if kind and file.stat().st_size <= LARGE:
                     content = file.read_bytes()
                     if _is(kind, content):
                         return Picture(content, kind)
-                return _picture(self.folder.original(at), SIDE)
+                return _picture(self.folder.original(image), SIDE)
 
             return self._steady(image, lambda version: self._unchanged(image, version, read), read)
 
     def thumbnail(self, image: int) -> Picture:
         """An image for a grid."""
         with self._or_set_aside(image):
-            at = self._at(image)
-            self.folder.file(at)  # says why where it is not there
+            self._check(image)
+            self.folder.file(image)  # says why where it is not there
             return self._steady(
                 image,
                 lambda version: self._small(image, version),
-                lambda: _picture(self.folder.original(at), SMALL),
+                lambda: _picture(self.folder.original(image), SMALL),
             )
 
     def _shrunk(self, image: int, version: str) -> Picture:
-        at = self._at(image)
-        return self._unchanged(image, version, lambda: _picture(self.folder.original(at), SMALL))
+        return self._unchanged(image, version, lambda: _picture(self.folder.original(image), SMALL))
 
     def _unchanged(self, image: int, version: str, read: Callable[[], Picture]) -> Picture:
         """Read a picture whose file has this version before and after, or raise `Changed`."""
@@ -175,7 +177,8 @@ class Photos:
     def network_image(self, image: int) -> UInt8[np.ndarray, "h w c"]:
         """An image as the network sees it."""
         with self._or_set_aside(image):
-            return self.folder.image(self._at(image))
+            self._check(image)
+            return self.folder.image(image)
 
     def twin(self, question: int, image: int, part: str) -> Picture | None:
         """The image of a question as the network sees it, its twin, or the change between them,
@@ -197,11 +200,10 @@ class Photos:
         version = _digest(RENDERING, self.store, image, seen.tobytes(), change.tobytes())
         return replace(_picture(to_picture(shown.transpose(2, 0, 1)), None), version=version)
 
-    def _at(self, image: int) -> int:
+    def _check(self, image: int) -> None:
         self._session.check_image(image)
-        if image >= len(self.place) or self.place[image] < 0:
+        if image >= self._count:
             raise DfalError(f"image {image} is set aside: it is no longer there")
-        return int(self.place[image])
 
     @contextlib.contextmanager
     def _or_set_aside(self, image: int):  # type: ignore[no-untyped-def]
@@ -214,7 +216,7 @@ class Photos:
         except OSError as error:
             raise Unavailable.because(error, f"image {image}") from None
         except DfalError as error:
-            if image < len(self.place) and image >= 0:
+            if 0 <= image < self._count:
                 self._session.model_outputs.set_aside(
                     {image: str(error).partition(": ")[2] or str(error)}
                 )

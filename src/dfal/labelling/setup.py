@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from dfal.data.image_folder import Folder
-from dfal.data.scan import PathIndex, nfc, plain
+from dfal.data.scan import Listing, PathIndex, nfc, plain
 from dfal.errors import DfalError
 from dfal.labelling.names import class_names
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session
+from dfal.labelling.validation import check_path
 from dfal.nn.networks import NETWORKS, build
 from dfal.nn.training import check_device
 from dfal.strategies import named
@@ -55,6 +56,10 @@ def open_session(
         settings = replace(
             settings, cache=""
         )  # the store of somebody else names a folder of theirs
+    listing = Listing.of(photos)
+    _refuse_another(photos, store, past, listing)
+    for path in past.paths:
+        check_path(path, str(photos))
     folder = opened.enter_context(
         Folder.open(
             photos,
@@ -63,9 +68,10 @@ def open_session(
             settings.channels or None,
             labels,
             classes=[*past.classes, *past.former, *classes],
+            order=past.paths,
+            listing=listing,
         )
     )
-    _refuse_another(photos, store, past, folder)
     h, _, c = folder.shape
     settings = replace(settings, folder=str(photos.resolve()), size=h, channels=c)
     build(settings.model, (c, h, h), 2)
@@ -75,20 +81,9 @@ def open_session(
         *(name for name in classes if nfc(name) not in there and plain(name) not in past.former),
     ]
     classes, labelled = _known(folder, classes, past.former, photos, labels)
-    paths = _as_stored(folder.paths, past.paths)
+    paths = [*past.paths, *folder.paths[len(past.paths) :]]
     known = {paths[index]: name for index, name in labelled.items()}
     return opened.enter_context(Session.start(store, settings, paths, classes, known)), folder
-
-
-def _as_stored(paths: Sequence[str], stored: Sequence[str]) -> list[str]:
-    """The paths of a folder as a store writes them: a copy of the folder may write accents
-    otherwise."""
-    index, there = PathIndex(stored), {*paths}
-    places = [index.get(path) for path in paths]
-    return [
-        path if place < 0 or stored[place] in there else stored[place]
-        for path, place in zip(paths, places, strict=True)
-    ]
 
 
 @dataclass(frozen=True)
@@ -131,11 +126,11 @@ def _settings(past: _Past, options: Mapping[str, Any], store: Path) -> Settings:
     return settings
 
 
-def _refuse_another(photos: Path, store: Path, past: _Past, folder: Folder) -> None:
+def _refuse_another(photos: Path, store: Path, past: _Past, listing: Listing) -> None:
     """A folder may have moved, or got more images. One that holds less than half of the store's is
     another folder."""
     index = PathIndex(past.paths)
-    there = sum(index.get(path) >= 0 for path in folder.paths)
+    there = sum(index.get(entry.path) >= 0 for entry in listing.entries)
     if past.paths and str(photos.resolve()) != past.settings.folder and 2 * there < len(past.paths):
         raise DfalError(
             f"{store} belongs to {past.settings.folder}, and of its {len(past.paths):,} images"

@@ -45,7 +45,8 @@ class Learner:
         """Which of the session's images a network can look at."""
         ready = self._photos.ready()
         if self._features is not None:
-            ready &= np.append(self._featured, False)[self._photos.place]
+            count = min(len(ready), len(self._featured))
+            ready[:count] &= self._featured[:count]
         return ready
 
     def images(self) -> Images:
@@ -116,8 +117,8 @@ class Learner:
         return DeepFool() if self._features is None else LinearHead()
 
     def logits(
-        self, model: nn.Module, images: Images, places: Int64[np.ndarray, "n"]
+        self, model: nn.Module, images: Images, indices: Int64[np.ndarray, "n"]
     ) -> Float[Tensor, "n c"]:
-        """Of the images in these places, read some thousand at a time."""
-        parts = torch.from_numpy(places).split(CHUNK)
+        """Of the images at these indices, read some thousand at a time."""
+        parts = torch.from_numpy(indices).split(CHUNK)
         return torch.cat([predict(model, images.take(part)).cpu() for part in parts])

@@ -115,7 +115,7 @@ class Trainer:
         self._guesses = _guesses(query)
         watched = self._watched(state)
         seen = (
-            self._learner.logits(model, pool.images, self._photos.place[watched]).argmax(1).numpy()
+            self._learner.logits(model, pool.images, watched).argmax(1).numpy()
             if len(watched)
             else np.empty(0, np.int64)
         )
@@ -169,8 +169,7 @@ class Trainer:
         state, settings = self._session.refresh(), self._session.settings
         self._reviewed = state.models[-1].last_answer_id
         pool, number = self._pool(state), state.models[-1].id
-        ready = (self._photos.place >= 0) & self._photos.ready()
-        labelled = np.flatnonzero((state.labels >= 0) & ready)
+        labelled = np.flatnonzero((state.labels >= 0) & self._photos.ready())
         folds = np.array(
             [derive_seed(settings.seed, int(image), "fold") % FOLDS for image in labelled]
         )
@@ -180,7 +179,7 @@ class Trainer:
             out = labelled[folds == fold]
             without = pool.labels.clone()
             taught = out[state.trained_on[out]]
-            without[torch.from_numpy(self._photos.place[taught])] = UNKNOWN
+            without[torch.from_numpy(taught)] = UNKNOWN
             kept = without[pool.twinned] >= 0
             part = dataclasses.replace(
                 pool, labels=without, twinned=pool.twinned[kept], twins=pool.twins[kept]
@@ -201,11 +200,8 @@ class Trainer:
             whole, card = self._saved
             self._save(whole, dataclasses.replace(card, temperature=self._temperature))
 
-    # The session's images have two numbers: the session's, and the folder's, which is the pool's.
-
     def _decode_labelled(self, state: State) -> None:
-        missing = (state.labels >= 0) & ~self._photos.ready() & (self._photos.place >= 0)
-        for image in np.flatnonzero(missing):
+        for image in np.flatnonzero((state.labels >= 0) & ~self._photos.ready()):
             with suppress(DfalError):  # it is set aside
                 self._photos.network_image(int(image))
 
@@ -214,13 +210,13 @@ class Trainer:
         photos = self._photos
         usable = photos.ready() & ~state.hold_out
         labels = torch.full((len(photos.folder),), DECLINED, dtype=torch.int64)
-        labels[torch.from_numpy(photos.place[usable])] = torch.from_numpy(state.labels[usable])
+        labels[torch.from_numpy(np.flatnonzero(usable))] = torch.from_numpy(state.labels[usable])
         images = self._learner.images()
         size = int(np.prod(images.shape))
         stored = {
-            int(photos.place[i]): r
-            for i, r in self._session.model_outputs.twins().items()
-            if usable[i] and r.size == size
+            image: r
+            for image, r in self._session.model_outputs.twins().items()
+            if usable[image] and r.size == size
         }
         twins = {
             at: r for at, r in stored.items() if labels[at] >= 0
@@ -257,7 +253,6 @@ class Trainer:
     def _queue(self, model: nn.Module, pool: Pool, query: Query) -> Iterator[RankedImage]:
         if not len(query.indices):
             return
-        image = {int(place): number for number, place in enumerate(self._photos.place)}
         likely = (
             self._learner.logits(model, pool.images, query.indices.numpy())
             .topk(2, dim=1)
@@ -276,7 +271,7 @@ class Trainer:
         ):
             twin, twin_seen = twins.get(at, (None, None))
             other = second if twin_seen is None or twin_seen == seen else twin_seen
-            yield RankedImage(image[at], score, seen, other, twin, twin_seen)
+            yield RankedImage(at, score, seen, other, twin, twin_seen)
 
     def _judged(
         self, model: nn.Module, pool: Pool, images: Int64[np.ndarray, "n"], state: State
@@ -285,10 +280,7 @@ class Trainer:
         truth = state.labels[images].copy()  # people go on labelling
         if not len(images):
             return np.empty((0, 2)), truth
-        return (
-            self._learner.logits(model, pool.images, self._photos.place[images]).double().numpy(),
-            truth,
-        )
+        return self._learner.logits(model, pool.images, images).double().numpy(), truth
 
     def _judgements(
         self,
@@ -318,8 +310,8 @@ class Trainer:
             suspects = images[doubts[rows]]
             far: dict[int, float] = {}
             if len(suspects):
-                places = torch.from_numpy(self._photos.place[suspects])
-                distance = self._learner.attack()(model, pool.images.take(places)).distance
+                x = pool.images.take(torch.from_numpy(suspects))
+                distance = self._learner.attack()(model, x).distance
                 far = dict(
                     zip(suspects.tolist(), distance.nan_to_num(posinf=0.0).tolist(), strict=True)
                 )

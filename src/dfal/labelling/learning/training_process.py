@@ -69,13 +69,11 @@ def _decode(session: Session, photos: Photos) -> None:
     """
     state = session.refresh()
     drawn, order = state.sample_order[:WATCHED], state.random_order[:WATCHED]
-    first = photos.place[
-        np.concatenate(
-            [np.stack([drawn[: len(order)], order[: len(drawn)]], 1).ravel(), drawn, order]
-        )
-    ]
+    first = np.concatenate(
+        [np.stack([drawn[: len(order)], order[: len(drawn)]], 1).ravel(), drawn, order]
+    )
     try:
-        for _ in photos.folder.decode(first[first >= 0].tolist(), patience=math.inf):
+        for _ in photos.folder.decode(first.tolist(), patience=math.inf):
             session.model_outputs.set_aside(photos.set_aside())
             session.model_outputs.restore(photos.ready())
     except DfalError as error:
