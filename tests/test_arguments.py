@@ -101,7 +101,7 @@ WRONG: dict[str, str] = {
         r"the answer 0.5 for image \d+ is no class"
     ),
     "pool.learn(torch.tensor([3, 4]), [0, 1])": (
-        r"the question must be a dfal.Query, but it is Tensor"
+        r"the query must be a dfal.Query, but it is Tensor"
     ),
     # fit
     "dfal.fit(net, data, once, 0)": (

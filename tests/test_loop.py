@@ -127,20 +127,20 @@ def test_declined_images_are_not_asked_about_again_and_are_not_bought() -> None:
     [
         (
             lambda pool, k: dfal.Query(pool.unlabelled[: k + 2], torch.zeros(k + 2)),
-            "asks about 7 images, .* at most k = 5",
+            "queries 7 images, .* at most k = 5",
         ),
-        (lambda pool, k: dfal.Query.nothing(), "asks about 0 images"),
+        (lambda pool, k: dfal.Query.nothing(), "queries 0 images"),
         (
             lambda pool, k: pool.unlabelled[:k],
             "the strategy returned Tensor, but a Query is needed",
         ),
         (
             lambda pool, k: dfal.Query(pool.labelled[:k], torch.zeros(3)),
-            "image 0 was asked about, but it is not unlabelled",
+            "image 0 was queried, but it is not unlabelled",
         ),
         (
             lambda pool, k: dfal.Query(pool.unlabelled[[0, 0]], torch.zeros(2)),
-            "asks about image 3 twice",
+            "query has image 3 twice",
         ),
     ],
 )
@@ -162,7 +162,7 @@ def test_a_score_is_needed_for_each_index() -> None:
         query, "scores", torch.zeros(1)
     )  # the tests check shapes when it is made, people do not
     with pytest.raises(dfal.DfalError, match="gives 2 indices but 1 scores"):
-        pool().asked(query, 2)
+        pool().validate(query, 2)
 
 
 def test_a_batch_of_none_is_refused() -> None:

@@ -157,7 +157,7 @@ def test_a_question_about_nothing_is_learnt_too() -> None:
         pytest.param(
             ask([7, 3]),
             [0, 0],
-            r"image 3 was asked about, but it is not unlabelled",
+            r"image 3 was queried, but it is not unlabelled",
             id="an image of L",
         ),
         pytest.param(ask([7]), [UNKNOWN], "answer -1 for image 7", id="−1 as an answer"),
@@ -178,7 +178,7 @@ def test_a_question_about_nothing_is_learnt_too() -> None:
         pytest.param(
             ask([7], guessed=[8], guesses=[1]),
             [0],
-            r"image 8 was guessed",
+            r"image 8 was pseudo-labelled",
             id="a guess of an image of L",
         ),
         pytest.param(
@@ -223,7 +223,7 @@ def test_wrong_use_is_one_sentence_that_names_the_value(
 
 def test_an_image_that_was_declined_cannot_be_asked_about_again() -> None:
     pool = a_pool().learn(ask([7]), [DECLINED])
-    with pytest.raises(DfalError, match="image 7 was asked about, but it is not unlabelled"):
+    with pytest.raises(DfalError, match="image 7 was queried, but it is not unlabelled"):
         pool.learn(ask([7]), [0])
 
 

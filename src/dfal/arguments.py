@@ -1,4 +1,4 @@
-"""Checks of what callers hand over: each raises one sentence that names the cure."""
+"""Checks of arguments: each raises one sentence that says what is wrong and what to give."""
 
 import contextlib
 import dataclasses
@@ -12,13 +12,20 @@ from dfal.errors import DfalError
 
 
 def kind_of(value: Any) -> str:
-    """Return how a value is called in a sentence: the name of its type, or of itself where it is a
-    class."""
+    """Return what to call a value in a sentence: by the name of its type; a class by its own."""
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def check_network(model: Any, what: str = "the network") -> None:
-    """Raise unless this is a network of PyTorch."""
+    """Check that a value is a network of PyTorch.
+
+    Args:
+        model: the value.
+        what: what it is called in the sentence.
+
+    Raises:
+        DfalError: for anything else.
+    """
     from torch import nn  # slow to import: settings are checked without it
 
     if isinstance(model, nn.Module):
@@ -45,7 +52,11 @@ def check_network(model: Any, what: str = "the network") -> None:
 
 
 def check_generator(rng: Any) -> None:
-    """Raise unless this is a generator of PyTorch on the CPU."""
+    """Check that a value is a generator of PyTorch on the CPU.
+
+    Raises:
+        DfalError: for anything else.
+    """
     import torch  # slow to import: settings are checked without it
 
     cure = "give dfal.generator(seed, round, 'select'), or torch.Generator().manual_seed(seed)"
@@ -56,7 +67,17 @@ def check_generator(rng: Any) -> None:
 
 
 def check_function(name: str, value: Any, arguments: tuple[str, ...], cure: str) -> None:
-    """Raise unless this can be called with so many arguments."""
+    """Check that a value can be called with as many arguments as there are names.
+
+    Args:
+        name: what the value is called in the sentence.
+        value: the function.
+        arguments: the names of its arguments, for the sentence.
+        cure: what to give instead.
+
+    Raises:
+        DfalError: for a class, for what cannot be called, or takes other arguments.
+    """
     called = f"({', '.join(arguments)})"
     if isinstance(value, type) or not callable(value):
         raise DfalError(f"{name} must be a function {called}, but it is {kind_of(value)}: {cure}")
@@ -73,7 +94,11 @@ def check_function(name: str, value: Any, arguments: tuple[str, ...], cure: str)
 
 
 def check_strategy(strategy: Any) -> None:
-    """Raise unless this can be called as a strategy."""
+    """Check that a value can be called as a strategy.
+
+    Raises:
+        DfalError: for anything else.
+    """
     cure = (
         "give an object such as dfal.DFAL(), or a function of these arguments that returns a"
         " dfal.Query"
@@ -86,33 +111,39 @@ def check_strategy(strategy: Any) -> None:
 
 
 def check_fields(value: Any) -> None:
-    """Make every number and text of a frozen configuration one of Python's own, whose text never
-    changes.
+    """Convert the numbers and texts of a frozen configuration to Python's own types.
+
+    Their text, from which ids are made, never changes.
 
     Raises:
-        DfalError: for a number or a text that is none.
+        DfalError: for a value that is no number or no text.
     """
     torch = sys.modules.get("torch")  # a device of PyTorch is none before PyTorch is imported
     texts = (os.PathLike, torch.device) if torch else os.PathLike
     for field in dataclasses.fields(value):
-        given, kind = getattr(value, field.name), type(field.default)
+        setting, kind = getattr(value, field.name), type(field.default)
         if kind is str:
-            plain: Any = str(given) if isinstance(given, texts) else given
+            plain: Any = str(setting) if isinstance(setting, texts) else setting
             if not isinstance(plain, str):
                 raise DfalError(
-                    f"{field.name} = {short(given)} must be a text, but it is {kind_of(given)}"
+                    f"{field.name} = {short(setting)} must be a text, but it is {kind_of(setting)}"
                 )
         elif kind is int:
-            plain = whole(field.name, given)
+            plain = whole(field.name, setting)
         elif kind is float:
-            plain = given if type(given) in {int, float} else number(field.name, given)
+            is_plain = type(setting) in {int, float}
+            plain = setting if is_plain else number(field.name, setting)
         else:
             continue
         object.__setattr__(value, field.name, plain)
 
 
 def whole(name: str, value: Any) -> int:
-    """Return a whole number of whatever type as an int; a float of a whole value counts as one.
+    """Return a whole number of any type as an int; 3.0 counts as one.
+
+    Args:
+        name: what the value is called in the sentence.
+        value: the number.
 
     Raises:
         DfalError: for anything else.
@@ -120,13 +151,17 @@ def whole(name: str, value: Any) -> int:
     with contextlib.suppress(TypeError, ValueError, RuntimeError):
         return operator.index(value)
     with contextlib.suppress(DfalError):
-        if (found := number(name, value)).is_integer():
-            return int(found)
+        if (real := number(name, value)).is_integer():
+            return int(real)
     raise DfalError(f"{name} = {short(value)} is no whole number: give an int")
 
 
 def number(name: str, value: Any) -> float:
-    """Return a number of whatever type as a float.
+    """Return a number of any type as a float.
+
+    Args:
+        name: what the value is called in the sentence.
+        value: the number.
 
     Raises:
         DfalError: for anything else, texts among them.
@@ -138,6 +173,6 @@ def number(name: str, value: Any) -> float:
 
 
 def short(value: Any) -> str:
-    """Return a value as its repr in a sentence, cut off where it is long."""
+    """Return the repr of a value in one line of at most 60 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:59]}…"

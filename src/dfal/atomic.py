@@ -1,4 +1,4 @@
-"""Writing whole files: a reader finds the old one or the new one, never half of it."""
+"""Writing files atomically: a reader finds the old file or the new one, never half of it."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from dfal.errors import DfalError
 def atomic_write(path: Path, cure: str = "name another file", what: str = "") -> Iterator[Path]:
     """Yield the path of a new file that replaces `path` when the block ends without an exception.
 
-    A full disk, Ctrl-C or a crash leaves `path` as it was; what a killed process leaves beside it
+    A full disk, Ctrl-C or a crash leaves `path` as it was; what a killed process leaves next to it
     is removed by the next one. A link stays a link: its target is replaced. What is no regular
     file, such as /dev/null or a named pipe, is written to directly.
 
@@ -30,9 +30,8 @@ def atomic_write(path: Path, cure: str = "name another file", what: str = "") ->
     try:
         if path.name in {"", ".", ".."} or path.is_dir():
             raise DfalError(f"{name} cannot be written (it is a folder): {cure}")
-        if (
-            path.exists() and not path.is_file()
-        ):  # looked at before links are followed: those of /dev/fd lead nowhere
+        # Before links are followed: those of /dev/fd lead nowhere.
+        if path.exists() and not path.is_file():
             yield path
             return
         target = Path(os.path.realpath(path))
@@ -41,9 +40,8 @@ def atomic_write(path: Path, cure: str = "name another file", what: str = "") ->
         yield part
         if target.exists():
             shutil.copymode(target, part)
-        with part.open(
-            "rb"
-        ) as file:  # on the disk before its name is: a power failure leaves no empty file
+        # Its content is on the disk before its name is: a power failure leaves no empty file.
+        with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(target)
     except OSError as error:
@@ -55,8 +53,7 @@ def atomic_write(path: Path, cure: str = "name another file", what: str = "") ->
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Remove the parts of processes that were killed while they wrote this file, and an earlier one
-    of this process."""
+    """Remove unfinished files of this target, of killed processes and of this one."""
     head, tail = f".{target.name}.", ".part"
     for path in target.parent.iterdir() if target.parent.is_dir() else ():
         number = path.name.removeprefix(head).removesuffix(tail)
@@ -66,7 +63,7 @@ def _remove_abandoned(target: Path) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Whether another process of this number may be writing."""
+    """Return whether another process of this number may be running."""
     if process == os.getpid():
         return False
     if os.name == "nt":  # there is no signal that only asks

@@ -1,5 +1,4 @@
-"""Reading files that may be damaged: whatever goes wrong becomes one sentence that says what to
-do."""
+"""Reading files that may be damaged: any error becomes one sentence that says what to do."""
 
 import contextlib
 import dataclasses
@@ -26,10 +25,10 @@ def damage(
     Args:
         what: the file, as a sentence begins with it: "the store labels.db".
         cure: what to do about it.
-        passing: exceptions that somebody else explains; a `DfalError` always passes.
+        passing: exceptions that are handled elsewhere; a `DfalError` always passes.
 
     Raises:
-        DfalError: whose cause is the exception.
+        DfalError: from any other exception of the block, which is its cause.
     """
     try:
         yield
@@ -44,9 +43,8 @@ def damage(
     except Exception as error:
         raise DfalError(f"{what} is damaged ({first_line(error)}): {cure}") from error
     except BaseException as error:
-        if (
-            type(error).__name__ != "PanicException"
-        ):  # what libraries written in Rust raise is no Exception
+        # What libraries written in Rust raise is no Exception.
+        if type(error).__name__ != "PanicException":
             raise
         raise DfalError(f"{what} is damaged ({first_line(error)}): {cure}") from error
 
@@ -55,6 +53,10 @@ def check_types(kind: type, settings: Mapping[str, Any]) -> None:
     """Check that settings read from a file are those of a dataclass, each of its type.
 
     Only types that JSON has are checked: str, bool, int, float, None, and lists as tuples.
+
+    Args:
+        kind: the dataclass.
+        settings: name → value.
 
     Raises:
         ValueError: for a setting that the class does not have, or of another type.
@@ -70,7 +72,7 @@ def check_types(kind: type, settings: Mapping[str, Any]) -> None:
 
 def _fits(value: Any, hint: Any) -> bool:  # noqa: PLR0911  one for each kind of type
     if isinstance(hint, UnionType) or get_origin(hint) is Union:
-        return any(_fits(value, one) for one in get_args(hint))
+        return any(_fits(value, option) for option in get_args(hint))
     if hint is float:
         return type(value) in {int, float} and (value == math.inf or abs(value) < 2.0**1000)
     if hint is int:
@@ -84,7 +86,7 @@ def _fits(value: Any, hint: Any) -> bool:  # noqa: PLR0911  one for each kind of
         if not isinstance(value, tuple):
             return False
         if len(inner) == 2 and inner[1] is Ellipsis:
-            return all(_fits(one, inner[0]) for one in value)
+            return all(_fits(item, inner[0]) for item in value)
         return len(inner) == len(value) and all(map(_fits, value, inner))
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return isinstance(value, hint)

@@ -1,4 +1,4 @@
-"""Errors whose text is meant for the person who reads it."""
+"""Errors whose text is written for the user."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,11 +9,17 @@ class DfalError(ValueError):
 
 
 class Stopped(Exception):  # noqa: N818
-    """Ctrl-C. Its text says how to go on."""
+    """The user pressed Ctrl-C. Its text says how to resume."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> DfalError:
-    """The error for a name that is not known: it offers the nearest one that is."""
+    """Return the error for an unknown name, which suggests the nearest known one.
+
+    Args:
+        kind: what the names stand for, in the singular: "data set".
+        name: the unknown name.
+        known: all known names.
+    """
     names = list(known)
     near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? There are" if near else "there are"
@@ -21,8 +27,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> DfalError:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's text in at most 100 printable characters, or the name
-    of its class where it has no text."""
+    """Return the first line of an exception's text in at most 100 printable characters.
+
+    Without a text, it is the name of the exception's class.
+    """
     lines = (line.strip() for line in str(error).splitlines())
     line = next((line for line in lines if line), type(error).__name__)
     line = "".join(letter if letter.isprintable() else "?" for letter in line)

@@ -1,4 +1,4 @@
-"""Algorithm 1 of the paper, one screen, nothing else."""
+"""Algorithm 1 of the paper: train, select, query, learn."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,8 +16,7 @@ from dfal.seeding import derive_seed, generator
 
 @dataclass(frozen=True)
 class Round:
-    """What one round has come to: L and U, the network trained on L, and what it asks about
-    next."""
+    """Hold one round: L and U, the network trained on L, and the query of that network."""
 
     pool: Pool
     model: nn.Module
@@ -34,25 +33,27 @@ def active_learning(
     batch: int = 10,
     seed: int = 0,
 ) -> Iterator[Round]:
-    """Train, choose, yield, ask, learn, until N annotations are bought.
+    """Yield the rounds of active learning, until N annotations are reached.
 
-    A round is yielded before the oracle is asked, so that breaking off costs no annotation. The
-    last round, at N annotations or with U empty, asks about nothing.
+    A round is yielded before the oracle is called, so that stopping costs no annotation. The query
+    of the last round, at N annotations or with U empty, has no image.
 
     Args:
-        pool: with the first labels; a pool in its 7th round goes on as if it had never been
-        stopped.
+        pool: with the first labels; a pool of round 7 resumes as if it had never been stopped.
         fit: (pool, seed) → a network trained on `pool.labelled_data()`.
-        strategy: chooses whom to ask about.
-        oracle: gives the labels.
+        strategy: selects the images to label.
+        oracle: labels them.
         annotations: N, the first labels included; None for all of the pool.
-        batch: n_query, how many to ask about in a round.
-        seed: with the round it fixes everything random.
+        batch: n_query, the number of images to label in a round.
+        seed: fixes, together with the round, everything random.
 
     Raises:
-        DfalError: for a batch below 1, and where a question or its answers do not fit the pool.
+        DfalError: for a batch below 1, for other wrong arguments, and where a query or its answers
+            do not fit the pool.
+
+    Source: Ducoffe & Precioso 2018, Algorithm 1.
     """
-    _refuse_misuse(pool, fit, strategy, oracle)
+    _check_arguments(pool, fit, strategy, oracle)
     batch, seed = whole("batch", batch), whole("seed", seed)
     annotations = None if annotations is None else whole("annotations", annotations)
     if batch < 1:
@@ -62,15 +63,15 @@ def active_learning(
         missing = len(pool.unlabelled) if annotations is None else annotations - pool.annotations
         k = min(batch, missing, len(pool.unlabelled))
         rng = generator(seed, pool.round, "select")
-        query = pool.asked(strategy(model, pool, k, rng), k) if k > 0 else Query.nothing()  # Q_k
+        query = pool.validate(strategy(model, pool, k, rng), k) if k > 0 else Query.nothing()  # Q_k
         yield Round(pool, model, query)
         if k <= 0:
             return
         pool = pool.learn(query, oracle(query.indices))  # L ← L ∪ {(x, y), (x + r, y)}
 
 
-def _refuse_misuse(pool: Any, fit: Any, strategy: Any, oracle: Any) -> None:
-    """Raise unless these are what `active_learning` is called with."""
+def _check_arguments(pool: Any, fit: Any, strategy: Any, oracle: Any) -> None:
+    """Raise a `DfalError` for what `active_learning` cannot be called with."""
     if not isinstance(pool, Pool):
         raise DfalError(
             f"the pool must be a dfal.Pool, but it is {kind_of(pool)}: give dfal.Pool.new(images,"

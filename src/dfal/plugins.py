@@ -1,4 +1,4 @@
-"""The user's own code by its name, package.module:name, and what went wrong in it."""
+"""The user's own code, loaded as package.module:name, and its errors in words."""
 
 import importlib
 import traceback
@@ -9,15 +9,18 @@ from dfal.errors import DfalError
 
 
 def load_object(kind: str, name: str) -> Any:
-    """What `package.module:name` is called in its module.
+    """Import an object by its name.
+
+    Args:
+        kind: what the object is to be, for the sentence: "strategy".
+        name: `package.module:name`; the part behind the colon may have dots.
 
     Raises:
-        DfalError: where it is not there, or its module cannot be imported. `kind` says what it was
-        to be.
+        DfalError: where it does not exist, or its module cannot be imported.
     """
-    module, _, inside = name.partition(":")
+    module, _, attributes = name.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        loaded: Any = importlib.import_module(module)
     except Exception as error:  # it is the user's code, which may raise anything
         missing = (
             isinstance(error, ModuleNotFoundError)
@@ -31,32 +34,32 @@ def load_object(kind: str, name: str) -> Any:
             f"the {kind} {name!r} {what} ({describe_exception(error)}): give package.module:name of"
             " a module in this folder or installed"
         ) from error
-    for part in inside.split("."):
-        if not hasattr(found, part):
-            where = getattr(found, "__file__", None) or module
+    for attribute in attributes.split("."):
+        if not hasattr(loaded, attribute):
+            where = getattr(loaded, "__file__", None) or module
             raise DfalError(
-                f"the {kind} {name!r} cannot be found (there is no {part!r} in {where}): give"
+                f"the {kind} {name!r} cannot be found (there is no {attribute!r} in {where}): give"
                 " package.module:name"
             )
-        found = getattr(found, part)
-    return found
+        loaded = getattr(loaded, attribute)
+    return loaded
 
 
 def describe_exception(error: BaseException) -> str:
-    """An exception of the user's code in a few words, with the line in which it was raised."""
+    """Describe an exception of the user's code in a few words, with the line that raised it."""
     lines = str(error).strip().splitlines()
     what = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return f"{what}, {where}" if (where := line_of_user_code(error)) else what
 
 
 def line_of_user_code(error: BaseException) -> str:
-    """Return the line of the user's code in which an exception was raised, in words; empty where
-    there is none."""
+    """Name the line of the user's code that raised an exception; empty where there is none."""
     frames = reversed(traceback.extract_tb(error.__traceback__))
-    theirs = next(
-        (frame for frame in frames if not any(part in frame.filename for part in _LIBRARIES)), None
-    )
-    return "" if theirs is None else f"in {Path(theirs.filename).name}, line {theirs.lineno}"
+    for frame in frames:
+        if not any(mark in frame.filename for mark in _LIBRARY_FILES):
+            return f"in {Path(frame.filename).name}, line {frame.lineno}"
+    return ""
 
 
-_LIBRARIES = (str(Path(__file__).parent), "site-packages", "importlib", "<")
+_LIBRARY_FILES = (str(Path(__file__).parent), "site-packages", "importlib", "<")
+"""What the name of a source file contains that is not the user's."""

@@ -1,5 +1,8 @@
-"""Pool: images, the labels known so far, the twins made so far. One frozen value; learning gives
-the next one."""
+"""The pool of active learning: images, known labels and adversarial twins, as one frozen value.
+
+A twin is an adversarial copy of an image: moved just across the decision boundary, it keeps the
+label of its image. `Pool.learn` returns the pool of the next round.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +21,12 @@ from dfal.query import DECLINED, UNKNOWN, Query
 
 @dataclass(frozen=True)
 class LabelledData:
-    """Everything that is trained on: annotated images, their twins, and this round's guesses, in
-    that order.
+    """What a network is trained on: annotated images, their twins, and pseudo-labelled images.
 
-    `source[i]` is the index in the data set that row i comes from: a twin has the source of its
-    image.
+    Attributes:
+        images: in that order.
+        labels: the class of each row.
+        source: the index in the pool that each row comes from; a twin has that of its image.
     """
 
     images: Float[Tensor, "n *image"]
@@ -32,15 +36,17 @@ class LabelledData:
 
 @dataclass(frozen=True)
 class Pool:
-    """The images, L and U of one round.
+    """Hold the images, the labelled set L and the unlabelled set U of one round.
 
     Attributes:
-        images: all images, in L or not, by index of the data set.
+        images: all images, in L or not.
         labels: the class of each image in L, `UNKNOWN` (−1) on U and `DECLINED` (−2) where a person
-            declined. What a strategy must not see is not here.
-        twinned, twins: the adversarial twins and the images whose label they share.
-        guessed, guesses: pseudo-labels that hold in this round only.
-        round: how many questions were answered.
+            declined to answer. Labels that a strategy must not see are not here.
+        twinned: for each twin, the index of the image whose label it shares.
+        twins: the adversarial twins.
+        guessed: indices of images with a pseudo-label, which holds in this round only.
+        guesses: their pseudo-labels.
+        round: number of queries that were answered.
     """
 
     images: Images
@@ -53,16 +59,16 @@ class Pool:
 
     @classmethod
     def new(cls, images: Images | Tensor | NDArray[Any], known: Mapping[int, int]) -> "Pool":
-        """A pool before its first question.
+        """Make the pool of round 0.
 
         Args:
             images: N images of one shape, channels first; uint8, or floating point as the network
-            wants them.
-            known: index → class, for the images whose label is known; everything else is U.
+                expects them.
+            known: index → class, for the images whose label is known; all others are U.
 
         Raises:
             DfalError: for bad images, an index outside the pool, or a class that is no whole number
-            ≥ 0.
+                ≥ 0.
         """
         images = Images(images)
         if not isinstance(known, Mapping):
@@ -76,104 +82,104 @@ class Pool:
             )
         labels = torch.full((len(images),), UNKNOWN, dtype=torch.int64)
         for index, label in known.items():
-            place = whole("an index of known", index)
-            if not 0 <= place < len(images):
+            row = whole("an index of known", index)
+            if not 0 <= row < len(images):
                 raise DfalError(
                     f"known[{index}] is outside the pool: its {len(images)} images are 0 to"
                     f" {len(images) - 1}"
                 )
-            labels[place] = _class(f"known[{index}]", label)
+            labels[row] = _class(f"known[{index}]", label)
         none = torch.empty(0, dtype=torch.int64)
         return cls(images, labels, none, torch.empty(0, *images.shape), none, none)
 
     @property
     def unlabelled(self) -> Int64[Tensor, "u"]:
-        """U: the indices that may be asked about, ascending."""
+        """Return U: the ascending indices of the images that may be queried."""
         return (self.labels == UNKNOWN).nonzero().squeeze(1)
 
     @property
     def labelled(self) -> Int64[Tensor, "l"]:
-        """L: the indices with an annotation, ascending."""
+        """Return L: the ascending indices of the images with an annotation."""
         return (self.labels >= 0).nonzero().squeeze(1)
 
     @property
     def annotations(self) -> int:
-        """How many answers somebody gave. Twins, guesses and declined images are none."""
+        """Return the number of annotations: not of twins, pseudo-labels or declined images."""
         return int((self.labels >= 0).sum())
 
     @property
     def labelled_data_size(self) -> int:
-        """How many images are trained on in this round: annotations, twins and guesses."""
+        """Return the number of images to train on: annotations, twins and pseudo-labels."""
         return self.annotations + len(self.twins) + len(self.guessed)
 
     def labelled_data(self, device: torch.device | str = "cpu") -> LabelledData:
-        """Everything that is trained on in this round, in memory."""
-        real = torch.cat([self.labelled, self.guessed])
-        taken = self.images.take(real, device)
-        a = self.annotations
-        images = torch.cat([taken[:a], self.twins.to(device), taken[a:]])
+        """Copy what is trained on in this round into the memory of a device."""
+        pool_images = self.images.take(torch.cat([self.labelled, self.guessed]), device)
+        annotated, guessed = pool_images.tensor_split([self.annotations])
+        images = torch.cat([annotated, self.twins.to(device), guessed])
         labels = torch.cat([self.labels[self.labelled], self.labels[self.twinned], self.guesses])
         source = torch.cat([self.labelled, self.twinned, self.guessed])
         return LabelledData(images, labels.to(device), source)
 
     def learn(self, query: Query, answers: Sequence[int] | Tensor | NDArray[Any]) -> "Pool":
-        """L ← L ∪ {(x, y), (x + r, y)}: the pool of the next round.
+        """Return the pool of the next round: L ← L ∪ {(x, y), (x + r, y)}.
 
         Args:
-            query: what was asked about, of this pool.
+            query: a query of this pool.
             answers: `answers[i]` is the class of `query.indices[i]`, or `DECLINED`, which also
-            drops its twins.
+                drops its twins.
 
         Raises:
-            DfalError: where answers and question do not fit each other or this pool.
+            DfalError: where answers and query do not fit each other or this pool.
         """
         if not isinstance(query, Query):
             raise DfalError(
-                f"the question must be a dfal.Query, but it is {kind_of(query)}: give what the"
+                f"the query must be a dfal.Query, but it is {kind_of(query)}: give what the"
                 " strategy returned"
             )
-        asked = query.indices
-        given = _answers(answers)
-        if given.shape != asked.shape:
+        queried, classes = query.indices, _answers(answers)
+        if classes.shape != queried.shape:
             raise DfalError(
-                f"{len(asked)} images were asked about but {given.numel()} answers came: give one"
+                f"{len(queried)} images were queried but {classes.numel()} answers given: give one"
                 " for each index"
             )
-        bad = (given != given.long()) | ((given < 0) & (given != DECLINED))
+        bad = (classes != classes.long()) | ((classes < 0) & (classes != DECLINED))
         if bad.any():
-            at = int(bad.nonzero()[0])
+            place = int(bad.nonzero()[0])
             raise DfalError(
-                f"the answer {given[at].item()} for image {int(asked[at])} is no class: give 0, 1,"
-                f" … or DECLINED ({DECLINED})"
+                f"the answer {classes[place].item()} for image {int(queried[place])} is no class:"
+                f" give 0, 1, … or DECLINED ({DECLINED})"
             )
         self._check(query)
 
         labels = self.labels.clone()
-        labels[asked] = given.long()
+        labels[queried] = classes.long()
         twinned, twins = self.twinned, self.twins
         if query.twins is not None and query.twinned is not None:
             answered = labels[query.twinned] >= 0
             twinned = torch.cat([twinned, query.twinned[answered]])
-            twins = torch.cat(
-                [twins, query.twins[answered].cpu().to(twins.dtype)]
-            )  # a network may compute in float64
+            # A network may compute in float64.
+            twins = torch.cat([twins, query.twins[answered].cpu().to(twins.dtype)])
         return replace(
             self,
             labels=labels,
             twinned=twinned,
             twins=twins,
-            guessed=_or_none(query.guessed),
-            guesses=_or_none(query.guesses),
+            guessed=_or_empty(query.guessed),
+            guesses=_or_empty(query.guesses),
             round=self.round + 1,
         )
 
-    def asked(self, query: Any, k: int) -> Query:
-        """What a strategy returned when it was to choose k ≥ 1 images, which is a question of this
-        pool.
+    def validate(self, query: Any, k: int) -> Query:
+        """Return what a strategy returned, if it is a query of this pool.
+
+        Args:
+            query: the strategy's result.
+            k: the number of images that it was to select, at least 1.
 
         Raises:
-            DfalError: for anything but a `Query`, for one about no image or more than k, and as
-            `learn` does.
+            DfalError: for anything but a `Query`, for one of no image or of more than k, and for
+                one that does not fit this pool.
         """
         if not isinstance(query, Query):
             raise DfalError(
@@ -183,7 +189,7 @@ class Pool:
         indices: Any = query.indices
         scores: Any = query.scores
         if (
-            not all(torch.is_tensor(one) and one.ndim == 1 for one in (indices, scores))
+            not all(torch.is_tensor(value) and value.ndim == 1 for value in (indices, scores))
             or indices.dtype != torch.int64
         ):
             raise DfalError(
@@ -197,33 +203,34 @@ class Pool:
             )
         if not 1 <= len(indices) <= k:
             raise DfalError(
-                f"the strategy asks about {len(indices)} images, but it must choose 1 or more and"
+                f"the strategy queries {len(indices)} images, but it must select 1 or more and"
                 f" at most k = {k}"
             )
         self._check(query)
         return query
 
     def _check(self, query: Query) -> None:
-        """Raise unless this pool could have asked the question."""
+        """Raise a `DfalError` unless this is a query of this pool."""
         values, counts = query.indices.unique(return_counts=True)
         if len(values) != len(query.indices):
             raise DfalError(
-                f"the question asks about image {int(values[counts > 1][0])} twice: its indices"
-                " must be distinct"
+                f"the query has image {int(values[counts > 1][0])} twice: its indices must be"
+                " distinct"
             )
-        asked, guessed, guesses = query.indices, _or_none(query.guessed), _or_none(query.guesses)
+        queried = query.indices
+        guessed, guesses = _or_empty(query.guessed), _or_empty(query.guesses)
         if len(guessed) != len(guesses):
             raise DfalError(
-                f"the question has {len(guessed)} guessed images but {len(guesses)} guesses: give"
-                " one for each"
+                f"the query has {len(guessed)} pseudo-labelled images (guessed) but"
+                f" {len(guesses)} pseudo-labels (guesses): give one for each"
             )
         if (guesses < 0).any():
-            at = int((guesses < 0).nonzero()[0])
+            place = int((guesses < 0).nonzero()[0])
             raise DfalError(
-                f"the guess {int(guesses[at])} for image {int(guessed[at])} is no class: classes"
-                " are 0, 1, 2, …"
+                f"the pseudo-label {int(guesses[place])} of image {int(guessed[place])} is no"
+                " class: classes are 0, 1, 2, …"
             )
-        for what, indices in (("asked about", asked), ("guessed", guessed)):
+        for what, indices in (("queried", queried), ("pseudo-labelled", guessed)):
             outside = indices[(indices < 0) | (indices >= len(self.images))]
             if len(outside):
                 raise DfalError(
@@ -234,24 +241,24 @@ class Pool:
             if known.any():
                 raise DfalError(
                     f"image {int(indices[known][0])} was {what}, but it is not unlabelled: use this"
-                    " round's question"
+                    " round's query"
                 )
-        both = guessed[torch.isin(guessed, asked)]
+        both = guessed[torch.isin(guessed, queried)]
         if len(both):
             raise DfalError(
-                f"image {int(both[0])} is both asked about and guessed: a question may do one of"
+                f"image {int(both[0])} is both queried and pseudo-labelled: a query may do one of"
                 " them"
             )
         if (query.twins is None) != (query.twinned is None):
             raise DfalError(
-                "a question with twins needs twinned, the asked images they belong to, and the"
-                " other way round"
+                "a query with twins needs twinned, the queried images they belong to, and the other"
+                " way round"
             )
         if query.twins is not None and query.twinned is not None:
-            strange = query.twinned[~torch.isin(query.twinned, asked)]
-            if len(strange):
+            foreign = query.twinned[~torch.isin(query.twinned, queried)]
+            if len(foreign):
                 raise DfalError(
-                    f"a twin belongs to image {int(strange[0])}, which was not asked about: twinned"
+                    f"a twin belongs to image {int(foreign[0])}, which was not queried: twinned"
                     " must be among the indices"
                 )
             needed, shape = (len(query.twinned), *self.images.shape), tuple(query.twins.shape)
@@ -263,7 +270,11 @@ class Pool:
 
 
 def check_call(pool: Any, k: Any, rng: Any) -> None:
-    """Raise unless a strategy can be called with these."""
+    """Check the arguments of a strategy.
+
+    Raises:
+        DfalError: for a pool, k or rng that a strategy cannot be called with.
+    """
     if not isinstance(pool, Pool):
         raise DfalError(
             f"the pool must be a dfal.Pool, but it is {kind_of(pool)}: give dfal.Pool.new(images,"
@@ -275,36 +286,36 @@ def check_call(pool: Any, k: Any, rng: Any) -> None:
 
 
 def _class(name: str, label: Any) -> int:
-    """Return a class as an int; raise for anything else."""
+    """Return a class as an int; raise a `DfalError` for anything else."""
     try:
-        found = whole(name, label)
+        number = whole(name, label)
     except DfalError:
-        found = -1
-    if found < 0:
+        number = -1
+    if number < 0:
         names = (
             "; number the names of classes, say by names.index(name)"
             if isinstance(label, str)
             else ""
         )
         raise DfalError(f"{name} = {label} is no class: classes are 0, 1, 2, …{names}")
-    return found
+    return number
 
 
 def _answers(answers: Any) -> Tensor:
-    """Return answers as a tensor of numbers; raise for anything else."""
+    """Return answers as a tensor of real numbers; raise a `DfalError` for anything else."""
     try:
-        given = torch.as_tensor(answers)
+        classes = torch.as_tensor(answers)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DfalError(
             f"the answers are no classes ({first_line(error)}): give 0, 1, … for each"
             f" image, or DECLINED ({DECLINED})"
         ) from None
-    if given.is_complex():
+    if classes.is_complex():
         raise DfalError(
             "the answers are complex numbers and no classes: give 0, 1, … for each image"
         )
-    return given
+    return classes
 
 
-def _or_none(indices: Tensor | None) -> Tensor:
+def _or_empty(indices: Tensor | None) -> Tensor:
     return torch.empty(0, dtype=torch.int64) if indices is None else indices

@@ -1,4 +1,4 @@
-"""What a strategy asks for and what an attack returns."""
+"""What strategies and attacks return: queries and perturbations."""
 
 from dataclasses import dataclass, replace
 
@@ -7,21 +7,21 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 UNKNOWN = -1
-"""The label of an image that nobody was asked about yet."""
+"""The label of an image that was not queried yet."""
 
 DECLINED = -2
-"""The label of an image that a person was asked about and did not want to label."""
+"""The label of an image that was queried and that a person declined to label."""
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """What an attack found for each image of a batch.
+    """Hold what an attack found for each image of a batch.
 
     Attributes:
-        images: the moved images, of the shape that came in.
+        images: the perturbed images x + r, of the shape that came in.
         distance: ‖r‖_p, the length of the perturbation in the units of the pixels; inf where
-        `fooled` is false.
-        fooled: whether the network gives the moved image another class than the image itself.
+            `fooled` is false.
+        fooled: whether the network predicts another class for x + r than for x.
     """
 
     images: Float[Tensor, "n *image"]
@@ -31,17 +31,16 @@ class Perturbation:
 
 @dataclass(frozen=True)
 class Query:
-    """A question: which images to ask about, and what will be learnt beside the answers.
+    """Hold the images that a strategy selects, and what is trained on beside their labels.
 
     Attributes:
-        indices: the images to ask about, as indices of the data set, most wanted first.
+        indices: the images to label, as indices of the pool, most wanted first.
         scores: what the strategy ranked them by, in its own unit (DFAL: distance; entropy: nats).
-        twinned: for each twin, the asked image whose answer it inherits.
+        twinned: for each adversarial twin, the queried image whose label it shares.
         twins: the adversarial twins.
-        guessed: images that are trained on with the network's own label in the next round only.
-        guesses: those labels. They are no annotations: nobody was asked.
-        bound: where the choice minimises something by search, what is proved: no choice comes below
-        this value.
+        guessed: images that get a pseudo-label, for the next round only.
+        guesses: those pseudo-labels, the network's own predictions. They are no annotations.
+        bound: for a selection that minimises a value by search, a proven lower bound of the value.
     """
 
     indices: Int64[Tensor, "k"]
@@ -53,16 +52,19 @@ class Query:
     bound: float | None = None
 
     def only(self, order: Int64[Tensor, "m"]) -> "Query":
-        """The question about some of its images, given by place and in that order, with their
-        twins."""
-        kept = replace(self, indices=self.indices[order], scores=self.scores[order])
+        """Return a query of some of the images, with their twins.
+
+        Args:
+            order: places in `indices`, in the order of the new query.
+        """
+        query = replace(self, indices=self.indices[order], scores=self.scores[order])
         if self.twinned is None or self.twins is None:
-            return kept
-        place = {image: at for at, image in enumerate(self.twinned.tolist())}
-        rows = [place[image] for image in kept.indices.tolist() if image in place]
-        return replace(kept, twinned=self.twinned[rows], twins=self.twins[rows])
+            return query
+        twin_of = {image: row for row, image in enumerate(self.twinned.tolist())}
+        rows = [twin_of[image] for image in query.indices.tolist() if image in twin_of]
+        return replace(query, twinned=self.twinned[rows], twins=self.twins[rows])
 
     @classmethod
     def nothing(cls) -> "Query":
-        """The question that asks about no image."""
+        """Return the query of no image."""
         return cls(torch.empty(0, dtype=torch.int64), torch.empty(0))

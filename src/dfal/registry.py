@@ -1,4 +1,4 @@
-"""Registries: the names under which things of one kind are known, without importing any of them."""
+"""Registries: names of things of one kind, known without importing any of them."""
 
 import importlib
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """One name of a registry.
+    """Say where the thing of a name is and what it is.
 
     Attributes:
         target: `package.module:name`, or the module itself as `package.module`, imported when it
@@ -25,15 +25,14 @@ class Entry:
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Names of one kind of thing. Names and help are there at once; a thing is imported when it is
-    asked for.
+    """A mapping from names to things of one kind, which are imported when they are looked up.
 
     >>> attacks = Registry("attack", {"fgsm": Entry("dfal.attacks.fgsm:FGSM", "one signed step")})
     >>> list(attacks), attacks.about("fgsm"), attacks["fgsm"].__name__
     (['fgsm'], 'one signed step', 'FGSM')
 
     Args:
-        kind: what the things are called in a sentence, in the singular.
+        kind: what a thing is called in a sentence: "data set".
         entries: by name, in the order in which help and docs list them.
     """
 
@@ -41,10 +40,10 @@ class Registry(Mapping[str, T], Generic[T]):
         self.kind, self._entries = kind, dict(entries)
 
     def __getitem__(self, name: str) -> T:
-        """Import what goes by a name.
+        """Import the thing of a name.
 
         Raises:
-            DfalError: for a name that is not there; it offers the nearest one.
+            DfalError: for an unknown name; it suggests the nearest one.
         """
         module, _, attribute = self.entry(name).target.partition(":")
         found: Any = importlib.import_module(module)
@@ -52,21 +51,25 @@ class Registry(Mapping[str, T], Generic[T]):
         return thing
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Import what goes by a name; return the default where the name is not there."""
+        """Import the thing of a name; return the default for an unknown name."""
         return self[name] if name in self else default  # noqa: SIM401  this is get
 
     def entry(self, name: str) -> Entry:
         """Return the entry of a name.
 
         Raises:
-            DfalError: for a name that is not there; it offers the nearest one.
+            DfalError: for an unknown name; it suggests the nearest one.
         """
         if name not in self._entries:
             raise unknown_name(self.kind, name, self._entries)
         return self._entries[name]
 
     def about(self, name: str) -> str:
-        """Return the line of help of a name."""
+        """Return the line of help of a name.
+
+        Raises:
+            DfalError: for an unknown name.
+        """
         return self.entry(name).about
 
     def __contains__(self, name: object) -> bool:

@@ -1,5 +1,7 @@
-"""Randomness as a function of (seed, round, purpose): no global stream, so a resumed trial needs no
-generator to be saved."""
+"""Random numbers as a function of (seed, round, purpose).
+
+There is no global stream, so that a resumed trial needs no saved state of a generator.
+"""
 
 import contextlib
 import hashlib
@@ -12,7 +14,16 @@ from dfal.errors import DfalError
 
 
 def derive_seed(seed: int, round: int, purpose: str) -> int:
-    """A 63-bit seed that depends on all three arguments and on nothing else."""
+    """Return a 63-bit seed that depends on the three arguments and on nothing else.
+
+    Args:
+        seed: of the trial.
+        round: of active learning.
+        purpose: what is random: "fit", "select".
+
+    Raises:
+        DfalError: for a seed or round that is no whole number, or a purpose that is no text.
+    """
     if not isinstance(purpose, str):
         raise DfalError(
             f"the purpose {short(purpose)} is no text: give dfal.generator(seed, round, 'select')"
@@ -28,13 +39,13 @@ seed_for = derive_seed
 
 
 def generator(seed: int, round: int, purpose: str) -> torch.Generator:
-    """A fresh CPU generator seeded by `derive_seed`."""
+    """Return a new CPU generator with the seed of `derive_seed`."""
     return torch.Generator().manual_seed(derive_seed(seed, round, purpose))
 
 
 @contextlib.contextmanager
 def fork_rng(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Run a block with torch's global generators seeded, and put them back afterwards.
+    """Seed torch's global generators for a block, and restore them afterwards.
 
     Initialisers and dropout layers draw from the global generators; everything else in dfal takes a
     `torch.Generator`.
@@ -42,9 +53,8 @@ def fork_rng(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     device = torch.device(device)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.default_generator.manual_seed(
-            seed
-        )  # torch.manual_seed would move the generators of all GPUs, too
+        # torch.manual_seed would change the generators of all GPUs, too.
+        torch.default_generator.manual_seed(seed)
         if devices:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)

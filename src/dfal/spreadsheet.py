@@ -1,4 +1,4 @@
-"""CSV files that people open in spreadsheets: no text from elsewhere may run there as a formula."""
+"""CSV files for spreadsheets, in which no text from elsewhere may run as a formula."""
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
@@ -18,29 +18,29 @@ def row_writer(file: Any) -> Callable[[Sequence[object]], None]:
 
     `csv.writer` leaves a carriage return inside a cell unquoted, and nobody can read that row then.
     """
-    usual = csv.writer(file, lineterminator="\n")
+    plain = csv.writer(file, lineterminator="\n")
     quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write(cells: Sequence[object]) -> None:
-        (quoted if any("\r" in str(cell) for cell in cells) else usual).writerow(cells)
+        (quoted if any("\r" in str(cell) for cell in cells) else plain).writerow(cells)
 
     return write
 
 
 def formulas(paths: Iterable[str]) -> str:
     """Return a warning about file names that a spreadsheet may run; empty where there is none."""
-    found = [path for path in paths if is_formula(path)]
-    if not found:
+    risky = [path for path in paths if is_formula(path)]
+    if not risky:
         return ""
-    some = f"{len(found):,} file names begin" if len(found) > 1 else "1 file name begins"
+    subject = f"{len(risky):,} file names begin" if len(risky) > 1 else "1 file name begins"
     return (
-        f"{some} with = + - or @, as {found[0]!r}: open the CSV as text, or rename them, before a"
-        " spreadsheet runs them"
+        f"{subject} with = + - or @, as {risky[0]!r}: open the CSV as text, or rename them, before"
+        " a spreadsheet runs them"
     )
 
 
 def defused(text: str) -> str:
-    """Return the text as a cell that no spreadsheet runs: behind an apostrophe where it needs one.
+    """Return a text as a cell that no spreadsheet runs, behind an apostrophe where it needs one.
 
     A text that begins with apostrophes and such a character gets one more, so that `restored`
     gives back every text.
@@ -49,5 +49,5 @@ def defused(text: str) -> str:
 
 
 def restored(cell: str) -> str:
-    """Return the text of a cell that `defused` made."""
+    """Return the text from which `defused` made a cell."""
     return cell[1:] if cell.startswith("'") and is_formula(cell.lstrip("'")) else cell

@@ -98,7 +98,7 @@ class Trial(TrialSettings):
             ) in model.eval().parameters():  # a layer that begins with zeros would hide the others
                 parameter.data += 0.01 * torch.randn_like(parameter)
             try:
-                pool.asked(self.strategy(model, pool, 1, generator(0, 0, "check")), 1)
+                pool.validate(self.strategy(model, pool, 1, generator(0, 0, "check")), 1)
             except DfalError as error:
                 raise DfalError(
                     f"{strategies.name_of(self.strategy)} cannot choose images: {error}"
