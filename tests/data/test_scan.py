@@ -232,7 +232,8 @@ def test_a_store_goes_on_with_a_copy_of_its_folder_that_writes_accents_otherwise
 ) -> None:
 
     from dfal.cli.label import _found
-    from dfal.labelling.export import labels, write_folders
+    from dfal.labelling.export import labels
+    from dfal.labelling.export.folders import write_folders
     from dfal.labelling.learning.review import review
     from dfal.labelling.photos import Photos
 

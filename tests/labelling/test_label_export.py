@@ -1,4 +1,4 @@
-"""Labels taken home: every one of them, once, with who gave it; as files that others read."""
+"""Exported labels: every one of them, once, with who gave it; in each registered format."""
 
 import csv
 import dataclasses
@@ -11,7 +11,10 @@ import pytest
 from dfal.data.datasets import Dataset
 from dfal.data.image_folder import Folder
 from dfal.errors import DfalError
-from dfal.labelling import export
+from dfal.labelling.export import FORMATS, Label, LabelFormat, ModelFormat, labels
+from dfal.labelling.export.csv_table import as_csv, write_csv
+from dfal.labelling.export.folders import write_folders, write_hugging_face
+from dfal.labelling.export.parquet import write_parquet
 from dfal.labelling.names import class_name, person_name
 from dfal.labelling.store.session import Session
 from dfal.spreadsheet import defused, formulas, restored
@@ -19,7 +22,7 @@ from labelled import a_session, some_pngs
 
 
 @pytest.fixture
-def rows(tmp_path: Path, digits: Dataset) -> list[export.Label]:
+def rows(tmp_path: Path, digits: Dataset) -> list[Label]:
     """Five images: labelled, declined, corrected, guessed, and one that nobody looked at."""
     some_pngs(tmp_path / "photos", digits, 5)
     with a_session(tmp_path / "photos", holdout=0.0) as (session, _):
@@ -28,10 +31,10 @@ def rows(tmp_path: Path, digits: Dataset) -> list[export.Label]:
         session.decline(questions[1])
         session.tell(questions[2], "3")
         session.correct(2, "4", person="bob")
-        return export.labels(session, {3: (9, 0.87654), 0: (1, 0.9)})
+        return labels(session, {3: (9, 0.87654), 0: (1, 0.9)})
 
 
-def test_each_label_says_who_when_and_how(rows: list[export.Label]) -> None:
+def test_each_label_says_who_when_and_how(rows: list[Label]) -> None:
     assert [(row.path, row.label, row.by, row.how, row.confidence) for row in rows] == [
         ("00000.png", "7", "ann", "given", 1.0),
         ("00001.png", "", "ann", "declined", 0.0),
@@ -47,7 +50,7 @@ def test_an_answer_that_was_taken_back_is_no_label(tmp_path: Path, digits: Datas
     with a_session(tmp_path / "photos") as (session, _):
         session.tell(session.ask()[0], 1)
         session.undo()
-        assert export.labels(session) == []
+        assert labels(session) == []
 
 
 def test_votes_come_home_as_a_majority_and_its_share(tmp_path: Path, digits: Dataset) -> None:
@@ -57,8 +60,8 @@ def test_votes_come_home_as_a_majority_and_its_share(tmp_path: Path, digits: Dat
             (question,) = session.ask(person=person, client_id=person)
             session.tell(question, label, person=person)
             if person != "cem":
-                assert export.labels(session) == []
-        (row,) = export.labels(session)
+                assert labels(session) == []
+        (row,) = labels(session)
         assert (row.label, row.by) == ("1", "ann; cem")
         assert row.confidence == pytest.approx(2 / 3)
 
@@ -69,7 +72,7 @@ def test_known_labels_come_home_as_known(tmp_path: Path) -> None:
     with Session.start(
         tmp_path / "s.db", Settings(), ["a.png", "b.png"], ["cat"], {"b.png": "cat"}
     ) as session:
-        (row,) = export.labels(session)
+        (row,) = labels(session)
         assert (row.path, row.label, row.how, row.by) == ("b.png", "cat", "known", "")
 
 
@@ -81,54 +84,52 @@ def test_flags_come_home_also_of_images_without_a_label(tmp_path: Path, digits: 
         session.flag(2, "whose is it?")
         session.flag(1, "no")
         session.flag(1, raised=False)
-        found = export.labels(session)
+        found = labels(session)
     assert [(row.path, row.label, row.how, row.flagged, row.note) for row in found] == [
         ("00000.png", "7", "given", True, "blurred"),
         ("00002.png", "", "flagged", True, "whose is it?"),
     ]
-    export.write_folders(found, tmp_path / "photos", tmp_path / "out")
+    write_folders(found, tmp_path / "photos", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").rglob("*.png")] == ["00000.png"]
 
 
-def test_an_export_replaces_an_export_and_nothing_else(
-    rows: list[export.Label], tmp_path: Path
-) -> None:
+def test_an_export_replaces_an_export_and_nothing_else(rows: list[Label], tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="Parquet is an extra: pip install 'dfal[parquet]'")
-    for write, name in ((export.write_csv, "l.csv"), (export.write_parquet, "l.parquet")):
-        write(rows[:1], tmp_path / name)
+    for write, name in ((write_csv, "l.csv"), (write_parquet, "l.parquet")):
+        write(rows[:1], tmp_path, tmp_path / name)
         one = (tmp_path / name).read_bytes()
-        write(rows, tmp_path / name)
+        write(rows, tmp_path, tmp_path / name)
         assert (tmp_path / name).read_bytes() != one
         for precious in (tmp_path / "labels.db", tmp_path / "photos" / "00000.png"):
             before = precious.read_bytes()
             with pytest.raises(DfalError, match="is there already and no such export"):
-                write(rows, precious)
+                write(rows, tmp_path, precious)
             assert precious.read_bytes() == before
         (tmp_path / "own.csv").write_text("path,label\n00000.png,7\n")
         with pytest.raises(DfalError, match="is there already"):
-            write(rows, tmp_path / "own.csv")
+            write(rows, tmp_path, tmp_path / "own.csv")
         for nowhere in (Path(), Path("/")):
             with pytest.raises(DfalError, match="is a folder"):
-                write(rows, nowhere)
+                write(rows, tmp_path, nowhere)
 
 
-def test_a_data_set_of_no_label_is_not_written(rows: list[export.Label], tmp_path: Path) -> None:
+def test_a_data_set_of_no_label_is_not_written(rows: list[Label], tmp_path: Path) -> None:
     with pytest.raises(DfalError, match="no image has a label yet"):
-        export.write_hugging_face(
+        write_hugging_face(
             [row for row in rows if row.how == "declined"], tmp_path / "photos", tmp_path / "out"
         )
     assert not (tmp_path / "out").exists()
 
 
-def test_csv_and_parquet_hold_the_same(rows: list[export.Label], tmp_path: Path) -> None:
+def test_csv_and_parquet_hold_the_same(rows: list[Label], tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="Parquet is an extra: pip install 'dfal[parquet]'")
     import pyarrow.parquet
 
-    odd = export.Label('a, "b"\n.png', "c", "ann; bob", "", "given", 1.0)
-    export.write_csv([*rows, odd], tmp_path / "l.csv")
+    odd = Label('a, "b"\n.png', "c", "ann; bob", "", "given", 1.0)
+    write_csv([*rows, odd], tmp_path, tmp_path / "l.csv")
     with (tmp_path / "l.csv").open(newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
-    export.write_parquet([*rows, odd], tmp_path / "l.parquet")
+    write_parquet([*rows, odd], tmp_path, tmp_path / "l.parquet")
     table = pyarrow.parquet.read_table(tmp_path / "l.parquet").to_pylist()
     assert (
         [row["path"] for row in read]
@@ -146,9 +147,9 @@ def test_csv_and_parquet_hold_the_same(rows: list[export.Label], tmp_path: Path)
 )
 def test_no_cell_of_a_table_runs_as_a_formula(begin: str) -> None:
     text = f"{begin}cmd|' /C calc'!A0"
-    row = export.Label("a.png", text, text, "", "given", 1.0, True, text)
+    row = Label("a.png", text, text, "", "given", 1.0, True, text)
     row = dataclasses.replace(row, path="a\rb.png") if begin == "\r" else row
-    (cells,) = csv.DictReader(io.StringIO(export.as_csv([row]), newline=""))
+    (cells,) = csv.DictReader(io.StringIO(as_csv([row]), newline=""))
     assert cells["path"] == row.path
     for column in ("label", "by", "note"):
         assert cells[column] == f"'{text}"
@@ -163,7 +164,7 @@ def test_a_path_stays_and_its_label_is_read_again(tmp_path: Path, digits: Datase
     with a_session(tmp_path / "photos", holdout=0.0) as (session, _):
         session.correct(session.state.paths.index("=1+1.png"), "7")
         session.flag(session.state.paths.index("=1+1.png"), "=HYPERLINK(1)")
-        export.write_csv(export.labels(session), tmp_path / "l.csv")
+        write_csv(labels(session), tmp_path, tmp_path / "l.csv")
     text = (tmp_path / "l.csv").read_text()
     assert text.splitlines()[1].startswith("=1+1.png,7,ann,")
     assert text.endswith(",'=HYPERLINK(1)\n")
@@ -184,10 +185,10 @@ def test_nobody_is_called_like_a_formula(name: str) -> None:
         class_name(name)
 
 
-def test_folders_by_class_and_what_has_vanished(rows: list[export.Label], tmp_path: Path) -> None:
+def test_folders_by_class_and_what_has_vanished(rows: list[Label], tmp_path: Path) -> None:
     source = tmp_path / "photos"
     (source / "00003.png").unlink()
-    assert export.write_folders(rows, source, tmp_path / "out") == ["00003.png"]
+    assert write_folders(rows, source, tmp_path / "out") == ["00003.png"]
     found = sorted(
         str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png")
     )
@@ -196,7 +197,7 @@ def test_folders_by_class_and_what_has_vanished(rows: list[export.Label], tmp_pa
         source / "00000.png"
     ).read_bytes()
     with pytest.raises(DfalError, match="is there already"):
-        export.write_folders(rows, source, tmp_path / "out")
+        write_folders(rows, source, tmp_path / "out")
 
 
 def test_files_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
@@ -204,10 +205,9 @@ def test_files_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
         (tmp_path / "photos" / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "photos" / place).write_text(place)
     rows = [
-        export.Label(place, "cat", "ann", "", "given", 1.0)
-        for place in ("a/x.png", "a-x.png", "b/x.png")
+        Label(place, "cat", "ann", "", "given", 1.0) for place in ("a/x.png", "a-x.png", "b/x.png")
     ]
-    assert export.write_folders(rows, tmp_path / "photos", tmp_path / "out") == []
+    assert write_folders(rows, tmp_path / "photos", tmp_path / "out") == []
     assert sorted(path.read_text() for path in (tmp_path / "out" / "cat").iterdir()) == [
         "a-x.png",
         "a/x.png",
@@ -215,8 +215,8 @@ def test_files_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     ]
 
 
-def test_the_hugging_face_folder_names_every_file(rows: list[export.Label], tmp_path: Path) -> None:
-    assert export.write_hugging_face(rows, tmp_path / "photos", tmp_path / "out") == []
+def test_the_hugging_face_folder_names_every_file(rows: list[Label], tmp_path: Path) -> None:
+    assert write_hugging_face(rows, tmp_path / "photos", tmp_path / "out") == []
     lines = [
         json.loads(line)
         for line in (tmp_path / "out" / "train" / "metadata.jsonl").read_text().splitlines()
@@ -230,11 +230,49 @@ def test_the_hugging_face_folder_names_every_file(rows: list[export.Label], tmp_
 
 
 def test_a_place_that_cannot_be_written_is_a_sentence_and_nothing_is_left(
-    rows: list[export.Label], tmp_path: Path
+    rows: list[Label], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    for write in (export.write_csv, export.write_parquet):
+    for write in (write_csv, write_parquet):
         with pytest.raises(DfalError, match="cannot be written"):
-            write(rows, tmp_path / "file" / "l")
+            write(rows, tmp_path, tmp_path / "file" / "l")
     with pytest.raises(DfalError, match="cannot be written"):
-        export.write_folders(rows, tmp_path / "photos", tmp_path / "file" / "out")
+        write_folders(rows, tmp_path / "photos", tmp_path / "file" / "out")
+
+
+def names_of(kind: type[LabelFormat] | type[ModelFormat]) -> list[str]:
+    return [name for name in FORMATS if isinstance(FORMATS[name], kind)]
+
+
+@pytest.mark.parametrize("name", names_of(LabelFormat))
+def test_every_format_of_labels_keeps_the_contract(
+    name: str, rows: list[Label], tmp_path: Path
+) -> None:
+    if name == "parquet":
+        pytest.importorskip("pyarrow", reason="Parquet is an extra: pip install 'dfal[parquet]'")
+    written = FORMATS[name]
+    assert isinstance(written, LabelFormat)
+    photos, path = tmp_path / "photos", tmp_path / f"out{written.ending}"
+    assert written.write(rows, photos, path) == []
+    assert path.exists()
+    assert [entry.name for entry in tmp_path.glob(".*part*")] == [], "nothing temporary is left"
+
+    precious = photos / "00000.png"
+    before = precious.read_bytes()
+    with pytest.raises(DfalError, match=r"--out|name a folder"):
+        written.write(rows, photos, precious)
+    assert precious.read_bytes() == before
+    (tmp_path / "file").touch()
+    with pytest.raises(DfalError, match="cannot be written"):
+        written.write(rows, photos, tmp_path / "file" / "out")
+
+
+def test_the_formats_have_help_and_endings_of_their_own() -> None:
+    assert [*FORMATS] == ["csv", "parquet", "folders", "hugging-face", "onnx"]
+    assert names_of(ModelFormat) == ["onnx"]
+    endings = [FORMATS[name].ending for name in FORMATS]
+    assert len(set(endings)) == len(endings)
+    for name in FORMATS:
+        about = FORMATS.about(name)
+        assert about[0].islower()
+        assert not about.endswith(".")

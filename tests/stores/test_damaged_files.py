@@ -160,7 +160,7 @@ def _labels_written(path: Path, out: Path, shared: Path) -> None:
 
 
 def _labels_copied(path: Path, out: Path, shared: Path) -> None:
-    command("export", path, "--as", "folders", "--out", out / "folders")
+    command("export", path, "--format", "folders", "--out", out / "folders")
 
 
 def _run_read(path: Path, out: Path, shared: Path) -> None:

@@ -18,7 +18,7 @@ from dfal.errors import DfalError
 from dfal.experiments.serialization import from_json, is_kind
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
-from dfal.labelling import export
+from dfal.labelling.export import labels
 from dfal.labelling.setup import open_session
 from dfal.labelling.store.model_outputs import RankedImage
 from dfal.labelling.store.records import Model
@@ -79,7 +79,9 @@ def refused(path: Path, *options: object) -> str:
     for form in ("csv", "folders", "hugging-face"):
         before = all_files(path.parent)
         with pytest.raises(DfalError) as raised:
-            command("export", path, "--as", form, "--out", path.parent / "out" / "labels", *options)
+            command(
+                "export", path, "--format", form, "--out", path.parent / "out" / "labels", *options
+            )
         assert all_files(path.parent) == before
         said.add(str(raised.value))
     (sentence,) = said
@@ -117,7 +119,7 @@ def test_a_file_that_is_no_image_is_not_copied(store: Path, tmp_path: Path) -> N
         with pytest.raises(
             DfalError, match=r"'notes\.txt' .* is no image by its ending: do not use this store"
         ):
-            command("export", store, "--as", form, "--out", tmp_path / "out")
+            command("export", store, "--format", form, "--out", tmp_path / "out")
         assert not [one for one in tmp_path.iterdir() if "out" in one.name]
 
 
@@ -130,7 +132,7 @@ def test_names_with_dots_and_links_of_ones_own_are_exported(tmp_path: Path, phot
     ) as session:
         for image in range(3):
             session.correct(image, "v1.5")
-    command("export", tmp_path / "l.db", "--as", "folders", "--out", tmp_path / "out")
+    command("export", tmp_path / "l.db", "--format", "folders", "--out", tmp_path / "out")
     assert sorted(one.name for one in (tmp_path / "out" / "v1.5").iterdir()) == sorted(paths)
 
 
@@ -141,12 +143,12 @@ def test_without_a_folder_paths_are_texts_and_only_the_table_is_exported(tmp_pat
     ) as session:
         session.correct(0, "cat")
         session.correct(1, "dog")
-        assert [row.path for row in export.labels(session)] == paths
+        assert [row.path for row in labels(session)] == paths
     for form in ("folders", "hugging-face"):
         with pytest.raises(
             DfalError, match="names no folder of images: only its table of labels can be exported"
         ):
-            command("export", tmp_path / "l.db", "--as", form, "--out", tmp_path / "out")
+            command("export", tmp_path / "l.db", "--format", form, "--out", tmp_path / "out")
     with pytest.raises(DfalError, match=r"'/data/a\.png', which is not in its folder"):
         Session.start(tmp_path / "m.db", Settings(folder="photos"), paths, ["cat"])
     assert not (tmp_path / "m.db").exists()

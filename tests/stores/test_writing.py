@@ -28,13 +28,16 @@ from dfal.data.datasets import Dataset, download, mapped
 from dfal.data.image_array import Images
 from dfal.errors import DfalError
 from dfal.experiments.store import Store
-from dfal.labelling import export as labels
+from dfal.labelling.export import Label
+from dfal.labelling.export.csv_table import write_csv
+from dfal.labelling.export.folders import write_folders, write_hugging_face
+from dfal.labelling.export.parquet import write_parquet
 from dfal.reporting import contact_sheet, html, latex_csv
 from dfal.reporting.figures import Chart
 
 CARD = models.ModelCard(("zero", "one", *map(str, range(2, 10))), (1, 28, 28))
 TABLE = Table("one", "Table: two", "a caption", ("a",), (("row", (Cell("1.0"),)),))
-LABEL = labels.Label("a.png", "cat", "Ada", "", "given", 1.0)
+LABEL = Label("a.png", "cat", "Ada", "", "given", 1.0)
 Writer = Callable[[Path], object]
 
 
@@ -98,8 +101,8 @@ WRITERS: dict[str, tuple[str, Writer]] = {
     "a model as ONNX": ("a.onnx", onnx),
     "predictions": ("p.csv", predictions),
     "a picture of a data set": ("four.png", picture),
-    "labels as CSV": ("l.csv", lambda path: labels.write_csv([LABEL], path)),
-    "labels as Parquet": ("l.parquet", lambda path: labels.write_parquet([LABEL], path)),
+    "labels as CSV": ("l.csv", lambda path: write_csv([LABEL], path.parent, path)),
+    "labels as Parquet": ("l.parquet", lambda path: write_parquet([LABEL], path.parent, path)),
     "a data set in our form": ("pool.npy", rows),
 }
 
@@ -183,7 +186,7 @@ def test_a_folder_of_copies_that_is_stopped_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(shutil, "copy2", stop)
-    for write in (labels.write_folders, labels.write_hugging_face):
+    for write in (write_folders, write_hugging_face):
         with pytest.raises(KeyboardInterrupt):
             write([LABEL], tmp_path, out / "copies")
         assert list(out.iterdir()) == []

@@ -20,7 +20,7 @@ from dfal.cli.options import settings
 from dfal.data.image_folder import Folder
 from dfal.data.scan import PathIndex, counted, plain
 from dfal.errors import DfalError, Stopped
-from dfal.labelling import export as home
+from dfal.labelling.export import FORMATS, ModelFormat, labels
 from dfal.labelling.learning.trainer import model_path as latest_network
 from dfal.labelling.names import class_names
 from dfal.labelling.photos import Photos
@@ -198,28 +198,16 @@ def _has_a_screen() -> bool:
     )
 
 
-FORMS = ("csv", "parquet", "folders", "hugging-face", "onnx")
-ENDINGS = {
-    "csv": ".labels.csv",
-    "parquet": ".labels.parquet",
-    "folders": "-by-class",
-    "hugging-face": "-dataset",
-    "onnx": ".onnx",
-}
-
-
 @click.command()
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option(
+    "--format",
     "--as",
     "form",
-    type=click.Choice(FORMS),
+    type=click.Choice([*FORMATS]),
     default="csv",
     show_default=True,
-    help=(
-        "A table; a folder for each class; a folder that Hugging Face's datasets loads; or the"
-        " network as ONNX."
-    ),
+    help="; ".join(f"{name}: {FORMATS.about(name)}" for name in FORMATS) + ".",
 )
 @click.option(
     "--guess",
@@ -245,35 +233,23 @@ def export(store: Path, form: str, guess: bool, out: Path | None, model: str | N
             f"{store} is a folder: name a store that `dfal label` made, such as"
             f" {store.resolve().name}.labels.db"
         )
+    written = FORMATS[form]
     path = out or store.with_name(
-        store.name.removesuffix(".db").removesuffix(".labels") + ENDINGS[form]
+        store.name.removesuffix(".db").removesuffix(".labels") + written.ending
     )
     console = Console(highlight=False, soft_wrap=True)
     with Session.open(store, write=False) as session:
-        if form == "onnx":
-            home.check_target(path, b"\x08")  # how ONNX begins
-            network = _network(store, model)
-            models.save_onnx(network.network, network.card, path)
+        if isinstance(written, ModelFormat):
+            written.write(_network(store, model), path)
             console.print(f"the network in {path}")
             return
         saved = _network(store, model) if guess else None
-        rows = home.labels(session, _guesses(session, saved) if saved else None)
+        rows = labels(session, _guesses(session, saved) if saved else None)
         if not rows:
             raise DfalError(f"{store} holds no label yet: answer some questions first")
-        missing: list[str] = []
-        source = Path(session.settings.folder)
-        if form == "csv":
-            home.write_csv(rows, path)
-        elif form == "parquet":
-            home.write_parquet(rows, path)
-        else:
-            missing = (home.write_folders if form == "folders" else home.write_hugging_face)(
-                rows, source, path
-            )
+        missing = written.write(rows, Path(session.settings.folder), path)
     gone = set(missing)
-    how = Counter(
-        row.how for row in rows if row.path not in gone and (row.label or form != "hugging-face")
-    )
+    how = Counter(row.how for row in rows if written.takes(row) and row.path not in gone)
     console.print(
         escape(f"{', '.join(f'{count:,} {name}' for name, count in how.most_common())}: {path}")
     )

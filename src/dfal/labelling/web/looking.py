@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Response
 from fastapi import Path as PathParameter
 
-from dfal.labelling import export
+from dfal.labelling.export import labels
+from dfal.labelling.export.csv_table import as_csv
 from dfal.labelling.learning.review import MAX_REVIEW_PAGE, review
 from dfal.labelling.photos import Picture
 from dfal.labelling.store.session import NotFoundError
@@ -158,7 +159,7 @@ def labels_to_review(  # noqa: PLR0917
 )
 def labels_as_csv(page: Page) -> Response:
     """Return every label as a row of a CSV file."""
-    text = export.as_csv(export.labels(page.session))
+    text = as_csv(labels(page.session))
     return Response(
         text.encode("utf-8", "replace"),
         media_type="text/csv",
