@@ -418,12 +418,14 @@ import dfal
 for found in pkgutil.walk_packages(dfal.__path__, "dfal."):
     if not found.name.endswith("__main__"):
         importlib.import_module(found.name)
-from dfal import engine, folder
-from dfal.labelling import connections, serving, session
-assert engine.cores() >= 1 and folder._cores() >= 1
+from dfal.data import image_folder
+from dfal.experiments import runner
+from dfal.labelling.store import session
+from dfal.labelling.web import connections, page_server
+assert runner.cores() >= 1 and image_folder._cores() >= 1
 assert session._user() == "me"
 connections.raise_descriptor_limit()
-serving.bound("127.0.0.1", None).close()
+page_server.bound("127.0.0.1", None).close()
 print("all is imported")
 """
 

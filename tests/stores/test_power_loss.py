@@ -34,7 +34,7 @@ ROUNDS = """
     import sys
     import torch
     from dfal.experiments.store import Record, Store
-    from dfal.types import Query
+    from dfal.query import Query
     with Store(sys.argv[1], write=True) as store:
         store.add_run({"trial": "{}"}, {})
         for number in range(len(store.records("trial")), 5000):
