@@ -42,7 +42,7 @@ FORMS = ("plain", "dfal")
 def plainly() -> None:
     for module in (training, dropout, inference, gradients):
         module.fast_sequential = lambda *_: None  # type: ignore[attr-defined]
-    dfal.DeepFool.nearest = lambda self, model, images, race: self(model, images)  # type: ignore[method-assign]
+    dfal.DeepFool.nearest = lambda self, model, images, limit: self(model, images)  # type: ignore[method-assign]
 
 
 def alone(form: str, asked: argparse.Namespace, strategy: str, seed: int) -> dict[str, Any]:

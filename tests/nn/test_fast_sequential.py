@@ -1,7 +1,6 @@
-"""Chains against the networks they are made of: outputs, gradients of images and of parameters, and
-what is no chain."""
+"""Fused networks against PyTorch's: outputs, gradients of images and of parameters, and what is not
+fused."""
 
-import math
 from collections.abc import Callable
 
 import pytest
@@ -125,10 +124,10 @@ def case(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor]:
     return model.eval(), images
 
 
-def made(model: nn.Module, image: Tensor | None = None) -> FastSequential:
-    found = fast_sequential(model, image)
-    assert found is not None
-    return found
+def fused(model: nn.Module, image: Tensor | None = None) -> FastSequential:
+    layers = fast_sequential(model, image)
+    assert layers is not None
+    return layers
 
 
 @pytest.mark.parametrize("folded", [False, True])
@@ -137,10 +136,10 @@ def test_outputs_and_the_gradients_of_images(case: tuple[nn.Module, Tensor], fol
     x = images.clone().requires_grad_()
     want = model(x)
     with torch.no_grad():
-        got, back = made(model, images[:1] if folded else None).forward(images)
+        got, back = fused(model, images[:1] if folded else None).forward(images)
         classes = want.shape[1]
         cotangents = torch.eye(classes).unsqueeze(1).expand(classes, 5, classes)
-        slopes = back(cotangents, learn=False, inwards=True)
+        slopes = back(cotangents, params=False, inputs=True)
     torch.testing.assert_close(got, want.detach(), rtol=1e-4, atol=1e-5)
     for k in range(classes):
         (gradient,) = torch.autograd.grad(want[:, k].sum(), x, retain_graph=True)
@@ -154,44 +153,32 @@ def test_the_gradients_of_parameters(case: tuple[nn.Module, Tensor]) -> None:
         (model(images) * weights).sum(), list(model.parameters()), allow_unused=True
     )
     if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
-        return  # is a chain in evaluation only, and does not learn
+        return  # is fused in evaluation only, and not trained
     with torch.no_grad():
-        _, back = made(model).forward(images)
-        back(weights.unsqueeze(0), learn=True, inwards=False)
+        _, back = fused(model).forward(images)
+        back(weights.unsqueeze(0), params=True, inputs=False)
     for parameter, gradient in zip(model.parameters(), want, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-4)
-    back(weights.unsqueeze(0), learn=True, inwards=False)
+    back(weights.unsqueeze(0), params=True, inputs=False)
     torch.testing.assert_close(next(model.parameters()).grad, 2 * want[0], rtol=1e-4, atol=1e-4)
 
 
 def test_frozen_parameters_learn_nothing() -> None:
     layer = nn.Linear(3, 2)
     layer.weight.requires_grad_(False)
-    _, back = made(nn.Sequential(layer)).forward(torch.ones(4, 3))
-    back(torch.ones(1, 4, 2), learn=True, inwards=False)
+    _, back = fused(nn.Sequential(layer)).forward(torch.ones(4, 3))
+    back(torch.ones(1, 4, 2), params=True, inputs=False)
     assert layer.weight.grad is None
     torch.testing.assert_close(layer.bias.grad, torch.full((2,), 4.0))
-
-
-def test_equal_pixels_send_the_gradient_to_the_first() -> None:
-    for model in (
-        nn.Sequential(nn.MaxPool2d(2)),
-        nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.MaxPool2d(2)),
-    ):
-        for parameter in model.parameters():
-            nn.init.ones_(parameter)
-        _, back = made(model).forward(torch.ones(1, 1, 4, 4))
-        gradient = back(torch.ones(1, 1, 1, 2, 2), learn=False, inwards=True)
-        assert gradient[0, 0, 0].tolist() == [[1, 0, 1, 0], [0] * 4, [1, 0, 1, 0], [0] * 4]
 
 
 def test_folding_saves_weights_and_sees_later_changes_only_without_it() -> None:
     model = dfal.lenet5().eval()
     image = torch.rand(1, 1, 28, 28)
-    plain, folded = made(model), made(model, image)
+    plain, folded = fused(model), fused(model, image)
 
-    def weights(one: FastSequential) -> int:
-        return sum(layer.weights or 0 for layer in one.layers)
+    def weights(network: FastSequential) -> int:
+        return sum(layer.weights or 0 for layer in network.layers)
 
     assert weights(folded) < weights(plain) / 7
     before = model(image)
@@ -199,38 +186,6 @@ def test_folding_saves_weights_and_sees_later_changes_only_without_it() -> None:
         nn.init.zeros_(parameter)
     torch.testing.assert_close(plain(image), model(image))
     torch.testing.assert_close(folded(image), before, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("p", [0.25, 0.5, 0.001])
-def test_dropout_keeps_its_share_and_the_mean(p: float) -> None:
-    model = nn.Sequential(nn.Dropout(p)).train()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        out, back = made(model).forward(torch.ones(400, 501))
-        other, _ = made(model).forward(torch.ones(400, 501))
-    kept = (out > 0).float().mean()
-    assert abs(float(kept) - (1 - p)) < 5 * math.sqrt(p * (1 - p) / out.numel())
-    torch.testing.assert_close(
-        out[out > 0], torch.full((int((out > 0).sum()),), 1 / (1 - p)), rtol=1e-4, atol=0
-    )
-    assert not torch.equal(out, other)
-    assert torch.equal(back(torch.ones(1, 400, 501), learn=False, inwards=True)[0], out), (
-        "the gradient has the same mask"
-    )
-    assert (
-        abs(float(((out[:, 1:] > 0) == (out[:, :-1] > 0)).float().mean()) - (p**2 + (1 - p) ** 2))
-        < 0.01
-    ), "neighbours are independent"
-
-
-def test_dropout_at_its_ends_and_in_evaluation() -> None:
-    x = torch.rand(3, 5)
-    assert torch.equal(made(nn.Sequential(nn.Dropout(0.0)).train())(x), x)
-    assert torch.equal(made(nn.Sequential(nn.Dropout(1.0)).train())(x), torch.zeros(3, 5))
-    model = nn.Sequential(nn.Dropout(0.5)).eval()
-    layers = made(model)
-    assert torch.equal(layers(x), x)
-    assert not torch.equal(layers(x), made(model.train())(x)), "the mode is the module's"
 
 
 class Doubled(nn.Conv2d):
@@ -267,11 +222,11 @@ def hooked() -> nn.Module:
     ],
     ids=repr,
 )
-def test_anything_else_is_no_chain(model: nn.Module) -> None:
+def test_anything_else_is_not_fused(model: nn.Module) -> None:
     assert fast_sequential(model) is None
 
 
-def test_spectral_norms_and_the_last_matrix() -> None:
+def test_the_lipschitz_bound_is_the_product_of_spectral_norms_and_the_last_matrix() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         convolution, inner, last = nn.Conv2d(1, 3, 3), nn.Linear(12, 5), nn.Linear(5, 4)
@@ -279,15 +234,24 @@ def test_spectral_norms_and_the_last_matrix() -> None:
         convolution, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), inner, nn.ReLU(), last
     )
     image = torch.rand(1, 1, 6, 6)
-    found = made(model, image).steepness(image)
-    assert found is not None
-    constant, matrix = found
+    bound = fused(model, image).lipschitz_bound(image)
+    assert bound is not None
     with torch.no_grad():
         pixels = torch.eye(36).view(36, 1, 6, 6)
         rows = (convolution(pixels) - convolution(torch.zeros(1, 1, 6, 6))).flatten(1)
         want = torch.linalg.matrix_norm(rows, 2) * torch.linalg.matrix_norm(inner.weight, 2)
-    assert 1.0 <= constant / float(want) <= 1.05**2 + 1e-3
-    torch.testing.assert_close(matrix, last.weight.T.detach(), rtol=1e-4, atol=1e-5)
-    assert made(model[:-1], image).steepness(image) is None, "after a ReLU there is no last matrix"
-    layer = Layer(made(model).layers[0].apply)
-    assert FastSequential((layer,)).steepness(image) is None
+    assert 1.0 <= bound.constant / float(want) <= 1.05**2 + 1e-3
+    torch.testing.assert_close(bound.last_matrix, last.weight.T.detach(), rtol=1e-4, atol=1e-5)
+    assert fused(model[:-1], image).lipschitz_bound(image) is None, (
+        "after a ReLU there is no last matrix"
+    )
+    layer = Layer(fused(model).layers[0].forward)
+    assert FastSequential((layer,)).lipschitz_bound(image) is None
+
+
+def test_convolutions_of_few_channels_are_fused_with_what_follows() -> None:
+    network = fused(dfal.lenet5().eval())
+    assert len(network.layers) == len(dfal.lenet5()) - 4, "two ReLU and two pooling layers"
+    image = torch.rand(1, 1, 28, 28)
+    with_pool = network.layers[0].forward(image)[0]
+    torch.testing.assert_close(with_pool, dfal.lenet5()[1:3](network.layers[0].affine(image)[0]))

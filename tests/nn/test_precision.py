@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import dfal
 from dfal.attacks import deepfool
-from dfal.attacks.gradients import slopes
+from dfal.attacks.gradients import gradients_of
 from dfal.nn.inference import frozen_eval, is_half, prepare_images
 from dfal.protocols import Strategy
 from dfal.strategies import STRATEGIES
@@ -397,7 +397,7 @@ def test_the_rounding_of_logits_is_looked_for_in_the_network_and_not_only_in_its
     images: Tensor,
 ) -> None:
     def found(model: nn.Module) -> float:
-        view = slopes(model, images[:1])
+        view = gradients_of(model, images[:1])
         view.logits(images)
         return view.rounding
 
@@ -414,13 +414,13 @@ def test_the_rounding_of_logits_is_looked_for_in_the_network_and_not_only_in_its
         assert (
             found(network()) == found(Wrapped(network())) == found(Wrapped(network().double())) == 0
         )
-        view = slopes(Wrapped(whole), torch.ones(1, 2))
+        view = gradients_of(Wrapped(whole), torch.ones(1, 2))
         view.logits(torch.ones(3, 2))
         assert view.rounding == 0, "logits that are whole numbers are no half precision"
 
 
 @pytest.mark.parametrize("scale", [1e-7, 1e-4, 1.0, 255.0, 1e6])
-def test_the_least_step_follows_the_scale_of_the_image(scale: float) -> None:
+def test_the_least_length_follows_the_scale_of_the_image(scale: float) -> None:
     """An affine network for images of any scale, whose distances are exact; the boundary is near
     some images."""
     layer = nn.Linear(8, 3)
@@ -441,12 +441,12 @@ def test_the_least_step_follows_the_scale_of_the_image(scale: float) -> None:
     )
     assert found.fooled.all()
     torch.testing.assert_close(found.distance.double(), want, rtol=1e-3, atol=1e-6 * scale)
-    assert float(deepfool._least_step(torch.full((1, 4), scale))) == pytest.approx(
+    assert float(deepfool._least_length(torch.full((1, 4), scale))) == pytest.approx(
         64 * 2**-23 * scale, rel=15.1
     )
     assert (
-        float(deepfool._least_step(torch.zeros(1, 4)))
-        == float(deepfool._least_step(torch.ones(1, 4)))
+        float(deepfool._least_length(torch.zeros(1, 4)))
+        == float(deepfool._least_length(torch.ones(1, 4)))
         == 64 * 2**-23
     )
 

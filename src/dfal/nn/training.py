@@ -334,7 +334,7 @@ def _by_chain(layers: FastSequential, known: _Labels) -> Step:
         f = check_logits(out, len(images))
         known.check(f)
         error = (f.softmax(1) - F.one_hot(labels, f.shape[1])) / len(labels)
-        back(error[:, -out.shape[-1] :].to(out.dtype).unsqueeze(0), learn=True, inwards=False)
+        back(error[:, -out.shape[-1] :].to(out.dtype).unsqueeze(0), params=True, inputs=False)
 
     return step
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dfal.attacks import DeepFool
-from dfal.attacks.deepfool import Race
+from dfal.attacks.deepfool import KNearestLimit
 from dfal.fields import added
 from dfal.nn.inference import default_modes, device_of
 from dfal.pool import Pool
@@ -35,7 +35,7 @@ class DFAL:
             docs/performance.md how often it was. Attacks other than DeepFool always measure to the
             end.
 
-    Cost: that of the attack on K images; in a race of many, little more than a forward pass for
+    Cost: that of the attack on K images; with many images, little more than a forward pass for
     most of them. Memory: CHUNK images and k twins.
     """
 
@@ -54,12 +54,12 @@ class DFAL:
             torch.empty(0),
             torch.empty(0, *pool.images.shape),
         )
-        race = Race(k, exact=self.exact)
+        limit = KNearestLimit(k, exact=self.exact)
         for indices, images in chunks(
             pool, sample_candidates(pool, self.candidates, k, rng), device_of(model)
         ):
             if isinstance(self.attack, DeepFool):
-                found = self.attack.nearest(model, images, race)
+                found = self.attack.nearest(model, images, limit)
             else:
                 found = self.attack(model, images)
             length = found.distance.where(
