@@ -252,6 +252,7 @@ def test_the_lipschitz_bound_is_the_product_of_spectral_norms_and_the_last_matri
 def test_convolutions_of_few_channels_are_fused_with_what_follows() -> None:
     network = fused(dfal.lenet5().eval())
     assert len(network.layers) == len(dfal.lenet5()) - 4, "two ReLU and two pooling layers"
-    image = torch.rand(1, 1, 28, 28)
-    with_pool = network.layers[0].forward(image)[0]
-    torch.testing.assert_close(with_pool, dfal.lenet5()[1:3](network.layers[0].affine(image)[0]))
+    first, image = network.layers[0], torch.rand(1, 1, 28, 28)
+    assert first.affine is not None
+    convolved = first.affine(image)[0]
+    torch.testing.assert_close(first.forward(image)[0], dfal.lenet5()[1:3](convolved))
