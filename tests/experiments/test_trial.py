@@ -351,7 +351,7 @@ def test_an_error_in_a_round_names_trial_and_round(digits: Dataset) -> None:
         return dfal.Random()(model, pool, k, rng) if pool.round == 0 else dfal.Query.nothing()
 
     with pytest.raises(
-        dfal.DfalError, match=r"late.* seed 2, round 1: the strategy asks about 0 images"
+        dfal.DfalError, match=r"late.* seed 2, round 1: the strategy queries 0 images"
     ):
         list(dataclasses.replace(QUICK, strategy=late, seed=2).run(digits))
 
