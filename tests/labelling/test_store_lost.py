@@ -226,7 +226,7 @@ def test_people_who_answer_while_a_store_is_deleted_again_and_again_lose_nothing
                 session.tell(question, "dog")
                 acknowledged.add(question.image)
             until = time.monotonic() + 10
-            while any(own._log._opened.st_ino != path.stat().st_ino for own in others):  # type: ignore[union-attr]
+            while any(own._log._file.st_ino != path.stat().st_ino for own in others):  # type: ignore[union-attr]
                 assert time.monotonic() < until
                 time.sleep(0.001)
     finally:

@@ -466,9 +466,9 @@ def test_a_damaged_log_beside_a_store_gives_what_is_whole(store: Path, tmp_path:
 
 
 def test_the_schema_of_every_version_is_known() -> None:
-    from dfal.storage import _expected
+    from dfal.storage.tables import expected_objects
 
-    assert len(_expected(LabelStore, 1)) < len(_expected(LabelStore, 2))
-    assert {name for kind, name, _ in _expected(Store, 1) if kind == "table"} == {
+    assert len(expected_objects(LabelStore, 1)) < len(expected_objects(LabelStore, 2))
+    assert {name for kind, name, _ in expected_objects(Store, 1) if kind == "table"} == {
         *("trials", "runs", "questions", "answers", "twins", "guesses", "measurements", "costs")
     }

@@ -286,7 +286,7 @@ def test_a_full_disk_of_another_kind_is_called_so(tmp_path: Path) -> None:
     with (
         labelled(tmp_path / "l.db") as session,
         pytest.raises(DfalError, match="is on a full disk: free some space"),
-        session._log._explained(),
+        session._log._sqlite_errors(),
     ):
         raise OSError(28, "No space left on device")
 

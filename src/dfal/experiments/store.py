@@ -102,7 +102,7 @@ class Store(Ledger):
     def add_run(self, trials: Mapping[str, str], environment: Mapping[str, Any]) -> None:
         """Remember that these trials (id → configuration as JSON) are worked on from now on, by
         whom and where."""
-        with self._explained(), self._adding() as db:
+        with self._sqlite_errors(), self._adding() as db:
             db.execute(
                 "INSERT INTO runs (environment) VALUES (?)",
                 (json.dumps(environment, sort_keys=True),),
@@ -113,7 +113,7 @@ class Store(Ledger):
         """Add one round, whole, and wait until it is on disk."""
         query, key = record.query, (trial, record.round)
         asked = query.indices.tolist()
-        with self._explained(), self._adding() as db:
+        with self._sqlite_errors(), self._adding() as db:
             questions = zip(asked, query.scores.tolist(), record.seen.tolist(), strict=True)
             db.executemany(
                 "INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?)",
@@ -153,7 +153,7 @@ class Store(Ledger):
     def trials(self) -> dict[str, str]:
         """Every trial: id → configuration as JSON."""
         found = dict(self._rows("SELECT trial, config FROM trials"))
-        with self._undamaged():
+        with self._damage_errors():
             for trial, config in found.items():
                 if ID.fullmatch(trial) and id_of(config) != trial:
                     raise ValueError(f"the configuration of trial {trial} is another")
@@ -162,7 +162,7 @@ class Store(Ledger):
     def environments(self) -> list[dict[str, Any]]:
         """Of each run in order: time, commit, versions, machine, threads, data."""
         rows = self._rows("SELECT environment FROM runs ORDER BY run")
-        with self._undamaged():
+        with self._damage_errors():
             found = [json.loads(text) for (text,) in rows]
             if not all(
                 isinstance(run, dict) and isinstance(run.get("data", {}), dict) for run in found
@@ -175,7 +175,7 @@ class Store(Ledger):
         they are not wanted."""
         key = "WHERE trial = ? ORDER BY round, position"
         with (
-            self._undamaged(),
+            self._damage_errors(),
             transaction(self._db, "DEFERRED"),
         ):  # one state of the store, though a writer may go on
             questions = self._by_round(
@@ -229,7 +229,7 @@ class Store(Ledger):
         return rounds
 
     def _rows(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
-        with self._explained():
+        with self._sqlite_errors():
             return self._db.execute(sql, values).fetchall()
 
 

@@ -65,13 +65,13 @@ class EventLog(LabelStore):
     @contextlib.contextmanager
     def parsing(self) -> Iterator[None]:
         """Around the reading of what rows hold: what goes wrong there is damage."""
-        with self._undamaged():
+        with self._damage_errors():
             yield
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """One view of the store, and the state that belongs to it."""
-        with self._lock_of_threads, self._explained():
+        with self._lock_of_threads, self._sqlite_errors():
             if not self._db.in_transaction:
                 self._follow()
             with transaction(self._db, "DEFERRED"):
@@ -87,7 +87,7 @@ class EventLog(LabelStore):
             durable: whether to wait until it is on disk. A question need not be: the first answer
             that is takes it along.
         """
-        with self._lock_of_threads, self._explained(), self._turns.one():
+        with self._lock_of_threads, self._sqlite_errors(), self._turns.one():
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             others = dict(self.last)  # how far the rows go that are on disk
             try:
@@ -114,7 +114,7 @@ class EventLog(LabelStore):
                 new = f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key}"
                 found = self._db.execute(new, (self.last[table],)).fetchall()
                 if found:
-                    with self._undamaged():
+                    with self._damage_errors():
                         give(self, found)
                         self.last[table] = found[-1][0]
         except BaseException:
