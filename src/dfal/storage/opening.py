@@ -214,7 +214,7 @@ class LedgerFile(Schema):
         """
         with transaction(db, "DEFERRED"):
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if schema_objects(db) != expected_objects(type(self), version):
+            if schema_objects(db) != expected_objects(type(self), version):  # type: ignore[arg-type]
                 raise DfalError(
                     f"the store {self.path} is damaged, or was changed (its tables, indices or"
                     f" triggers are not those of `{self.maker}`): {RESTORE}"
