@@ -1,7 +1,8 @@
 # make run    the main job: compare strategies on real digits, leave a table and report.html
 # make test   every test
 # make lint   what CI checks beside the tests
-# make picture draw docs/pictures/architecture.svg from the code
+# make picture, make reference, make figure
+#             what is made from the code and the results: docs/pictures, docs/command-line.md
 # make debian install Debian's packages that tests need, as root: a browser, a proxy, LaTeX
 # Options go into ARGS: make run ARGS="--annotations 60", make test ARGS="-k deepfool".
 
@@ -11,7 +12,7 @@ BIN = $(VENV)/bin
 ARGS ?=
 DEBIAN = caddy chromium gcc libc6-dev nginx openssl texlive-latex-base texlive-latex-recommended
 
-.PHONY: run test lint picture debian format clean
+.PHONY: run test lint picture reference figure debian format clean
 
 run: $(VENV)/installed
 	$(BIN)/dfal run $(ARGS)
@@ -27,6 +28,12 @@ lint: $(VENV)/installed
 
 picture: $(VENV)/installed
 	$(BIN)/python docs/architecture.py
+
+reference: $(VENV)/installed
+	$(BIN)/python docs/command_line.py
+
+figure: $(VENV)/installed
+	$(BIN)/python docs/readme_figure.py
 
 debian:
 	apt-get update -qq
