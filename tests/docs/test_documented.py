@@ -136,9 +136,7 @@ def test_modules_and_files_that_a_page_names_exist(page: Path) -> None:
     for span in spans(page):
         if match := re.fullmatch(r"(dfal(?:\.\w+)+)(?:\(.*\))?", span):
             _resolve(match[1])
-        elif re.fullmatch(
-            r"(src|tests|docs/pictures|benchmarks|results|\.\w+)/[\w./-]+", span
-        ):
+        elif re.fullmatch(r"(src|tests|docs/pictures|benchmarks|results|\.\w+)/[\w./-]+", span):
             assert (ROOT / span).exists(), span
 
 
