@@ -56,7 +56,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import dfal
 from dfal.data.datasets import load
-from dfal.nn.networks import NETWORKS
+from dfal.nn import NETWORKS
 from measure import interleaved, product_rate, ratio, reset_peak, resident, taken_on, write
 
 LABELLED, STEPS, CLASSES, BATCH = 1000, 50, 10, 128

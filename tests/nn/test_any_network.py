@@ -15,16 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfal
+from dfal.attacks import ATTACKS
 from dfal.models.onnx import _Logits
 from dfal.nn.features import affine_last_linear, last_linear
 from dfal.nn.inference import check_logits, frozen_eval, logits, unwrap_network
-from dfal.nn.networks import materialised
+from dfal.nn.networks import init_lazy_layers
 from dfal.protocols import Strategy
 from dfal.strategies import STRATEGIES
 from dfal.strategies.egl import expected_gradient_length
 
-ATTACKS: list[dfal.Attack] = [dfal.DeepFool(), dfal.FGSM(), dfal.LinearHead()]
-attacks = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: type(attack).__name__)
+DEFAULT_ATTACKS: list[dfal.Attack] = [ATTACKS[name]() for name in ATTACKS]
+attacks = pytest.mark.parametrize("attack", DEFAULT_ATTACKS, ids=list(ATTACKS))
 strategies = pytest.mark.parametrize("name", sorted(STRATEGIES.keys() - {"random"}))
 
 
@@ -112,7 +113,7 @@ def test_what_a_network_is_wrapped_in_changes_nothing(
         query, want = ask(STRATEGIES[name], model, pool), ask(STRATEGIES[name], plain, pool)
         assert torch.equal(query.indices, want.indices), name
         assert torch.equal(query.scores, want.scores), name
-    for attack in ATTACKS:
+    for attack in DEFAULT_ATTACKS:
         assert torch.equal(attack(model, images).distance, attack(plain, images).distance)
     assert torch.equal(dfal.predict(model, images), dfal.predict(plain, images))
     assert torch.equal(dfal.features(model, images), dfal.features(plain, images))
@@ -169,7 +170,7 @@ def test_outputs_with_logits_are_taken(output: str, pool: dfal.Pool, images: Ten
     model, plain = Telling(network(), output), Wrapped(network())
     assert torch.equal(logits(model, images), logits(plain, images))
     assert torch.equal(dfal.predict(model, images), dfal.predict(plain, images))
-    for attack in ATTACKS:
+    for attack in DEFAULT_ATTACKS:
         assert torch.equal(attack(model, images).distance, attack(plain, images).distance)
     for name in ("entropy", "badge", "egl", "bald", "batch-bald"):
         assert torch.equal(
@@ -247,7 +248,7 @@ def test_no_image_of_the_caller_is_changed(expanded: bool, images: Tensor) -> No
             last_linear,
             affine_last_linear,
             expected_gradient_length,
-            materialised,
+            init_lazy_layers,
         ),
         lambda network, images: _Logits(network)(images),
     ]
@@ -255,7 +256,7 @@ def test_no_image_of_the_caller_is_changed(expanded: bool, images: Tensor) -> No
         look(model, mine)
         assert torch.equal(mine, before), look
     lazy = Normalising(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)))
-    materialised(lazy, mine)
+    init_lazy_layers(lazy, mine)
     assert torch.equal(mine, before)
 
 
@@ -298,7 +299,7 @@ PROBABILITIES: dict[str, Callable[[], nn.Module]] = {
 def test_probabilities_are_refused(kind: str, pool: dfal.Pool, images: Tensor) -> None:
     model = PROBABILITIES[kind]()
     looks: list[Callable[[], object]] = [
-        *(lambda attack=attack: attack(model, images) for attack in ATTACKS),
+        *(lambda attack=attack: attack(model, images) for attack in DEFAULT_ATTACKS),
         *(
             lambda name=name: ask(STRATEGIES[name], model, pool)
             for name in ("dfal", "entropy", "egl", "badge", "bald")

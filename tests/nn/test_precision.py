@@ -5,13 +5,14 @@ import copy
 import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import dfal
-from dfal.attacks import deepfool
+from dfal.attacks import ATTACKS, deepfool
 from dfal.attacks.gradients import gradients_of
 from dfal.nn.inference import frozen_eval, is_half, prepare_images
 from dfal.protocols import Strategy
@@ -21,11 +22,10 @@ from dfal.strategies.egl import expected_gradient_length
 
 HALVES = [torch.float16, torch.bfloat16]
 TYPES = [torch.float64, torch.float32, *HALVES]
-ATTACKS: dict[str, dfal.Attack] = {
-    "deepfool": dfal.DeepFool(),
+SETTINGS: dict[str, dict[str, Any]] = {"fgsm": {"epsilon": 0.5}}
+EVERY_ATTACK: dict[str, dfal.Attack] = {
     "deepfool-inf": dfal.DeepFool(p=torch.inf),
-    "fgsm": dfal.FGSM(epsilon=0.5),
-    "linear-head": dfal.LinearHead(),
+    **{name: attack(**SETTINGS.get(name, {})) for name, attack in ATTACKS.items()},
 }
 EVERY: dict[str, Strategy] = {
     **STRATEGIES,
@@ -193,12 +193,15 @@ def test_a_strategy_takes_a_network_that_computes_in_half_precision(
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", EVERY_ATTACK)
 def test_an_attack_measures_as_for_the_float32_network(
     name: str, dtype: torch.dtype, form: str, images: Tensor
 ) -> None:
-    model, plain = FORMS[form](network().to(dtype)), ATTACKS[name](FORMS[form](network()), images)
-    found = ATTACKS[name](model, images)
+    model, plain = (
+        FORMS[form](network().to(dtype)),
+        EVERY_ATTACK[name](FORMS[form](network()), images),
+    )
+    found = EVERY_ATTACK[name](model, images)
     assert found.fooled.any()
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     assert found.distance.dtype == found.images.dtype == wide
@@ -212,12 +215,12 @@ def test_an_attack_measures_as_for_the_float32_network(
 
 
 @pytest.mark.parametrize("model", HALF_INSIDE)
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", EVERY_ATTACK)
 def test_an_attack_takes_a_network_that_computes_in_half_precision(
     name: str, model: str, images: Tensor
 ) -> None:
-    made, plain = HALF_INSIDE[model](), ATTACKS[name](Wrapped(network()), images)
-    found = ATTACKS[name](made, images)
+    made, plain = HALF_INSIDE[model](), EVERY_ATTACK[name](Wrapped(network()), images)
+    found = EVERY_ATTACK[name](made, images)
     assert found.distance.dtype == found.images.dtype == torch.float32
     assert (found.fooled == plain.fooled).float().mean() >= 0.95
     both = found.fooled & plain.fooled
@@ -264,14 +267,14 @@ def test_a_strategy_is_the_same_in_every_mode(
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("context", CONTEXTS)
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", EVERY_ATTACK)
 def test_an_attack_is_the_same_in_every_mode(
     name: str, context: str, form: str, images: Tensor
 ) -> None:
     model = FORMS[form](network())
-    want = ATTACKS[name](model, images)
+    want = EVERY_ATTACK[name](model, images)
     with CONTEXTS[context]():
-        found = ATTACKS[name](model, images.clone())
+        found = EVERY_ATTACK[name](model, images.clone())
         modes = (
             torch.is_grad_enabled(),
             torch.is_inference_mode_enabled(),
@@ -290,14 +293,14 @@ def test_an_attack_is_the_same_in_every_mode(
     assert torch.equal(dfal.predict(model, seen), dfal.predict(model, seen.clone()))
 
 
-@pytest.mark.parametrize("name", [*EVERY, *ATTACKS])
+@pytest.mark.parametrize("name", [*EVERY, *EVERY_ATTACK])
 def test_parameters_made_in_inference_mode(name: str, pool: dfal.Pool, images: Tensor) -> None:
     plain = Wrapped(network())
     with torch.inference_mode():
         model = Wrapped(network())
-    if name in ATTACKS:
+    if name in EVERY_ATTACK:
         assert torch.equal(
-            ATTACKS[name](model, images).distance, ATTACKS[name](plain, images).distance
+            EVERY_ATTACK[name](model, images).distance, EVERY_ATTACK[name](plain, images).distance
         )
     else:
         assert same(ask(EVERY[name], model, pool), ask(EVERY[name], plain, pool))
@@ -307,24 +310,24 @@ def test_parameters_made_in_inference_mode(name: str, pool: dfal.Pool, images: T
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", [*EVERY, *ATTACKS])
+@pytest.mark.parametrize("name", [*EVERY, *EVERY_ATTACK])
 def test_networks_of_another_default_type(
     name: str, dtype: torch.dtype, pool: dfal.Pool, images: Tensor
 ) -> None:
     plain = network().to(dtype)
-    want = None if name in ATTACKS else ask(EVERY[name], plain, pool)
+    want = None if name in EVERY_ATTACK else ask(EVERY[name], plain, pool)
     torch.set_default_dtype(dtype)
     try:
         model = nn.Sequential(*network())
         model.load_state_dict(plain.state_dict())
-        if name in ATTACKS:
-            query, distance = None, ATTACKS[name](model.eval(), images).distance
+        if name in EVERY_ATTACK:
+            query, distance = None, EVERY_ATTACK[name](model.eval(), images).distance
         else:
             query = ask(EVERY[name], model.eval(), pool)
     finally:
         torch.set_default_dtype(torch.float32)
     if query is None or want is None:
-        assert torch.equal(distance, ATTACKS[name](plain, images).distance)
+        assert torch.equal(distance, EVERY_ATTACK[name](plain, images).distance)
     elif name not in {"bald", "power-bald", "batch-bald"}:
         assert query.indices.tolist() == want.indices.tolist()
         torch.testing.assert_close(
@@ -344,7 +347,7 @@ def test_parameters_of_several_types(
     model, exact = FORMS[form](mixed), FORMS[form](copy.deepcopy(mixed).to(widest))
     for name in ("dfal", "egl", "badge", "bald", "core-set"):
         assert same(ask(EVERY[name], model, pool), ask(EVERY[name], exact, pool)), name
-    for attack in ATTACKS.values():
+    for attack in EVERY_ATTACK.values():
         assert torch.equal(attack(model, images).distance, attack(exact, images).distance)
     assert [one.dtype for one in mixed.parameters()] == types
 
@@ -385,7 +388,7 @@ def test_types_that_do_not_fit_each_other_are_one_sentence(images: Tensor) -> No
             dfal.features,
             expected_gradient_length,
         ]
-        for look in [*looks, *ATTACKS.values()]:
+        for look in [*looks, *EVERY_ATTACK.values()]:
             with pytest.raises(
                 dfal.DfalError,
                 match=r"types that do not fit each other .* as model\.float\(\) does",

@@ -1,8 +1,10 @@
-"""How far is it to the boundary? One attack a file."""
+"""Attacks: how far an image is from the decision boundary. One attack a file and a line in
+`ATTACKS`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dfal.lazy import lazy_names
+from dfal.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from dfal.attacks.affine import LinearHead
@@ -18,4 +20,19 @@ else:
         },
     )
 
-__all__ = ["FGSM", "DeepFool", "LinearHead"]
+__all__ = ["ATTACKS", "FGSM", "DeepFool", "LinearHead"]
+
+ATTACKS: Registry[Any] = Registry(
+    "attack",
+    {
+        "deepfool": Entry(
+            "dfal.attacks.deepfool:DeepFool", "shortest change of an image that changes its class"
+        ),
+        "fgsm": Entry("dfal.attacks.fgsm:FGSM", "one step along the sign of the gradient"),
+        "linear-head": Entry(
+            "dfal.attacks.affine:LinearHead",
+            "exact distance in the space of the features",
+        ),
+    },
+)
+"""Name of an attack → its class, which is called without arguments for its default settings."""

@@ -24,8 +24,9 @@ from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
 from dfal.experiments.serialization import parts
 from dfal.experiments.store import Store
+from dfal.nn import NETWORKS
 from dfal.nn.inference import frozen_eval, logits, prepare_images
-from dfal.nn.networks import NETWORKS, build
+from dfal.nn.networks import build
 from dfal.seeding import fork_rng
 from dfal.strategies.custom import custom
 

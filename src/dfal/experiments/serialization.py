@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from dfal import attacks
+from dfal.attacks import ATTACKS
 from dfal.damage import check_types
 from dfal.errors import DfalError, first_line
 from dfal.nn.training import Training
@@ -83,7 +83,7 @@ BARE: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Training,
-        *(getattr(attacks, name) for name in attacks.__all__),
+        *ATTACKS.values(),
         *map(type, STRATEGIES.values()),
         WithTwins,
     )

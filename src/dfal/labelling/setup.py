@@ -14,7 +14,8 @@ from dfal.labelling.names import class_names
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session
 from dfal.labelling.validation import check_path
-from dfal.nn.networks import NETWORKS, build
+from dfal.nn import NETWORKS
+from dfal.nn.networks import build
 from dfal.nn.training import check_device
 from dfal.strategies import named
 

@@ -17,8 +17,9 @@ from dfal.atomic import atomic_write
 from dfal.damage import damage
 from dfal.errors import DfalError, first_line
 from dfal.models.card import ModelCard, check, read
+from dfal.nn import NETWORKS
 from dfal.nn.inference import unwrap_network
-from dfal.nn.networks import NETWORKS, build
+from dfal.nn.networks import build
 
 KEY = "dfal"
 """Under this name the card lies in the file's metadata."""

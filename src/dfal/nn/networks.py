@@ -1,25 +1,27 @@
-"""The paper's networks, and any other by its name."""
-
-from collections.abc import Callable
+"""The paper's networks, and how any network is made by its name."""
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from dfal.errors import DfalError, unknown_name
+from dfal.nn import NETWORKS
 from dfal.plugins import describe_exception, load_object
 
 
 def lenet5(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Sequential:
-    """The paper's LeNet5, returning logits.
+    """Make the paper's LeNet5, which returns logits.
 
     Args:
         image: channels, height, width in pixels; at least 16 × 16.
         classes: how many logits.
+
+    Raises:
+        DfalError: for smaller images.
     """
     c, h, w = image
     h, w = ((h - 4) // 2 - 4) // 2, ((w - 4) // 2 - 4) // 2
-    _at_least(h, w, "lenet5", image, 16)
+    _check_size(h, w, "lenet5", image)
     return _glorot(
         nn.Sequential(
             *(nn.Conv2d(c, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25)),
@@ -32,14 +34,17 @@ def lenet5(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.S
 
 
 def vgg8(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Sequential:
-    """The paper's VGG8, returning logits.
+    """Make the paper's VGG8, which returns logits.
 
     Args:
         image: channels, height, width in pixels; at least 16 × 16.
         classes: how many logits.
+
+    Raises:
+        DfalError: for smaller images.
     """
     c, h, w = image
-    _at_least(h // 16, w // 16, "vgg8", image, 16)
+    _check_size(h // 16, w // 16, "vgg8", image)
     layers: list[nn.Module] = []
     for block in ((64,), (128,), (256, 256), (512, 512)):
         for width in block:
@@ -55,21 +60,18 @@ def vgg8(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Seq
     return _glorot(nn.Sequential(*layers, nn.Linear(4096, classes)))
 
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"lenet5": lenet5, "vgg8": vgg8}
-
-
 def build(name: str, image: tuple[int, ...], classes: int) -> nn.Module:
-    """A new network on the CPU; lazy layers have their weights already.
+    """Make a new network on the CPU, whose lazy layers have their weights already.
 
     Args:
-        name: `lenet5`, `vgg8`, or `package.module:function`, called as function(image=(c, h, w),
-        classes=n).
+        name: one of `NETWORKS`, or `package.module:function`, called as function(image=(c, h, w),
+            classes=n).
         image: the shape of one image, channels first.
         classes: how many logits.
 
     Raises:
         DfalError: for a name that is not there, a function that fails, and where it returns no
-        `nn.Module`.
+            `nn.Module`.
     """
     if name in NETWORKS:
         return NETWORKS[name](image=image, classes=classes)
@@ -87,12 +89,19 @@ def build(name: str, image: tuple[int, ...], classes: int) -> nn.Module:
         ) from error
     if not isinstance(model, nn.Module):
         raise DfalError(f"{name} returned {type(model).__name__}, but a torch.nn.Module is needed")
-    return materialised(model, torch.zeros(1, *image))
+    return init_lazy_layers(model, torch.zeros(1, *image))
 
 
-def materialised(model: nn.Module, images: torch.Tensor) -> nn.Module:
-    """The network itself, whose lazy layers have seen images (n, *image) and so have weights; any
-    other is left alone."""
+def init_lazy_layers(model: nn.Module, images: torch.Tensor) -> nn.Module:
+    """Return the network itself, with weights in its lazy layers, if it has any.
+
+    Args:
+        model: any network.
+        images: (n, *image), which lazy layers are given to find the shapes of their weights.
+
+    Raises:
+        DfalError: where the network cannot take such images.
+    """
     if any(map(is_lazy, [*model.parameters(), *model.buffers()])):
         training = model.training
         try:
@@ -108,6 +117,7 @@ def materialised(model: nn.Module, images: torch.Tensor) -> nn.Module:
 
 
 def _glorot(model: nn.Sequential) -> nn.Sequential:
+    """Initialise the weights as Glorot & Bengio (2010) do, uniformly, and the biases as 0."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
@@ -116,9 +126,9 @@ def _glorot(model: nn.Sequential) -> nn.Sequential:
     return model
 
 
-def _at_least(h: int, w: int, name: str, image: tuple[int, ...], side: int) -> None:
+def _check_size(h: int, w: int, name: str, image: tuple[int, ...]) -> None:
+    """Raise where nothing is left of an image: h × w pixels after the last convolution."""
     if h < 1 or w < 1:
         raise DfalError(
-            f"{name} needs images of at least {side} × {side} pixels, but they are {image[1]} ×"
-            f" {image[2]}"
+            f"{name} needs images of at least 16 × 16 pixels, but they are {image[1]} × {image[2]}"
         )

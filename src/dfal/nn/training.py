@@ -22,7 +22,7 @@ from dfal.nn.inference import (
     prepare_images,
     shape_errors,
 )
-from dfal.nn.networks import materialised
+from dfal.nn.networks import init_lazy_layers
 from dfal.nn.training_settings import Training
 from dfal.pool import LabelledData
 from dfal.seeding import derive_seed, fork_rng, generator
@@ -78,7 +78,7 @@ def fit(make: Callable[[], Network], data: LabelledData, settings: Training, see
             model = make()
             check_network(model, "what make returns")
             model = model.to(data.images.device)
-            materialised(model, prepare_images(model, data.images[:1]))
+            init_lazy_layers(model, prepare_images(model, data.images[:1]))
             trained.append(_train(model, training, validation, settings))
     return min(trained, key=lambda pair: pair[1])[0]
 
