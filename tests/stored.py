@@ -1,7 +1,11 @@
 """Records and stores of `dfal run`, made without running anything."""
 
+import contextlib
+import sqlite3
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -48,3 +52,9 @@ def bits(value: object) -> object:
     if isinstance(value, Record | Query):
         return [bits(getattr(value, field.name)) for field in fields(value)]
     return value
+
+
+def rows_of(store: Path, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """Rows of a store as SQLite itself reads them."""
+    with contextlib.closing(sqlite3.connect(store)) as database:
+        return database.execute(sql, values).fetchall()

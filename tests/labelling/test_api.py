@@ -19,12 +19,12 @@ from dfal.data.datasets import Dataset
 from dfal.data.image_folder import Folder
 from dfal.errors import DfalError
 from dfal.labelling.photos import Photos
-from dfal.labelling.store.model_outputs import Judgement, RankedImage
-from dfal.labelling.store.records import Model
+from dfal.labelling.store.records import Judgement, Model, RankedImage
 from dfal.labelling.store.session import Session
 from dfal.labelling.web import security
 from dfal.labelling.web.security import LARGEST, Guard
 from labelled import DIGITS, a_session, some_pngs
+from stored import rows_of
 from stubbed import NO_REASON
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
@@ -688,7 +688,7 @@ def test_a_page_that_was_opened_over_another_store_is_refused(
     ):
         assert web.get(f"/api/{path}?store=0123").status_code == 412, path
         assert web.get(f"/api/{path}?store={store}").status_code == 200, path
-    assert len(session.rows("SELECT * FROM answers")) == 0
+    assert len(rows_of(session.path, "SELECT * FROM answers")) == 0
     for path, body in posts[1:]:
         replied = web.post(f"/api/{path}?store={store}", json=body)
         assert (replied.status_code, replied.json()["store"]) == (200, store), path

@@ -22,6 +22,7 @@ from dfal.labelling.setup import open_session
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session
 from labelled import DIGITS, Served, some_pngs
+from stored import rows_of
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
 
@@ -432,8 +433,8 @@ def test_after_every_kill_each_acknowledged_answer_is_there_once(
     with Session.open(tmp_path / "photos.labels.db") as session:
         assert len(clicker.acknowledged) >= 10 * (kills < 10) + kills
         assert {i: session.state.labels[i] for i in clicker.acknowledged} == clicker.acknowledged
-        (most,) = session.rows(
-            "SELECT max(n) FROM (SELECT count(*) AS n FROM answers GROUP BY image)"
+        (most,) = rows_of(
+            session.path, "SELECT max(n) FROM (SELECT count(*) AS n FROM answers GROUP BY image)"
         )
         assert most == (1,)
 

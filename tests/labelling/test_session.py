@@ -17,12 +17,11 @@ from dfal.errors import DfalError
 from dfal.labelling import export
 from dfal.labelling.learning.progress import progress
 from dfal.labelling.learning.review import review
-from dfal.labelling.store.model_outputs import RankedImage
-from dfal.labelling.store.records import Model
+from dfal.labelling.store.records import Model, RankedImage
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import ConflictError, NotFoundError, Session
-from dfal.labelling.store.state import majority
 from dfal.query import DECLINED, UNKNOWN
+from stored import rows_of
 
 PATHS = [f"{i:03}.png" for i in range(200)]
 
@@ -132,9 +131,11 @@ def test_an_open_question_is_nobody_elses_until_its_time_is_over(
         again = {question.image for question in session.ask(10, person="bob", client_id="b")}
         assert mine <= again
         # An answer that comes late is taken as long as nobody else has given one.
-        late = min(session.rows("SELECT question FROM questions WHERE person = 'ann'"))[0]
+        late = min(rows_of(session.path, "SELECT question FROM questions WHERE person = 'ann'"))[0]
         session.tell(late, "cat")
-        image = session.rows("SELECT image FROM questions WHERE question = ?", (late,))[0][0]
+        image = rows_of(session.path, "SELECT image FROM questions WHERE question = ?", (late,))[0][
+            0
+        ]
         (other,) = [question for question in session.state.open.values() if question.image == image]
         assert labels(session) == {image: 0}
         with pytest.raises(ConflictError, match="answered meanwhile"):
@@ -163,7 +164,7 @@ def test_a_question_told_again_changes_nothing_and_otherwise_is_refused(
             session.tell(question, "dog")
         with pytest.raises(ConflictError, match="answered already"):
             session.tell(question, "cat")
-        assert len(session.rows("SELECT 1 FROM answers")) == 1
+        assert len(rows_of(session.path, "SELECT 1 FROM answers")) == 1
         assert labels(session) == {question.image: 1}
 
 
@@ -186,7 +187,7 @@ def test_a_wrong_answer_is_refused_and_nothing_is_stored(
             session.tell(*told)
         with pytest.raises(ConflictError, match="put to ann, not to bob"):
             session.tell(1, 0, person="bob")
-        assert session.rows("SELECT 1 FROM answers") == []
+        assert rows_of(session.path, "SELECT 1 FROM answers") == []
 
 
 def test_a_declined_image_has_no_label_and_is_not_asked_again(
@@ -217,7 +218,7 @@ def test_undo_takes_back_one_answer_after_the_other_and_asks_again(
         with pytest.raises(ConflictError, match="was taken back"):
             session.tell(asked[0], "cat")
         assert labels(session) == {}
-        assert len(session.rows("SELECT 1 FROM answers")) == 6
+        assert len(rows_of(session.path, "SELECT 1 FROM answers")) == 6
 
 
 def test_undo_is_everybodys_own(begin: Callable[..., Session]) -> None:
@@ -423,16 +424,12 @@ def test_labels_that_become_known_later_are_taken_where_nobody_has_answered(
         assert not session.state.hold_out[free]
         assert session.state.trained_on[free]
         assert not session.state.annotated[free]
-        assert (session.state._touched, session.state._touched_held) == (
-            len({*session.state.votes, *session.state.open_by_image}),
-            sum(
-                bool(session.state.hold_out[one])
-                for one in {*session.state.votes, *session.state.open_by_image}
-            ),
-        )
+        state = session.state
+        assert state.queried == {*state.votes, *state.open_by_image}
+        assert state.queried_hold_out == {i for i in state.queried if state.hold_out[i]}
     with begin(paths=PATHS[:20], known=late, holdout=0.5) as session:
         assert labels(session) == found
-        assert session.rows("SELECT count(*) FROM known") == [(3,)], "once"
+        assert rows_of(session.path, "SELECT count(*) FROM known") == [(3,)], "once"
 
 
 def test_a_label_that_becomes_known_later_does_not_overrule_a_vote(
@@ -460,52 +457,6 @@ def test_what_is_no_index_is_a_sentence(begin: Callable[..., Session], wrong: in
             with pytest.raises(DfalError, match=r"questions cannot be open|there is no"):
                 call()
         assert labels(session) == {}
-
-
-@pytest.mark.parametrize(
-    ("votes", "needed", "label"),
-    [
-        ([], 1, None),
-        ([1], 2, None),
-        ([1], 1, 1),
-        ([DECLINED], 1, DECLINED),
-        # Two people: whoever skips abstains, and a tie waits for one more, up to five people.
-        ([0, 0], 2, 0),
-        ([0, 1], 2, None),
-        ([0, DECLINED], 2, 0),
-        ([DECLINED, 1], 2, 1),
-        ([DECLINED, DECLINED], 2, DECLINED),
-        ([0, 1, 1], 2, 1),
-        ([0, 1, 2], 2, None),
-        ([0, 1, DECLINED], 2, None),
-        ([0, 1, DECLINED, 0], 2, 0),
-        ([0, 1, 2, 2], 2, 2),
-        ([0, 1, 0, 1], 2, None),
-        ([0, 1, 0, 1, 1], 2, 1),
-        ([0, 1, 0, 1, DECLINED], 2, DECLINED),
-        ([0, 1, DECLINED, DECLINED, DECLINED], 2, DECLINED),
-        # Three people, up to seven.
-        ([0, 0], 3, None),
-        ([0, 1, 1], 3, 1),
-        ([0, 1, 2], 3, None),
-        ([0, 1, DECLINED], 3, None),
-        ([0, DECLINED, DECLINED], 3, 0),
-        ([DECLINED, DECLINED, DECLINED], 3, DECLINED),
-        ([0, 1, 2, 0], 3, 0),
-        ([0, 1, 2, 0, 1, 2], 3, None),
-        ([0, 1, 2, 0, 1, 2, 2], 3, 2),
-        ([0, 1, 2, 0, 1, 2, DECLINED], 3, DECLINED),
-        ([2, 2, 0, 0, 1], 5, None),
-        # One person: their answer, whatever it is.
-        ([0, 1], 1, None),
-        ([0, 1, 1], 1, 1),
-        ([0, 1, 2], 1, DECLINED),
-    ],
-)
-def test_a_majority_is_one_class_that_most_gave(
-    votes: list[int], needed: int, label: int | None
-) -> None:
-    assert majority(votes, needed) == label
 
 
 def test_a_tie_is_settled_by_a_third_person_whatever_is_undone_or_corrected(
@@ -609,10 +560,9 @@ def test_a_store_that_is_opened_again_comes_to_the_same(
                 image: sorted(asked) for image, asked in one.open_by_image.items()
             } == other.open_by_image
             assert one.undo_history == other.undo_history
-            assert (one._touched, one._touched_held) == (other._touched, other._touched_held)
-            touched = set(one.votes) | set(one.open_by_image)
-            assert one._touched == len(touched)
-            assert one._touched_held == sum(bool(one.hold_out[image]) for image in touched)
+            assert one.queried == other.queried == {*one.votes, *one.open_by_image}
+            assert one.queried_hold_out == other.queried_hold_out
+            assert one.queried_hold_out == {i for i in one.queried if one.hold_out[i]}
             assert [other.next_for(person) for person in "xyz"] == [
                 one.next_for(person) for person in "xyz"
             ]
@@ -631,7 +581,7 @@ def test_what_cannot_be_stored_changes_nothing(begin: Callable[..., Session]) ->
         with pytest.raises(DfalError, match="full disk"):
             for _ in range(2000):
                 session.correct(5, "dog")
-        stored = session.rows("SELECT image, label FROM answers ORDER BY answer")
+        stored = rows_of(session.path, "SELECT image, label FROM answers ORDER BY answer")
         assert labels(session) == before | ({5: 1} if (5, 1) in stored else {})
         session._log._db.execute("PRAGMA max_page_count = 1000000")
         session.tell(asked[1], "dog")

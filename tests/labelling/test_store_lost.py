@@ -95,10 +95,8 @@ def test_a_store_that_is_deleted_in_the_middle_of_an_answer_is_written_back(
     session: Session, path: Path
 ) -> None:
     (question,) = session.ask()
-    with session._log.adding() as db:
-        db.execute(
-            "INSERT INTO flags (image, raised, note, person, at) VALUES (0, 1, 'blurred', 'Ada', 0)"
-        )
+    with session._log.adding() as transaction:
+        transaction.add_flag(0, "blurred", "Ada", raised=True)
         path.unlink()
     with Session.open(path, write=False) as reader:
         assert reader.state.flags == {0: "blurred"}

@@ -24,6 +24,7 @@ from dfal.labelling.store.session import Session
 from dfal.models.calibration import temperature
 from dfal.nn.training import Training
 from labelled import a_session, some_pngs
+from stored import rows_of
 
 QUICK = Training(epochs=8)
 
@@ -73,9 +74,10 @@ def test_it_learns_twins_of_what_was_answered_and_ranks_by_distance(
         trainer = Trainer(session, decoded(photos))
         answered(session, truth, 13)
         model = trainer.train()
-        rows = session.rows(
+        rows = rows_of(
+            session.path,
             "SELECT image, score, seen, other, twin_seen FROM queue WHERE model = 1 ORDER BY"
-            " position"
+            " position",
         )
         assert len(rows) >= 20
         scores = [row[1] for row in rows if row[1] is not None]
@@ -96,8 +98,9 @@ def test_it_learns_twins_of_what_was_answered_and_ranks_by_distance(
         twins = session.model_outputs.twins()
         chosen = {
             image
-            for image, kind in session.rows(
-                "SELECT q.image, q.kind FROM questions q JOIN answers USING (question)"
+            for image, kind in rows_of(
+                session.path,
+                "SELECT q.image, q.kind FROM questions q JOIN answers USING (question)",
             )
             if kind == "strategy"
         }
@@ -185,9 +188,11 @@ def test_confidences_are_calibrated_on_answers_that_were_not_learnt(
         card = models.load(model_path(session.path)).card
         assert card.held_out == 40
         assert card.temperature == pytest.approx(wanted, rel=0.02)
-        judgements = dict(session.rows("SELECT image, sure FROM looks WHERE model = 2"))
+        sure = dict(rows_of(session.path, "SELECT image, sure FROM looks WHERE model = 2"))
         calibrated = softmax(outputs / card.temperature, axis=1).max(1)
-        assert [judgements[image] for image in held] == pytest.approx(calibrated.tolist(), abs=1e-3)
+        assert [sure[image] for image in held.tolist()] == pytest.approx(
+            calibrated.tolist(), abs=1e-3
+        )
 
 
 def test_without_a_hold_out_the_review_calibrates(tmp_path: Path, digits: Dataset) -> None:
@@ -282,8 +287,8 @@ def test_a_frozen_network_is_trained_on_features_with_the_closed_form(
         trainer = Trainer(session, decoded(photos))
         answered(session, truth, 30)
         whole = trainer.train()
-        (row,) = session.rows(
-            "SELECT image, score, seen FROM queue WHERE model = 1 AND position = 0"
+        (row,) = rows_of(
+            session.path, "SELECT image, score, seen FROM queue WHERE model = 1 AND position = 0"
         )
         image = photos.folder.images.take(torch.tensor([row[0]]))
         exact = dfal.LinearHead()(whole, image)
@@ -297,7 +302,9 @@ def test_a_frozen_network_is_trained_on_features_with_the_closed_form(
         trainer.train()
         assert time.perf_counter() - began < 5
         assert session.state.models[-1].labelled_data > session.state.trained_on.sum()
-        question = session.rows("SELECT question FROM questions WHERE kind = 'strategy'")[0][0]
+        question = rows_of(session.path, "SELECT question FROM questions WHERE kind = 'strategy'")[
+            0
+        ][0]
         assert photos.twin(question, 0, "twin") is None, "a change of features is no picture"
 
 

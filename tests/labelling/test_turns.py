@@ -15,15 +15,15 @@ from dfal.labelling.store import turns
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.turns import Turns
+from stored import rows_of
 
 WRITES_FOR_EVER = """
 import sys, time
 from dfal.labelling.store.session import Session
 with Session.open(sys.argv[1], person="loop") as session:
     while True:
-        with session._log.adding() as db:
-            columns = "image, raised, note, person, at"
-            db.execute(f"INSERT INTO flags ({columns}) VALUES (1, 1, '', 'loop', 0)")
+        with session._log.adding() as transaction:
+            transaction.add_flag(1, "", "loop", raised=True)
             time.sleep(0.01)  # as a slow disk
             print(flush=True)
 """
@@ -56,11 +56,13 @@ def test_a_person_writes_as_often_as_a_process_that_never_rests(
     store: Path, looping: subprocess.Popen[str]
 ) -> None:
     with Session.open(store, person="ann") as session:
-        theirs = [int(session.rows("SELECT count(*) FROM flags WHERE person = 'loop'")[0][0])]
+        theirs = [
+            int(rows_of(session.path, "SELECT count(*) FROM flags WHERE person = 'loop'")[0][0])
+        ]
         for turn in range(40):
             session.correct(turn, "cat")
             theirs.append(
-                int(session.rows("SELECT count(*) FROM flags WHERE person = 'loop'")[0][0])
+                int(rows_of(session.path, "SELECT count(*) FROM flags WHERE person = 'loop'")[0][0])
             )
     # One turn of the other's between two of ours; a few more where we were not there to ask in
     # time.

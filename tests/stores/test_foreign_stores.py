@@ -20,8 +20,7 @@ from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
 from dfal.labelling.export import labels
 from dfal.labelling.setup import open_session
-from dfal.labelling.store.model_outputs import RankedImage
-from dfal.labelling.store.records import Model
+from dfal.labelling.store.records import Model, RankedImage
 from dfal.labelling.store.schema import LabelStore, Settings
 from dfal.labelling.store.session import Session
 from dfal.labelling.validation import image_file, target_file

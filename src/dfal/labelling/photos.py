@@ -226,7 +226,7 @@ class Photos:
 def store_id(session: Session) -> str:
     """Name a store by how it was begun, which never changes: the same after a restart, another for
     a store begun anew."""
-    return _digest(*session.rows("SELECT at, json FROM settings ORDER BY number LIMIT 1"))
+    return _digest(session.store_beginning())
 
 
 def _digest(*parts: object) -> str:

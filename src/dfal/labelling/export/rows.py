@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from dfal.labelling.store.records import LastAnswer
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.state import State
 
@@ -46,8 +47,7 @@ def labels(
         predictions: image → predicted class and its probability, for images without a label.
     """
     state = session.refresh()
-    answers = session.rows("SELECT image, person, at FROM answers ORDER BY answer")
-    latest = {image: (person, at) for image, person, at in answers}
+    latest = session.last_answers()
     predictions = predictions or {}
     rows = (
         _row(state, image, latest.get(image), predictions.get(image))
@@ -59,7 +59,7 @@ def labels(
 def _row(
     state: State,
     image: int,
-    latest: tuple[str, float] | None,
+    latest: LastAnswer | None,
     prediction: tuple[int, float] | None,
 ) -> Label | None:
     """Return the row of an image, or None where there is nothing to say about it.
@@ -67,12 +67,12 @@ def _row(
     Args:
         state: of the store.
         image: the image's index.
-        latest: who answered last, and when.
+        latest: the latest answer about it.
         prediction: the predicted class and its probability.
     """
     path, label = state.paths[image], int(state.labels[image])
     if latest and (state.votes.get(image) or image in state.corrected):
-        row = _answered(state, image, *latest)
+        row = _answered(state, image, latest.person, latest.at)
     elif label >= 0:
         row = Label(path, state.classes[label], "", "", "known", 1.0)
     elif prediction:

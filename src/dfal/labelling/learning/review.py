@@ -9,6 +9,7 @@ import numpy as np
 from dfal.data.scan import nfc
 from dfal.errors import DfalError
 from dfal.labelling.learning.doubts import is_reliable
+from dfal.labelling.store.records import Judgement
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.state import State
 from dfal.query import DECLINED, UNKNOWN
@@ -104,10 +105,7 @@ def review(
             f"there is no review of {show!r} by {order!r}: show one of {', '.join(FILTERS)}, by"
             f" {', '.join(ORDERS)}"
         )
-    state = session.refresh()
-    latest = {
-        image: (seen, sure, distance) for image, seen, sure, distance in session.rows(_LATEST)
-    }
+    state, judgements = session.refresh(), session.model_outputs.judgements()
     needle = nfc(text).casefold()
     chosen = [
         image
@@ -115,48 +113,45 @@ def review(
         if (label is None or state.labels[image] == label)
         and (not needle or needle in nfc(state.paths[image]).casefold())
     ]
-    reliable, checked = _checked(state, latest)
+    reliable, checked = _checked(state, judgements)
     suspicion = {
-        image: _suspicion(int(state.labels[image]), latest.get(image)) if reliable else 0.0
+        image: _suspicion(int(state.labels[image]), judgements.get(image)) if reliable else 0.0
         for image in chosen
     }
     if show == "suspicious":
         chosen = [image for image in chosen if suspicion[image] > 0]
     if order == "suspicious":
         chosen.sort(
-            key=lambda image: (-suspicion[image], -_contradiction(state, image, latest), image)
+            key=lambda image: (
+                -suspicion[image],
+                -_contradiction(int(state.labels[image]), judgements.get(image)),
+                image,
+            )
         )
     elif order == "path":
         chosen.sort(key=lambda image: state.paths[image])
     else:
-        when = dict(session.rows("SELECT image, max(answer) FROM answers GROUP BY image"))
-        chosen.sort(key=lambda image: -when.get(image, 0))
-    shown = chosen[start : start + min(most, MAX_REVIEW_PAGE)]
+        answers = session.last_answers()
+        chosen.sort(key=lambda image: -answers[image].id if image in answers else 0)
+    page = chosen[start : start + min(most, MAX_REVIEW_PAGE)]
     return ReviewPage(
-        [_reviewed(state, image, latest.get(image), suspicion[image]) for image in shown],
+        [_row(state, image, judgements.get(image), suspicion[image]) for image in page],
         len(chosen),
         checked,
     )
 
 
-_LATEST = (
-    "SELECT image, seen, sure, distance FROM looks WHERE look IN (SELECT max(look) FROM looks GROUP"
-    " BY image)"
-)
-
-
 def _candidates(state: State, show: str) -> Sequence[int]:
-    spoken = np.zeros(len(state.labels), bool)
-    spoken[[*state.votes, *state.corrected, *state.flags]] = True
-    spoken |= state.labels != UNKNOWN
-    kept = {
+    handled = state.labels != UNKNOWN
+    handled[[*state.votes, *state.corrected, *state.flags]] = True
+    masks = {
         "labelled": state.labels >= 0,
         "suspicious": state.labels >= 0,
-        "hold-out": spoken & state.hold_out,
-        "all": spoken,
+        "hold-out": handled & state.hold_out,
+        "all": handled,
     }
-    if show in kept:
-        chosen: list[int] = np.flatnonzero(kept[show]).tolist()
+    if show in masks:
+        chosen: list[int] = np.flatnonzero(masks[show]).tolist()
         return chosen
     if show == "flagged":
         return sorted(state.flags)
@@ -168,89 +163,68 @@ def _candidates(state: State, show: str) -> Sequence[int]:
     return sorted(image for image, votes in state.votes.items() if len(set(votes.values())) > 1)
 
 
-_LookedAt = tuple[int, float, float | None]
-"""The class that a network sees, its probability, and the distance where it doubts the label."""
-
-
-def _checked(state: State, latest: Mapping[int, _LookedAt]) -> tuple[bool, str]:
+def _checked(state: State, judgements: Mapping[int, Judgement]) -> tuple[bool, str]:
     """Return whether the networks are right often enough to doubt a label, and a sentence about
     it."""
-    images = [image for image in latest if state.labels[image] >= 0]
+    images = [image for image in judgements if state.labels[image] >= 0]
     labels = state.labels[images]
-    n, right = (
-        len(images),
-        int((labels == np.array([latest[image][0] for image in images], np.int64)).sum()),
-    )
+    predicted = np.array([judgements[image].predicted for image in images], np.int64)
+    n, right = len(images), int((labels == predicted).sum())
     if not n:
-        return (
-            False,
-            (
-                "No model has checked the labels yet. It does when nobody has answered for a few"
-                " seconds."
-            ),
+        return False, (
+            "No model has checked the labels yet. It does when nobody has answered for a few"
+            " seconds."
         )
     if n < ENOUGH:
-        return (
-            False,
-            (
-                f"Models have checked {n} labels so far. They can doubt one when they have checked"
-                f" {ENOUGH}."
-            ),
+        return False, (
+            f"Models have checked {n} labels so far. They can doubt one when they have checked"
+            f" {ENOUGH}."
         )
+    agreement = f"Models agree with {right:,} of {n:,} labels"
     if not is_reliable(right, n, int(np.bincount(labels).max())):
-        return (
-            False,
-            f"Models agree with {right:,} of {n:,} labels: not often enough to doubt any of them.",
-        )
-    return True, f"Models agree with {right:,} of {n:,} labels."
+        return False, f"{agreement}: not often enough to doubt any of them."
+    return True, f"{agreement}."
 
 
-def _suspicion(label: int, look: _LookedAt | None) -> float:
-    """Return 0 where the network sees the label or does not doubt it, else 1 more than the
+def _suspicion(label: int, judgement: Judgement | None) -> float:
+    """Return 0 where the network predicts the label or does not doubt it, else 1 more than the
     distance."""
-    if look is None or label < 0 or look[0] == label or look[2] is None:
+    if judgement is None or label < 0 or judgement.predicted == label:
         return 0.0
-    return 1 + look[2]
+    return 0.0 if judgement.distance is None else 1 + judgement.distance
 
 
-def _contradiction(state: State, image: int, latest: Mapping[int, _LookedAt]) -> float:
-    """Return how probable a network takes another class than the label; 0 where it sees the
+def _contradiction(label: int, judgement: Judgement | None) -> float:
+    """Return how probable a network takes another class than the label; 0 where it predicts the
     label."""
-    look = latest.get(image)
-    return (
-        0.0
-        if look is None or state.labels[image] < 0 or look[0] == state.labels[image]
-        else look[1]
-    )
+    if judgement is None or label < 0 or judgement.predicted == label:
+        return 0.0
+    return judgement.confidence
 
 
-def _reviewed(
-    state: State, image: int, look: tuple[int, float, float | None] | None, suspicion: float
-) -> ReviewRow:
-    label = int(state.labels[image])
-    votes = state.votes.get(image, {})
-    source = (
-        "correction"
-        if image in state.corrected
-        else "people"
-        if votes
-        else "folder"
-        if label >= 0
-        else ""
-    )
-    seen, sure, distance = look or (None, None, None)
+def _row(state: State, image: int, judgement: Judgement | None, suspicion: float) -> ReviewRow:
+    label, votes = int(state.labels[image]), state.votes.get(image, {})
+    is_disputed = state.is_disputed(image)
     return ReviewRow(
         image=image,
         path=state.paths[image],
         label=label if label >= 0 else None,
-        declined=label == DECLINED and not state.is_disputed(image),
-        disputed=state.is_disputed(image),
-        source=source,
+        declined=label == DECLINED and not is_disputed,
+        disputed=is_disputed,
+        source=_source(state, image),
         votes={person: None if vote < 0 else vote for person, vote in votes.items()},
         note=state.flags.get(image),
-        predicted=seen,
-        confidence=sure,
-        distance=distance,
+        predicted=judgement.predicted if judgement else None,
+        confidence=judgement.confidence if judgement else None,
+        distance=judgement.distance if judgement else None,
         suspicion=suspicion,
         hold_out=bool(state.hold_out[image]),
     )
+
+
+def _source(state: State, image: int) -> str:
+    if image in state.corrected:
+        return "correction"
+    if image in state.votes:
+        return "people"
+    return "folder" if state.labels[image] >= 0 else ""

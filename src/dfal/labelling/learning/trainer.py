@@ -19,8 +19,7 @@ from dfal.labelling.learning.doubts import doubtful
 from dfal.labelling.learning.models import Learner
 from dfal.labelling.learning.progress import curve, hold_out_labels
 from dfal.labelling.photos import Photos
-from dfal.labelling.store.model_outputs import Judgement, RankedImage
-from dfal.labelling.store.records import Model
+from dfal.labelling.store.records import Judgement, Model, RankedImage
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.state import State
 from dfal.models import calibration

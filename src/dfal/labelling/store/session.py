@@ -12,25 +12,22 @@
 
 import contextlib
 import getpass
-import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
 from dfal.data.scan import nfc
 from dfal.errors import DfalError
 from dfal.labelling.names import class_name, class_names, note, person_name, shown
-from dfal.labelling.store.event_log import EventLog
+from dfal.labelling.settings import Settings
+from dfal.labelling.store.event_log import EventLog, Transaction
 from dfal.labelling.store.model_outputs import ModelOutputs
-from dfal.labelling.store.records import Answer, Choice, Question
-from dfal.labelling.store.schema import Settings
+from dfal.labelling.store.records import Answer, Choice, LastAnswer, Question
 from dfal.labelling.store.state import State
 from dfal.labelling.validation import check_path
 from dfal.query import DECLINED, UNKNOWN
@@ -65,11 +62,9 @@ class Session:
             is not half written: the call raises, and nothing has changed.
     """
 
-    def __init__(
-        self, log: EventLog, person: str | None = None, clock: Callable[[], float] = time.time
-    ):
-        self._log, self._clock = log, clock
-        self.model_outputs = ModelOutputs(log, clock)
+    def __init__(self, log: EventLog, person: str | None = None):
+        self._log = log
+        self.model_outputs = ModelOutputs(log)
         self.person = person_name(person or _user())
         self.client_id = uuid.uuid4().hex
 
@@ -97,7 +92,7 @@ class Session:
         """
         if not Path(store).exists():
             raise DfalError(f"there is no store {store}: start it with `dfal label FOLDER`")
-        return cls(EventLog(store, clock, write=write), person, clock)
+        return cls(EventLog(store, clock, write=write), person)
 
     @classmethod
     def start(
@@ -106,7 +101,7 @@ class Session:
         settings: Settings,
         paths: Sequence[str],
         classes: Sequence[str] = (),
-        known: Mapping[str, str] | None = None,
+        prelabelled: Mapping[str, str] | None = None,
         *,
         person: str | None = None,
         clock: Callable[[], float] = time.time,
@@ -121,15 +116,15 @@ class Session:
             new store.
             classes: their names, in order; a name that a class had before it was renamed stands for
             that class.
-            known: path → class, for images that have a label already. It must be one of the
+            prelabelled: path → class, for images that have a label already. It must be one of the
             classes.
         """
         names = class_names(classes)
         for path in paths:
             check_path(path, settings.folder)
-        session = cls(EventLog(store, clock), person, clock)
+        session = cls(EventLog(store, clock), person)
         try:
-            session._begin(settings, paths, names, known or {})
+            session._begin(settings, paths, names, prelabelled or {})
         except BaseException:
             session.close()
             raise
@@ -140,50 +135,42 @@ class Session:
         settings: Settings,
         paths: Sequence[str],
         names: Sequence[str],
-        known: Mapping[str, str],
+        prelabelled: Mapping[str, str],
     ) -> None:
-        now = self._clock()
-        with self._log.adding() as db:
-            held, new = self.state.settings, not self._log.last["settings"]
-            for name in ("seed", "holdout") if not new else ():
-                if getattr(settings, name) != getattr(held, name):
+        with self._log.adding() as transaction:
+            is_new = self._log.is_new
+            for name in ("seed", "holdout") if not is_new else ():
+                stored = getattr(self.state.settings, name)
+                if getattr(settings, name) != stored:
                     raise DfalError(
-                        f"{self._log.path} was begun with {name} = {getattr(held, name)}, which"
+                        f"{self._log.path} was begun with {name} = {stored}, which"
                         " cannot be changed: leave it out, or name another --store"
                     )
-            if new or settings != held:
-                row = (now, json.dumps(settings.to_dict(), sort_keys=True))
-                db.execute("INSERT INTO settings (at, json) VALUES (?, ?)", row)
+            if is_new or settings != self.state.settings:
+                transaction.add_settings(settings)
             for name in names:
                 if name not in self.state.classes and name not in self.state.former:
-                    self._add_class(db, name, self.person)
-            place = self.state.former | {
+                    self._add_class(transaction, name, self.person)
+            numbers = self.state.former | {
                 name: number for number, name in enumerate(self.state.classes)
             }
-            there, first = (
-                {path: image for image, path in enumerate(self.state.paths)},
-                len(self.state.paths),
+            index = {path: image for image, path in enumerate(self.state.paths)}
+            transaction.add_prelabels(
+                {
+                    index[path]: numbers[name]
+                    for path, name in prelabelled.items()
+                    if path in index and self._is_unlabelled(index[path])
+                }
             )
-            late = [
-                (there[path], place[name], now)
-                for path, name in known.items()
-                if self._is_open(there.get(path))
-            ]
-            db.executemany("INSERT INTO known (image, class, at) VALUES (?, ?, ?)", late)
-            added = [path for path in paths if path not in there]
-            rows = (
-                (first + i, os.fsencode(path), place[known[path]] if path in known else None)
-                for i, path in enumerate(added)
+            transaction.add_images(
+                (path, numbers[prelabelled[path]] if path in prelabelled else None)
+                for path in paths
+                if path not in index
             )
-            db.executemany("INSERT INTO images VALUES (?, ?, ?)", rows)
 
-    def _is_open(self, image: int | None) -> bool:
-        """Whether nobody has said anything about the image yet, and it came without a label."""
-        return (
-            image is not None
-            and bool(self.state.labels[image] == UNKNOWN)
-            and image not in self.state.votes
-        )
+    def _is_unlabelled(self, image: int) -> bool:
+        """Return whether nobody has said anything about the image, and it came without a label."""
+        return bool(self.state.labels[image] == UNKNOWN) and image not in self.state.votes
 
     def claim_page(self, url: str) -> None:
         """Be the only page over this store, at this address; other processes may still label."""
@@ -229,57 +216,43 @@ class Session:
                 f"k = {k!r} questions cannot be open at a time: ask for 1 to {MAX_OPEN_QUESTIONS}"
             )
         person, client_id = person_name(person or self.person), client_id or self.client_id
-        with self._log.adding(durable=False) as db:
-            mine = [
-                question for question in self.state.open.values() if question.client_id == client_id
-            ]
-            kept = [
-                question for question in mine if question.id in keep and question.person == person
-            ][:k]
-            for question in mine:
-                if question not in kept:
-                    self._give_back(db, question)
+        with self._log.adding(durable=False) as transaction:
+            kept: list[Question] = []
+            for question in self._open_questions(client_id):
+                if question.id in keep and question.person == person and len(kept) < k:
+                    kept.append(question)
+                else:
+                    transaction.release(question)
             while len(kept) < k:
-                choice = self.state.next_for(person) or self._from_elsewhere(db, person, client_id)
+                choice = self.state.next_for(person) or self._from_elsewhere(
+                    transaction, person, client_id
+                )
                 if choice is None:
                     break
-                kept.append(self._add_question(db, choice, person, client_id))
+                kept.append(transaction.add_question(choice, person, client_id))
         return kept
 
-    def _from_elsewhere(self, db: Any, person: str, client_id: str) -> Choice | None:
-        """Where nothing else is left: a question of this person's in another page, which may have
-        been closed."""
+    def _open_questions(self, client_id: str) -> list[Question]:
+        return [
+            question for question in self.state.open.values() if question.client_id == client_id
+        ]
+
+    def _from_elsewhere(
+        self, transaction: Transaction, person: str, client_id: str
+    ) -> Choice | None:
+        """Release a question of this person's other pages, which may have been closed, and return
+        it; None where there is none."""
         for question in self.state.open.values():
             if question.person == person and question.client_id != client_id:
-                self._give_back(db, question)
+                transaction.release(question)
                 return Choice(question.image, question.kind, question.model, question.position)
         return None
 
-    def _give_back(self, db: Any, question: Question) -> None:
-        db.execute(
-            "INSERT INTO returned (question, at) VALUES (?, ?)", (question.id, self._clock())
-        )
-        self._log.catch_up()
-
-    def _add_question(self, db: Any, choice: Choice, person: str, client_id: str) -> Question:
-        now = self._clock()
-        row = (*astuple(choice), person, client_id, now, now + self.state.settings.lease)
-        done = db.execute(
-            "INSERT INTO questions (image, kind, model, position, person, holder, at, until) VALUES"
-            " (?, ?, ?, ?, ?, ?, ?, ?)",
-            row,
-        )
-        self._log.catch_up()
-        return self.state.open[done.lastrowid]
-
     def leave(self, *, client_id: str | None = None) -> None:
-        """Give back all questions of a holder, by default the session's own: a page was closed."""
-        client_id = client_id or self.client_id
-        with self._log.adding(durable=False) as db:
-            for question in [
-                question for question in self.state.open.values() if question.client_id == client_id
-            ]:
-                self._give_back(db, question)
+        """Release all questions of a client, by default the session's own: a page was closed."""
+        with self._log.adding(durable=False) as transaction:
+            for question in self._open_questions(client_id or self.client_id):
+                transaction.release(question)
 
     def tell(
         self,
@@ -308,43 +281,49 @@ class Session:
         looked_at = question.image if isinstance(question, Question) else image
         if not _is_number(id) or not 0 <= id < 2**63:
             raise NotFoundError(f"there is no question {id!r}: ask first")
-        with self._log.adding() as db:
+        with self._log.adding() as transaction:
             id = int(id)
-            row = db.execute(
-                "SELECT image, person FROM questions WHERE question = ?", (id,)
-            ).fetchone()
-            if row is None:
+            stored = self._log.question(id)
+            if stored is None:
                 raise NotFoundError(f"there is no question {id}: ask first")
-            image, asked = row
-            if looked_at not in (None, image):
+            if looked_at not in (None, stored.image):
                 raise ConflictError(
-                    f"question {id} is about image {image}, not about image {looked_at}: ask again"
+                    f"question {id} is about image {stored.image}, not about image {looked_at}:"
+                    " ask again"
                 )
-            if asked != person:
+            if stored.person != person:
                 raise ConflictError(
-                    f"question {id} was put to {asked}, not to {person}: ask for one of your own"
+                    f"question {id} was put to {stored.person}, not to {person}: ask for one of"
+                    " your own"
                 )
             number = self._label(label)
-            undone = "EXISTS (SELECT 1 FROM answers u WHERE u.undone = a.answer)"
-            told = db.execute(
-                f"SELECT label, {undone} FROM answers a WHERE question = ?", (id,)
-            ).fetchone()
-            if told is not None:
-                if told[1]:
-                    raise ConflictError(f"the answer to question {id} was taken back: ask again")
-                if told[0] == number:
-                    return
-                raise ConflictError(
-                    f"question {id} was answered already: undo it, or correct it in the review"
-                )
+            if self._is_told(id, number):
+                return
+            image = stored.image
             if self.state.labels[image] != UNKNOWN or person in self.state.votes.get(image, {}):
                 raise ConflictError(
                     f"image {image} was answered meanwhile, as the time for question {id} was over:"
                     " go on with the next"
                 )
-            self._add_answer(
-                db, Answer("answer", image, number, person, question=id, seconds=seconds)
+            answer = Answer("answer", image, number, person, question=id)
+            transaction.add_answer(replace(answer, seconds=_plausible(seconds)))
+
+    def _is_told(self, question: int, label: int) -> bool:
+        """Return whether a question has this answer already.
+
+        Raises:
+            ConflictError: where it has another one, or had one that was taken back.
+        """
+        answer = self._log.answer_to(question)
+        if answer is None:
+            return False
+        if answer.is_undone:
+            raise ConflictError(f"the answer to question {question} was taken back: ask again")
+        if answer.label != label:
+            raise ConflictError(
+                f"question {question} was answered already: undo it, or correct it in the review"
             )
+        return True
 
     def decline(
         self,
@@ -367,84 +346,81 @@ class Session:
             Refused: where nothing is left to take back.
         """
         person, client_id = person_name(person or self.person), client_id or self.client_id
-        with self._log.adding() as db:
+        with self._log.adding() as transaction:
             history = self.state.undo_history.get(person)
             if not history:
                 raise ConflictError(f"{person} has no answer that could be taken back")
-            given = history[-1]
-            before = UNKNOWN if given.before is None else given.before
-            self._add_answer(db, Answer("undo", given.image, before, person, undone=given.answer))
-            if given.question is None or not self.state.may_ask(given.image, person):
-                return given.image
-            asked = db.execute(
-                "SELECT kind, model, position FROM questions WHERE question = ?", (given.question,)
+            last = history[-1]
+            before = UNKNOWN if last.before is None else last.before
+            transaction.add_answer(Answer("undo", last.image, before, person, undone=last.answer))
+            stored = None if last.question is None else self._log.question(last.question)
+            if stored is None or not self.state.may_ask(last.image, person):
+                return last.image
+            return transaction.add_question(
+                replace(stored.choice, image=last.image), person, client_id
             )
-            return self._add_question(db, Choice(given.image, *asked.fetchone()), person, client_id)
 
     def correct(self, image: int, label: int | str, *, person: str | None = None) -> None:
-        """Settle the label of an image, whatever was answered before: a class, by name or number,
-        or `DECLINED`."""
-        with self._log.adding() as db:
+        """Settle the label of an image, whatever was answered before.
+
+        Args:
+            image: its index.
+            label: a class, by name or number, or `DECLINED`.
+            person: who says so; by default the session's own.
+
+        Raises:
+            NotFoundError: for an image or a class that is not there.
+        """
+        with self._log.adding() as transaction:
             self.check_image(image)
-            self._add_answer(
-                db,
-                Answer(
-                    "correction", int(image), self._label(label), person_name(person or self.person)
-                ),
-            )
+            number, person = self._label(label), person_name(person or self.person)
+            transaction.add_answer(Answer("correction", int(image), number, person))
 
     def flag(
         self, image: int, text: str = "", *, raised: bool = True, person: str | None = None
     ) -> None:
-        """Put a flag with a note on an image, or take it off."""
-        said, who = note(text), person_name(person or self.person)
-        with self._log.adding() as db:
+        """Put a flag with a note on an image, or take it off.
+
+        Raises:
+            NotFoundError: for an image that is not there.
+        """
+        text, person = note(text), person_name(person or self.person)
+        with self._log.adding() as transaction:
             self.check_image(image)
-            row = (int(image), int(raised), said, who, self._clock())
-            db.execute(
-                "INSERT INTO flags (image, raised, note, person, at) VALUES (?, ?, ?, ?, ?)", row
-            )
+            transaction.add_flag(int(image), text, person, raised=raised)
 
     def add_class(self, name: str, *, person: str | None = None) -> int:
-        """A new class; its number."""
-        with self._log.adding() as db:
-            self._add_class(db, name, person_name(person or self.person))
+        """Add a class, and return its number.
+
+        Raises:
+            ConflictError: where a class had this name before it was renamed.
+        """
+        with self._log.adding() as transaction:
+            self._add_class(transaction, name, person_name(person or self.person))
             return len(self.state.classes) - 1
 
     def rename_class(self, label: int | str, name: str, *, person: str | None = None) -> None:
-        """Call a class otherwise from now on. Answers keep their class."""
-        with self._log.adding() as db:
+        """Give a class another name. Answers keep their class.
+
+        Raises:
+            NotFoundError: for a class that is not there.
+        """
+        with self._log.adding() as transaction:
             number = self._label(label)
             if number == DECLINED:
                 raise NotFoundError("DECLINED is no class that could be renamed")
-            tidy = class_name(
-                name, [other for place, other in enumerate(self.state.classes) if place != number]
-            )
-            row = (number, tidy, person_name(person or self.person), self._clock())
-            db.execute("INSERT INTO renamed (class, name, person, at) VALUES (?, ?, ?, ?)", row)
+            others = [other for place, other in enumerate(self.state.classes) if place != number]
+            tidy = class_name(name, others)
+            transaction.rename_class(number, tidy, person_name(person or self.person))
 
-    def _add_class(self, db: Any, name: str, person: str) -> None:
+    def _add_class(self, transaction: Transaction, name: str, person: str) -> None:
         tidy = class_name(name, self.state.classes)
         if (number := self.state.former.get(tidy)) is not None:
             raise ConflictError(
                 f"{tidy!r} was renamed to {self.state.classes[number]!r}: give that class its name"
                 " back, or take another"
             )
-        db.execute(
-            "INSERT INTO classes VALUES (?, ?, ?, ?)",
-            (len(self.state.classes), tidy, person, self._clock()),
-        )
-        self._log.catch_up()
-
-    def _add_answer(self, db: Any, answer: Answer) -> None:
-        if answer.seconds is not None and not 0 <= answer.seconds <= MAX_ANSWER_SECONDS:
-            answer = replace(answer, seconds=None)
-        names = "kind, image, label, person, question, undone, seconds, at"
-        db.execute(
-            f"INSERT INTO answers ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (*astuple(answer), self._clock()),
-        )
-        self._log.catch_up()
+        transaction.add_class(tidy, person)
 
     def _label(self, label: int | str) -> int:
         classes = self.state.classes
@@ -492,15 +468,24 @@ class Session:
         with self._log.reading():
             return self.state
 
-    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of the store, read by statements of dfal's own."""
-        return self._log.select(sql, values)
+    def last_answers(self) -> dict[int, LastAnswer]:
+        """Return for each image the latest answer, correction or undo about it."""
+        return self._log.last_answers()
+
+    def store_beginning(self) -> tuple[float, str]:
+        """Return when the store was begun and with which settings, as JSON: they never change."""
+        return self._log.beginning()
 
     @contextlib.contextmanager
     def locked_state(self) -> Iterator[State]:
         """The state, while nobody else changes it in this process."""
         with self._log.reading():
             yield self.state
+
+
+def _plausible(seconds: float | None) -> float | None:
+    """Return how long somebody looked at an image; None where nobody looks for so long."""
+    return seconds if seconds is not None and 0 <= seconds <= MAX_ANSWER_SECONDS else None
 
 
 def _is_number(value: object) -> bool:
