@@ -22,7 +22,7 @@ import dfal.data.decode_cache
 from dfal.data import image_folder as module
 from dfal.data.image_files import Unavailable, fitted
 from dfal.data.image_folder import Folder
-from dfal.data.scan import GONE
+from dfal.data.listing import GONE
 from dfal.errors import DfalError
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]

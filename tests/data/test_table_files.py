@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dfal.data.image_folder import Folder
-from dfal.data.scan import from_csv
+from dfal.data.label_table import read_labels
 from dfal.data.table_files import read_table
 from dfal.errors import DfalError
 
@@ -20,7 +20,7 @@ def read(tmp_path: Path, content: bytes | str) -> dict[str, str]:
     file.write_bytes(content.encode() if isinstance(content, str) else content)
     return {
         PATHS[index]: label
-        for index, label in from_csv(file, tmp_path / "photos", PATHS).known.items()
+        for index, label in read_labels(file, tmp_path / "photos", PATHS).known.items()
     }
 
 
@@ -78,7 +78,7 @@ def test_paths_may_be_written_in_many_ways(tmp_path: Path) -> None:
     assert list(read(tmp_path, "path,label\n" + "\n".join(rows)).values()) == list("abcde")
     file = tmp_path / "labels.csv"
     file.write_text(f"path,label\n{tmp_path}/link/1.png,a\n{tmp_path}/photos/2.png,b\n")
-    assert from_csv(file, tmp_path / "link", PATHS).known == {0: "a", 1: "b"}
+    assert read_labels(file, tmp_path / "link", PATHS).known == {0: "a", 1: "b"}
 
 
 @pytest.mark.parametrize(
@@ -128,14 +128,15 @@ def test_an_export_gives_only_what_was_given_or_known(tmp_path: Path) -> None:
         "ü.png,,,,flagged,0.0,True,odd",
     ]
     assert read(tmp_path, head + "\n".join(rows)) == BOTH
-    table = from_csv(tmp_path / "labels.csv", tmp_path / "photos", PATHS)
+    table = read_labels(tmp_path / "labels.csv", tmp_path / "photos", PATHS)
     assert table.left_out == {"guessed": 1, "declined": 1, "flagged": 1}
     assert read(tmp_path, "path,label,how\n1.png,cat,given\n2.png,dog,\n") == {"1.png": "cat"}
 
 
 @pytest.mark.parametrize("more", ["", ",distance"])
 def test_what_predict_wrote_is_no_label(tmp_path: Path, more: str) -> None:
-    with pytest.raises(DfalError, match=r"is what a network said.*Remove the column confidence"):
+    sentence = r"holds the predictions of a network.*Remove the column confidence"
+    with pytest.raises(DfalError, match=sentence):
         read(tmp_path, f"path,label,confidence{more}\n1.png,cat,0.9{more and ',0.1'}\n")
     assert read(tmp_path, "path,label\n1.png,cat\n2.png,dog") == BOTH
 

@@ -85,7 +85,7 @@ def refused(
         (["photos", "--labels", "columns.csv"], "has no columns path and label, but 'file,class'"),
         (
             ["photos", "--labels", "predicted.csv"],
-            "is what a network said: it has a column confidence and no column how",
+            "holds the predictions of a network: it has a column confidence and no column how",
         ),
         (["--classes", "a", "b", "photos"], "put it before --classes"),
         (["empty"], "holds no image"),

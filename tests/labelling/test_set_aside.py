@@ -12,7 +12,7 @@ from PIL import Image
 
 from dfal.data.image_files import Unavailable
 from dfal.data.image_folder import Folder
-from dfal.data.scan import GONE
+from dfal.data.listing import GONE
 from dfal.errors import DfalError
 from dfal.labelling.learning.training_process import _decode
 from dfal.labelling.photos import Photos

@@ -31,7 +31,8 @@ from dfal.damage import damage
 from dfal.data.datasets import idx, npz
 from dfal.data.image_files import decoded, fitted
 from dfal.data.image_folder import Folder
-from dfal.data.scan import Listing, from_csv
+from dfal.data.label_table import read_labels
+from dfal.data.listing import Listing
 from dfal.errors import DfalError
 from dfal.experiments.store import Store
 from dfal.labelling.learning.progress import progress
@@ -254,7 +255,7 @@ def _csv_content() -> bytes:
 
 
 def _csv_read(path: Path, out: Path, shared: Path) -> None:
-    known = from_csv(path, shared, ("a.png", "b.png", "c.png")).known
+    known = read_labels(path, shared, ("a.png", "b.png", "c.png")).known
     class_names(sorted(set(known.values())))
 
 

@@ -18,7 +18,8 @@ from rich.markup import escape
 from dfal import models
 from dfal.cli.options import settings
 from dfal.data.image_folder import Folder
-from dfal.data.scan import PathIndex, counted, plain
+from dfal.data.listing import count_names
+from dfal.data.path_names import PathIndex, class_key
 from dfal.errors import DfalError, Stopped
 from dfal.labelling.export import FORMATS, ModelFormat, labels
 from dfal.labelling.learning.trainer import model_path as latest_network
@@ -166,20 +167,20 @@ def _found(session: Session, folder: Folder, photos: Path, path: Path) -> Iterat
             f"{_number(gone, 'image')} of the store {'is' if gone == 1 else 'are'} no longer there"
             " or cannot be read"
         )
-    classes = {plain(name) for name in (*state.classes, *state.former)}
-    ignored = Counter(name for name in folder.known.values() if plain(name) not in classes)
+    classes = {class_key(name) for name in (*state.classes, *state.former)}
+    ignored = Counter(name for name in folder.known.values() if class_key(name) not in classes)
     if ignored:
         yield (
-            f"labels that are none of the classes are left out: {counted(ignored)}; --classes NAME"
-            " takes them in"
+            f"labels that are none of the classes are left out: {count_names(ignored)};"
+            " --classes NAME takes them in"
         )
     if folder.left_out:
-        yield f"rows of the CSV that are no labels are left out: {counted(folder.left_out)}"
+        yield f"rows of the CSV that are no labels are left out: {count_names(folder.left_out)}"
     if folder.layout.beside:
-        beside = counted(folder.layout.beside)
+        beside = count_names(folder.layout.beside)
         yield f"folders beside the parts of the data set say nothing about their images: {beside}"
     if folder.others:
-        yield f"files of other kinds are left out: {counted(folder.others)}"
+        yield f"files of other kinds are left out: {count_names(folder.others)}"
 
 
 def _number(count: int, what: str) -> str:

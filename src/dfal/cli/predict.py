@@ -15,7 +15,7 @@ from rich.table import Table
 
 from dfal import models
 from dfal.atomic import atomic_write
-from dfal.data.scan import Listing
+from dfal.data.listing import Listing
 from dfal.errors import DfalError
 from dfal.spreadsheet import defused, formulas, row_writer
 

@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from dfal.data.scan import GONE, Entry, nfc
+from dfal.data.listing import GONE, Entry
+from dfal.data.path_names import nfc
 from dfal.errors import DfalError
 from dfal.storage import transaction
 

@@ -19,16 +19,10 @@ from PIL import Image
 from dfal.data.decode_cache import READY, TO_DO, Cache, Found
 from dfal.data.image_array import Images
 from dfal.data.image_files import Unavailable, decoded, fitted
-from dfal.data.scan import (
-    GONE,
-    Entry,
-    Layout,
-    Listing,
-    PathIndex,
-    from_csv,
-    is_listable,
-    natural,
-)
+from dfal.data.label_table import read_labels
+from dfal.data.layout import Layout
+from dfal.data.listing import GONE, Entry, Listing, is_listable, side_and_channels
+from dfal.data.path_names import PathIndex
 from dfal.errors import DfalError
 
 TOGETHER = 256
@@ -93,7 +87,7 @@ class Folder:
             self.layout = Layout.of(self.paths, classes)
             self.known = self.layout.classes
             if labels:
-                table = from_csv(labels, path, self.paths)
+                table = read_labels(labels, path, self.paths)
                 self.known, self.left_out = table.known, table.left_out
         except BaseException:
             self.close()
@@ -139,7 +133,7 @@ class Folder:
         folder = Path(path)
         listing = listing or Listing.of(folder)
         if size is None or channels is None:
-            own, seen = natural(folder, listing.entries)
+            own, seen = side_and_channels(folder, listing.entries)
             size, channels = size or own, channels or seen
         root = (
             Path(cache)

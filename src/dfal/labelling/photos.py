@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 
 from dfal.data.image_files import Unavailable
 from dfal.data.image_folder import STUCK, Folder
+from dfal.data.path_names import nfc
 from dfal.data.pictures import to_picture
-from dfal.data.scan import nfc
 from dfal.errors import DfalError
 from dfal.labelling.store.session import Session
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dfal.data.image_folder import Folder
-from dfal.data.scan import Listing, PathIndex, nfc, plain
+from dfal.data.listing import Listing
+from dfal.data.path_names import PathIndex, class_key, nfc
 from dfal.errors import DfalError
 from dfal.labelling.names import class_names
 from dfal.labelling.store.schema import Settings
@@ -79,7 +80,11 @@ def open_session(
     there = {*map(nfc, past.classes)}
     classes = [
         *past.classes,
-        *(name for name in classes if nfc(name) not in there and plain(name) not in past.former),
+        *(
+            name
+            for name in classes
+            if nfc(name) not in there and class_key(name) not in past.former
+        ),
     ]
     classes, labelled = _known(folder, classes, past.former, photos, labels)
     paths = [*past.paths, *folder.paths[len(past.paths) :]]
@@ -106,7 +111,8 @@ def _past(store: Path) -> _Past:
         return _Past()
     with Session.open(store) as session:
         former = {
-            plain(name): session.classes[number] for name, number in session.state.former.items()
+            class_key(name): session.classes[number]
+            for name, number in session.state.former.items()
         }
         return _Past(session.settings, tuple(session.state.paths), tuple(session.classes), former)
 
@@ -152,11 +158,13 @@ def _known(
     that are called as a
     class say anything: the others may be dates or places.
     """
-    alike = {**former, **{plain(name): name for name in classes}}
+    alike = {**former, **{class_key(name): name for name in classes}}
     known = {
-        i: name for i, name in folder.known.items() if labels or not classes or plain(name) in alike
+        i: name
+        for i, name in folder.known.items()
+        if labels or not classes or class_key(name) in alike
     }
-    new = sorted({name for name in known.values() if plain(name) not in alike})
+    new = sorted({name for name in known.values() if class_key(name) not in alike})
     try:
         every = class_names([*classes, *new])
     except DfalError as error:
@@ -166,5 +174,5 @@ def _known(
             else f"the sub-folders of {photos} (name the classes with --classes)"
         )
         raise DfalError(f"{source}: {error}") from None
-    alike |= {plain(name): name for name in every}
-    return every, {i: alike[plain(name)] for i, name in known.items()}
+    alike |= {class_key(name): name for name in every}
+    return every, {i: alike[class_key(name)] for i, name in known.items()}

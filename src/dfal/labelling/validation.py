@@ -12,7 +12,8 @@ import unicodedata
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from dfal.data.scan import ENDINGS, find_file
+from dfal.data.listing import ENDINGS
+from dfal.data.path_names import find_file
 from dfal.errors import DfalError
 from dfal.labelling.names import FORBIDDEN, shown
 from dfal.query import DECLINED, UNKNOWN

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from dfal.data.datasets.card import Dataset, stratified_split
 from dfal.data.image_array import Images
 from dfal.data.image_folder import Folder
-from dfal.data.scan import UNLISTED, counted
+from dfal.data.listing import UNLISTED, count_names
 from dfal.errors import DfalError
 
 SPLIT_SEED = 0
@@ -63,7 +63,7 @@ def load(path: Path) -> Dataset:
         )
     if layout.beside and multiprocessing.parent_process() is None:
         sys.stderr.write(
-            f"dfal: folders of {path} beside its parts are left out: {counted(layout.beside)}\n"
+            f"dfal: folders of {path} beside its parts are left out: {count_names(layout.beside)}\n"
         )
     known, parts = layout.classes, layout.parts
     order = [index for index in sorted(range(len(paths)), key=paths.__getitem__) if ready[index]]

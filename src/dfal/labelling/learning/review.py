@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dfal.data.scan import nfc
+from dfal.data.path_names import nfc
 from dfal.errors import DfalError
 from dfal.labelling.learning.doubts import is_reliable
 from dfal.labelling.store.records import Judgement

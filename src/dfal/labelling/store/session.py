@@ -21,7 +21,7 @@ from types import TracebackType
 
 import numpy as np
 
-from dfal.data.scan import nfc
+from dfal.data.path_names import nfc
 from dfal.errors import DfalError
 from dfal.labelling.names import class_name, class_names, note, person_name, shown
 from dfal.labelling.settings import Settings

@@ -12,7 +12,9 @@ from PIL import Image
 
 from dfal.data.datasets import folders
 from dfal.data.image_folder import Folder
-from dfal.data.scan import Layout, Listing, PathIndex, find_file, nfc
+from dfal.data.layout import Layout
+from dfal.data.listing import Listing
+from dfal.data.path_names import PathIndex, find_file, nfc
 from dfal.errors import DfalError
 from dfal.labelling.setup import open_session
 
