@@ -1,12 +1,15 @@
 """docs/architecture.md and its picture say what the code is."""
 
+import re
 import runpy
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +55,19 @@ def test_the_page_says_a_line_of_every_package(drawing: dict[str, Any], architec
 def test_circles_are_found(drawing: dict[str, Any]) -> None:
     imports = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}
     assert drawing["circles"](imports) == [{"a", "b", "c"}]
+
+
+def test_the_page_justifies_every_dependency_and_no_other() -> None:
+    written = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project, groups = written["project"], written["dependency-groups"]
+    required = [*project["dependencies"], *written["build-system"]["requires"]]
+    for group in (*project["optional-dependencies"].values(), *groups.values()):
+        required += [requirement for requirement in group if isinstance(requirement, str)]
+    names = {re.split(r"[\s<>=!~\[;]", requirement)[0] for requirement in required}
+    section = (DOCS / "architecture.md").read_text().split("\n## Dependencies\n")[1]
+    table = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", section, re.MULTILINE)
+    justified = {name for cell, _ in table for name in re.findall(r"[\w-]+", cell) if name != "---"}
+    others = " ".join(why for _, why in table)
+    extras = {*project["optional-dependencies"], *groups}
+    assert justified - extras - names == set()
+    assert {name for name in names - justified if name not in others} == set()
