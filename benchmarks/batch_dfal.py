@@ -26,9 +26,9 @@ from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
 from dfal.nn.inference import device_of
 from dfal.stats.significance import half_width, holm, paired_p
-from dfal.strategies.badge import plus_plus
+from dfal.strategies.badge import k_means_plus_plus
 from dfal.strategies.base import sample_candidates
-from dfal.strategies.batch_dfal import in_turn
+from dfal.strategies.batch_dfal import round_robin
 from dfal.strategies.selection import farthest_first
 from measure import taken_on, write
 
@@ -59,10 +59,12 @@ class Form:
         k = min(k, len(chosen))
         if self.form == "directions":
             near_is_long = (1 / distance.clamp(min=1e-6)).unsqueeze(1)
-            order, _ = plus_plus(near_is_long, normalize((twins - images).flatten(1)), k, rng)
+            order, _ = k_means_plus_plus(
+                near_is_long, normalize((twins - images).flatten(1)), k, rng
+            )
         elif self.form == "facets":
             own, other = (dfal.predict(model, some).argmax(1) for some in (images, twins))
-            order = in_turn(own * 1000 + other, k)
+            order = round_robin(own * 1000 + other, k)
         else:
             features = dfal.features(model, images)
             centres = torch.cat(

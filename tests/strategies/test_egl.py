@@ -174,7 +174,7 @@ def test_is_the_formula(name: str) -> None:
     "name", ["a spare layer", "a frozen body without autograd", "linear", "in place"]
 )
 def test_image_by_image_only_where_it_must_be(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(egl, "_one_by_one", None)
+    monkeypatch.setattr(egl, "_length_of_image", None)
     found = expected_gradient_length(NETWORKS[name], torch.randn(5, 1, 4, 4))
     assert (found > 0).all()
 

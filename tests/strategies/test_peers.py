@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfal.strategies.badge import plus_plus
+from dfal.strategies.badge import k_means_plus_plus
 from dfal.strategies.batch_bald import batch_bald
-from dfal.strategies.clusters import typical
+from dfal.strategies.clusters import most_typical
 from dfal.strategies.coverage import gaussian
 from dfal.strategies.scores import entropy, mutual_information
 from dfal.strategies.selection import cover, farthest_first, unit
@@ -84,7 +84,7 @@ def test_typical_picks_what_scikit_activeml_picks() -> None:
         cluster_algo=Given, cluster_algo_dict={"labels": cluster.numpy()}, k=20, random_state=0
     )
     found, utilities = peers.query(x, y, batch_size=6, return_utilities=True)
-    picks, typicalities = typical(rows, candidates, cluster, 6, neighbours=20)
+    picks, typicalities = most_typical(rows, candidates, cluster, 6, neighbours=20)
     assert picks.tolist() == found.tolist()
     np.testing.assert_allclose(typicalities.numpy(), np.nanmax(utilities, axis=1), rtol=1e-4)
 
@@ -102,7 +102,7 @@ def test_plus_plus_draws_with_the_distances_of_scikit_activeml() -> None:
     f, x = normal(60, 4) * 2, normal(60, 7, seed=1)
     errors = f.softmax(1) - torch.eye(4)[f.argmax(1)]
     gradients = torch.einsum("nc,nd->ncd", errors, x).flatten(1).double().numpy()
-    seeds, distances = plus_plus(errors, x, 20, rng())
+    seeds, distances = k_means_plus_plus(errors, x, 20, rng())
     assert int(seeds[0]) == squared(gradients, []).argmax()
     assert float(distances[0]) ** 2 == pytest.approx(squared(gradients, []).max(), rel=1e-4)
     nearest = np.full(60, np.inf)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfal.strategies import selection
-from dfal.strategies.badge import plus_plus
+from dfal.strategies.badge import k_means_plus_plus
 from dfal.strategies.batch_bald import batch_bald
-from dfal.strategies.clusters import _in_turn, typical
+from dfal.strategies.clusters import _draw_in_turn, most_typical
 from dfal.strategies.core_set import k_centre
 from dfal.strategies.coverage import gaussian, pure_radius, smallest_distance
 from dfal.strategies.scores import mutual_information
@@ -78,7 +78,7 @@ def test_farthest_first_is_farthest_first_where_a_front_stands_for_the_rows(cent
 
 @pytest.mark.parametrize("centres", [0, 5])
 def test_farthest_first_with_many_fronts(centres: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "ROWS", 16)
+    monkeypatch.setattr(selection, "DISTANCE_ROWS", 16)
     fronts = 0
 
     def counted(rows: Tensor, to: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def test_farthest_first_on_a_line() -> None:
 def test_farthest_first_of_equal_rows_takes_distinct_ones(
     k: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "ROWS", block)
+    monkeypatch.setattr(selection, "DISTANCE_ROWS", block)
     rows = normal(1, 4).repeat(200, 1)
     for centres in (rows[:0], rows[:1]):
         picks, radii = farthest_first(rows, centres, k)
@@ -149,7 +149,7 @@ def test_squared_distances_are_never_negative_and_as_exact_as_promised(
 
 @few_rows_per_block
 def test_to_nearest_is_the_smallest_distance(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "ROWS", block)
+    monkeypatch.setattr(selection, "DISTANCE_ROWS", block)
     rows, centres = normal(100, 3), normal(37, 3, seed=1)
     np.testing.assert_allclose(
         to_nearest(rows, centres).numpy(), np.square(apart(rows, centres)).min(1), atol=1e-5
@@ -190,8 +190,8 @@ def test_cover_is_greedy_on_the_whole_kernel_matrix(
     block: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(selection, "ROWS", block)
-    monkeypatch.setattr(selection, "BLOCK", 8)
+    monkeypatch.setattr(selection, "DISTANCE_ROWS", block)
+    monkeypatch.setattr(selection, "REFRESHED_ROWS", 8)
     rows, given_centres = normal(150, 2), normal(centres, 2, seed=1)
     weights = torch.randint(1, 5, (150,), generator=rng()).float() if weighted else None
     matrix = kernel(torch.from_numpy(np.square(apart(rows, rows)))).double().numpy()
@@ -403,7 +403,7 @@ def test_batch_bald_of_more_images_than_a_product_of_probabilities_can_hold() ->
 @pytest.mark.parametrize("seed", range(4))
 def test_plus_plus_measures_distances_of_outer_products(seed: int) -> None:
     a, x = normal(40, 3, seed=seed), normal(40, 5, seed=seed + 10)
-    seeds, distances = plus_plus(a, x, 40, rng(seed))
+    seeds, distances = k_means_plus_plus(a, x, 40, rng(seed))
     products = torch.einsum("nc,nd->ncd", a, x).flatten(1)
     between = apart(products, products)
     assert sorted(seeds.tolist()) == list(range(40))
@@ -417,10 +417,10 @@ def test_plus_plus_measures_distances_of_outer_products(seed: int) -> None:
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_plus_plus_of_equal_rows_draws_each_once(value: float) -> None:
     a, x = torch.full((30, 2), value), torch.full((30, 3), 0.7)
-    seeds, distances = plus_plus(a, x, 30, rng())
+    seeds, distances = k_means_plus_plus(a, x, 30, rng())
     assert sorted(seeds.tolist()) == list(range(30))
     assert distances[1:].max() < 1e-2
-    seconds = {int(plus_plus(a, x, 2, rng(seed))[0][1]) for seed in range(40)}
+    seconds = {int(k_means_plus_plus(a, x, 2, rng(seed))[0][1]) for seed in range(40)}
     assert len(seconds) > 10, "what ties is drawn, not taken in order"
 
 
@@ -429,7 +429,7 @@ def test_plus_plus_draws_in_proportion_to_squared_distance() -> None:
     generator, draws = rng(), 3000
     found = torch.bincount(
         torch.tensor(
-            [int(plus_plus(torch.ones(4, 1), x, 2, generator)[0][1]) for _ in range(draws)]
+            [int(k_means_plus_plus(torch.ones(4, 1), x, 2, generator)[0][1]) for _ in range(draws)]
         )
     )
     expected = draws * torch.tensor([1.0, 4.0, 16.0]) / 21
@@ -442,7 +442,7 @@ def test_plus_plus_draws_in_proportion_to_squared_distance() -> None:
 def test_typical_takes_the_middle_of_the_largest_cluster_first() -> None:
     rows = torch.tensor([[0.0], [1.0], [2.5], [20.0], [21.0], [23.0], [24.0], [50.0]])
     cluster = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2])
-    picks, typicalities = typical(rows, 8, cluster, 3, neighbours=2)
+    picks, typicalities = most_typical(rows, 8, cluster, 3, neighbours=2)
     assert picks.tolist() == [4, 1, 7]
     torch.testing.assert_close(
         typicalities, torch.tensor([1 / 1.5, 1 / 1.25, 1.0]), rtol=1e-4, atol=0
@@ -452,9 +452,9 @@ def test_typical_takes_the_middle_of_the_largest_cluster_first() -> None:
 def test_typical_leaves_clusters_with_labels_to_the_end() -> None:
     rows = torch.tensor([[0.0], [1.0], [2.5], [10.0], [11.0], [0.5]])
     cluster = torch.tensor([0, 0, 0, 1, 1, 0])
-    picks, _ = typical(rows, 5, cluster, 2, neighbours=1)
+    picks, _ = most_typical(rows, 5, cluster, 2, neighbours=1)
     assert picks.tolist() == [3, 0], "the larger cluster has a label, and then both have"
-    assert sorted(typical(rows, 5, cluster, 9, neighbours=1)[0].tolist()) == list(range(5))
+    assert sorted(most_typical(rows, 5, cluster, 9, neighbours=1)[0].tolist()) == list(range(5))
 
 
 def test_pure_radius_by_hand() -> None:
@@ -487,10 +487,10 @@ def test_smallest_distance_by_hand() -> None:
 def test_clusters_take_turns_and_the_smallest_begins() -> None:
     cluster = np.array([1, 1, 1, 2, 3, 3])
     for seed in range(10):
-        order = _in_turn(cluster, 6, rng(seed)).tolist()
+        order = _draw_in_turn(cluster, 6, rng(seed)).tolist()
         assert [int(cluster[row]) for row in order] == [2, 3, 1, 3, 1, 1]
         assert sorted(order) == list(range(6))
-        assert _in_turn(cluster, 2, rng(seed)).tolist() == order[:2]
-    assert len({tuple(_in_turn(cluster, 6, rng(seed)).tolist()) for seed in range(300)}) == 12, (
-        "the order within is random"
-    )
+        assert _draw_in_turn(cluster, 2, rng(seed)).tolist() == order[:2]
+    assert (
+        len({tuple(_draw_in_turn(cluster, 6, rng(seed)).tolist()) for seed in range(300)}) == 12
+    ), "the order within is random"

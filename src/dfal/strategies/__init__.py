@@ -1,5 +1,4 @@
-"""Query strategies: which unlabelled images to select for labelling. One strategy or family a
-file."""
+"""Query strategies: which unlabelled images to select for labelling. One family a file."""
 
 import importlib
 from dataclasses import fields, is_dataclass, replace

@@ -1,5 +1,8 @@
-"""BALD (Houlsby et al. 2011) with dropout as the distribution over networks (Gal, Islam &
-Ghahramani 2017)."""
+"""BALD: images about whose class dropout samples disagree.
+
+Source: Houlsby et al. 2011, with dropout as the distribution over networks (Gal, Islam & Ghahramani
+2017).
+"""
 
 from dataclasses import dataclass
 
@@ -15,25 +18,26 @@ from dfal.seeding import fork_rng
 from dfal.strategies.base import Ranking, chunks, seed_from
 from dfal.strategies.scores import mutual_information
 
-PART = 1024
-"""Images that go through the network at a time."""
+FORWARD_BATCH = 1024
+"""Images in one forward pass."""
 
 
 @dataclass(frozen=True)
 class BALD(Ranking):
-    """Asks where networks drawn by dropout are each sure but disagree: the largest I(y; ω | x) =
-    H(mean p) − mean H(p).
+    """Query the largest mutual information of class and weights, I(y; ω | x).
 
-    Scores in nats, between 0 and log C.
+    I = H(mean p) − mean H(p) is large where dropout samples are each confident but disagree. Scores
+    in nats, between 0 and log C.
 
     Attributes:
-        passes: T, how many times dropout is drawn; 10 in the paper.
+        passes: T, how many dropout samples are drawn; 10 in the paper.
 
     Raises:
-        DfalError: for a network whose passes are all alike, because it has no dropout layer that is
-        live.
+        DfalError: for a network without a dropout layer that has an effect.
 
-    Cost: T forward passes a candidate. Memory: T times the logits of a chunk.
+    Source: Gal, Islam & Ghahramani 2017.
+    Cost: T forward passes a candidate.
+    Memory: T times the logits of a batch.
     """
 
     passes: int = 10
@@ -51,25 +55,33 @@ class BALD(Ranking):
             fork_rng(seed_from(rng), device),
             only_dropout_on(model, pool.images.take(indices[:1], device)) as network,
         ):
-            refuse_dead(network, pool)
-            found = []
-            for _, images in chunks(pool, indices, device):
-                for part in images.split(PART):
-                    found.append(mutual_information(stochastic_forward(network, part, self.passes)))
-        return torch.cat(found).cpu()
+            check_dropout(network, pool)
+            scores = [
+                mutual_information(stochastic_forward(network, batch, self.passes))
+                for _, images in chunks(pool, indices, device)
+                for batch in images.split(FORWARD_BATCH)
+            ]
+        return torch.cat(scores).cpu()
 
 
 def check_passes(passes: int) -> None:
-    """Raise for fewer than two networks: one cannot disagree."""
+    """Check that there are at least two dropout samples, as one cannot disagree.
+
+    Raises:
+        DfalError: for fewer.
+    """
     if passes < 2:
         raise DfalError(
-            f"passes = {passes}: networks that may disagree are needed, so give 2 or more"
+            f"passes = {passes}: dropout samples that may disagree are needed, so give 2 or more"
         )
 
 
-def refuse_dead(model: nn.Module, pool: Pool) -> None:
-    """Raise where dropout changes nothing, seen on noise rather than on images, which may be all
-    black."""
+def check_dropout(model: nn.Module, pool: Pool) -> None:
+    """Check on noise that dropout changes the logits; images may be all black.
+
+    Raises:
+        DfalError: where it does not.
+    """
     noise = torch.rand(8, *pool.images.shape, device=device_of(model))
     first = logits(model, noise)
     if all(torch.equal(first, logits(model, noise)) for _ in range(7)):

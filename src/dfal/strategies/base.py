@@ -1,4 +1,4 @@
-"""What strategies share: draw candidates, look at them in chunks, rank them."""
+"""What strategies share: sampling candidates, running the network on them, ranking them."""
 
 import warnings
 from abc import abstractmethod
@@ -19,12 +19,19 @@ from dfal.pool import Pool, check_call
 from dfal.query import Query
 from dfal.strategies.selection import unit
 
-CHUNK = 4096
+CHUNK_IMAGES = 4096
 """Images in memory at a time."""
+
+MINI_BATCH_CLUSTERS, MINI_BATCH_ROWS = 50, 5000
+"""More clusters of more rows than these are found by mini-batch k-means."""
 
 
 def check_candidates(candidates: int | None) -> None:
-    """Raise unless `candidates` is None or at least 1."""
+    """Check that `candidates` is None or at least 1.
+
+    Raises:
+        DfalError: where it is not.
+    """
     if candidates is not None and candidates < 1:
         raise DfalError(
             f"candidates = {candidates} leaves nothing to choose from: give 1 or more, or None for"
@@ -35,8 +42,14 @@ def check_candidates(candidates: int | None) -> None:
 def sample_candidates(
     pool: Pool, candidates: int | None, k: int, rng: torch.Generator
 ) -> Int64[Tensor, "n"]:
-    """K candidates of U at random and in random order, so that ties are broken at random; at least
-    k; None for all."""
+    """Return randomly sampled unlabelled images, in random order so that ties break at random.
+
+    Args:
+        pool: whose unlabelled images U are sampled.
+        candidates: K, how many to sample, but at least k; None for all of U.
+        k: how many images are to be queried.
+        rng: decides sample and order.
+    """
     check_call(pool, k, rng)
     unlabelled = pool.unlabelled
     shuffled = unlabelled[torch.randperm(len(unlabelled), generator=rng)]
@@ -44,27 +57,27 @@ def sample_candidates(
 
 
 def seed_from(rng: torch.Generator) -> int:
-    """A seed for what takes a seed and no generator."""
+    """Draw a seed, for what takes a seed and no generator."""
     return int(torch.randint(2**31, (), generator=rng))
 
 
 def chunks(
     pool: Pool, indices: Int64[Tensor, "n"], device: torch.device
 ) -> Iterator[tuple[Int64[Tensor, "m"], Float[Tensor, "m *image"]]]:
-    """The images at `indices`, some thousand at a time."""
-    for part in indices.split(CHUNK):
-        yield part, pool.images.take(part, device)
+    """Yield indices with their images on a device, at most `CHUNK_IMAGES` at a time."""
+    for chunk in indices.split(CHUNK_IMAGES):
+        yield chunk, pool.images.take(chunk, device)
 
 
 def all_logits(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"]) -> Float[Tensor, "n c"]:
-    """The network's logits for the images at `indices`, on the CPU."""
+    """Return the logits of the images at `indices`, on the CPU."""
     return torch.cat(
         [predict(model, images).cpu() for _, images in chunks(pool, indices, device_of(model))]
     )
 
 
 def all_features(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"]) -> Float[Tensor, "n d"]:
-    """The network's features of the images at `indices`, on the CPU."""
+    """Return the network's features of the images at `indices`, on the CPU."""
     return torch.cat(
         [features(model, images).cpu() for _, images in chunks(pool, indices, device_of(model))]
     )
@@ -73,17 +86,17 @@ def all_features(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"]) -> F
 def top_k(
     indices: Int64[Tensor, "n"], scores: Float[Tensor, "n"], k: int, *, largest: bool
 ) -> Query:
-    """Ask about the k with the largest or smallest scores; the earlier wins a tie."""
+    """Query the k images with the largest or smallest scores; the earlier one wins a tie."""
     order = scores.sort(stable=True, descending=largest).indices[:k]
     return Query(indices[order], scores[order])
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A strategy that chooses among candidates.
+    """Sample candidates and leave the choice among them to `choose`.
 
     Attributes:
-        candidates: K, how many images of U are looked at, drawn at random; None for all.
+        candidates: K, how many images of U are considered, sampled at random; None for all.
     """
 
     candidates: int | None = None
@@ -93,41 +106,54 @@ class Choice:
 
     @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        drawn = sample_candidates(pool, self.candidates, k, rng)
-        return (
-            self.choose(model, pool, drawn, min(k, len(drawn)), rng)
-            if len(drawn)
-            else Query.nothing()
-        )
+        candidates = sample_candidates(pool, self.candidates, k, rng)
+        if not len(candidates):
+            return Query.nothing()
+        return self.choose(model, pool, candidates, min(k, len(candidates)), rng)
 
     @abstractmethod
     def choose(
-        self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator
+        self,
+        model: nn.Module,
+        pool: Pool,
+        candidates: Int64[Tensor, "n"],
+        k: int,
+        rng: torch.Generator,
     ) -> Query:
-        """Ask about k of the n ≥ k images drawn, n ≥ 1, in random order."""
+        """Query k of n ≥ 1 candidates, k ≤ n, which are given in random order."""
 
 
 @dataclass(frozen=True)
 class Ranking(Choice):
-    """A strategy that gives each image a score of its own, and asks about the best."""
+    """Query the candidates with the best scores; each is scored on its own by `scores`."""
 
     largest: ClassVar[bool] = True
-    """Whether the largest scores are asked about, rather than the smallest."""
+    """Whether the largest scores are queried, rather than the smallest."""
 
     def choose(
-        self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator
+        self,
+        model: nn.Module,
+        pool: Pool,
+        candidates: Int64[Tensor, "n"],
+        k: int,
+        rng: torch.Generator,
     ) -> Query:
-        return top_k(drawn, self.scores(model, pool, drawn, rng), k, largest=self.largest)
+        scores = self.scores(model, pool, candidates, rng)
+        return top_k(candidates, scores, k, largest=self.largest)
 
     @abstractmethod
     def scores(
         self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], rng: torch.Generator
     ) -> Float[Tensor, "n"]:
-        """The score of each of these images, on the CPU."""
+        """Return the score of each image at `indices`, on the CPU."""
 
 
 def check_space(space: str) -> None:
-    """Raise unless `space` is a word that `embedded` knows, or looks like a file."""
+    """Check that `space` is one that `embed` knows, or looks like a file.
+
+    Raises:
+        DfalError: where it is not.
+    """
     if space not in {"features", "pixels"} and not space.endswith(".npy"):
         raise DfalError(
             f"space = {space!r} is neither 'features', 'pixels', nor a FILE.npy with one row for"
@@ -138,14 +164,14 @@ def check_space(space: str) -> None:
 def embed(
     model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], space: str
 ) -> Float[Tensor, "n d"]:
-    """Images as rows of length 1 in a space where near means alike.
+    """Return images as rows of length 1 in a space where similar images are near each other.
 
     Args:
         model: whose features are taken.
         pool: has the images.
         indices: which images.
         space: "features" of the network; "pixels"; or a FILE.npy of shape (N, d) with a row for
-            each image of the data set, say from a self-supervised network. It is mapped, not read.
+            each image of the data set, say from a self-supervised network.
 
     Raises:
         DfalError: for a file that cannot be read, has another shape, or holds NaN.
@@ -153,53 +179,58 @@ def embed(
     if space == "features":
         return unit(all_features(model, pool, indices))
     if space == "pixels":
-        return unit(
-            torch.cat(
-                [images.flatten(1) for _, images in chunks(pool, indices, torch.device("cpu"))]
-            )
-        )
-    path = Path(space)
+        images = [images.flatten(1) for _, images in chunks(pool, indices, torch.device("cpu"))]
+        return unit(torch.cat(images))
+    return unit(_rows_of_file(Path(space), indices, len(pool.images)))
+
+
+def _rows_of_file(path: Path, indices: Int64[Tensor, "n"], images: int) -> Float[Tensor, "n d"]:
+    """Return rows of a .npy file that has one for each image; it is mapped, not read whole.
+
+    Raises:
+        DfalError: for a file that cannot be read, has another shape, or holds NaN.
+    """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # changed bytes make a header fail in many ways
-        what = first_line(error)
         raise DfalError(
-            f"the embedding {path} cannot be read ({what}): give a .npy file of shape (N, d)"
+            f"the embedding {path} cannot be read ({first_line(error)}): give a .npy file of shape"
+            " (N, d)"
         ) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise DfalError(f"the embedding {path} holds no numbers: give a .npy file of shape (N, d)")
-    if array.ndim != 2 or len(array) != len(pool.images):
+    if array.ndim != 2 or len(array) != images:
         raise DfalError(
-            f"the embedding {path} has shape {array.shape}, but {len(pool.images)} rows are needed,"
-            " one an image"
+            f"the embedding {path} has shape {array.shape}, but {images} rows are needed, one an"
+            " image"
         )
     rows = torch.from_numpy(np.asarray(array[indices.numpy()], dtype=np.float32))
     if not rows.isfinite().all():
         raise DfalError(f"the embedding {path} holds NaN or infinite values: repair it")
-    return unit(rows)
+    return rows
 
 
 def k_means(
     rows: Float[Tensor, "n d"], clusters: int, seed: int, weights: Float[Tensor, "n"] | None = None
 ) -> Int64[Tensor, "n"]:
-    """The cluster of each row. Many clusters are found in small batches, as exactness would take
-    long."""
-    from sklearn.cluster import (
-        KMeans,
-        MiniBatchKMeans,
-    )
+    """Return the cluster of each row, 0 ≤ cluster < `clusters`.
+
+    Args:
+        rows: the points.
+        clusters: how many clusters to form, at most n.
+        seed: decides the initial centres.
+        weights: how much each row counts; None for all alike.
+    """
+    from sklearn.cluster import KMeans, MiniBatchKMeans
     from threadpoolctl import threadpool_limits
 
-    many = clusters > 50 and len(rows) > 5000
+    many = clusters > MINI_BATCH_CLUSTERS and len(rows) > MINI_BATCH_ROWS
     method = MiniBatchKMeans if many else KMeans
-    with (
-        threadpool_limits(1),
-        warnings.catch_warnings(),
-    ):  # sums do not depend on how many threads there are
-        warnings.filterwarnings(
-            "ignore", message="Number of distinct clusters"
-        )  # duplicated images
-        found = method(clusters, n_init=1, random_state=seed).fit_predict(
+    # With one thread, sums do not depend on how many processors there are.
+    with threadpool_limits(1), warnings.catch_warnings():
+        # Duplicated images are no mistake.
+        warnings.filterwarnings("ignore", message="Number of distinct clusters")
+        labels = method(clusters, n_init=1, random_state=seed).fit_predict(
             rows.numpy(), sample_weight=None if weights is None else weights.numpy()
         )
-    return torch.from_numpy(np.asarray(found, dtype=np.int64))
+    return torch.from_numpy(np.asarray(labels, dtype=np.int64))

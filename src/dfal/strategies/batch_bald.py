@@ -1,5 +1,7 @@
-"""BatchBALD (Kirsch, van Amersfoort & Gal 2019): BALD for a batch, whose images must not all tell
-the same."""
+"""BatchBALD: BALD for a batch, whose images must not be redundant.
+
+Source: Kirsch, van Amersfoort & Gal 2019.
+"""
 
 from dataclasses import dataclass
 
@@ -13,33 +15,33 @@ from dfal.nn.inference import check_finite, device_of, logits
 from dfal.pool import Pool
 from dfal.query import Query
 from dfal.seeding import fork_rng
-from dfal.strategies.bald import PART, check_passes, refuse_dead
+from dfal.strategies.bald import FORWARD_BATCH, check_dropout, check_passes
 from dfal.strategies.base import Choice, chunks, seed_from
 from dfal.strategies.selection import greedy
 
-CELLS = 2**22
-"""Probabilities in memory at a time."""
+JOINT_PROBABILITIES = 2**22
+"""Joint probabilities in memory at a time."""
 
 
 @dataclass(frozen=True)
 class BatchBALD(Choice):
-    """Asks about the batch with the largest I(y_1 … y_k; ω) = H(y_1 … y_k) − Σ mean H(y_i | ω),
-    greedily one by one.
+    """Query the batch with the largest I(y_1 … y_k; ω) = H(y_1 … y_k) − Σ mean H(y_i | ω).
 
-    Scores are what each image adds, in nats. The same T networks, drawn by dropout, look at all
-    images. The joint entropy is exact while the classes of the images so far have at most `samples`
-    combinations; beyond, it is estimated from so many combinations drawn from their joint
-    distribution (section 3.3 of the paper), without bias but with noise.
+    The batch is built greedily, image by image; scores are what each adds, in nats. The same T
+    dropout samples evaluate all images. The joint entropy is exact while the classes of the images
+    so far have at most `samples` combinations; beyond, it is estimated from that many combinations
+    drawn from their joint distribution (section 3.3 of the paper), without bias but with noise.
 
     Attributes:
-        candidates: K, how many images of U are looked at, drawn at random; None for all. The paper
-        takes them all.
-        passes: T, how many networks; the information cannot exceed log T.
+        candidates: K, how many images of U are considered, sampled at random; None for all, as in
+            the paper.
+        passes: T, how many dropout samples are drawn; the information cannot exceed log T.
         samples: combinations of classes, 10,000 in the paper's code.
 
-    Cost: T forward passes a candidate, and for each of k images C · T · samples multiplications for
-    those candidates whose gain may still be the largest, 64 of them or more. Memory: K · C · T, and
-    CELLS joint probabilities.
+    Source: Kirsch, van Amersfoort & Gal 2019.
+    Cost: T forward passes a candidate; for each of k images C · T · samples multiplications for
+    every candidate whose gain may still be the largest, at least 64 of them.
+    Memory: K · C · T, and JOINT_PROBABILITIES joint probabilities.
     """
 
     candidates: int | None = 100
@@ -54,59 +56,68 @@ class BatchBALD(Choice):
 
     @torch.no_grad()
     def choose(
-        self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator
+        self,
+        model: nn.Module,
+        pool: Pool,
+        candidates: Int64[Tensor, "n"],
+        k: int,
+        rng: torch.Generator,
     ) -> Query:
-        device, seed = device_of(model), seed_from(rng)
-        example = pool.images.take(drawn[:1], device)
+        p = self._probabilities(model, pool, candidates, seed_from(rng))
+        order, gains = batch_bald(p, k, self.samples, rng)
+        return Query(candidates[order], gains)
+
+    def _probabilities(
+        self, model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], seed: int
+    ) -> Float[Tensor, "t n c"]:
+        """Return p(y | x, ω) of each image under the same T dropout samples, on the CPU."""
+        device = device_of(model)
+        example = pool.images.take(indices[:1], device)
         with fork_rng(seed, device), only_dropout_on(model, example) as network:
-            refuse_dead(network, pool)
-        parts = []
-        for _, images in chunks(pool, drawn, device):
+            check_dropout(network, pool)
+        chunks_p = []
+        for _, images in chunks(pool, indices, device):
             passes = []
             for t in range(self.passes):
                 with shared_dropout_mask(model, seed + t, example) as network:
-                    passes.append(
-                        torch.cat(
-                            [
-                                check_finite(logits(network, part)).softmax(1).cpu()
-                                for part in images.split(PART)
-                            ]
-                        )
-                    )
-            parts.append(torch.stack(passes))
-        order, gains = batch_bald(torch.cat(parts, dim=1), k, self.samples, rng)
-        return Query(drawn[order], gains)
+                    batches = [
+                        check_finite(logits(network, batch)).softmax(1).cpu()
+                        for batch in images.split(FORWARD_BATCH)
+                    ]
+                passes.append(torch.cat(batches))
+            chunks_p.append(torch.stack(passes))
+        return torch.cat(chunks_p, dim=1)
 
 
 def batch_bald(
     p: Float[Tensor, "t n c"], k: int, samples: int, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """The k rows of the greedy batch, in order, and what each adds to I(y_1 … y_k; ω) in nats.
+    """Return the k rows of the greedy batch, and what each adds to I(y_1 … y_k; ω) in nats.
 
     Args:
         p: p(y | x, ω) for t networks, n images, c classes.
         k: how many, at most n.
-        samples: exact up to so many combinations of classes, estimated from so many beyond.
+        samples: exact up to that many combinations of classes, estimated from that many beyond.
         rng: draws the combinations.
     """
     p = p.double()
     t, n, c = p.shape
     conditional = -torch.xlogy(p, p).sum(2).mean(0)  # mean_ω H(y_i | ω)
-    # For each combination ŷ of the chosen rows' classes p(ŷ | ω), and 1; where they are drawn p(ŷ |
-    # ω) / p(ŷ), and 1 / samples.
+    # For each combination ŷ of the chosen rows' classes: p(ŷ | ω) with weight 1; where ŷ are
+    # drawn, p(ŷ | ω) / p(ŷ) with weight 1 / samples.
     joint, weights = torch.ones(1, t, dtype=p.dtype), torch.ones(1, dtype=p.dtype)
     before = 0.0  # H(ŷ); 0 where p(ŷ) is divided out, as there it is from what comes after
     chosen: list[int] = []
 
     def gains(rows: Tensor) -> Tensor:
-        """H(y_1 … y_b, y) − H(y_1 … y_b) − mean_ω H(y | ω)."""
-        found = []
-        for part in rows.split(max(1, CELLS // (len(joint) * c))):
-            q = (joint @ p[:, part].reshape(t, -1) / t).view(
-                len(joint), len(part), c
-            )  # p(ŷ_1 … ŷ_b, y)
-            found.append(-(weights @ torch.xlogy(q, q).sum(2)) - before - conditional[part])
-        return torch.cat(found).clamp(min=0)
+        """Return H(y_1 … y_b, y) − H(y_1 … y_b) − mean_ω H(y | ω) of each row."""
+        block_gains = []
+        for block in rows.split(max(1, JOINT_PROBABILITIES // (len(joint) * c))):
+            # p(ŷ_1 … ŷ_b, y)
+            q = (joint @ p[:, block].reshape(t, -1) / t).view(len(joint), len(block), c)
+            entropy = -(weights @ torch.xlogy(q, q).sum(2))
+            block_gains.append(entropy - before - conditional[block])
+        return torch.cat(block_gains).clamp(min=0)
 
     def choose(row: int) -> None:
         nonlocal joint, weights, before
@@ -115,7 +126,7 @@ def batch_bald(
             joint = (joint.unsqueeze(1) * p[:, row].T).flatten(0, 1)
             weights = weights.repeat_interleave(c)
         else:
-            joint = _sampled(p[:, chosen], samples, rng)
+            joint = _sample_combinations(p[:, chosen], samples, rng)
             weights = torch.full((samples,), 1 / samples, dtype=p.dtype)
         q = joint.mean(1)
         before = -float(weights @ torch.xlogy(q, q))
@@ -124,9 +135,13 @@ def batch_bald(
     return order, gained.float()
 
 
-def _sampled(p: Float[Tensor, "t b c"], samples: int, rng: torch.Generator) -> Float[Tensor, "m t"]:
-    """Combinations ŷ drawn from p(y_1 … y_b): p(ŷ | ω) / p(ŷ) under every network, as p(ŷ | ω)
-    itself is too small a number for a large batch."""
+def _sample_combinations(
+    p: Float[Tensor, "t b c"], samples: int, rng: torch.Generator
+) -> Float[Tensor, "m t"]:
+    """Draw combinations ŷ from p(y_1 … y_b) and return p(ŷ | ω) / p(ŷ) under every network.
+
+    p(ŷ | ω) itself is too small a number for a large batch.
+    """
     t = len(p)
     networks = torch.randint(t, (samples,), generator=rng)
     log_joint = torch.zeros(samples, t, dtype=p.dtype)

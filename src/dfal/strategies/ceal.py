@@ -1,5 +1,7 @@
-"""CEAL, cost-effective active learning (Wang et al. 2016): ask where the network hesitates, believe
-it where it does not."""
+"""CEAL: labels for uncertain images, pseudo-labels for confident ones.
+
+Source: cost-effective active learning, Wang et al. 2016.
+"""
 
 from dataclasses import dataclass
 
@@ -17,21 +19,23 @@ from dfal.strategies.scores import entropy
 
 @dataclass(frozen=True)
 class CEAL(Choice):
-    """Asks about the largest entropy, and lets the network's own labels stand, for the next
-    training only, where entropy is below δ_t = δ₀ − d · t in round t.
+    """Query the largest entropy, and pseudo-label images of low entropy for the next training.
 
-    Scores in nats. The guessed images stay unlabelled: a later round may ask about them.
+    In round t, images whose entropy is below δ_t = δ₀ − d · t train the next network under the
+    predicted class. They stay unlabelled: a later round may query them. Scores in nats.
 
     Attributes:
-        candidates: K, how many images of U are looked at, asked about or guessed; None for all.
+        candidates: K, how many images of U are considered, for labels and pseudo-labels; None for
+            all.
         threshold: δ₀ in nats; the DFAL paper's are .05 for MNIST, .19 for Shoe-Bag, .08 for
-        Quick-Draw.
+            Quick-Draw.
         decay: d in nats a round; 0.0033 in the CEAL paper.
-        guesses: whether guesses are learnt at all. In the code that the DFAL paper's authors
+        guesses: whether there are pseudo-labels at all. In the code that the DFAL paper's authors
             released they never reach the training set, which leaves entropy.
 
-    Cost: one forward pass a candidate; training on the guesses may cost far more. Memory: the
-    logits.
+    Source: Wang et al. 2016.
+    Cost: one forward pass a candidate; training on the pseudo-labels may cost far more.
+    Memory: the logits.
     """
 
     threshold: float = 0.05
@@ -46,17 +50,26 @@ class CEAL(Choice):
             )
 
     def choose(
-        self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator
+        self,
+        model: nn.Module,
+        pool: Pool,
+        candidates: Int64[Tensor, "n"],
+        k: int,
+        rng: torch.Generator,
     ) -> Query:
-        f = all_logits(model, pool, drawn)
-        hesitation = entropy(f)
-        asked = top_k(drawn, hesitation, k, largest=True)
+        f = all_logits(model, pool, candidates)
+        uncertainty = entropy(f)
+        query = top_k(candidates, uncertainty, k, largest=True)
         if not self.guesses:
-            return asked
-        sure = (hesitation < self.threshold - self.decay * pool.round) & ~torch.isin(
-            drawn, asked.indices
+            return query
+        confident = uncertainty < self.threshold - self.decay * pool.round
+        confident &= ~torch.isin(candidates, query.indices)
+        return Query(
+            query.indices,
+            query.scores,
+            guessed=candidates[confident],
+            guesses=f[confident].argmax(1),
         )
-        return Query(asked.indices, asked.scores, guessed=drawn[sure], guesses=f[sure].argmax(1))
 
 
 CEAL_RELEASED = CEAL(guesses=False)

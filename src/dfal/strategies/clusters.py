@@ -1,5 +1,7 @@
-"""Strategies on clusters: TypiClust for the first labels (Hacohen, Dekel & Weinshall 2022),
-Cluster-Margin for large batches (Citovsky et al. 2021)."""
+"""Strategies on clusters: TypiClust for the first labels, Cluster-Margin for large batches.
+
+Source: Hacohen, Dekel & Weinshall 2022; Citovsky et al. 2021.
+"""
 
 from dataclasses import dataclass
 
@@ -23,27 +25,28 @@ from dfal.strategies.base import (
     top_k,
 )
 from dfal.strategies.scores import margin
-from dfal.strategies.selection import ROWS, squared_distances
+from dfal.strategies.selection import DISTANCE_ROWS, squared_distances
 
 
 @dataclass(frozen=True)
 class TypiClust(Choice):
-    """Asks about the most typical image of each of the largest clusters in which nothing is
-    labelled yet.
+    """Query the most typical image of each of the largest clusters without a labelled image.
 
     Labelled images and candidates are clustered by k-means into |L| + k clusters; typical is the
     image with the smallest mean distance to its nearest neighbours in the cluster. Scores are the
-    typicality, one over that distance. Made for the first few labels, when a network knows nothing;
-    needs a space where near means alike.
+    typicality, one over that distance. Made for the first labels, when a network knows nothing;
+    needs a space where similar images are near each other.
 
     Attributes:
+        candidates: K, how many images of U are considered, sampled at random; None for all.
         space: "pixels", "features" of the network, or a FILE.npy with a row for each image (a
-        self-supervised embedding).
-        candidates: K, how many images of U are looked at, drawn at random; None for all.
+            self-supervised embedding).
         neighbours: how many nearest neighbours count; 20 in the paper.
-        clusters: at most so many; 500 in the paper's code.
+        clusters: at most that many clusters; 500 in the paper's code.
 
-    Cost: k-means on K + |L| rows. Memory: the rows, and ROWS distances for each image of a cluster.
+    Source: Hacohen, Dekel & Weinshall 2022.
+    Cost: k-means on K + |L| rows.
+    Memory: the rows, and DISTANCE_ROWS distances for each image of a cluster.
     """
 
     space: str = "pixels"
@@ -59,25 +62,30 @@ class TypiClust(Choice):
             )
 
     def choose(
-        self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator
+        self,
+        model: nn.Module,
+        pool: Pool,
+        candidates: Int64[Tensor, "n"],
+        k: int,
+        rng: torch.Generator,
     ) -> Query:
-        rows = embed(model, pool, torch.cat([drawn, pool.labelled]), self.space)
-        wanted = min(len(pool.labelled) + k, self.clusters, len(rows))
-        order, typicalities = typical(
-            rows, len(drawn), k_means(rows, wanted, seed_from(rng)), k, self.neighbours
-        )
-        return Query(drawn[order], typicalities)
+        rows = embed(model, pool, torch.cat([candidates, pool.labelled]), self.space)
+        count = min(len(pool.labelled) + k, self.clusters, len(rows))
+        cluster = k_means(rows, count, seed_from(rng))
+        order, typicalities = most_typical(rows, len(candidates), cluster, k, self.neighbours)
+        return Query(candidates[order], typicalities)
 
 
-def typical(
+def most_typical(
     rows: Float[Tensor, "n d"],
     candidates: int,
     cluster: Int64[Tensor, "n"],
     k: int,
     neighbours: int,
 ) -> tuple[Int64[Tensor, "k"], Float[Tensor, "k"]]:
-    """Typical rows of clusters: first of those with the fewest labelled or chosen rows, among them
-    of the largest.
+    """Return the most typical rows of clusters with the fewest labelled or chosen rows.
+
+    Among clusters with equally few, the largest comes first.
 
     Args:
         rows: candidates first, then the labelled ones.
@@ -85,58 +93,60 @@ def typical(
         cluster: of each row.
         k: how many to choose; all candidates where there are fewer.
         neighbours: how many nearest rows of its cluster a row is compared with.
+
+    Returns:
+        The rows, and the typicality of each.
     """
     count = int(cluster.max()) + 1
     size = torch.bincount(cluster, minlength=count)
-    known = torch.bincount(cluster[candidates:], minlength=count)
+    covered = torch.bincount(cluster[candidates:], minlength=count)
     left = torch.zeros(len(rows), dtype=torch.bool)
     left[:candidates] = True
     chosen: list[int] = []
     scores: list[float] = []
     for _ in range(min(k, candidates)):
-        free = torch.bincount(cluster[left], minlength=count) > 0
-        order = np.lexsort((-size.numpy(), known.numpy(), ~free.numpy()))
+        available = torch.bincount(cluster[left], minlength=count) > 0
+        order = np.lexsort((-size.numpy(), covered.numpy(), ~available.numpy()))
         members = ((cluster == int(order[0])) & left).nonzero().squeeze(1)
         typicality = _typicality(rows[members], neighbours)
-        new = int(typicality.argmax())
-        chosen.append(int(members[new]))
-        scores.append(float(typicality[new]))
+        best = int(typicality.argmax())
+        chosen.append(int(members[best]))
+        scores.append(float(typicality[best]))
         left[chosen[-1]] = False
-        known[order[0]] += 1
+        covered[order[0]] += 1
     return torch.tensor(chosen, dtype=torch.int64), torch.tensor(scores)
 
 
 def _typicality(rows: Float[Tensor, "n d"], neighbours: int) -> Float[Tensor, "n"]:
-    """One over the mean distance to the nearest others; the same for all where there are none."""
+    """Return one over each row's mean distance to its nearest others; 1 where there are none."""
     count = min(neighbours, len(rows) - 1)
     if count < 1:
         return torch.ones(len(rows))
     means = []
-    for start in range(0, len(rows), ROWS):
-        part = squared_distances(rows[start : start + ROWS], rows)
-        part[torch.arange(len(part)), torch.arange(start, start + len(part))] = (
-            torch.inf
-        )  # not to itself
-        means.append(part.topk(count, largest=False).values.sqrt().mean(1))
+    for start in range(0, len(rows), DISTANCE_ROWS):
+        squared = squared_distances(rows[start : start + DISTANCE_ROWS], rows)
+        squared.diagonal(start).fill_(torch.inf)  # a row is no neighbour of its own
+        means.append(squared.topk(count, largest=False).values.sqrt().mean(1))
     return 1 / (torch.cat(means) + 1e-5)
 
 
 @dataclass(frozen=True)
 class ClusterMargin(Choice):
-    """Asks about images with small margins from all over: the `factor` · k smallest margins are
-    clustered by average linkage in the network's features, and one image after another is drawn
-    from each cluster in turn, the smallest first.
+    """Query images with small margins, drawn from clusters in turn.
 
+    The `factor` · k smallest margins are clustered by average linkage in the network's features,
+    and one image after another is drawn from each cluster in turn, the smallest cluster first.
     Scores are the margins. The paper clusters the whole pool once, at a distance it does not give,
-    and keeps the clusters; here k clusters are made of the images at hand in every round, so that
-    nothing is remembered between them.
+    and keeps the clusters; here k clusters are formed of the images at hand in every round, so that
+    nothing is remembered between rounds.
 
     Attributes:
-        candidates: K, how many images of U are looked at, drawn at random; None for all.
+        candidates: K, how many images of U are considered, sampled at random; None for all.
         factor: how many times k images are clustered; 10 in the paper.
 
-    Cost: one forward pass a candidate, and (factor · k)² distances. Memory: those distances, 8
-    bytes each.
+    Source: Citovsky et al. 2021.
+    Cost: one forward pass a candidate, and average linkage of factor · k rows.
+    Memory: (factor · k)² distances, 8 bytes each.
     """
 
     factor: int = 10
@@ -147,21 +157,23 @@ class ClusterMargin(Choice):
             raise DfalError(f"factor = {self.factor} must be 1 or more")
 
     def choose(
-        self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator
+        self,
+        model: nn.Module,
+        pool: Pool,
+        candidates: Int64[Tensor, "n"],
+        k: int,
+        rng: torch.Generator,
     ) -> Query:
-        smallest = top_k(
-            drawn, margin(all_logits(model, pool, drawn)), self.factor * k, largest=False
-        )
-        order = _in_turn(_linked(all_features(model, pool, smallest.indices), k), k, rng)
+        margins = margin(all_logits(model, pool, candidates))
+        smallest = top_k(candidates, margins, self.factor * k, largest=False)
+        cluster = _average_linkage(all_features(model, pool, smallest.indices), k)
+        order = _draw_in_turn(cluster, k, rng)
         return Query(smallest.indices[order], smallest.scores[order])
 
 
-def _linked(rows: Float[Tensor, "n d"], count: int) -> NDArray[np.int64]:
-    """The cluster of each row, cut so that there are at most `count` of them."""
-    from scipy.cluster.hierarchy import (
-        fcluster,
-        linkage,
-    )
+def _average_linkage(rows: Float[Tensor, "n d"], count: int) -> NDArray[np.int64]:
+    """Return the cluster of each row in a tree that is cut into at most `count` clusters."""
+    from scipy.cluster.hierarchy import fcluster, linkage
 
     if len(rows) < 2:
         return np.zeros(len(rows), dtype=np.int64)
@@ -169,10 +181,9 @@ def _linked(rows: Float[Tensor, "n d"], count: int) -> NDArray[np.int64]:
     return np.asarray(fcluster(tree, count, criterion="maxclust"), dtype=np.int64)
 
 
-def _in_turn(cluster: NDArray[np.int64], k: int, rng: torch.Generator) -> Int64[Tensor, "k"]:
-    """k rows, drawn at random from each cluster in turn, the smallest cluster first, until none is
-    left."""
-    members = [np.flatnonzero(cluster == one) for one in np.unique(cluster)]
+def _draw_in_turn(cluster: NDArray[np.int64], k: int, rng: torch.Generator) -> Int64[Tensor, "k"]:
+    """Draw k rows at random from each cluster in turn, the smallest first, until none is left."""
+    members = [np.flatnonzero(cluster == label) for label in np.unique(cluster)]
     members.sort(key=len)
     shuffled = [rows[torch.randperm(len(rows), generator=rng).numpy()] for rows in members]
     turns = [

@@ -1,5 +1,4 @@
-"""CORE-SET (Sener & Savarese 2018): ask so that every image has a labelled one near it in the
-network's features."""
+"""CORE-SET (Sener & Savarese 2018): every image has a labelled one near it in feature space."""
 
 import time
 from dataclasses import dataclass
@@ -16,34 +15,48 @@ from dfal.fields import added
 from dfal.pool import Pool
 from dfal.query import Query
 from dfal.strategies.base import Choice, all_features, all_logits
-from dfal.strategies.selection import ROWS, farthest_first, squared_distances, to_nearest
+from dfal.strategies.selection import (
+    DISTANCE_ROWS,
+    farthest_first,
+    squared_distances,
+    to_nearest,
+)
+
+MILP_INFEASIBLE = 2
+"""SciPy's status of a mixed integer programme without a solution."""
 
 
 @dataclass(frozen=True)
 class CoreSet(Choice):
-    """Asks about the image farthest from all that are labelled, then about the farthest from those
-    and from it, and so on (algorithm 1 of the paper, k-centre greedy): at most twice the smallest
-    radius possible.
+    """Query the image farthest from all that are labelled or queried, one after another.
 
+    This is k-centre greedy, algorithm 1 of the paper: at most twice the smallest radius possible.
     Scores are how far each image was when it was chosen, in the Euclidean distance of `features()`.
 
     Attributes:
-        candidates: K, how many images of U are looked at, drawn at random; None for all.
+        candidates: K, how many images of U are considered, sampled at random; None for all.
         softmax: whether distances are between class probabilities, as in the code that the DFAL
-        paper's authors released.
+            paper's authors released.
 
+    Source: Sener & Savarese 2018.
     Cost: one forward pass for each candidate and labelled image, and K · (|L| + k) distances at
-    most. Memory: the features.
+    most.
+    Memory: the features.
     """
 
     softmax: bool = added(False)
 
     def choose(
-        self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator
+        self,
+        model: nn.Module,
+        pool: Pool,
+        candidates: Int64[Tensor, "n"],
+        k: int,
+        rng: torch.Generator,
     ) -> Query:
-        rows, centres = _places(model, pool, drawn, softmax=self.softmax)
+        rows, centres = _embed_with_labelled(model, pool, candidates, softmax=self.softmax)
         order, radii = farthest_first(rows, centres, k)
-        return Query(drawn[order], radii)
+        return Query(candidates[order], radii)
 
 
 CORE_SET_RELEASED = CoreSet(softmax=True)
@@ -51,25 +64,24 @@ CORE_SET_RELEASED = CoreSet(softmax=True)
 
 @dataclass(frozen=True)
 class RobustCoreSet(Choice):
-    """Asks for the smallest radius within which all candidates but Ξ outliers have a labelled or
-    asked image (section 4.2 of the paper): a mixed integer programme, to which k-centre greedy is
-    the start.
+    """Query the images that leave the smallest radius around all candidates but Ξ outliers.
 
-    All scores are that radius. `bound` is what is proved: no choice has a smaller radius than
-    `bound`, so that the choice is optimal where both are equal. The programme is written as a set
-    cover, one variable a candidate and one row a candidate that no labelled image covers, in a
-    binary search over the distances that occur. Images that the optimum does not need are chosen
-    farthest first.
+    Within the radius every other candidate has a labelled or queried image (section 4.2 of the
+    paper). This is a mixed integer programme, to which k-centre greedy is the initial solution. All
+    scores are that radius. `bound` is what is proved: no choice has a smaller radius than `bound`,
+    so that the choice is optimal where both are equal. Images that the optimum does not need are
+    chosen farthest first.
 
     Attributes:
-        candidates: K, how many images of U are looked at, drawn at random; None for all, as in the
-        paper.
+        candidates: K, how many images of U are considered, sampled at random; None for all, as in
+            the paper.
         outliers: Ξ, how many candidates may be left out.
-        seconds: after so long the best radius that is certified is taken. How far the search came
-            by then depends on the machine; a study to be repeated to the bit must not meet it.
+        seconds: after that long the best radius so far is taken. How far the search came by then
+            depends on the machine; a study to be repeated to the bit must not reach it.
 
-    Cost: that of `CoreSet`, and the solver's, which may grow exponentially. Memory: some six times
-    K · K distances of 4 bytes.
+    Source: Sener & Savarese 2018.
+    Cost: that of `CoreSet`, and the solver's, which may grow exponentially.
+    Memory: some six times K · K distances of 4 bytes.
     """
 
     candidates: int | None = 1000
@@ -85,24 +97,26 @@ class RobustCoreSet(Choice):
             )
 
     def choose(
-        self, model: nn.Module, pool: Pool, drawn: Int64[Tensor, "n"], k: int, rng: torch.Generator
+        self,
+        model: nn.Module,
+        pool: Pool,
+        candidates: Int64[Tensor, "n"],
+        k: int,
+        rng: torch.Generator,
     ) -> Query:
-        rows, centres = _places(model, pool, drawn)
-        found = k_centre(rows, centres, k, outliers=self.outliers, seconds=self.seconds)
-        return Query(
-            drawn[found.rows], torch.full((len(found.rows),), found.radius), bound=found.bound
-        )
+        rows, centres = _embed_with_labelled(model, pool, candidates)
+        centre = k_centre(rows, centres, k, outliers=self.outliers, seconds=self.seconds)
+        radii = torch.full((len(centre.rows),), centre.radius)
+        return Query(candidates[centre.rows], radii, bound=centre.bound)
 
 
-def _places(
+def _embed_with_labelled(
     model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], *, softmax: bool = False
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    """Features (or class probabilities) of the images at `indices`, and of the labelled ones."""
-    every = torch.cat([indices, pool.labelled])
-    both = (
-        all_logits(model, pool, every).softmax(1) if softmax else all_features(model, pool, every)
-    )
-    return both[: len(indices)], both[len(indices) :]
+    """Return features or probabilities of the images at `indices`, and of the labelled images."""
+    both = torch.cat([indices, pool.labelled])
+    rows = all_logits(model, pool, both).softmax(1) if softmax else all_features(model, pool, both)
+    return rows[: len(indices)], rows[len(indices) :]
 
 
 @dataclass(frozen=True)
@@ -122,8 +136,11 @@ def k_centre(
     outliers: int = 0,
     seconds: float = 60,
 ) -> KCentre:
-    """k rows such that all rows but `outliers` lie within the smallest radius of a chosen row or a
-    centre.
+    """Choose k rows that leave the smallest radius around rows and centres.
+
+    All rows but `outliers` lie within the radius of a chosen row or of a centre. It is one of the
+    distances that occur, so a binary search over them asks the solver of each whether k rows
+    suffice.
 
     Args:
         rows: of which k ≤ n are chosen.
@@ -137,137 +154,146 @@ def k_centre(
         return KCentre(torch.empty(0, dtype=torch.int64), 0.0, 0.0)
     mean = torch.cat([rows, centres]).mean(0)  # distances stay as they are, rounding gets less
     rows, centres = rows - mean, centres - mean
+    problem = _CoverProblem.of(rows, centres, k, outliers)
     best = farthest_first(rows, centres, k)[0].numpy()
-    between = (
-        torch.cat([squared_distances(part, rows) for part in rows.split(ROWS)])
-        .sqrt_()
-        .fill_diagonal_(0)
-        .numpy()
-    )
-    to_centre = to_nearest(rows, centres).sqrt_().numpy()
-    # The smallest radius is one of the distances that occur. Without outliers it is at least half
-    # of greedy's.
-    radius = _radius(between, to_centre, best, outliers)
-    occurring = np.concatenate([between[between <= radius], to_centre[to_centre <= radius]])
-    occurring = np.unique(occurring if outliers else occurring[occurring >= 0.4999 * radius])
-    low, high = 0, len(occurring) - 1
+    radii = problem.possible_radii(problem.radius(best))
+    low, high = 0, len(radii) - 1
     try:
         while low < high:
             middle = (low + high) // 2
-            answer = _within(
-                float(occurring[middle]),
-                between,
-                to_centre,
-                k,
-                outliers=outliers,
-                seconds=deadline - time.monotonic(),
-            )
-            if answer is None:
+            chosen = problem.solve(float(radii[middle]), seconds=deadline - time.monotonic())
+            if chosen is None:
                 low = middle + 1
             else:
-                best, high = answer, _at(occurring, _radius(between, to_centre, answer, outliers))
+                best, high = chosen, int(np.searchsorted(radii, problem.radius(chosen)))
     except TimeoutError:
-        pass  # the answer says what was proved by now
-    chosen = torch.from_numpy(best)
-    if len(chosen) < k:
-        left = (
-            torch.ones(len(rows), dtype=torch.bool)
-            .index_fill(0, chosen, False)
-            .nonzero()
-            .squeeze(1)
-        )
-        more, _ = farthest_first(rows[left], torch.cat([centres, rows[chosen]]), k - len(chosen))
-        chosen = torch.cat([chosen, left[more]])
-    return KCentre(chosen, float(occurring[high]), float(occurring[low]))
-
-
-Distances = NDArray[np.floating[Any]]
-
-
-def _at(occurring: Distances, radius: float) -> int:
-    return int(np.searchsorted(occurring, radius))
-
-
-def _radius(
-    between: Distances, to_centre: Distances, chosen: NDArray[np.int64], outliers: int
-) -> float:
-    """The distance within which all but the `outliers` farthest rows have a centre or a chosen
-    row."""
-    nearest = np.minimum(to_centre, between[:, chosen].min(axis=1))
-    return (
-        0.0
-        if outliers >= len(nearest)
-        else float(np.partition(nearest, len(nearest) - 1 - outliers)[-1 - outliers])
+        pass  # `bound` says what was proved by now
+    return KCentre(
+        _fill_up(torch.from_numpy(best), rows, centres, k), float(radii[high]), float(radii[low])
     )
 
 
-def _within(
-    radius: float,
-    between: Distances,
-    to_centre: Distances,
-    k: int,
-    *,
-    outliers: int,
-    seconds: float,
+def _fill_up(
+    chosen: Int64[Tensor, "m"], rows: Float[Tensor, "n d"], centres: Float[Tensor, "c d"], k: int
+) -> Int64[Tensor, "k"]:
+    """Add rows to a choice of fewer than k, the farthest first."""
+    if len(chosen) == k:
+        return chosen
+    left = torch.ones(len(rows), dtype=torch.bool).index_fill(0, chosen, False)
+    left = left.nonzero().squeeze(1)
+    more, _ = farthest_first(rows[left], torch.cat([centres, rows[chosen]]), k - len(chosen))
+    return torch.cat([chosen, left[more]])
+
+
+@dataclass(frozen=True)
+class _CoverProblem:
+    """The problem which k rows cover all rows but some outliers within a radius.
+
+    Attributes:
+        between: distances between rows, of shape (n, n).
+        to_centre: distance of each row to its nearest centre, of shape (n,).
+        k: how many rows may be chosen.
+        outliers: how many rows need not be covered.
+    """
+
+    between: NDArray[np.floating[Any]]
+    to_centre: NDArray[np.floating[Any]]
+    k: int
+    outliers: int
+
+    @classmethod
+    def of(
+        cls, rows: Float[Tensor, "n d"], centres: Float[Tensor, "m d"], k: int, outliers: int
+    ) -> "_CoverProblem":
+        """Return the problem of these rows and centres."""
+        blocks = [squared_distances(block, rows) for block in rows.split(DISTANCE_ROWS)]
+        between = torch.cat(blocks).sqrt_().fill_diagonal_(0).numpy()
+        return cls(between, to_nearest(rows, centres).sqrt_().numpy(), k, outliers)
+
+    def radius(self, chosen: NDArray[np.int64]) -> float:
+        """Return the radius that a choice of rows leaves."""
+        nearest = np.minimum(self.to_centre, self.between[:, chosen].min(axis=1))
+        covered = len(nearest) - self.outliers
+        return float(np.partition(nearest, covered - 1)[covered - 1]) if covered > 0 else 0.0
+
+    def possible_radii(self, greedy: float) -> NDArray[np.floating[Any]]:
+        """Return the distances that the smallest radius may be, ascending, up to that of greedy."""
+        radii = np.concatenate([d[d <= greedy] for d in (self.between, self.to_centre)])
+        # Without outliers no choice has less than half of greedy's radius.
+        return np.unique(radii if self.outliers else radii[radii >= 0.4999 * greedy])
+
+    def solve(self, radius: float, *, seconds: float) -> NDArray[np.int64] | None:
+        """Return at most k rows that leave at most this radius; None where there are none.
+
+        Raises:
+            TimeoutError: where neither is known after that many seconds.
+        """
+        uncovered = np.flatnonzero(self.to_centre > radius)
+        if len(uncovered) <= self.outliers:
+            return np.zeros(1, dtype=np.int64)
+        near = self.between[uncovered] <= radius
+        if not self.outliers:
+            near = near[~_superset_of_another(near)]  # covered wherever that other row is
+        # A row that covers no more than another row does is not needed.
+        useful = np.flatnonzero(~_superset_of_another(~near.T))
+        chosen = _set_cover(near[:, useful], self.k, self.outliers, seconds)
+        return None if chosen is None else useful[chosen]
+
+
+def _set_cover(
+    near: NDArray[np.bool_], k: int, outliers: int, seconds: float
 ) -> NDArray[np.int64] | None:
-    """At most k rows that bring all but `outliers` rows within the radius; None where there are
-    none.
+    """Return at most k columns that cover all rows but some outliers; None where there are none.
+
+    With u_j for column j chosen and ξ_i for row i left out, every row needs Σ_j near_ij u_j + ξ_i ≥
+    1, while Σ u ≤ k and Σ ξ ≤ outliers.
+
+    Args:
+        near: whether a column covers a row, of shape (rows, columns).
+        k: how many columns may be chosen.
+        outliers: how many rows may be left out.
+        seconds: how long the solver may take.
 
     Raises:
-        TimeoutError: where neither is known after so many seconds.
+        TimeoutError: where neither is known by then.
     """
-    from scipy.optimize import (
-        Bounds,
-        LinearConstraint,
-        milp,
-    )
+    from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array, hstack, identity
 
-    open_rows = np.flatnonzero(to_centre > radius)
-    if len(open_rows) <= outliers:
-        return np.zeros(1, dtype=np.int64)
-    near = between[open_rows] <= radius
-    if not outliers:
-        near = near[~_contain_another(near)]  # covered wherever that other row is
-    useful = np.flatnonzero(
-        ~_contain_another(~near.T)
-    )  # what covers less than another row does is not needed
-    near = csr_array(near[:, useful])
-    # u_j: row j is chosen; ξ_i: row i is left out. Every open row needs a chosen one near it, or to
-    # be left out.
-    u, xi = len(useful), near.shape[0] if outliers else 0
-    cost = np.concatenate([np.ones(u), np.zeros(xi)])
-    rules = [
-        LinearConstraint(hstack([near, identity(xi)]) if xi else near, lb=1),
-        LinearConstraint(cost, ub=k),
+    cover = csr_array(near)
+    rows, columns = near.shape
+    xi = rows if outliers else 0
+    is_column = np.concatenate([np.ones(columns), np.zeros(xi)])
+    constraints = [
+        LinearConstraint(hstack([cover, identity(xi)]) if xi else cover, lb=1),
+        LinearConstraint(is_column, ub=k),
     ]
     if xi:
-        rules.append(LinearConstraint(1 - cost, ub=outliers))
+        constraints.append(LinearConstraint(1 - is_column, ub=outliers))
     if seconds <= 0:
         raise TimeoutError
-    found = milp(
-        np.zeros_like(cost),
-        constraints=rules,
+    solution = milp(
+        np.zeros_like(is_column),
+        constraints=constraints,
         integrality=1,
         bounds=Bounds(0, 1),
         options={"time_limit": seconds},
     )
-    if found.status == INFEASIBLE:
+    if solution.status == MILP_INFEASIBLE:
         return None
-    if found.x is None:
+    if solution.x is None:
         raise TimeoutError
-    return useful[np.flatnonzero(found.x[:u] > 0.5)]
+    return np.flatnonzero(solution.x[:columns] > 0.5)
 
 
-def _contain_another(sets: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which rows, as sets of columns, hold all of another row's; of equal rows all but the
-    first."""
+def _superset_of_another(sets: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which rows, as sets of columns, contain another row; of equal rows all but the first.
+
+    Args:
+        sets: whether a row holds a column, of shape (rows, columns).
+    """
     members = sets.astype(np.float32)
-    holds = members @ members.T == members.sum(1)  # [i, j]: row i holds all of row j
-    equal = holds & holds.T
-    contain: NDArray[np.bool_] = (holds & ~np.triu(equal)).any(axis=1)
-    return contain
-
-
-INFEASIBLE = 2
-"""SciPy's code for a programme without a solution."""
+    contains = members @ members.T == members.sum(1)  # [i, j]: row i contains row j
+    equal = contains & contains.T
+    superset: NDArray[np.bool_] = (contains & ~np.triu(equal)).any(axis=1)
+    return superset

@@ -1,5 +1,4 @@
-"""A strategy or attack that is not dfal's own: under which name it is stored, and what is known of
-it without its code."""
+"""Strategies and attacks from outside dfal: stored by name and settings, without their code."""
 
 import dataclasses
 import inspect
@@ -14,12 +13,14 @@ from dfal.plugins import describe_exception, load_object
 
 @dataclass(frozen=True, repr=False)
 class CustomStrategy:
-    """What is stored of something that is not dfal's own. Equal where name and settings are.
+    """Name and settings of a strategy or attack from outside dfal, as they are stored.
+
+    Two are equal where name and settings are.
 
     Attributes:
         name: module.Class of a dataclass, module:name of a function or of any other object.
         settings: the fields of the dataclass with their values.
-        code: what is called; None where it was read from a store, which may name no code.
+        code: what is called; None where it was read from a store, which never imports code.
     """
 
     name: str
@@ -30,10 +31,10 @@ class CustomStrategy:
         return self.label
 
     def __call__(self, *arguments: Any) -> Any:
-        """What the code does.
+        """Call the code.
 
         Raises:
-            DfalError: where there is none.
+            DfalError: where it is not there, since it was read from a store.
         """
         if self.code is None:
             raise DfalError(
@@ -44,14 +45,13 @@ class CustomStrategy:
 
     @property
     def option(self) -> str:
-        """Its name on the command line."""
+        """Return its name on the command line."""
         module, _, name = self.name.replace(":", ".").rpartition(".")
         return self.name if ":" in self.name else f"{module}:{name}"
 
     @property
     def label(self) -> str:
-        """Its name in legends: that of the command line with its settings, whatever its
-        candidates."""
+        """Return its name in legends: that of the command line with all settings but candidates."""
         settings = ", ".join(
             f"{name}={value!r}" for name, value in self.settings if name != "candidates"
         )
@@ -60,17 +60,18 @@ class CustomStrategy:
 
 
 def custom(value: Any) -> CustomStrategy | None:
-    """What is stored of a function, or of a dataclass of the user's; None where no name finds
-    it."""
+    """Return what is stored of a function or of a dataclass; None where no name finds it again."""
     if isinstance(value, CustomStrategy):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
-        fields = tuple(
-            sorted((one.name, getattr(value, one.name)) for one in dataclasses.fields(value))
+        settings = sorted(
+            (field.name, getattr(value, field.name)) for field in dataclasses.fields(value)
         )
         return CustomStrategy(
-            f"{kind.__module__}.{kind.__qualname__}", fields, value if callable(value) else None
+            f"{kind.__module__}.{kind.__qualname__}",
+            tuple(settings),
+            value if callable(value) else None,
         )
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if (
@@ -82,17 +83,16 @@ def custom(value: Any) -> CustomStrategy | None:
 
 
 def load_custom(name: str) -> Any:
-    """The strategy `package.module:name`: an object is taken as it is, a class is called without
-    arguments.
+    """Import the strategy `package.module:name`; a class is called without arguments.
 
     Raises:
         DfalError: for a name that is not there, a class that needs arguments, and what cannot be
         called.
     """
-    found = load_object("strategy", name)
-    if isinstance(found, type):
+    strategy = load_object("strategy", name)
+    if isinstance(strategy, type):
         try:
-            found = found()
+            strategy = strategy()
         except DfalError:
             raise
         except Exception as error:  # it is the user's code, which may raise anything
@@ -101,13 +101,13 @@ def load_custom(name: str) -> Any:
                 f" ({describe_exception(error)}): give its fields defaults, or name an object of"
                 " that class in its module"
             ) from error
-    if not callable(found):
+    if not callable(strategy):
         raise DfalError(
-            f"the strategy {name} is {type(found).__name__}: a function (model, pool, k, rng) ->"
+            f"the strategy {name} is {type(strategy).__name__}: a function (model, pool, k, rng) ->"
             " Query is needed"
         )
     return (
-        found
-        if dataclasses.is_dataclass(found)
-        else custom(found) or CustomStrategy(name, (), found)
+        strategy
+        if dataclasses.is_dataclass(strategy)
+        else custom(strategy) or CustomStrategy(name, (), strategy)
     )

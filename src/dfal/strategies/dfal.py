@@ -1,5 +1,4 @@
-"""DFAL, DeepFool Active Learning (Ducoffe & Precioso 2018): ask about what lies closest to the
-decision boundary."""
+"""DFAL, DeepFool Active Learning (Ducoffe & Precioso 2018): images near the decision boundary."""
 
 from dataclasses import dataclass
 
@@ -18,25 +17,26 @@ from dfal.strategies.base import check_candidates, chunks, sample_candidates
 
 @dataclass(frozen=True)
 class DFAL:
-    """Asks about the k candidates with the smallest ‖r‖_p, and gives each adversarial example x + r
-    its image's label.
+    """Query the k candidates with the smallest ‖r‖_p, and add their adversarial examples x + r.
 
-    Scores are distances in the units of the pixels. Images that the attack does not fool are
-    infinitely far: they come last and have no twin.
+    An adversarial example, the image's twin, trains the network under its image's label. Scores are
+    distances to the decision boundary in the units of the pixels. Images that the attack does not
+    fool are infinitely far: they come last and have no twin.
 
     Attributes:
         attack: how the distance is measured; the paper's is `DeepFool(p=2)`.
-        candidates: K, how many images of U are looked at, drawn at random; None for all. 300 in the
-        released code.
-        twins: whether the adversarial examples are learnt too.
+        candidates: K, how many images of U are considered, sampled at random; None for all. 300 in
+            the released code.
+        twins: whether the network also trains on the adversarial examples.
         exact: whether every image is measured to the end unless it is certain not to be among the k
-        nearest. Otherwise it is
-            given up as soon as it seems so: `DeepFool.nearest` says when that can be wrong,
-            docs/performance.md how often it was. Attacks other than DeepFool always measure to the
-            end.
+            nearest. Otherwise it is given up as soon as it seems so: `DeepFool.nearest` says when
+            that can be wrong, docs/performance.md how often it was. Attacks other than DeepFool
+            always measure to the end.
 
-    Cost: that of the attack on K images; with many images, little more than a forward pass for
-    most of them. Memory: CHUNK images and k twins.
+    Source: Ducoffe & Precioso 2018.
+    Cost: that of the attack on K images; with early termination among many, little more than a
+    forward pass for most of them.
+    Memory: CHUNK_IMAGES images and k twins.
     """
 
     attack: Attack = DeepFool()
@@ -49,31 +49,26 @@ class DFAL:
 
     @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
-        best, distance, twins = (
-            torch.empty(0, dtype=torch.int64),
-            torch.empty(0),
-            torch.empty(0, *pool.images.shape),
-        )
+        nearest = torch.empty(0, dtype=torch.int64)
+        distance, twins = torch.empty(0), torch.empty(0, *pool.images.shape)
         limit = KNearestLimit(k, exact=self.exact)
-        for indices, images in chunks(
-            pool, sample_candidates(pool, self.candidates, k, rng), device_of(model)
-        ):
+        candidates = sample_candidates(pool, self.candidates, k, rng)
+        for indices, images in chunks(pool, candidates, device_of(model)):
             if isinstance(self.attack, DeepFool):
-                found = self.attack.nearest(model, images, limit)
+                perturbation = self.attack.nearest(model, images, limit)
             else:
-                found = self.attack(model, images)
-            length = found.distance.where(
-                found.fooled, torch.inf
-            )  # whatever an attack says of how far it went in vain
-            distances = torch.cat([distance, length.cpu()])
-            order = distances.sort(stable=True).indices[:k]
-            best, distance = torch.cat([best, indices])[order], distances[order]
+                perturbation = self.attack(model, images)
+            # An attack may give the length of a perturbation that did not fool the network.
+            length = perturbation.distance.where(perturbation.fooled, torch.inf)
+            distance = torch.cat([distance, length.cpu()])
+            order = distance.sort(stable=True).indices[:k]
+            nearest, distance = torch.cat([nearest, indices])[order], distance[order]
             if self.twins:
-                twins = torch.cat([twins, found.images.cpu()])[order]
+                twins = torch.cat([twins, perturbation.images.cpu()])[order]
         if not self.twins:
-            return Query(best, distance)
+            return Query(nearest, distance)
         fooled = distance.isfinite()
-        return Query(best, distance, twinned=best[fooled], twins=twins[fooled])
+        return Query(nearest, distance, twinned=nearest[fooled], twins=twins[fooled])
 
 
 DFAL_NO_TWINS = DFAL(twins=False)

@@ -1,4 +1,4 @@
-"""Random choice: what every strategy has to beat."""
+"""Random sampling: the baseline of every comparison."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,13 @@ from dfal.strategies.base import sample_candidates
 
 @dataclass(frozen=True)
 class Random:
-    """Asks about k images of U drawn uniformly. The network is not looked at, and all scores are
-    0."""
+    """Query k images of U, sampled uniformly.
+
+    The network does not run, and all scores are 0.
+
+    Source: the baseline.
+    Cost: no forward pass.
+    """
 
     @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:

@@ -1,5 +1,7 @@
-"""Random noise on a ranking, so that a batch is not all of one kind (Kirsch et al. 2023, Stochastic
-Batch Acquisition)."""
+"""Random noise on a ranking, which makes the images of a batch less alike.
+
+Source: Stochastic Batch Acquisition, Kirsch et al. 2023.
+"""
 
 from dataclasses import dataclass
 
@@ -17,19 +19,20 @@ from dfal.strategies.bald import BALD
 
 @dataclass(frozen=True)
 class Stochastic:
-    """Asks about the k largest of key + ε, ε drawn from Gumbel(0, 1/β): k draws without replacement
-    from softmax(β · key).
+    """Query the k largest of key + ε, with ε drawn from Gumbel(0, 1/β).
 
-    Scores are those of `strategy`. PowerBALD is `Stochastic(BALD())`.
+    That is k draws without replacement from softmax(β · key). Scores are those of `strategy`.
+    PowerBALD is `Stochastic(BALD())`.
 
     Attributes:
         strategy: ranks its candidates, as `Entropy`, `Margin`, `LeastConfidence`, `BALD`, `EGL` and
-        `DFAL` do.
+            `DFAL` do.
         form: the key. "power": log s, where small scores are wanted −log s; "softmax": s or −s;
-        "soft-rank": −log rank.
-        beta: β; 1 in the paper. Noise is gone at inf; 0 is random choice.
+            "soft-rank": −log rank.
+        beta: β; 1 in the paper. There is no noise at inf; 0 is random sampling.
 
-    Cost and memory: those of `strategy` asked to rank all of its candidates.
+    Source: Kirsch et al. 2023.
+    Cost: that of `strategy` ranking all of its candidates.
     """
 
     strategy: Strategy
@@ -45,21 +48,21 @@ class Stochastic:
     @default_modes()
     def __call__(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
         candidates = getattr(self.strategy, "candidates", None)
-        count = (
-            len(pool.unlabelled)
-            if candidates is None
-            else min(max(candidates, k), len(pool.unlabelled))
-        )
+        count = len(pool.unlabelled)
+        if candidates is not None:
+            count = min(max(candidates, k), count)
         ranked = self.strategy(model, pool, count, rng)
-        noise = -torch.empty(len(ranked.indices)).exponential_(generator=rng).log()
+        gumbel = -torch.empty(len(ranked.indices)).exponential_(generator=rng).log()
         # β · key + Gumbel(0, 1) has the order of key + Gumbel(0, 1/β), for β = 0 too.
         key = self._key(ranked.scores)
-        noisy = key if self.beta == torch.inf else (self.beta * key).nan_to_num(nan=0.0) + noise
+        noisy = key if self.beta == torch.inf else (self.beta * key).nan_to_num(nan=0.0) + gumbel
         return ranked.only(noisy.sort(stable=True, descending=True).indices[:k])
 
     def _key(self, scores: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-        """Large where the image is wanted. The scores come most wanted first, which tells which way
-        they run."""
+        """Return the key of each score, large for what is wanted.
+
+        Scores come most wanted first, which tells whether large or small ones are wanted.
+        """
         if self.form == "soft-rank":
             return -torch.arange(1, len(scores) + 1).log()
         values = scores.clamp(min=0).log() if self.form == "power" else scores

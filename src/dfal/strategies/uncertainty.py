@@ -1,8 +1,4 @@
-"""Uncertainty sampling (Lewis & Gale 1994; Settles 2009, section 3.1): ask where the network's own
-probabilities hesitate.
-
-Cost: one forward pass a candidate. Memory: its logits.
-"""
+"""Uncertainty sampling (Lewis & Gale 1994; Settles 2009, section 3.1) by class probabilities."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,12 +15,19 @@ from dfal.strategies.scores import confidence, entropy, margin, unguarded_entrop
 
 @dataclass(frozen=True)
 class Entropy(Ranking):
-    """Asks about the largest entropy −Σ p log p: what the paper calls uncertainty. Scores in nats.
+    """Query the largest entropy −Σ p log p, which the DFAL paper calls uncertainty.
+
+    Scores in nats.
 
     Attributes:
+        candidates: K, how many images of U are considered, sampled at random; None for all.
         guarded: whether 0 · log 0 counts as 0. Otherwise, as in the code that the DFAL paper's
             authors released, it is NaN, and images with a probability that was rounded to 0, the
-            most certain ones, are asked about first: their score is inf.
+            most certain ones, are queried first: their score is inf.
+
+    Source: Settles 2009.
+    Cost: one forward pass a candidate.
+    Memory: the logits.
     """
 
     guarded: bool = added(True)
@@ -41,7 +44,15 @@ ENTROPY_RELEASED = Entropy(guarded=False)
 
 @dataclass(frozen=True)
 class Margin(Ranking):
-    """Asks about the smallest difference between the two largest probabilities."""
+    """Query the smallest margin p₁ − p₂ between the two largest probabilities.
+
+    Attributes:
+        candidates: K, how many images of U are considered, sampled at random; None for all.
+
+    Source: Settles 2009.
+    Cost: one forward pass a candidate.
+    Memory: the logits.
+    """
 
     largest: ClassVar[bool] = False
 
@@ -53,7 +64,15 @@ class Margin(Ranking):
 
 @dataclass(frozen=True)
 class LeastConfidence(Ranking):
-    """Asks about the smallest largest probability."""
+    """Query the lowest probability p₁ of the predicted class.
+
+    Attributes:
+        candidates: K, how many images of U are considered, sampled at random; None for all.
+
+    Source: Lewis & Gale 1994.
+    Cost: one forward pass a candidate.
+    Memory: the logits.
+    """
 
     largest: ClassVar[bool] = False
 

@@ -1,5 +1,4 @@
-"""Adversarial twins for any strategy: choosing whom to ask and learning from each answer twice are
-two things."""
+"""Adversarial twins for any strategy: images are chosen by one rule, twins added by another."""
 
 from dataclasses import dataclass, replace
 
@@ -15,9 +14,16 @@ from dfal.query import Query
 
 @dataclass(frozen=True)
 class WithTwins:
-    """Asks what `strategy` asks, and adds the adversarial example of each asked image that the
-    attack fools.
+    """Query what another strategy queries, and add the adversarial twin of each image.
 
+    A twin is the perturbed image x + r that an attack finds just across the decision boundary; the
+    network trains on it under the label of x. An image that the attack does not fool has none.
+
+    Attributes:
+        strategy: chooses the images.
+        attack: finds the twins.
+
+    Source: Ducoffe & Precioso 2018.
     Cost: that of the strategy, and the attack on k images.
     """
 
@@ -29,6 +35,8 @@ class WithTwins:
         query = self.strategy(model, pool, k, rng)
         if not len(query.indices):
             return query
-        found = self.attack(model, pool.images.take(query.indices, device_of(model)))
-        fooled = found.fooled.cpu()
-        return replace(query, twinned=query.indices[fooled], twins=found.images.cpu()[fooled])
+        perturbation = self.attack(model, pool.images.take(query.indices, device_of(model)))
+        fooled = perturbation.fooled.cpu()
+        return replace(
+            query, twinned=query.indices[fooled], twins=perturbation.images.cpu()[fooled]
+        )
