@@ -238,10 +238,10 @@ def name_of(strategy: "Strategy") -> str:
         if isinstance(inner, CustomStrategy) or not type(inner).__module__.startswith("dfal.")
         else None
     )
-    return _short_repr(strategy) if stored is None else stored.label + TWINS * twins
+    return short_repr(strategy) if stored is None else stored.label + TWINS * twins
 
 
-def _short_repr(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Return the repr of a configuration without its candidates and without default settings."""
     if not is_dataclass(value):
         return repr(value)
@@ -249,7 +249,7 @@ def _short_repr(value: Any) -> str:
         (field, getattr(value, field.name)) for field in fields(value) if field.name != "candidates"
     )
     changed = [
-        f"{field.name}={_short_repr(setting)}"
+        f"{field.name}={short_repr(setting)}"
         for field, setting in settings
         if setting != field.default
     ]

@@ -17,7 +17,7 @@ class Random:
 
     The network does not run, and all scores are 0.
 
-    Source: the baseline.
+    Source: none.
     Cost: no forward pass.
     """
 

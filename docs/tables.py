@@ -1,0 +1,130 @@
+"""Write the tables of the docs that are made from the code, between their markers.
+
+python docs/tables.py            # writes them
+python docs/tables.py --check    # exit status 1 where a table is not that of the code
+"""
+
+import argparse
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from dfal.strategies import STRATEGIES, WithTwins, short_repr
+
+DOCS = Path(__file__).resolve().parent
+
+Rows = list[list[str]]
+
+
+def section(kind: type, name: str) -> str:
+    """Return what follows `name:` in the docstring of a class, as one line; empty if nothing."""
+    found = re.search(rf"^{name}: (.*?)(?=^\w+: |\Z)", inspect.getdoc(kind) or "", re.S | re.M)
+    return " ".join(found[1].split()).rstrip(".") if found else ""
+
+
+def settings(kind: type) -> dict[str, str]:
+    """Return what the docstring of a class, or of one that it is made from, says of each field."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        attributes = re.search(r"^Attributes:\n((?: .*\n?|\n)*)", inspect.getdoc(base) or "", re.M)
+        for name, text in re.findall(
+            r"^    (\w+): (.*(?:\n     +.*)*)", attributes[1] if attributes else "", re.M
+        ):
+            found[name] = " ".join(text.split()).rstrip(".")
+    return {field.name: found.get(field.name, "") for field in dataclasses.fields(kind)}
+
+
+def strategy_names() -> Rows:
+    """Return a row for each name of a strategy."""
+    rows = [["name", "class", "queries", "source"]]
+    for name, strategy in STRATEGIES.items():
+        kind = f"`{short_repr(strategy).removesuffix('()')}`"
+        rows.append([f"`{name}`", kind, STRATEGIES.about(name), section(type(strategy), "Source")])
+    twins = "what `NAME` queries, plus adversarial twins"
+    return [*rows, ["`NAME+twins`", "`WithTwins`", twins, section(WithTwins, "Source")]]
+
+
+def strategy_classes() -> list[type]:
+    """Return the classes of strategies, in the order of their names."""
+    return [*dict.fromkeys(type(strategy) for strategy in STRATEGIES.values()), WithTwins]
+
+
+def strategy_costs() -> Rows:
+    """Return a row for each class of strategies."""
+    return [
+        ["class", "cost", "memory"],
+        *(
+            [f"`{kind.__name__}`", section(kind, "Cost"), section(kind, "Memory") or "–"]
+            for kind in strategy_classes()
+        ),
+    ]
+
+
+def strategy_settings() -> Rows:
+    """Return a row for each setting, with all classes that have it with that default."""
+    classes: dict[tuple[str, str, str], list[str]] = {}
+    for kind in strategy_classes():
+        meanings = settings(kind)
+        for field in dataclasses.fields(kind):
+            default = "–" if field.default is dataclasses.MISSING else short_repr(field.default)
+            key = (field.name, default, meanings[field.name])
+            classes.setdefault(key, []).append(f"`{kind.__name__}`")
+    rows = [
+        [f"`{name}`", f"`{default}`", ", ".join(kinds), meaning]
+        for (name, default, meaning), kinds in classes.items()
+    ]
+    return [["setting", "default", "classes", "meaning"], *rows]
+
+
+TABLES: dict[str, tuple[str, Callable[[], Rows]]] = {
+    "strategy names": ("strategies.md", strategy_names),
+    "strategy costs": ("strategies.md", strategy_costs),
+    "strategy settings": ("strategies.md", strategy_settings),
+}
+"""Tables by the name in their markers: the page and what makes the rows, the head first."""
+
+
+def markdown(rows: Iterable[Iterable[Any]]) -> str:
+    """Return rows as a table of Markdown, the first one as its head."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    columns = lines[0].replace("\\|", "").count("|") - 1
+    return "\n".join([lines[0], "|---" * columns + "|", *lines[1:]])
+
+
+def with_tables(page: str, text: str) -> str:
+    """Return the text of a page with its tables as the code has them now."""
+    for name, (place, rows) in TABLES.items():
+        if place == page:
+            begin, end = f"<!-- table: {name} -->", "<!-- end of table -->"
+            before, marked, rest = text.partition(begin)
+            _, closed, after = rest.partition(end)
+            if not (marked and closed):
+                raise SystemExit(f"docs/{page} has no {begin} … {end}")
+            text = f"{before}{begin}\n{markdown(rows())}\n{end}{after}"
+    return text
+
+
+def main() -> int:
+    """Write every page, or check it."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args().check
+    stale = False
+    for page in dict.fromkeys(page for page, _ in TABLES.values()):
+        path = DOCS / page
+        text = path.read_text(encoding="utf-8")
+        made = with_tables(page, text)
+        if made != text:
+            stale = True
+            print(f"docs/{page} {'is stale: run python docs/tables.py' if check else 'written'}")
+            if not check:
+                path.write_text(made, encoding="utf-8")
+    return int(check and stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
