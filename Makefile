@@ -3,16 +3,16 @@
 # make lint   what CI checks beside the tests
 # make picture, make reference, make figure
 #             what is made from the code and the results: docs/pictures, docs/command-line.md
-# make debian install Debian's packages that tests need, as root: a browser, a proxy, LaTeX
+# make debian install Debian's packages that tests need, as root: a browser, a proxy, LaTeX, Node.js
 # Options go into ARGS: make run ARGS="--annotations 60", make test ARGS="-k deepfool".
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
-DEBIAN = caddy chromium gcc libc6-dev nginx openssl texlive-latex-base texlive-latex-recommended
+DEBIAN = caddy chromium gcc libc6-dev nginx nodejs npm openssl texlive-latex-base texlive-latex-recommended
 
-.PHONY: run test lint picture reference figure debian format clean
+.PHONY: run test lint lint-page picture reference figure debian format clean
 
 run: $(VENV)/installed
 	$(BIN)/dfal run $(ARGS)
@@ -20,7 +20,7 @@ run: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
-lint: $(VENV)/installed
+lint: $(VENV)/installed lint-page
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -35,13 +35,26 @@ reference: $(VENV)/installed
 figure: $(VENV)/installed
 	$(BIN)/python docs/readme_figure.py
 
+# The types of the API's replies are made from its OpenAPI description.
+lint-page: $(VENV)/installed node_modules/installed
+	mkdir -p .types
+	$(BIN)/python -m dfal.labelling.web.api > .types/openapi.json
+	npm run --silent types
+	npm run --silent lint
+
+node_modules/installed: package.json package-lock.json
+	@command -v npm >/dev/null || { echo 'make: the page is linted by npm (Debian: make debian)' >&2; exit 2; }
+	npm ci --silent --no-audit --no-fund
+	@touch $@
+
 debian:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(DEBIAN)
 
-format: $(VENV)/installed
+format: $(VENV)/installed node_modules/installed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+	npm run --silent format
 
 # The environment is made anew where a requirement has changed, and counts as made only when it is complete.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -54,4 +67,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) node_modules .types dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

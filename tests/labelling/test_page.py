@@ -146,7 +146,8 @@ def test_a_folder_is_labelled_by_keyboard(
             page.keyboard.press("w")
             given.update([person.answer()])
         assert re.search(
-            r"The network sees \d here, but \d is near: the boundary is [\d.e+-]+ away",
+            r"Prediction: \d, runner-up \d\. Distance to the decision boundary [\d.e+-]+ "
+            r"\(L2, pixels 0 to 1\)\.",
             page.text_content("#why"),
         )
         page.wait_for_function(
@@ -456,9 +457,9 @@ def test_the_page_says_why_nothing_is_asked_and_gives_its_questions_back(stub: A
     page.click("nav >> text=Grid")
     page.wait_for_selector("h1 >> text=Every image was skipped")
     stubbed.answered = dict.fromkeys(range(3), 0)
-    page.wait_for_selector("h1 >> text=Every image has its label")
+    page.wait_for_selector("h1 >> text=Every image has a label")
     stubbed.progress["declined"] = 1
-    page.wait_for_selector("p >> text=1 skipped, every other image has its label")
+    page.wait_for_selector("p >> text=1 skipped, every other image has a label")
     stubbed.progress["disputed"] = 2
     page.wait_for_selector("p >> text=2 disputed: their votes are tied. Settle them in the review")
     page.wait_for_selector("dt >> text=disputed, no majority")
@@ -466,7 +467,7 @@ def test_the_page_says_why_nothing_is_asked_and_gives_its_questions_back(stub: A
     stubbed.progress["left"] = 2
     page.wait_for_selector("p >> text=or let another person label under their own name")
     stubbed.progress["disputed"] = 0
-    page.wait_for_selector("p >> text=Others look at the last 2 images")
+    page.wait_for_selector("p >> text=Other people are labelling the last 2 images")
     page.evaluate(
         "dispatchEvent(new Event('pagehide'))"
     )  # what is sent while a page closes, no test sees
@@ -537,7 +538,7 @@ def test_the_grid_fits_and_stays_where_somebody_is(stub: Any) -> None:
     page.click("dialog button[type=submit]")
     page.wait_for_selector(".tile[aria-current] .flagged")
     page.keyboard.press("w")
-    page.wait_for_selector("dialog >> text=Drawn at random")
+    page.wait_for_selector("dialog >> text=Selected at random")
     has_no_serious_fault(page)
     page.keyboard.press("Escape")
     has_no_serious_fault(page)
@@ -586,7 +587,7 @@ def test_a_phone_and_a_small_window_show_what_matters(stub: Any) -> None:
     }
     stubbed.progress = {"curve": [point], "model": 3, "stop": True, "reached": True}
     page = stubbed.open()
-    page.wait_for_selector(".glance >> text=95 % reached")
+    page.wait_for_selector(".summary >> text=95 % reached")
     assert page.locator(".hint").all_text_contents() == [
         (
             "The target of 95 % is reached. The latest model is right on 99 of 100 hold-out"
@@ -614,7 +615,7 @@ def test_a_phone_and_a_small_window_show_what_matters(stub: Any) -> None:
     has_no_serious_fault(page)
     stubbed.progress["curve"] = [point | {"right": 4, "of": 4, "value": 1, "low": 0.51, "high": 1}]
     stubbed.progress |= {"reached": False, "answers_to_confirm": 69}
-    page.wait_for_selector(".glance >> text=69 to confirm 95 %")
+    page.wait_for_selector(".summary >> text=69 to confirm 95 %")
     page.wait_for_selector("text=4 of 4 hold-out answers right")
     assert (
         page.locator(".hint").first.text_content()
@@ -625,10 +626,15 @@ def test_a_phone_and_a_small_window_show_what_matters(stub: Any) -> None:
     assert page.locator("text=0 left").count() == 0
     assert page.locator("text=reached").count() == 0
     stubbed.progress["answers_to_confirm"] = None
-    page.wait_for_selector(".glance >> text=time to stop")
+    page.wait_for_selector(".summary >> text=time to stop")
+    stubbed.progress["labels_left"] = {"labels": None, "low": 900, "high": None}
+    page.wait_for_selector("dt >> text=More labels than you have images: try another model")
+    stubbed.progress["labels_left"] = {"labels": 3, "low": 2, "high": 4}
+    page.wait_for_selector("dd >> text=≈ 3")
+    page.wait_for_selector("dd >> text=Likely 2 to 4.")
     page.set_viewport_size({"width": 800, "height": 600})
     page.keyboard.press("w")
-    page.wait_for_selector("#why >> text=Drawn at random")
+    page.wait_for_selector("#why >> text=Selected at random")
     bars = [page.locator(of).bounding_box() for of in (".classes", ".acts")]
     assert all(bar["y"] >= 0 and bar["y"] + bar["height"] <= 600 for bar in bars)
 
@@ -640,7 +646,7 @@ def test_without_a_name_and_without_classes(stub: Any) -> None:
         page = stubbed.open()
         page.wait_for_selector("dialog >> text=Who are you?")
         page.keyboard.press("Escape")
-        page.wait_for_selector("dialog >> text=What is there to tell apart?")
+        page.wait_for_selector("dialog >> text=Name your first class")
         names.add(page.text_content("#person"))
         page.keyboard.press("Escape")
         page.wait_for_selector(".classes >> text=There are no classes yet")

@@ -1,34 +1,60 @@
-// The HTTP API, and what every view knows: who labels, the classes, how far it is.
+// The HTTP API, and what every view knows: who labels, the classes, the progress.
+
+/** @import { components } from "dfal-api" */
+/** @typedef {components["schemas"]["QuestionReply"]} Question */
+/** @typedef {components["schemas"]["ReviewedReply"]} Reviewed */
+/** @typedef {components["schemas"]["StatusReply"]} Status */
+/** @typedef {components["schemas"]["ProgressReply"]} Progress */
+/** @typedef {components["schemas"]["ReasonReply"]} Reason */
+/** @typedef {{ image: number, version: string | null }} Versioned an image and the name of its content */
 
 export const state = {
   person: "",
-  holder: holder(),
+  clientId: claimClientId(),
+  /** @type {string[]} */
   classes: [],
-  keys: new Map(JSON.parse(sessionStorage.getItem("keys") ?? "[]")), // of each class, by its name; they survive a reload
+  /** The key of each class, by the class's name. They survive a reload. */
+  keys: storedKeys(),
+  /** @type {Progress | null} */
   progress: null,
   model: 0,
-  store: "", // which one this page was opened over
-  moved: false, // whether the server has another one by now
+  /** The store that this page was opened over. */
+  store: "",
+  /** Whether the server has another store now. */
+  moved: false,
 };
 
-/** This page's own name for the questions that it holds. It survives a reload, and a second tab gets another one. */
-function holder() {
-  const kept = sessionStorage.getItem("holder");
-  sessionStorage.removeItem("holder");
-  const own = kept ?? Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-  addEventListener("pagehide", () => sessionStorage.setItem("holder", own));
-  addEventListener("pageshow", () => sessionStorage.removeItem("holder"));
-  return own;
+/** @returns {Map<string, string>} */
+function storedKeys() {
+  return new Map(JSON.parse(sessionStorage.getItem("keys") ?? "[]"));
 }
 
-/** Give back what this page was asked: somebody else may be waiting for it. It is sent even while the page is closing. */
+/** Return the id under which this page holds questions. It survives a reload; a second tab gets another one. */
+function claimClientId() {
+  const stored = sessionStorage.getItem("clientId");
+  sessionStorage.removeItem("clientId");
+  const bytes = Array.from(crypto.getRandomValues(new Uint8Array(16)));
+  const id = stored ?? bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  addEventListener("pagehide", () => sessionStorage.setItem("clientId", id));
+  addEventListener("pageshow", () => sessionStorage.removeItem("clientId"));
+  return id;
+}
+
+/** Return who asks, as the API wants it. */
+export const client = () => ({ person: state.person, client_id: state.clientId });
+
+/** Release this page's questions: somebody else may be waiting for them. It is sent even while the page closes. */
 export function leave() {
-  const body = JSON.stringify({ person: state.person, client_id: state.holder });
-  if (state.person) navigator.sendBeacon(address("api/leave"), new Blob([body], { type: "application/json" }));
+  const body = new Blob([JSON.stringify(client())], { type: "application/json" });
+  if (state.person) navigator.sendBeacon(address("api/leave"), body);
 }
 
-/** The server's refusal: a sentence. */
-export class Refusal extends Error {
+/** The server refused a request. The message is its sentence. */
+export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {string} sentence
+   */
   constructor(status, sentence) {
     super(sentence);
     this.status = status;
@@ -36,73 +62,131 @@ export class Refusal extends Error {
 }
 
 /** The server did not answer. */
-export class Silence extends Error {}
+export class NetworkError extends Error {}
+
+/** @param {unknown} error */
+export const messageOf = (error) => (error instanceof Error ? error.message : String(error));
 
 const OTHER_STORE = 412;
 
-/** A path with the store of this page, relative to the page: it may be under any prefix. A server with another store refuses it. */
-export const address = (path) => (state.store ? `${path}${path.includes("?") ? "&" : "?"}store=${state.store}` : path);
+/**
+ * Return a path with a query parameter more.
+ * @param {string} path
+ * @param {string} name
+ * @param {string | null} value
+ */
+const withQuery = (path, name, value) =>
+  value ? `${path}${path.includes("?") ? "&" : "?"}${name}=${value}` : path;
 
+/**
+ * Return an address with the store of this page, relative to the page, which may be under any prefix. A server
+ * with another store refuses it.
+ * @param {string} path
+ */
+export const address = (path) => withQuery(path, "store", state.store);
+
+/**
+ * @param {string} path
+ * @param {RequestInit} [options]
+ */
 async function request(path, options) {
   let response;
   try {
     response = await fetch(address(path), options);
   } catch {
-    throw new Silence("The server does not answer: is dfal label still running?");
+    throw new NetworkError("The server does not answer: is dfal label still running?");
   }
   const body = await response.json().catch(() => ({}));
   state.moved = response.status === OTHER_STORE;
-  if (response.ok) {
-    if (typeof body.store === "string") state.store ||= body.store;
-    return body;
+  if (!response.ok) {
+    throw new ApiError(response.status, body.detail ?? `The server answered ${response.status}.`);
   }
-  const detail = body.detail;
-  const sentence = typeof detail === "string" ? detail : detail?.map?.((one) => one.msg).join("; ");
-  throw new Refusal(response.status, sentence ?? `The server answered ${response.status}.`);
+  if (typeof body.store === "string") state.store ||= body.store;
+  return body;
 }
 
+/** @param {string} path */
 export const get = (path) => request(path);
 
-export async function post(path, body) {
+/**
+ * @param {string} path
+ * @param {object} body
+ */
+export function post(path, body) {
   const headers = { "content-type": "application/json" };
-  const found = await request(path, { method: "POST", headers, body: JSON.stringify(body) });
-  return found;
+  return request(path, { method: "POST", headers, body: JSON.stringify(body) });
 }
 
-/** What the server says of this very answer. Whatever else goes wrong can come right: a link that was not right, a full disk. */
+/** Statuses about this very answer. Everything else can come right: an expired link, a full disk. */
 const FINAL = new Set([404, 409, 422]);
+const FIRST_PAUSE = 300; // ms
+const LONGEST_PAUSE = 5000; // ms
 
-/** Send until it is acknowledged. To send an answer again changes nothing, so that none is lost and none counts twice. */
-export async function surely(path, body, waiting) {
-  for (let pause = 300; ; pause = Math.min(2 * pause, 5000)) {
+/**
+ * Send an answer until the server has stored it. A repeated answer counts once, so that none is lost.
+ * @param {string} path
+ * @param {object} body
+ * @param {(text: string) => void} waiting is told why the answer is not saved yet; empty once it is
+ * @returns {Promise<Status>}
+ */
+export async function postUntilSaved(path, body, waiting) {
+  for (let pause = FIRST_PAUSE; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
     try {
-      const found = await post(path, body);
+      const status = await post(path, body);
       waiting("");
-      return found;
+      return status;
     } catch (error) {
-      if (FINAL.has(error.status)) {
+      if (error instanceof ApiError && FINAL.has(error.status)) {
         waiting("");
         throw error;
       }
-      waiting(`Not saved yet. ${sentence(error.message)} Trying again …`);
+      waiting(`Not saved yet. ${sentence(messageOf(error))} Trying again …`);
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
 }
 
-/** The server's words begin small and have no stop. */
-export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!…]$/.test(text) ? "" : ".");
+/**
+ * Return the server's words as a sentence: they begin in lower case and have no full stop.
+ * @param {string} text
+ */
+export const sentence = (text) =>
+  text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!…]$/.test(text) ? "" : ".");
 
-/** The address of a picture has the version of its content in it: no browser shows another one's from its cache. */
-const versioned = (path, { version }) => (version ? `${path}${path.includes("?") ? "&" : "?"}version=${version}` : path);
-export const image = (one) => versioned(`api/images/${one.image}`, one);
-export const small = (one) => versioned(`api/images/${one.image}?small=true`, one);
-export const twin = (question, found, part) => versioned(`api/questions/${question.id}/${part}`, found);
+/**
+ * Return the address of a picture. The version of its content is in it, so that no browser shows another one
+ * from its cache.
+ * @param {Versioned} item
+ */
+export const image = (item) => withQuery(`api/images/${item.image}`, "version", item.version);
 
-/** Why a picture does not come: where that can change it is tried again, else `gone` hears whether the server has set it aside. */
-export async function failed(element, one, gone) {
-  const error = await get(image(one)).then(() => null, (reason) => reason);
-  const aside = error?.status === 400 || error?.status === 404;
-  if (error && !aside) setTimeout(() => (element.src = element.getAttribute("src")), 2000);
-  else gone(aside, sentence(error?.message ?? "this browser cannot show the image"));
+/** @param {Versioned} item */
+export const thumbnail = (item) => withQuery(`api/images/${item.image}?small=true`, "version", item.version);
+
+/**
+ * @param {Question} question
+ * @param {Reason} reason
+ * @param {"image" | "change" | "twin"} part
+ */
+export const twin = (question, reason, part) =>
+  withQuery(`api/questions/${question.id}/${part}`, "version", reason.version);
+
+const PICTURE_PAUSE = 2000; // ms until a picture is requested again
+
+/**
+ * Find out why a picture does not load. Where that can change, it is requested again.
+ * @param {HTMLImageElement} element
+ * @param {Versioned} item
+ * @param {(aside: boolean, why: string) => void} gone is told whether the server has set the image aside
+ */
+export async function pictureFailed(element, item, gone) {
+  /** @type {unknown} */
+  const error = await get(image(item)).then(
+    () => null,
+    (reason) => reason,
+  );
+  const aside = error instanceof ApiError && (error.status === 400 || error.status === 404);
+  if (aside) gone(true, sentence(error.message));
+  else if (error === null) gone(false, "This browser cannot show the image.");
+  else setTimeout(() => (element.src = element.getAttribute("src") ?? ""), PICTURE_PAUSE);
 }

@@ -4,12 +4,24 @@ const DIGITS = [..."1234567890"];
 const LETTERS = [..."qrtyuiopadghjklxcvbm"];
 
 /**
- * The key of each class, by name; none where there are more classes than keys. A class keeps the key that it had (`held`).
- * A name that is a digit is its own key. The others get what is left over: digits, unless a name is one, as more may follow.
+ * Return the key of each class, by name; none where there are more classes than keys. A class keeps the key that
+ * it had. A name that is a digit is its own key. The others get what is left over: digits, unless a name is one, as
+ * more may follow.
+ * @param {string[]} classes
+ * @param {Map<string, string>} previous keys that classes had before
  */
-export function keysOf(classes, held = new Map()) {
-  const keys = new Map(classes.filter((name) => held.has(name)).map((name) => [name, held.get(name)]));
+export function keysOf(classes, previous = new Map()) {
+  /** @type {Map<string, string>} */
+  const keys = new Map();
+  for (const name of classes) {
+    const key = previous.get(name);
+    if (key !== undefined) keys.set(name, key);
+  }
   const taken = new Set(keys.values());
+  /**
+   * @param {string} name
+   * @param {string | undefined} key
+   */
   const give = (name, key) => {
     if (keys.has(name) || key === undefined || taken.has(key)) return;
     keys.set(name, key);
@@ -17,14 +29,20 @@ export function keysOf(classes, held = new Map()) {
   };
   const digits = classes.filter((name) => DIGITS.includes(name));
   for (const name of digits) give(name, name);
-  const rest = digits.length ? LETTERS : [...DIGITS, ...LETTERS];
-  for (const name of classes) give(name, rest.find((key) => !taken.has(key)));
+  const free = digits.length ? LETTERS : [...DIGITS, ...LETTERS];
+  for (const name of classes) {
+    const next = free.find((key) => !taken.has(key));
+    give(name, next);
+  }
   return keys;
 }
 
-/** Whether a key press is meant for the page, and not for a field, a dialog or the browser. */
+/**
+ * Return whether a key press is meant for the page, and not for a field, a dialog or the browser.
+ * @param {KeyboardEvent} event
+ */
 export function isOurs(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return false;
   if (document.querySelector("dialog[open]")) return false;
-  return !event.target.closest?.("input, textarea, select");
+  return !(event.target instanceof Element && event.target.closest("input, textarea, select"));
 }

@@ -1,33 +1,69 @@
-// One image, large. The next ones are here before they are needed; the page moves on when an answer is on the server's disk.
+// One image, large. The next ones are loaded ahead; the page moves on when an answer is on the server's disk.
 
-import { failed, image, post, state, surely } from "./api.js";
+import { client, image, messageOf, pictureFailed, post, postUntilSaved, state } from "./api.js";
 import { enlarge, h, picture, say, toast } from "./dom.js";
-import { Nothing, act, classOf, drawClasses, flag, reasons } from "./question.js";
+import { classOf, commandButton, drawClasses, EmptyState, flag, reasonFor, secondsSince } from "./shared.js";
 
+/** @import { Question } from "./api.js" */
+/** @import { App } from "./views.js" */
+
+/** Questions that are loaded while one is on the screen. */
 const AHEAD = 4;
+/** Milliseconds after which an answer that is not saved yet dims its image. */
+const SLOW = 200;
+/** Milliseconds until the server is asked again where it had no question: soon while images are left. */
+const RETRY_SOON = 2500;
+const RETRY_LATER = 8000;
 
 export class LabelView {
+  /**
+   * @param {HTMLElement} root
+   * @param {App} app
+   */
   constructor(root, app) {
     this.app = app;
+    this.root = root;
+    /** @type {Question[]} The first one is on the screen. */
     this.questions = [];
+    /** @type {Map<number, HTMLElement>} What shows each image: its picture, or why there is none. */
     this.pictures = new Map();
     this.busy = false;
+    this.stopped = false;
+    this.error = "";
     this.filling = Promise.resolve();
-    this.done = new Set(); // images that are answered, though a reply that is still under way may name them
-    this.notes = new Map(); // of flags put on in this view, which such a reply may not know
-    this.why = localStorage.getItem("why") === "open";
-    this.glance = h("p", { className: "glance" });
-    this.large = h("button", { type: "button", className: "frame", "aria-keyshortcuts": "e", onclick: () => this.enlarge() });
+    /** @type {Set<number>} Images that are answered, though a reply that is still under way may name them. */
+    this.done = new Set();
+    /** @type {Map<number, string | null>} Flags set in this view, which such a reply may not know. */
+    this.notes = new Map();
+    this.whyIsOpen = localStorage.getItem("why") === "open";
+    /** @type {number | undefined} The question whose reason is shown. */
+    this.explained = undefined;
+    this.shown = 0;
+    this.retry = 0;
+    this.summary = h("p", { className: "summary" });
+    const large = {
+      type: "button",
+      className: "frame",
+      "aria-keyshortcuts": "e",
+      onclick: () => this.enlarge(),
+    };
+    this.large = h("button", large);
     this.stage = h("div", { className: "stage" }, this.large);
     this.about = h("p", { className: "about" });
     this.reason = h("div", { className: "why", id: "why", hidden: true });
     this.buttons = h("div", { className: "classes", role: "group", "aria-label": "Classes" });
-    this.acts = h("div", { className: "acts" });
-    this.one = h("section", { className: "one", "aria-label": "The image to label" }, this.glance, this.stage, this.about, this.reason,
-      h("div", { className: "fixed" }, this.buttons, this.acts));
-    this.nothing = new Nothing(() => this.undo());
-    root.replaceChildren(this.one);
-    this.root = root;
+    this.commands = h("div", { className: "acts" });
+    this.section = h(
+      "section",
+      { className: "one", "aria-label": "The image to label" },
+      this.summary,
+      this.stage,
+      this.about,
+      this.reason,
+      h("div", { className: "fixed" }, this.buttons, this.commands),
+    );
+    this.empty = new EmptyState(() => this.undo());
+    root.replaceChildren(this.section);
   }
 
   async start() {
@@ -38,142 +74,195 @@ export class LabelView {
 
   stop() {
     this.stopped = true;
-    clearTimeout(this.waiting);
+    clearTimeout(this.retry);
   }
 
+  /** @returns {Question | undefined} */
   get question() {
     return this.questions[0];
   }
 
-  /** Ask for as many as there should be; keep what is on the screen, and all of them unless a new network ranks anew. */
+  /**
+   * Ask for as many questions as there should be, one request after the other: each says what it keeps of the one
+   * before.
+   * @param {boolean} keepAll whether to keep all open questions, or the first one only, as a new model ranks anew
+   */
   fill(keepAll = true) {
-    this.filling = this.filling.then(() => this.ask(keepAll)); // one after the other: each says what it keeps of the one before
+    this.filling = this.filling.then(() => this.ask(keepAll));
     return this.filling;
   }
 
+  /** @param {boolean} keepAll */
   async ask(keepAll) {
-    if (!keepAll) this.questions = this.questions.slice(0, 1); // the others are given back: none of them may be shown meanwhile
-    const keep = this.questions.map((one) => one.id);
+    // The others are released: none of them may be shown meanwhile.
+    if (!keepAll) this.questions = this.questions.slice(0, 1);
+    const keep = this.questions.map((question) => question.id);
     try {
-      const found = await post("api/ask", { person: state.person, client_id: state.holder, count: AHEAD + 1, keep });
+      const reply = await post("api/ask", { ...client(), count: AHEAD + 1, keep });
       if (this.stopped) return;
-      this.failed = "";
-      const current = this.question;
-      this.questions = found.questions.filter((one) => !this.done.has(one.image));
-      for (const one of this.questions) if (this.notes.has(one.image)) one.note = this.notes.get(one.image);
-      if (current) {
-        // What is on the screen stays there, whatever the server says of it by now: a key that is pressed would hit another image.
-        const at = this.questions.findIndex((one) => one.image === current.image);
-        this.questions.unshift(...(at < 0 ? [current] : this.questions.splice(at, 1)));
-      }
-      this.app.heard(found);
-      const wanted = new Set(this.questions.map((one) => one.image));
-      for (const index of this.pictures.keys()) if (!wanted.has(index)) this.pictures.delete(index);
-      for (const question of this.questions) this.prefetch(question);
+      this.error = "";
+      this.take(reply.questions);
+      this.app.received(reply);
     } catch (error) {
-      this.failed = error.message;
-      toast(error.message);
+      this.error = messageOf(error);
+      toast(this.error);
     }
   }
 
+  /**
+   * Take the questions of a reply. What is on the screen stays there, whatever the server says of it by now: a key
+   * that is being pressed would hit another image.
+   * @param {Question[]} questions
+   */
+  take(questions) {
+    const current = this.question;
+    this.questions = questions.filter((question) => !this.done.has(question.image));
+    for (const question of this.questions) {
+      const note = this.notes.get(question.image);
+      if (note !== undefined) question.note = note;
+    }
+    if (current) {
+      const index = this.questions.findIndex((question) => question.image === current.image);
+      this.questions.unshift(...(index < 0 ? [current] : this.questions.splice(index, 1)));
+    }
+    const open = new Set(this.questions.map((question) => question.image));
+    for (const index of this.pictures.keys()) if (!open.has(index)) this.pictures.delete(index);
+    for (const question of this.questions) this.prefetch(question);
+  }
+
+  /** @param {Question} question */
   prefetch(question) {
     const source = image(question);
-    if (this.pictures.get(question.image)?.dataset.source === source) return; // else there is none, or the file was replaced
+    // Else there is none, or the file was replaced.
+    if (this.pictures.get(question.image)?.dataset.source === source) return;
     const element = picture(source, `Image ${question.image}, ${question.path}`, { data: { source } });
-    element.addEventListener("error", () => failed(element, question, (aside, why) => this.vanished(question, aside, why)));
+    element.addEventListener("error", () =>
+      pictureFailed(element, question, (aside, why) => this.vanished(question, aside, why)),
+    );
     this.pictures.set(question.image, element);
     element.decode?.().catch(() => {});
   }
 
-  /** After an image that the server has set aside comes the next one. What only this browser cannot show can be skipped. */
+  /**
+   * Go on after an image that the server has set aside. What only this browser cannot show can be skipped.
+   * @param {Question} question
+   * @param {boolean} aside
+   * @param {string} why
+   */
   async vanished(question, aside, why) {
-    if (!this.questions.some((one) => one.id === question.id) || this.stopped) return;
+    if (!this.questions.some(({ id }) => id === question.id) || this.stopped) return;
     if (!aside) {
-      this.pictures.set(question.image, h("p", { className: "soft", data: { source: image(question) } }, why, " Skip it, or look at the file."));
+      const data = { source: image(question) };
+      const text = h("p", { className: "soft", data }, why, " Skip it, or look at the file.");
+      this.pictures.set(question.image, text);
       if (question.id === this.question?.id) this.show();
       return;
     }
     toast(why);
-    this.questions = this.questions.filter((one) => one.id !== question.id);
+    this.questions = this.questions.filter(({ id }) => id !== question.id);
     this.pictures.delete(question.image);
     await this.fill();
     this.show();
   }
 
   show() {
-    clearTimeout(this.waiting);
+    clearTimeout(this.retry);
     if (this.stopped) return; // an answer may be saved only after somebody has gone to another view
     const question = this.question;
-    if (!question) return this.showNothing();
-    if (this.one.parentNode !== this.root) this.root.replaceChildren(this.one);
+    if (!question) {
+      this.showEmpty();
+      return;
+    }
+    if (this.section.parentNode !== this.root) this.root.replaceChildren(this.section);
     this.prefetch(question);
     const element = this.pictures.get(question.image);
-    element.classList.remove("waits");
-    this.large.replaceChildren(element);
+    element?.classList.remove("waits");
+    this.large.replaceChildren(element ?? "");
     this.large.setAttribute("aria-label", `Image ${question.image}, ${question.path}, larger`);
+    const note = question.note ? `Flagged: ${question.note}` : "Flagged";
     this.about.replaceChildren(
       h("span", { className: "path", title: question.path }, question.path),
-      question.note === null ? "" : h("span", { className: "tag flagged" }, question.note ? `Flagged: ${question.note}` : "Flagged"));
+      question.note === null ? "" : h("span", { className: "tag flagged" }, note),
+    );
     this.shown = performance.now();
     this.explain();
     this.app.firstClasses();
   }
 
-  showNothing() {
-    this.nothing.update(this.failed);
-    if (this.nothing.element.parentNode !== this.root) {
-      this.root.replaceChildren(this.nothing.element);
-      say(this.nothing.title.textContent);
+  showEmpty() {
+    this.empty.update(this.error);
+    if (this.empty.element.parentNode !== this.root) {
+      this.root.replaceChildren(this.empty.element);
+      say(this.empty.title.textContent);
     }
-    this.waiting = setTimeout(async () => { await this.fill(); if (!this.stopped) this.show(); }, state.progress?.left ? 2500 : 8000);
+    const again = async () => {
+      await this.fill();
+      if (!this.stopped) this.show();
+    };
+    this.retry = setTimeout(again, state.progress?.left ? RETRY_SOON : RETRY_LATER);
   }
 
   drawButtons() {
     drawClasses(this.buttons, this.app, (index) => this.answer(index));
-    this.whyButton = act("Why this one?", "w", () => this.toggleWhy(), { "aria-controls": "why", "aria-expanded": String(this.why) });
-    this.acts.replaceChildren(act("Undo", "z", () => this.undo()), act("Skip", "s", () => this.skip()), act("Flag", "f", () => this.flag()), this.whyButton);
+    const expanded = { "aria-controls": "why", "aria-expanded": String(this.whyIsOpen) };
+    this.whyButton = commandButton("Why this one?", "w", () => this.toggleWhy(), expanded);
+    this.commands.replaceChildren(
+      commandButton("Undo", "z", () => this.undo()),
+      commandButton("Skip", "s", () => this.skip()),
+      commandButton("Flag", "f", () => this.flag()),
+      this.whyButton,
+    );
   }
 
+  /** @param {number} index */
   async answer(index) {
-    const name = state.classes[index];
     const button = this.buttons.children[index];
-    button?.classList.remove("chosen");
-    void button?.offsetWidth;
-    button?.classList.add("chosen");
-    await this.send("api/tell", { label: index }, `Labelled ${name}.`);
+    if (button instanceof HTMLElement) {
+      button.classList.remove("chosen");
+      void button.offsetWidth; // the animation starts again
+      button.classList.add("chosen");
+    }
+    await this.send("api/tell", { label: index }, `Labelled ${state.classes[index]}.`);
   }
 
   skip() {
     return this.send("api/decline", {}, "Skipped.");
   }
 
-  async send(path, body, said) {
+  /**
+   * @param {string} path
+   * @param {{ label?: number }} answer
+   * @param {string} announcement
+   */
+  async send(path, answer, announcement) {
     const question = this.question;
     if (!question || this.busy) return;
     this.busy = true;
-    const slow = setTimeout(() => this.pictures.get(question.image)?.classList.add("waits"), 200);
-    const seconds = Math.min((performance.now() - this.shown) / 1000, 3600);
-    const seen = state.model;
+    const slow = setTimeout(() => this.pictures.get(question.image)?.classList.add("waits"), SLOW);
+    const modelBefore = state.model;
+    const about = { question: question.id, image: question.image, person: state.person };
+    const body = { ...answer, ...about, seconds: secondsSince(this.shown) };
     try {
-      const now = await surely(path, { ...body, question: question.id, image: question.image, person: state.person, seconds }, (text) => this.app.waiting(text));
+      const status = await postUntilSaved(path, body, (text) => this.app.waiting(text));
       this.next(question);
-      say(this.question ? `${said} Next: image ${this.question.image}.` : said);
-      this.app.heard(now);
+      say(this.question ? `${announcement} Next: image ${this.question.image}.` : announcement);
+      this.app.received(status);
     } catch (error) {
-      toast(error.message);
+      toast(messageOf(error));
       this.next(question);
     } finally {
       clearTimeout(slow);
       this.busy = false;
     }
     if (this.stopped) return;
-    await this.fill(state.model === seen);
+    await this.fill(state.model === modelBefore);
     if (!this.question || !this.stage.contains(this.pictures.get(this.question.image) ?? null)) this.show();
   }
 
+  /** @param {Question} question that is answered */
   next(question) {
     this.done.add(question.image);
-    this.questions = this.questions.filter((one) => one.image !== question.image);
+    this.questions = this.questions.filter((other) => other.image !== question.image);
     if (this.question) this.show();
   }
 
@@ -181,68 +270,80 @@ export class LabelView {
     if (this.busy) return;
     this.busy = true;
     try {
-      const found = await post("api/undo", { person: state.person, client_id: state.holder });
-      this.app.heard(found);
-      if (found.question) {
-        this.done.delete(found.image);
-        this.questions = [found.question, ...this.questions.filter((one) => one.image !== found.image)];
+      const undone = await post("api/undo", client());
+      this.app.received(undone);
+      if (undone.question) {
+        this.done.delete(undone.image);
+        const others = this.questions.filter((question) => question.image !== undone.image);
+        this.questions = [undone.question, ...others];
         this.show();
-        say(`Taken back. Image ${found.image} again.`);
+        say(`Taken back. Image ${undone.image} again.`);
       } else {
-        toast(`The correction of image ${found.image} is taken back.`);
+        toast(`The correction of image ${undone.image} was taken back.`);
       }
     } catch (error) {
-      toast(error.message);
+      toast(messageOf(error));
     } finally {
       this.busy = false;
     }
   }
 
   async flag() {
-    const question = this.question;
-    const note = question && await flag(question);
-    if (note === undefined) return;
+    const { question } = this;
+    const note = question && (await flag(question));
+    if (!question || note === undefined) return;
     this.notes.set(question.image, note);
-    for (const one of this.questions) if (one.image === question.image) one.note = note;
+    for (const other of this.questions) if (other.image === question.image) other.note = note;
     this.show();
   }
 
   enlarge() {
-    if (this.question) enlarge(this.question.path, image(this.question), `Image ${this.question.image}`);
+    const { question } = this;
+    if (question) enlarge(question.path, image(question), `Image ${question.image}`);
   }
 
   toggleWhy() {
-    this.why = !this.why;
-    localStorage.setItem("why", this.why ? "open" : "closed");
-    this.whyButton.setAttribute("aria-expanded", String(this.why));
+    this.whyIsOpen = !this.whyIsOpen;
+    localStorage.setItem("why", this.whyIsOpen ? "open" : "closed");
+    this.whyButton?.setAttribute("aria-expanded", String(this.whyIsOpen));
     this.explain();
   }
 
   async explain() {
-    const question = this.question;
-    this.reason.hidden = !this.why;
-    if (!this.why || !question) return;
-    if (this.explained !== question.id) this.reason.replaceChildren(); // what it says is of the image before
-    const found = await reasons(question);
+    const { question } = this;
+    this.reason.hidden = !this.whyIsOpen;
+    if (!this.whyIsOpen || !question) return;
+    if (this.explained !== question.id) this.reason.replaceChildren(); // it is about the image before
+    const reason = await reasonFor(question);
     // The same question may be another object by now: each reply of the server brings new ones.
-    if (question.id !== this.question?.id || !found) return;
+    if (question.id !== this.question?.id || !reason) return;
     this.explained = question.id;
-    this.reason.replaceChildren(...found);
+    this.reason.replaceChildren(...reason);
   }
 
+  /** @param {KeyboardEvent} event */
   key(event) {
+    /** @type {Record<string, () => unknown>} */
+    const commands = {
+      z: () => this.undo(),
+      backspace: () => this.undo(),
+      s: () => this.skip(),
+      f: () => this.flag(),
+      w: () => this.toggleWhy(),
+      e: () => this.enlarge(),
+      n: () => this.app.addClass(),
+    };
     const key = event.key.toLowerCase();
     const index = classOf(key);
-    const acts = { z: () => this.undo(), backspace: () => this.undo(), s: () => this.skip(), f: () => this.flag(), w: () => this.toggleWhy(), e: () => this.enlarge(), n: () => this.app.addClass() };
-    const does = index >= 0 ? () => this.answer(index) : acts[key];
-    if (!does || event.repeat) return;
+    const command = index >= 0 ? () => this.answer(index) : commands[key];
+    if (!command || event.repeat) return;
     event.preventDefault();
-    does();
+    command();
   }
 
   update() {
-    this.glance.replaceChildren(...this.app.glance());
-    if (!this.question) this.nothing.update(this.failed);
+    this.summary.replaceChildren(...this.app.summary());
+    if (!this.question) this.empty.update(this.error);
   }
 
   changed() {

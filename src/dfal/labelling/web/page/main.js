@@ -1,76 +1,95 @@
-// The page: which view, who labels, how far it is.
+// The page: navigation, who labels, classes, and the progress that is fetched again and again.
 
-import { get, leave, post, sentence, state } from "./api.js";
+import { get, leave, messageOf, post, sentence, state } from "./api.js";
 import { ask, byId, h, say, show, toast } from "./dom.js";
-import { GridView } from "./grid.js";
 import { isOurs, keysOf } from "./keys.js";
-import { LabelView } from "./label.js";
-import { glance, panel } from "./progress.js";
-import { ReviewView } from "./review.js";
+import { panel, summary } from "./progress.js";
+import { VIEWS } from "./views.js";
 
-const VIEWS = { label: LabelView, grid: GridView, review: ReviewView };
-const EVERY = 1500;
+/** @import { Progress } from "./api.js" */
+/** @import { App, View } from "./views.js" */
 
+/** Milliseconds between two requests for the progress, and while nobody looks. */
+const PAUSE = 1500;
+const HIDDEN_PAUSE = 10 * PAUSE;
+
+/** @type {View | null} */
 let view = null;
-let trouble = "";
-let silence = ""; // of the server, when it was asked how far it is
-let unsaved = ""; // why an answer is not saved yet
+/** What goes wrong: the training, the connection, an answer that is not saved yet. */
+const problems = { training: "", connection: "", unsaved: "" };
+let askedForClasses = false;
 
+/** @type {App} */
 const app = {
-  /** A reply says how far it is, in short: what is new is fetched. */
-  heard(now) {
+  received(status) {
     if (!state.progress) return;
-    state.progress.left = now.left ?? state.progress.left;
-    const fresh = now.model !== undefined && now.model !== state.model;
-    state.model = now.model ?? state.model;
-    if (fresh || now.last_answer_id !== state.progress.last_answer_id) soon();
+    state.progress.left = status.left ?? state.progress.left;
+    const isNew = status.model !== undefined && status.model !== state.model;
+    state.model = status.model ?? state.model;
+    if (isNew || status.last_answer_id !== state.progress.last_answer_id) refreshSoon();
   },
-  /** Why an answer is not saved yet; nothing when it is. */
   waiting(text) {
-    unsaved = text;
-    notices();
+    problems.unsaved = text;
+    drawProblems();
   },
-  glance: () => (state.progress ? glance(state.progress) : []),
-  async addClass(title = "Add a class") {
-    if (document.querySelector("dialog[open]")) return;
-    const name = h("input", { name: "name", autocomplete: "off", maxLength: 300, required: true });
-    const first = "The name of the first class, for example cat";
-    const found = await ask(title, [h("label", { className: "field" }, state.classes.length ? "Its name" : first, name), renaming()], {
-      button: "Add", read: () => name.value, check: (text) => post("api/classes", { name: text, person: state.person }),
-    });
-    if (!found) return;
-    setClasses(found.classes);
-    say(`Class ${found.classes[found.class]} added.`);
-    if (found.classes.length < 2) app.addClass("And the second one?");
-  },
-  /** Nothing can be labelled without classes: they are asked for once, without being asked. */
+  summary: () => (state.progress ? summary(state.progress) : []),
+  addClass: () => addClass("Add a class"),
   firstClasses() {
-    if (!state.classes.length && !asked) app.addClass("What is there to tell apart?");
-    asked = true;
+    if (!state.classes.length && !askedForClasses) addClass("Name your first class");
+    askedForClasses = true;
   },
 };
 
-let asked = false;
+const nameField = (value = "") => {
+  const properties = { name: "name", autocomplete: "off", maxLength: 300, required: true, value };
+  return h("input", properties);
+};
 
-/** Every class with a button that gives it another name. */
-function renaming() {
-  if (!state.classes.length) return null;
-  const row = (name, index) => h("li", {}, h("span", {}, name),
-    h("button", { type: "button", className: "quiet small", "aria-label": `Rename ${name}`, onclick: (event) => { event.target.closest("dialog").close(); rename(index); } }, "Rename"));
-  return h("ul", { className: "names", "aria-label": "Classes" }, state.classes.map(row));
+/** @param {string} title */
+async function addClass(title) {
+  if (document.querySelector("dialog[open]")) return;
+  const name = nameField();
+  const label = state.classes.length ? "Name" : "Name, for example cat";
+  const added = await ask(title, [h("label", { className: "field" }, label, name), classList()], {
+    button: "Add",
+    send: () => post("api/classes", { name: name.value, person: state.person }),
+  });
+  if (!added) return;
+  setClasses(added.classes);
+  say(`Class ${added.classes[added.class]} added.`);
+  if (added.classes.length < 2) addClass("Name a second class");
 }
 
+/** Return the classes, each with a button that renames it. */
+function classList() {
+  if (!state.classes.length) return null;
+  const items = state.classes.map((name, index) => {
+    /** @param {MouseEvent & { target: Element }} event */
+    const onclick = (event) => {
+      event.target.closest("dialog")?.close();
+      rename(index);
+    };
+    const properties = { type: "button", className: "quiet small", "aria-label": `Rename ${name}`, onclick };
+    return h("li", {}, h("span", {}, name), h("button", properties, "Rename"));
+  });
+  return h("ul", { className: "names", "aria-label": "Classes" }, items);
+}
+
+/** @param {number} index */
 async function rename(index) {
   const before = state.classes[index];
-  const name = h("input", { name: "name", autocomplete: "off", maxLength: 300, required: true, value: before });
-  const found = await ask(`Rename ${before}`, [h("label", { className: "field" }, "Its name from now on; its labels stay", name)], {
-    button: "Rename", read: () => name.value, check: (text) => post("api/rename", { class: index, name: text, person: state.person }),
+  const name = nameField(before);
+  const field = h("label", { className: "field" }, "New name; its labels stay", name);
+  const renamed = await ask(`Rename ${before}`, [field], {
+    button: "Rename",
+    send: () => post("api/rename", { class: index, name: name.value, person: state.person }),
   });
-  if (!found) return;
-  setClasses(found.classes);
-  say(`${before} is called ${found.classes[index]} now.`);
+  if (!renamed) return;
+  setClasses(renamed.classes);
+  say(`${before} is now called ${renamed.classes[index]}.`);
 }
 
+/** @param {string[]} classes */
 function setClasses(classes) {
   if (classes.join("\n") === state.classes.join("\n")) return;
   state.classes = classes;
@@ -79,46 +98,57 @@ function setClasses(classes) {
   view?.changed();
 }
 
-function notices() {
-  const text = unsaved || silence || trouble;
+function drawProblems() {
+  const text = problems.unsaved || problems.connection || problems.training;
   byId("trouble").textContent = text;
   byId("trouble").hidden = !text;
 }
 
 let timer = 0;
-let running = false;
+let refreshing = false;
 
-function soon(pause = 0) {
+function refreshSoon(pause = 0) {
   clearTimeout(timer);
   timer = setTimeout(refresh, pause);
 }
 
-/** Progress, now and again; not while nobody looks. */
+/** Fetch the progress, and plan to do so again. */
 async function refresh() {
-  if (running) return;
-  running = true;
+  if (refreshing) return;
+  refreshing = true;
   try {
-    const now = await get("api/progress");
-    const before = state.progress;
-    state.progress = now;
-    setClasses(now.classes);
-    if (before && now.model > before.model) say(`Network ${now.model} is ready${now.curve.length ? `: right on ${now.curve.at(-1).right} of ${now.curve.at(-1).of} hold-out answers` : ""}.`);
-    state.model = now.model;
-    trouble = now.error ? `Training does not work: ${now.error}. Labelling goes on.` : "";
-    byId("folder").textContent = now.folder;
-    draw();
+    setProgress(await get("api/progress"));
     view?.update();
-    silence = "";
+    problems.connection = "";
   } catch (error) {
-    if (state.moved && !unsaved) reload();
-    silence = sentence(error.message);
+    if (state.moved && !problems.unsaved) reload();
+    problems.connection = sentence(messageOf(error));
   }
-  notices();
-  running = false;
-  soon(document.hidden ? 10 * EVERY : EVERY);
+  drawProblems();
+  refreshing = false;
+  refreshSoon(document.hidden ? HIDDEN_PAUSE : PAUSE);
 }
 
-/** The server has another store than this page was opened over: nothing of the page is true any more. */
+/** @param {Progress} progress */
+function setProgress(progress) {
+  const before = state.progress;
+  state.progress = progress;
+  setClasses(progress.classes);
+  if (before && progress.model > before.model) announceModel(progress);
+  state.model = progress.model;
+  problems.training = progress.error ? `Training failed: ${progress.error}. You can keep labelling.` : "";
+  byId("folder").textContent = progress.folder;
+  drawPanel(progress);
+}
+
+/** @param {Progress} progress */
+function announceModel({ model, curve }) {
+  const latest = curve.at(-1);
+  const accuracy = latest ? `: right on ${latest.right} of ${latest.of} hold-out answers` : "";
+  say(`Model ${model} is ready${accuracy}.`);
+}
+
+/** Reload, since the server has another store than this page was opened over. */
 function reload() {
   sessionStorage.setItem("reloaded", "yes");
   location.reload();
@@ -126,35 +156,56 @@ function reload() {
 
 let drawn = "";
 
-/** The panel is drawn again only where something has changed: a link in it keeps its focus. */
-function draw() {
-  const text = JSON.stringify(state.progress);
-  if (text !== drawn) byId("progress").replaceChildren(...panel(state.progress));
+/**
+ * Draw the panel only where something has changed: a link in it keeps its focus.
+ * @param {Progress} progress
+ */
+function drawPanel(progress) {
+  const text = JSON.stringify(progress);
+  if (text !== drawn) byId("progress").replaceChildren(...panel(progress));
   drawn = text;
 }
 
+const links = VIEWS.map(({ name, title }) => h("a", { href: `#${name}`, data: { view: name } }, title));
+
+/** Open the view that the address names. */
 function open() {
-  const name = location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "label";
-  for (const link of document.querySelectorAll("nav a")) {
-    if (link.dataset.view === name) link.setAttribute("aria-current", "page");
+  const entry = VIEWS.find(({ name }) => `#${name}` === location.hash) ?? VIEWS[0];
+  for (const link of links) {
+    if (link.dataset.view === entry.name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   view?.stop();
-  view = new VIEWS[name](byId("work"), app);
+  view = entry.open(byId("work"), app);
   view.update();
   view.start();
 }
 
+/** @param {boolean} first whether nobody has given a name yet */
 async function choosePerson(first = false) {
-  const name = h("input", { name: "person", value: state.person, maxLength: 60, autocomplete: "nickname", required: true });
-  const found = await ask(first ? "Who are you?" : "Who labels here?", [h("label", { className: "field" }, "Your name goes beside your answers", name)], {
-    button: "Go on", read: () => name.value.trim(), check: async (text) => { if (!text) throw new Error("Write a name."); return text; },
+  const properties = {
+    name: "person",
+    value: state.person,
+    maxLength: 60,
+    autocomplete: "nickname",
+    required: true,
+  };
+  const name = h("input", properties);
+  const field = h("label", { className: "field" }, "Your name is stored with your answers", name);
+  const chosen = await ask(first ? "Who are you?" : "Change who labels", [field], {
+    button: "Continue",
+    send: async () => {
+      const text = name.value.trim();
+      if (!text) throw new Error("Enter a name.");
+      return text;
+    },
   });
-  if (found) setPerson(found);
-  else if (!state.person) setPerson(`somebody-${state.holder.slice(0, 4)}`); // two people are not one
-  if (found && !first) open();
+  if (chosen) setPerson(chosen);
+  else if (!state.person) setPerson(`somebody-${state.clientId.slice(0, 4)}`); // two people stay apart
+  if (chosen && !first) open();
 }
 
+/** @param {string} name */
 function setPerson(name) {
   state.person = name;
   localStorage.setItem("person", name);
@@ -163,50 +214,80 @@ function setPerson(name) {
 }
 
 function help() {
-  const row = (keys, what) => [h("dt", {}, keys.map((key) => h("kbd", {}, key))), h("dd", {}, what)];
-  const classes = state.classes.flatMap((name) => (state.keys.has(name) ? row([state.keys.get(name).toUpperCase()], name) : []));
-  show("Every key", h("dl", { className: "keys" }, classes, row(["Z"], "undo your last answer, and the one before"), row(["S"], "skip: this image is not asked again"),
-    row(["F"], "flag, with a note"), row(["W"], "why this one?"), row(["E"], "enlarge the image"), row(["N"], "a new class, or another name for one"), row(["←", "→"], "in the grid: move"), row(["?"], "this list")));
+  /**
+   * @param {string[]} keys
+   * @param {string} what
+   */
+  const row = (keys, what) => [
+    h(
+      "dt",
+      {},
+      keys.map((key) => h("kbd", {}, key)),
+    ),
+    h("dd", {}, what),
+  ];
+  const classes = state.classes.flatMap((name) => {
+    const key = state.keys.get(name);
+    return key ? row([key.toUpperCase()], name) : [];
+  });
+  const keys = h(
+    "dl",
+    { className: "keys" },
+    ...classes,
+    row(["Z"], "undo your last answer; again for the one before"),
+    row(["S"], "skip this image; it is not asked again"),
+    row(["F"], "flag, with a note"),
+    row(["W"], "why this one?"),
+    row(["E"], "enlarge the image"),
+    row(["N"], "add or rename a class"),
+    row(["←", "→"], "move in the grid"),
+    row(["?"], "this list"),
+  );
+  show("Keyboard shortcuts", keys);
 }
 
+/** @param {string | null} theme */
 function setTheme(theme) {
   if (theme) document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;
 }
 
-setTheme(localStorage.getItem("theme"));
-byId("theme").addEventListener("click", () => {
-  const dark = getComputedStyle(document.documentElement).colorScheme === "dark" || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+function toggleTheme() {
+  const { theme } = document.documentElement.dataset;
+  const dark = theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   localStorage.setItem("theme", dark ? "light" : "dark");
   setTheme(dark ? "light" : "dark");
-});
+}
+
+byId("views").replaceChildren(...links);
+setTheme(localStorage.getItem("theme"));
+byId("theme").addEventListener("click", toggleTheme);
 byId("person").addEventListener("click", () => choosePerson());
 byId("help").addEventListener("click", help);
 addEventListener("hashchange", open);
 addEventListener("pagehide", leave);
-addEventListener("pageshow", (event) => event.persisted && open()); // what was given back is asked anew
-addEventListener("beforeunload", (event) => unsaved && event.preventDefault());
-addEventListener("visibilitychange", () => !document.hidden && soon());
+addEventListener("pageshow", (event) => event.persisted && open()); // what was released is asked for again
+addEventListener("beforeunload", (event) => problems.unsaved && event.preventDefault());
+addEventListener("visibilitychange", () => !document.hidden && refreshSoon());
 addEventListener("keydown", (event) => {
   if (!isOurs(event)) return;
-  if (event.key === "?") return help();
-  view?.key(event);
+  if (event.key === "?") help();
+  else view?.key(event);
 });
 
-if (sessionStorage.getItem("reloaded")) toast("The server has opened another store. This page was loaded anew.");
+if (sessionStorage.getItem("reloaded")) {
+  toast("The server has opened another store, so this page was reloaded.");
+}
 sessionStorage.removeItem("reloaded");
 
 try {
-  const now = await get("api/progress");
-  state.progress = now;
-  state.model = now.model;
-  setClasses(now.classes);
-  const known = localStorage.getItem("person") || now.person;
-  if (known) setPerson(known);
+  const progress = await get("api/progress");
+  const person = localStorage.getItem("person") || progress.person;
+  setProgress(progress);
+  if (person) setPerson(person);
   else await choosePerson(true);
-  draw();
   open();
 } catch (error) {
-  toast(error.message);
+  toast(messageOf(error));
 }
-soon();
+refreshSoon();

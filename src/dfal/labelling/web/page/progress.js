@@ -1,12 +1,26 @@
-// How far it is, always in sight.
+// The progress of the labelling, always in sight.
 
 import { address, get } from "./api.js";
-import { h, show } from "./dom.js";
+import { h, show, svg } from "./dom.js";
+import { count } from "./shared.js";
 
+/** @import { components } from "dfal-api" */
+/** @import { Progress } from "./api.js" */
+/** @typedef {components["schemas"]["AccuracyReply"]} Accuracy */
+
+/** Hold-out answers below which an accuracy says too little. */
+const ENOUGH = 20;
+
+/**
+ * @param {number} fraction
+ * @param {number} digits
+ */
 const percent = (fraction, digits = 0) => `${(100 * fraction).toFixed(digits)} %`;
-const count = (number) => number.toLocaleString("en");
 
-/** "3 minutes", "1.5 hours". */
+/**
+ * Return a duration as in "40 s", "3 min", "1.5 h".
+ * @param {number} seconds
+ */
 export function duration(seconds) {
   if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
@@ -14,130 +28,314 @@ export function duration(seconds) {
   return `${hours < 10 ? hours.toFixed(1) : Math.round(hours)} h`;
 }
 
-/** The panel beside the image. */
+/** @param {number} number */
+const labels = (number) => (number === 1 ? " label" : " labels");
+
+/**
+ * Return the panel beside the image.
+ * @param {Progress} now
+ */
 export function panel(now) {
   const latest = now.curve.at(-1);
-  return [
-    h("section", { className: "stack", "aria-label": "Labels" },
-      h("div", { className: "sum" },
-        h("p", { className: "big" }, count(now.annotations), h("small", {}, now.annotations === 1 ? " label" : " labels")),
-        latest ? h("p", { className: "big", title: `95 % interval: ${percent(latest.low, 1)} to ${percent(latest.high, 1)}` }, (100 * latest.value).toFixed(0), h("small", {}, " %")) : null,
-        h("p", { className: "small soft" }, `of ${count(now.images - now.unreadable)} images`),
-        latest ? h("p", { className: "small soft" }, `${percent(latest.low)} – ${percent(latest.high)}`) : null)),
-    h("section", { className: "stack" }, h("h2", {}, "Accuracy on the hold-out"), chart(now), h("p", { className: "small soft" }, held(now, latest))),
-    ...hints(now),
+  const classes = now.classes.map((name) => bar(name, now.class_counts[name] ?? 0));
+  const people = Object.entries(now.answers_by_person).map(([name, answers]) => bar(name, answers));
+  const sections = [
+    h("section", { className: "stack", "aria-label": "Labels" }, totals(now, latest)),
+    section(
+      "Accuracy on the hold-out",
+      chart(now),
+      h("p", { className: "small soft" }, aboutAccuracy(now, latest)),
+    ),
+    ...hints(now, latest),
     figures(now),
-    now.classes.length ? h("section", { className: "stack" }, h("h2", {}, "Classes"), bars(now.classes.map((name) => [name, now.class_counts[name]]))) : null,
-    Object.keys(now.answers_by_person).length > 1 ? h("section", { className: "stack" }, h("h2", {}, "People"), bars(Object.entries(now.answers_by_person))) : null,
-    h("section", { className: "stack small" },
-      h("p", { className: "soft" }, doing(now)),
-      h("a", { href: address("api/export"), download: "labels.csv" }, "Download the labels as CSV")),
-  ].filter(Boolean);
-}
-
-/** The same in a line, where the page is narrow. */
-export function glance(now) {
-  const latest = now.curve.at(-1);
-  return [
-    h("span", {}, h("b", {}, count(now.annotations)), now.annotations === 1 ? " label" : " labels"),
-    latest ? h("span", {}, h("b", {}, percent(latest.value)), ` (${Math.round(100 * latest.low)}–${Math.round(100 * latest.high)})`) : h("span", {}, doing(now)),
-    now.reached ? h("span", { className: "done" }, `${percent(now.target)} reached`) : now.answers_to_confirm !== null ? h("span", {}, h("b", {}, count(now.answers_to_confirm)), ` to confirm ${percent(now.target)}`) : now.stop ? h("span", { className: "done" }, "time to stop") : now.labels_left && now.labels_left.labels !== null && now.labels_left.labels <= now.left ? h("span", {}, h("b", {}, `≈ ${count(now.labels_left.labels)}`), " left") : h("span", {}, `${count(now.left)} images`),
+    classes.length ? section("Classes", bars(classes)) : null,
+    people.length > 1 ? section("People", bars(people)) : null,
+    h(
+      "section",
+      { className: "stack small" },
+      h("p", { className: "soft" }, activity(now)),
+      h("a", { href: address("api/export"), download: "labels.csv" }, "Download the labels as CSV"),
+    ),
   ];
+  return sections.filter((part) => part !== null);
 }
 
-function held(now, latest) {
-  if (!latest) return now.held_out ? "Training the first model." : "Some images are drawn at random to measure the accuracy. The model is never trained on them.";
-  const few = latest.of < ENOUGH ? ` Fewer than ${ENOUGH} are too few to rely on.` : "";
-  return `${latest.right} of ${latest.of} hold-out answers right; the model was not trained on them. The range is the 95 % interval.${few}`;
+/**
+ * @param {string} title
+ * @param {Element[]} content
+ */
+const section = (title, ...content) => h("section", { className: "stack" }, h("h2", {}, title), ...content);
+
+/**
+ * @param {Progress} now
+ * @param {Accuracy | undefined} latest
+ */
+function totals(now, latest) {
+  const big = { className: "big" };
+  const small = { className: "small soft" };
+  const images = `of ${count(now.images - now.unreadable)} images`;
+  const number = h("p", big, count(now.annotations), h("small", {}, labels(now.annotations)));
+  if (!latest) return h("div", { className: "sum" }, number, h("p", small, images));
+  const title = `95 % interval: ${percent(latest.low, 1)} to ${percent(latest.high, 1)}`;
+  return h(
+    "div",
+    { className: "sum" },
+    number,
+    h("p", { ...big, title }, (100 * latest.value).toFixed(0), h("small", {}, " %")),
+    h("p", small, images),
+    h("p", small, `${percent(latest.low)} – ${percent(latest.high)}`),
+  );
 }
 
-function figures(now) {
-  const row = (name, value, className = "") => h("div", { className }, h("dd", {}, value), h("dt", {}, name));
-  const left = now.labels_left;
-  const rows = [];
-  rows.push(row("a label", now.seconds_per_label === null ? "–" : now.seconds_per_label < 10 ? `${now.seconds_per_label.toFixed(1)} s` : duration(now.seconds_per_label)));
+/**
+ * Return the progress in one line, for narrow windows.
+ * @param {Progress} now
+ * @returns {Node[]}
+ */
+export function summary(now) {
+  const latest = now.curve.at(-1);
+  const number = h("span", {}, h("b", {}, count(now.annotations)), labels(now.annotations));
+  if (!latest) return [number, h("span", {}, activity(now)), remaining(now)];
+  const interval = ` (${Math.round(100 * latest.low)}–${Math.round(100 * latest.high)})`;
+  return [number, h("span", {}, h("b", {}, percent(latest.value)), interval), remaining(now)];
+}
+
+/** @param {Progress} now */
+function remaining(now) {
   const target = percent(now.target);
-  if (now.reached) rows.push(row(`${target} is reached`, "0 left"));
-  else if (now.answers_to_confirm !== null) rows.push(row(`hold-out answers to confirm ${target}`, count(now.answers_to_confirm)));
-  else if (!left) rows.push(row(`labels left to ${target}`, "too early"));
-  else if (left.labels === null || left.labels > now.left) rows.push(row(`labels left to ${target}`, "more than you have images"));
-  else rows.push(row(`labels left to ${target}`, `≈ ${count(left.labels)}`));
-  if (left && left.low !== null && left.low <= now.left) {
-    const range = left.high === null || left.high > now.left ? `${count(left.low)} or more` : `${count(left.low)} to ${count(left.high)}`;
-    const time = now.seconds_per_label === null || left.labels === null || left.labels > now.left ? "" : `, at your pace ${duration(left.labels * now.seconds_per_label)}`;
-    rows.push(h("div", { className: "wide small soft" }, h("dt", { className: "unseen" }, "Likely"), h("dd", { className: "plain" }, `Likely ${range}${time}.`)));
+  if (now.reached) return h("span", { className: "done" }, `${target} reached`);
+  if (now.answers_to_confirm !== null) {
+    return h("span", {}, h("b", {}, count(now.answers_to_confirm)), ` to confirm ${target}`);
   }
-  if (now.prelabelled) rows.push(row("came with a label", count(now.prelabelled)));
-  if (now.declined) rows.push(row("skipped", count(now.declined)));
-  if (now.disputed) rows.push(row("disputed, no majority", count(now.disputed)));
-  if (now.flagged) rows.push(row("flagged", count(now.flagged)));
-  if (now.unreadable) rows.push(row(h("button", { type: "button", className: "link", onclick: listAside }, "set aside, unreadable"), count(now.unreadable)));
-  if (now.alpha !== null) rows.push(row("agreement of people (alpha)", now.alpha.toFixed(2)));
-  return h("dl", { className: "figures" }, rows);
+  if (now.stop) return h("span", { className: "done" }, "time to stop");
+  const left = now.labels_left?.labels ?? Infinity;
+  if (left <= now.left) return h("span", {}, h("b", {}, `≈ ${count(left)}`), " left");
+  return h("span", {}, `${count(now.left)} images`);
+}
+
+/**
+ * @param {Progress} now
+ * @param {Accuracy | undefined} latest
+ */
+function aboutAccuracy(now, latest) {
+  if (!latest) {
+    return now.held_out
+      ? "Training the first model."
+      : "Some images are selected at random to measure the accuracy. The model is never trained on them.";
+  }
+  const few = latest.of < ENOUGH ? ` Fewer than ${ENOUGH} are too few to rely on.` : "";
+  const right = `${latest.right} of ${latest.of} hold-out answers right; the model was not trained on them.`;
+  return `${right} The range is the 95 % interval.${few}`;
+}
+
+/**
+ * @param {string | Node} name
+ * @param {string} value
+ */
+const row = (name, value) => h("div", {}, h("dd", {}, value), h("dt", {}, name));
+
+/** @param {Progress} now */
+function figures(now) {
+  const { seconds_per_label: seconds } = now;
+  const pace = seconds !== null && seconds < 10 ? `${seconds.toFixed(1)} s` : duration(seconds ?? 0);
+  const aside = h(
+    "button",
+    { type: "button", className: "link", onclick: listAside },
+    "set aside, unreadable",
+  );
+  /** @type {[string | Node, number][]} */
+  const counts = [
+    ["came with a label", now.prelabelled],
+    ["skipped", now.declined],
+    ["disputed, no majority", now.disputed],
+    ["flagged", now.flagged],
+    [aside, now.unreadable],
+  ];
+  return h(
+    "dl",
+    { className: "figures" },
+    row("per label", seconds === null ? "–" : pace),
+    labelsLeft(now),
+    likelyLeft(now),
+    counts.map(([name, number]) => (number ? row(name, count(number)) : null)),
+    now.alpha === null ? null : row("agreement of people (alpha)", now.alpha.toFixed(2)),
+  );
+}
+
+/** @param {Progress} now */
+function labelsLeft(now) {
+  const target = percent(now.target);
+  if (now.reached) return row(`${target} is reached`, "0 left");
+  if (now.answers_to_confirm !== null) {
+    return row(`hold-out answers to confirm ${target}`, count(now.answers_to_confirm));
+  }
+  const name = `labels left to ${target}`;
+  if (!now.labels_left) return row(name, "too early");
+  const { labels: left } = now.labels_left;
+  if (left !== null && left <= now.left) return row(name, `≈ ${count(left)}`);
+  return row(`${name}. More labels than you have images: try another model`, `> ${count(now.left)}`);
+}
+
+/** @param {Progress} now */
+function likelyLeft({ labels_left, left, seconds_per_label: seconds }) {
+  const { labels: estimate = null, low = null, high = null } = labels_left ?? {};
+  if (low === null || low > left) return null;
+  const range = high === null || high > left ? `${count(low)} or more` : `${count(low)} to ${count(high)}`;
+  const isKnown = seconds !== null && estimate !== null && estimate <= left;
+  const time = isKnown ? `, at your pace ${duration(estimate * seconds)}` : "";
+  return h(
+    "div",
+    { className: "wide small soft" },
+    h("dt", { className: "unseen" }, "Likely"),
+    h("dd", { className: "plain" }, `Likely ${range}${time}.`),
+  );
 }
 
 async function listAside() {
-  const found = await get("api/set-aside");
-  show("Set aside", h("ul", { className: "listed" }, found.map((one) => h("li", {}, h("b", {}, one.path), ` ${one.reason}`))));
+  /** @type {components["schemas"]["SetAsideReply"][]} */
+  const images = await get("api/set-aside");
+  const items = images.map(({ path, reason }) => h("li", {}, h("b", {}, path), ` ${reason}`));
+  show("Set aside", h("ul", { className: "listed" }, items));
 }
 
-/** Hold-out answers below which an accuracy says too little. */
-const ENOUGH = 20;
-
-/** What may be a reason to stop. */
-function hints(now) {
-  const hint = (title, text) => h("p", { className: "hint" }, h("b", {}, `${title} `), text);
-  const latest = now.curve.at(-1);
-  return [
-    now.reached && hint(`The target of ${percent(now.target)} is reached.`, `The latest model is right on ${latest.right} of ${latest.of} hold-out answers: 95 % interval ${percent(latest.low)} to ${percent(latest.high)}.`),
-    now.answers_to_confirm !== null && hint(`${percent(now.target)} is not confirmed yet.`, `The latest model is right on ${latest.right} of ${latest.of} hold-out answers, but its accuracy may be as low as ${percent(latest.low)}. If it stays as it is, ${count(now.answers_to_confirm)} more hold-out answers confirm the target.`),
-    now.stop && hint("It looks time to stop.", "The latest models agree on nearly every image: more labels change little."),
-  ];
-}
-
-function doing(now) {
-  const latest = now.curve.at(-1);
-  const words = { training: "A network is learning …", reviewing: "Networks look over the labels …", starting: "Training is starting …", "": "Nothing trains just now." };
-  if (now.training in words) return words[now.training];
-  if (!now.model) {
-    const missing = Math.max(0, now.first - now.trained_on);
-    return now.classes.length < 2 ? "A network needs two classes." : missing ? `The first network comes after ${missing} more.` : "The first network needs answers of two classes.";
+/**
+ * Return what may be a reason to stop.
+ * @param {Progress} now
+ * @param {Accuracy | undefined} latest
+ */
+function hints(now, latest) {
+  const found = [];
+  const target = percent(now.target);
+  if (latest && now.reached) {
+    const interval = `95 % interval ${percent(latest.low)} to ${percent(latest.high)}`;
+    const right = `The latest model is right on ${latest.right} of ${latest.of} hold-out answers`;
+    found.push(hint(`The target of ${target} is reached.`, `${right}: ${interval}.`));
   }
-  return latest ? `Network ${now.model}, from ${count(latest.annotations)} labels.` : `Network ${now.model}.`;
+  if (latest && now.answers_to_confirm !== null) {
+    const right = `The latest model is right on ${latest.right} of ${latest.of} hold-out answers`;
+    const low = `but its accuracy may be as low as ${percent(latest.low)}`;
+    const more = `If it stays as it is, ${count(now.answers_to_confirm)} more hold-out answers confirm the target`;
+    found.push(hint(`${target} is not confirmed yet.`, `${right}, ${low}. ${more}.`));
+  }
+  if (now.stop) {
+    const text = "The latest models agree on nearly every image: more labels change little.";
+    found.push(hint("It looks time to stop.", text));
+  }
+  return found;
 }
 
+/**
+ * @param {string} title
+ * @param {string} text
+ */
+const hint = (title, text) => h("p", { className: "hint" }, h("b", {}, `${title} `), text);
+
+/** @type {Partial<Record<Progress["training"], string>>} */
+const ACTIVITIES = {
+  training: "Training a model …",
+  reviewing: "Models are checking the labels …",
+  starting: "Training is starting …",
+  "": "No training is running.",
+};
+
+/**
+ * Return what the trainer does.
+ * @param {Progress} now
+ */
+function activity(now) {
+  const text = ACTIVITIES[now.training];
+  if (text) return text;
+  if (now.model) {
+    const latest = now.curve.at(-1);
+    return latest
+      ? `Model ${now.model}, trained on ${count(latest.annotations)} labels.`
+      : `Model ${now.model}.`;
+  }
+  if (now.classes.length < 2) return "Training needs two classes.";
+  const missing = Math.max(0, now.first - now.trained_on);
+  if (!missing) return "Training needs labels of two classes.";
+  return `The first model is trained after ${missing} more${labels(missing)}.`;
+}
+
+/**
+ * @param {string} name
+ * @param {number} value
+ */
+const bar = (name, value) => ({ name, value });
+
+/** @param {{ name: string, value: number }[]} counts */
 function bars(counts) {
-  const most = Math.max(1, ...counts.map(([, value]) => value));
-  return h("ul", { className: "bars" }, counts.map(([name, value]) => h("li", {},
-    h("span", { className: "name", title: name }, name),
-    h("progress", { max: most, value, "aria-label": `${name}: ${value}` }),
-    h("span", { className: "count" }, count(value)))));
+  const max = Math.max(1, ...counts.map(({ value }) => value));
+  const items = counts.map(({ name, value }) =>
+    h(
+      "li",
+      {},
+      h("span", { className: "name", title: name }, name),
+      h("progress", { max, value, "aria-label": `${name}: ${value}` }),
+      h("span", { className: "count" }, count(value)),
+    ),
+  );
+  return h("ul", { className: "bars" }, items);
 }
 
-/** The learning curve: accuracy of each network over the labels it was trained on, its interval as a band, and the goal. */
-function chart(now) {
-  const width = 280, height = 150, left = 30, bottom = 20, top = 6;
-  const points = now.curve;
-  const most = Math.max(20, ...points.map((point) => point.annotations));
-  const x = (value) => left + ((width - left - 4) * value) / most;
-  const y = (value) => top + (height - top - bottom) * (1 - value);
-  const path = (values) => values.map(([a, b], at) => `${at ? "L" : "M"}${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("");
-  const last = points.at(-1);
-  const text = last ? `Accuracy from ${percent(points[0].value)} with ${points[0].annotations} labels to ${percent(last.value)} with ${last.annotations}` : "No network yet";
-  const rules = [0, 0.5, 1].flatMap((value) => [
-    h("line", { class: "rule", x1: left, x2: width, y1: y(value), y2: y(value) }),
-    h("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, String(100 * value)),
+const WIDTH = 280;
+const HEIGHT = 150;
+const LEFT = 30;
+const RIGHT = 4;
+const TOP = 6;
+const BOTTOM = 20;
+/** Labels that the axis shows at least. */
+const MIN_AXIS = 20;
+
+/**
+ * Draw the learning curve: accuracy of each model over the labels it was trained on, its interval as a band, and
+ * the target.
+ * @param {Progress} now
+ */
+function chart({ curve, target }) {
+  const most = Math.max(MIN_AXIS, ...curve.map((point) => point.annotations));
+  /** @param {number} annotations */
+  const x = (annotations) => LEFT + ((WIDTH - LEFT - RIGHT) * annotations) / most;
+  /** @param {number} accuracy */
+  const y = (accuracy) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - accuracy);
+  /** @param {{ annotations: number, accuracy: number }[]} points */
+  const path = (points) =>
+    points
+      .map(({ annotations, accuracy }, index) => {
+        const place = `${x(annotations).toFixed(1)} ${y(accuracy).toFixed(1)}`;
+        return `${index ? "L" : "M"}${place}`;
+      })
+      .join("");
+  /** @param {"value" | "low" | "high"} part */
+  const points = (part) => curve.map((point) => ({ annotations: point.annotations, accuracy: point[part] }));
+  const rules = [0, 0.5, 1].flatMap((accuracy) => [
+    svg("line", { class: "rule", x1: LEFT, x2: WIDTH, y1: y(accuracy), y2: y(accuracy) }),
+    svg("text", { x: LEFT - 6, y: y(accuracy) + 4, "text-anchor": "end" }, String(100 * accuracy)),
   ]);
-  const upper = points.map((point) => [point.annotations, point.high]);
-  const lower = points.map((point) => [point.annotations, point.low]).reverse();
-  return h("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": text },
+  const band = path([...points("high"), ...points("low").reverse()]);
+  const [first] = curve;
+  const last = curve.at(-1);
+  const interval = last && {
+    x1: x(last.annotations),
+    x2: x(last.annotations),
+    y1: y(last.low),
+    y2: y(last.high),
+  };
+  const text =
+    first && last
+      ? `Accuracy from ${percent(first.value)} with ${first.annotations} labels` +
+        ` to ${percent(last.value)} with ${last.annotations}`
+      : "No model yet";
+  return svg(
+    "svg",
+    { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": text },
     rules,
-    h("line", { class: "goal", x1: left, x2: width, y1: y(now.target), y2: y(now.target) }),
-    points.length > 1 ? h("path", { class: "band", d: `${path([...upper, ...lower])}Z` }) : null,
-    points.length === 1 ? h("line", { class: "rule", x1: x(last.annotations), x2: x(last.annotations), y1: y(last.low), y2: y(last.high) }) : null,
-    h("path", { class: "line", d: path(points.map((point) => [point.annotations, point.value])) }),
-    last ? h("circle", { class: "dot", cx: x(last.annotations), cy: y(last.value), r: 4.5 }) : null,
-    h("text", { x: left, y: height - 4 }, "0"),
-    h("text", { x: width - 4, y: height - 4, "text-anchor": "end" }, `${most} labels`));
+    svg("line", { class: "goal", x1: LEFT, x2: WIDTH, y1: y(target), y2: y(target) }),
+    curve.length > 1 && svg("path", { class: "band", d: `${band}Z` }),
+    curve.length === 1 && interval && svg("line", { class: "rule", ...interval }),
+    svg("path", { class: "line", d: path(points("value")) }),
+    last && svg("circle", { class: "dot", cx: x(last.annotations), cy: y(last.value), r: 4.5 }),
+    svg("text", { x: LEFT, y: HEIGHT - 4 }, "0"),
+    svg("text", { x: WIDTH - RIGHT, y: HEIGHT - 4, "text-anchor": "end" }, `${most} labels`),
+  );
 }
-

@@ -1,34 +1,88 @@
-// Find, filter and correct. The most suspicious first: labels that a network contradicts from far inside another class.
+// Find, filter and correct labels. The most suspicious come first: those that a model contradicts most strongly.
 
-import { get, image, post, small, state } from "./api.js";
+import { client, get, image, messageOf, post, state, thumbnail } from "./api.js";
 import { enlarge, h, picture, say, toast } from "./dom.js";
-import { classOf } from "./question.js";
+import { classOf, count, nameOf } from "./shared.js";
 
-const SHOWN = { labelled: "All labels", suspicious: "Suspicious", flagged: "Flagged", declined: "Skipped", disputed: "Disputed, no majority", disagreed: "People disagree", "hold-out": "Hold-out", all: "Everything" };
+/** @import { Reviewed } from "./api.js" */
+/** @import { App } from "./views.js" */
+
+const FILTERS = {
+  labelled: "All labels",
+  suspicious: "Suspicious",
+  flagged: "Flagged",
+  declined: "Skipped",
+  disputed: "Disputed, no majority",
+  disagreed: "People disagree",
+  "hold-out": "Hold-out",
+  all: "Everything",
+};
 const ORDERS = { suspicious: "Most suspicious first", latest: "Latest first", path: "By name" };
-const PAGE = 60;
+const IMAGES_PER_PAGE = 60;
+const TYPING_PAUSE = 200; // ms
+
+/** @param {number | null} fraction */
+const percent = (fraction) => `${Math.min(99, Math.round(100 * (fraction ?? 0)))} %`; // a model can always be wrong
+
+/**
+ * @param {string} name
+ * @param {HTMLElement} element
+ */
+const field = (name, element) => h("label", { className: "field" }, name, element);
 
 export class ReviewView {
+  /**
+   * @param {HTMLElement} root
+   * @param {App} app
+   */
   constructor(root, app) {
     this.app = app;
-    const choice = (options, name) => h("select", { name, onchange: () => this.load() }, Object.entries(options).map(([value, text]) => h("option", { value }, text)));
-    this.which = choice(SHOWN, "show");
+    /** @type {Reviewed[]} */
+    this.rows = [];
+    this.typing = 0;
+    this.requests = 0;
+    this.stopped = false;
+    /**
+     * @param {Record<string, string>} options
+     * @param {string} name
+     */
+    const choice = (options, name) => {
+      const items = Object.entries(options).map(([value, text]) => h("option", { value }, text));
+      return h("select", { name, onchange: () => this.load() }, items);
+    };
+    this.filter = choice(FILTERS, "show");
     this.order = choice(ORDERS, "order");
-    this.label = h("select", { name: "label", onchange: () => this.load() });
-    this.text = h("input", { type: "search", name: "text", maxLength: 200, autocomplete: "off", oninput: () => { clearTimeout(this.typing); this.typing = setTimeout(() => this.load(), 200); } });
+    this.label = choice({}, "label");
+    const typed = () => {
+      clearTimeout(this.typing);
+      this.typing = setTimeout(() => this.load(), TYPING_PAUSE);
+    };
+    const search = { type: "search", name: "text", maxLength: 200, autocomplete: "off", oninput: typed };
+    this.text = h("input", search);
     this.cards = h("ul", { className: "cards" });
-    this.count = h("p", { className: "soft", role: "status" });
-    this.more = h("button", { type: "button", className: "more", hidden: true, onclick: () => this.load(true) }, "Show more");
-    const field = (name, element) => h("label", { className: "field" }, name, element);
-    root.replaceChildren(h("h1", { className: "unseen" }, "Review"),
-      h("form", { className: "search", role: "search", onsubmit: (event) => event.preventDefault() },
-        field("Show", this.which), field("Class", this.label), field("Order", this.order), field("File name has", this.text)),
-      this.count, this.cards, this.more);
-    this.found = [];
+    this.total = h("p", { className: "soft", role: "status" });
+    const more = { type: "button", className: "more", hidden: true, onclick: () => this.load(true) };
+    this.more = h("button", more, "Show more");
+    const form = h(
+      "form",
+      {
+        className: "search",
+        role: "search",
+        /** @param {SubmitEvent} event */
+        onsubmit: (event) => event.preventDefault(),
+      },
+      field("Show", this.filter),
+      field("Class", this.label),
+      field("Order", this.order),
+      field("File name contains", this.text),
+    );
+    const title = h("h1", { className: "unseen" }, "Review");
+    root.replaceChildren(title, form, this.total, this.cards, this.more);
   }
 
-  start() {
-    return this.changed();
+  async start() {
+    this.drawClasses();
+    await this.load();
   }
 
   stop() {
@@ -36,105 +90,167 @@ export class ReviewView {
     this.stopped = true;
   }
 
+  /** @param {boolean} more whether to add the next page to what is shown */
   async load(more = false) {
-    const start = more ? this.found.length : 0;
-    const wanted = new URLSearchParams({ show: this.which.value, order: this.order.value, text: this.text.value, start, most: PAGE });
-    if (this.label.value !== "") wanted.set("label", this.label.value);
-    const turn = (this.turn = (this.turn ?? 0) + 1);
+    const query = new URLSearchParams({
+      show: this.filter.value,
+      order: this.order.value,
+      text: this.text.value,
+      start: String(more ? this.rows.length : 0),
+      most: String(IMAGES_PER_PAGE),
+    });
+    if (this.label.value !== "") query.set("label", this.label.value);
+    this.requests += 1;
+    const request = this.requests;
     try {
-      const found = await get(`api/review?${wanted}`);
-      if (this.stopped || turn !== this.turn) return;
-      this.found = more ? [...this.found, ...found.images] : found.images;
-      const cards = found.images.map((one) => this.card(one));
+      const page = await get(`api/review?${query}`);
+      if (this.stopped || request !== this.requests) return;
+      this.rows = more ? [...this.rows, ...page.images] : page.images;
+      /** @type {HTMLElement[]} */
+      const cards = page.images.map((/** @type {Reviewed} */ row) => this.card(row));
       if (more) this.cards.append(...cards);
       else this.cards.replaceChildren(...cards);
-      this.more.hidden = this.found.length >= found.total;
-      const against = this.which.value === "suspicious" ? ` ${found.checked}` : "";
-      this.count.textContent = `${found.total.toLocaleString("en")} image${found.total === 1 ? "" : "s"}.${against}`;
+      this.more.hidden = this.rows.length >= page.total;
+      const checked = this.filter.value === "suspicious" ? ` ${page.checked}` : "";
+      this.total.textContent = `${count(page.total)} image${page.total === 1 ? "" : "s"}.${checked}`;
     } catch (error) {
-      toast(error.message);
+      toast(messageOf(error));
     }
   }
 
-  card(one) {
-    const name = (index) => state.classes[index] ?? String(index);
-    const chosen = h("select", { "aria-label": `Label of image ${one.image}`, onchange: () => this.correct(one, chosen) },
-      one.label === null ? h("option", { value: "", selected: true }, one.declined ? "no label" : one.disputed ? "disputed" : "not yet") : null,
-      state.classes.map((text, index) => h("option", { value: index, selected: index === one.label }, text)),
-      one.label !== null ? h("option", { value: "none" }, "no label") : null);
-    const by = one.source === "folder" ? "came with the folder" : Object.entries(one.votes).map(([person, vote]) =>
-      Object.keys(one.votes).length > 1 ? `${person}: ${vote === null ? "none" : name(vote)}` : person).join(", ");
-    const against = one.suspicion > 0;
-    const doubt = one.predicted === null ? null : against
-      ? `Model: ${name(one.predicted)}, ${percent(one.confidence)} confident`
-      : one.predicted === one.label ? "The model agrees" : `Model: ${name(one.predicted)}, ${percent(one.confidence)} confident; no reason to doubt the label`;
-    const element = picture(small(one), "", { loading: "lazy" });
-    element.addEventListener("error", () => element.replaceWith(h("span", { className: "soft" }, "cannot be read")));
-    const larger = h("button", { type: "button", className: "picture frame", "aria-label": `Image ${one.image}, ${one.path}, larger`, onclick: () => this.enlarge(one) }, element);
-    const card = h("li", { className: "card" }, larger,
-      h("div", { className: "text" }, chosen, h("span", { className: against ? "against" : "" }, doubt ?? "Not checked by a model yet"),
-        h("span", {}, one.source === "correction" ? "corrected" : by, one.hold_out ? " · hold-out" : ""),
-        one.note === null ? null : h("button", { type: "button", className: "quiet small", onclick: () => this.unflag(one, card) }, `⚑ ${one.note || "flagged"} (take off)`),
-        h("span", { className: "path", title: one.path }, one.path)));
-    // Whoever points at a card means it: its keys work from there.
-    card.addEventListener("click", (event) => event.target.closest("button, select") ?? larger.focus());
-    card.addEventListener("keydown", (event) => {
-      const key = event.key.toLowerCase();
-      if (event.ctrlKey || event.metaKey || event.altKey) return;
-      // In the list a letter looks for a name that begins with it: there a key is a class's only where no name has it.
-      if (event.target === chosen && [...chosen.options].some((option) => option.text.toLowerCase().includes(key))) return;
-      const index = classOf(key);
-      if (index >= 0) this.correct(one, chosen, index);
-      else if (key === "e" && event.target !== chosen) this.enlarge(one);
-      else return;
-      event.preventDefault();
+  /** @param {Reviewed} row */
+  card(row) {
+    const label = this.labelChoice(row);
+    const element = picture(thumbnail(row), "", { loading: "lazy" });
+    element.addEventListener("error", () =>
+      element.replaceWith(h("span", { className: "soft" }, "cannot be read")),
+    );
+    const larger = h(
+      "button",
+      {
+        type: "button",
+        className: "picture frame",
+        "aria-label": `Image ${row.image}, ${row.path}, larger`,
+        onclick: () => this.enlarge(row),
+      },
+      element,
+    );
+    const flagged = row.note === null ? null : `⚑ ${row.note || "flagged"} (remove)`;
+    const unflag = { type: "button", className: "quiet small", onclick: () => this.unflag(row, card) };
+    const text = h(
+      "div",
+      { className: "text" },
+      label,
+      h("span", { className: row.suspicion ? "against" : "" }, judgement(row)),
+      h("span", {}, origin(row), row.hold_out ? " · hold-out" : ""),
+      flagged && h("button", unflag, flagged),
+      h("span", { className: "path", title: row.path }, row.path),
+    );
+    /** @type {HTMLLIElement} */
+    const card = h("li", { className: "card" }, larger, text);
+    // A click on a card chooses it: its keys work from there.
+    card.addEventListener("click", ({ target }) => {
+      if (!(target instanceof Element && target.closest("button, select"))) larger.focus();
     });
+    card.addEventListener("keydown", (event) => this.cardKey(event, row, label));
     return card;
   }
 
-  async correct(one, chosen, value = chosen.value) {
-    const label = value === "none" ? null : Number(value);
-    if (value === "") return;
+  /** @param {Reviewed} row */
+  labelChoice(row) {
+    const missing = row.disputed ? "disputed" : "not yet";
+    const options = state.classes.map((name, index) =>
+      h("option", { value: String(index), selected: index === row.label }, name),
+    );
+    if (row.label === null) {
+      options.unshift(h("option", { value: "", selected: true }, row.declined ? "no label" : missing));
+    } else {
+      options.push(h("option", { value: "none" }, "no label"));
+    }
+    const changed = () => {
+      if (choice.value !== "")
+        this.correct(row, choice, choice.value === "none" ? null : Number(choice.value));
+    };
+    const choice = h("select", { "aria-label": `Label of image ${row.image}`, onchange: changed }, options);
+    return choice;
+  }
+
+  /**
+   * @param {KeyboardEvent} event
+   * @param {Reviewed} row
+   * @param {HTMLSelectElement} choice
+   */
+  cardKey(event, row, choice) {
+    const key = event.key.toLowerCase();
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    // In the list a letter looks for a name that begins with it: there a key is a class's only where no name has it.
+    const inList = event.target === choice;
+    if (inList && [...choice.options].some((option) => option.text.toLowerCase().includes(key))) return;
+    const index = classOf(key);
+    if (index >= 0) this.correct(row, choice, index);
+    else if (key === "e" && !inList) this.enlarge(row);
+    else return;
+    event.preventDefault();
+  }
+
+  /**
+   * @param {Reviewed} row
+   * @param {HTMLSelectElement} choice
+   * @param {number | null} label
+   */
+  async correct(row, choice, label) {
     try {
-      this.app.heard(await post("api/correct", { image: one.image, label, person: state.person }));
-      say(`Image ${one.image} is ${label === null ? "without a label" : state.classes[label]} now.`);
-      Object.assign(one, { label, declined: label === null, disputed: false, source: "correction", suspicion: label === one.predicted ? 0 : one.suspicion });
-      const fresh = this.card(one);
-      const card = chosen.closest(".card");
-      const focused = card.contains(document.activeElement);
-      card.replaceWith(fresh);
-      if (focused) fresh.querySelector("button.picture").focus();
+      this.app.received(await post("api/correct", { image: row.image, label, person: state.person }));
+      say(`Image ${row.image} is ${label === null ? "without a label" : nameOf(label)} now.`);
+      Object.assign(row, {
+        label,
+        declined: label === null,
+        disputed: false,
+        source: "correction",
+        suspicion: label === row.predicted ? 0 : row.suspicion,
+      });
+      const before = choice.closest(".card");
+      const after = this.card(row);
+      const focused = before?.contains(document.activeElement);
+      before?.replaceWith(after);
+      if (focused) after.querySelector("button")?.focus();
     } catch (error) {
-      toast(error.message);
-      chosen.value = one.label ?? "";
+      toast(messageOf(error));
+      choice.value = String(row.label ?? "");
     }
   }
 
-  async unflag(one, card) {
+  /**
+   * @param {Reviewed} row
+   * @param {HTMLElement} card
+   */
+  async unflag(row, card) {
     try {
-      await post("api/flag", { image: one.image, person: state.person, raised: false });
-      one.note = null;
-      card.replaceWith(this.card(one));
+      await post("api/flag", { image: row.image, person: state.person, raised: false });
+      row.note = null;
+      card.replaceWith(this.card(row));
     } catch (error) {
-      toast(error.message);
+      toast(messageOf(error));
     }
   }
 
-  enlarge(one) {
-    enlarge(one.path, image(one), `Image ${one.image}`);
+  /** @param {Reviewed} row */
+  enlarge(row) {
+    enlarge(row.path, image(row), `Image ${row.image}`);
   }
 
   async undo() {
     try {
-      const found = await post("api/undo", { person: state.person, client_id: state.holder });
-      this.app.heard(found);
-      toast(`What you said last about image ${found.image} is taken back.`);
+      const undone = await post("api/undo", client());
+      this.app.received(undone);
+      toast(`Your last answer about image ${undone.image} was taken back.`);
       await this.load();
     } catch (error) {
-      toast(error.message);
+      toast(messageOf(error));
     }
   }
 
+  /** @param {KeyboardEvent} event */
   key(event) {
     if (event.key.toLowerCase() !== "z") return;
     event.preventDefault();
@@ -144,12 +260,37 @@ export class ReviewView {
   update() {}
 
   changed() {
+    this.drawClasses();
+    this.load();
+  }
+
+  drawClasses() {
     const before = this.label.value;
-    this.label.replaceChildren(h("option", { value: "" }, "Any"), ...state.classes.map((name, index) => h("option", { value: index }, name)));
+    const options = state.classes.map((name, index) => h("option", { value: String(index) }, name));
+    this.label.replaceChildren(h("option", { value: "" }, "Any"), ...options);
     this.label.value = before;
-    return this.load();
   }
 }
 
-/** Never 100 %: a model can always be wrong. */
-const percent = (fraction) => `${Math.min(99, Math.round(100 * fraction))} %`;
+/**
+ * Return what a model says of a label.
+ * @param {Reviewed} row
+ */
+function judgement({ predicted, confidence, label, suspicion }) {
+  if (predicted === null) return "Not checked by a model yet";
+  if (predicted === label && !suspicion) return "The model agrees";
+  const text = `Prediction: ${nameOf(predicted)}, ${percent(confidence)} confident`;
+  return suspicion ? text : `${text}; no reason to doubt the label`;
+}
+
+/**
+ * Return where a label comes from.
+ * @param {Reviewed} row
+ */
+function origin({ source, votes }) {
+  if (source === "folder") return "came with the folder";
+  if (source === "correction") return "corrected";
+  const entries = Object.entries(votes);
+  if (entries.length < 2) return entries.map(([person]) => person).join("");
+  return entries.map(([person, vote]) => `${person}: ${vote === null ? "none" : nameOf(vote)}`).join(", ");
+}
