@@ -53,11 +53,11 @@ def eager(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
 
 
 def ours(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
-    optimiser = torch.optim.Adam(training._in_one_piece(model), fused=True)
+    optimiser = torch.optim.Adam(training._flatten_parameters(model), fused=True)
     layers = fast_sequential(model)
     assert layers is not None
     data = LabelledData(images, labels, torch.arange(len(labels)))
-    gradient = training._by_chain(layers, training._Labels(data, data))
+    gradient = training._fused_step(layers, training._LabelCheck(data, data))
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=False)

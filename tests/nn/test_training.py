@@ -229,7 +229,7 @@ def test_two_classes_by_one_logit_or_two(outputs: int) -> None:
     assert (dfal.predict(model, data().images).argmax(1) == data().labels).float().mean() > 0.95
 
 
-def test_parameters_in_one_piece_learn_as_they_do_alone() -> None:
+def test_parameters_in_one_vector_learn_as_they_do_alone() -> None:
     """Frozen ones stay, tied ones are one, and so do other data types and layouts."""
 
     class Odd(nn.Module):
@@ -256,7 +256,7 @@ def test_parameters_in_one_piece_learn_as_they_do_alone() -> None:
         plain = copy.deepcopy(model)
     for one, parameters in (
         (plain, list(plain.parameters())),
-        (model, training._in_one_piece(model)),
+        (model, training._flatten_parameters(model)),
     ):
         optimiser = torch.optim.Adam(parameters, lr=1e-2)
         for _ in range(5):

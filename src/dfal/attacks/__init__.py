@@ -1,5 +1,7 @@
-"""Attacks: how far an image is from the decision boundary. One attack a file and a line in
-`ATTACKS`."""
+"""Attacks: how far an image is from the decision boundary.
+
+Each attack is one file of this package and one line in `ATTACKS`.
+"""
 
 from typing import TYPE_CHECKING, Any
 

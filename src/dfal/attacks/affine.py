@@ -1,5 +1,7 @@
-"""The closed form: how far is it to the boundary of an affine classifier? DeepFool takes one such
-step after another."""
+"""The distance to the boundary of an affine classifier in closed form, and the step over it.
+
+DeepFool takes one such step after another.
+"""
 
 from dataclasses import dataclass
 
@@ -14,13 +16,17 @@ from dfal.query import Perturbation
 
 
 def check_norm(p: float) -> None:
-    """Raise unless 1 ≤ p ≤ ∞."""
+    """Check that p is a norm: 1 ≤ p ≤ ∞.
+
+    Raises:
+        DfalError: where it is not.
+    """
     if not p >= 1:
         raise DfalError(f"p = {p} is no norm: give 1 ≤ p ≤ inf")
 
 
 def norm(r: Float[Tensor, "*rows"], p: float, rows: int = 1) -> Float[Tensor, "*lengths"]:
-    """‖r‖_p of each row: of each place in the first `rows` dimensions."""
+    """Return ‖r‖_p of each row, that is, of each place in the first `rows` dimensions."""
     shape = tuple(range(rows, r.ndim))
     length: Tensor
     if p in {1, 2, torch.inf}:
@@ -35,18 +41,28 @@ def norm(r: Float[Tensor, "*rows"], p: float, rows: int = 1) -> Float[Tensor, "*
 
 
 def dual(p: float) -> float:
-    """The q with 1/p + 1/q = 1: |⟨w, r⟩| ≤ ‖w‖_q ‖r‖_p, with equality for the shortest step."""
+    """Return the q with 1/p + 1/q = 1.
+
+    |⟨w, r⟩| ≤ ‖w‖_q ‖r‖_p, with equality for the shortest step.
+    """
     return torch.inf if p == 1 else 1.0 if p == torch.inf else p / (p - 1)
 
 
 def step(
     length: Float[Tensor, "n"], w: Float[Tensor, "n *shape"], p: float
 ) -> Float[Tensor, "n *shape"]:
-    """The step of ‖r‖_p = length that climbs w fastest: length / ‖w‖_q^(q−1) · |w|^(q−1) ⊙ sign(w),
-    w ≠ 0.
+    """Return the step r of ‖r‖_p = length with the largest ⟨w, r⟩.
 
-    DeepFool (CVPR 2016), the closed form of its section on affine classifiers, and its extension to
-    other p.
+    It is length / ‖w‖_q^(q−1) · |w|^(q−1) ⊙ sign(w), for w ≠ 0.
+
+    Args:
+        length: of each step.
+        w: a gradient for each image.
+        p: the norm.
+
+    Source:
+        Moosavi-Dezfooli, Fawzi & Frossard: DeepFool. CVPR 2016, the closed form for affine
+        classifiers and its extension to other p.
     """
     flat = w.flatten(1)
     if p == 2:
@@ -66,20 +82,19 @@ def step(
 
 @dataclass(frozen=True)
 class LinearHead:
-    """The exact distance to the boundary in the space where the network is affine: that of
-    `features()`.
+    """Measures the exact distance to the boundary in the space of the features.
 
-    d = min_k |f_k − f_k̂| / ‖w_k − w_k̂‖_q over the classes k ≠ k̂, with w the weights of the last
-    linear layer and k̂ the network's own class. One forward pass, no gradients. For an affine
-    classifier this is the distance of the image itself and `images` are moved images; for a deeper
-    network `images` are moved features, which are no twins.
+    There the network is affine: d = min_k |f_k − f_k̂| / ‖w_k − w_k̂‖_q over the classes k ≠ k̂, with
+    w the weights of the last linear layer and k̂ the network's own class. One forward pass, no
+    gradients. For an affine classifier this is the distance of the image itself and `images` are
+    moved images; for a deeper network `images` are moved features, which are no twins.
 
     Attributes:
         p: the norm, 1 ≤ p ≤ inf.
         overshoot: `images` lie (1 + overshoot) · distance away; `distance` is without it.
 
     Raises:
-        DfalError: where the network ends in something else than a linear layer.
+        DfalError: for a p that is no norm.
     """
 
     p: float = 2
@@ -91,17 +106,24 @@ class LinearHead:
     @default_modes()
     @torch.no_grad()
     def __call__(self, model: nn.Module, images: Float[Tensor, "n *image"]) -> Perturbation:
+        """Attack a batch.
+
+        Args:
+            model: ends in a linear layer; left as it was.
+            images: n images as the network takes them.
+
+        Raises:
+            DfalError: where the network ends in something else.
+        """
         check_input(model, images)
-        end = affine_last_linear(model, images)
-        x, f, weight, bias = end.features, end.logits, end.weight, end.bias
+        last = affine_last_linear(model, images)
+        x, f, weight, bias = last.features, last.logits, last.weight, last.bias
         k = f.argmax(1)
         w = weight - weight[k].unsqueeze(1)  # n × classes × d
-        distances = (f - f.gather(1, k.unsqueeze(1))).abs() / norm(
-            w.flatten(0, 1), dual(self.p)
-        ).view_as(f)
-        distance, nearest = (
-            distances.nan_to_num(torch.inf, torch.inf).scatter(1, k.unsqueeze(1), torch.inf).min(1)
-        )
+        gaps = (f - f.gather(1, k.unsqueeze(1))).abs()
+        distances = gaps / norm(w.flatten(0, 1), dual(self.p)).view_as(f)
+        distances = distances.nan_to_num(torch.inf, torch.inf)
+        distance, nearest = distances.scatter(1, k.unsqueeze(1), torch.inf).min(1)
         reached = distance.isfinite()
         r = step(
             distance.where(reached, 0),

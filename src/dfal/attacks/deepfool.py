@@ -1,5 +1,7 @@
-"""DeepFool (Moosavi-Dezfooli, Fawzi, Frossard, CVPR 2016): the smallest perturbation that changes
-the network's class."""
+"""DeepFool: a small perturbation that changes the network's class.
+
+Source: Moosavi-Dezfooli, Fawzi & Frossard: DeepFool. CVPR 2016.
+"""
 
 from dataclasses import dataclass, replace
 from functools import partial

@@ -1,5 +1,7 @@
-"""The fast gradient sign method (Goodfellow, Shlens, Szegedy, ICLR 2015), for comparison with
-DeepFool."""
+"""The fast gradient sign method, for comparison with DeepFool.
+
+Source: Goodfellow, Shlens & Szegedy: Explaining and harnessing adversarial examples. ICLR 2015.
+"""
 
 from dataclasses import dataclass
 
@@ -26,8 +28,9 @@ from dfal.query import Perturbation
 
 @dataclass(frozen=True)
 class FGSM:
-    """One step x + ε sign(∇_x ℓ(x, k̂)) away from the network's own class k̂: a fixed length, found
-    or not.
+    """Takes one step x + ε sign(∇_x ℓ(x, k̂)) away from the network's own class k̂.
+
+    Its length is fixed, whether or not the class changes.
 
     Attributes:
         epsilon: ε, the L∞ length of the step in the units of the pixels.
@@ -47,13 +50,22 @@ class FGSM:
 
     @default_modes()
     def __call__(self, model: nn.Module, images: Float[Tensor, "n *image"]) -> Perturbation:
-        """Attack a batch: `distance` is ‖r‖_∞, and inf where the class stays."""
+        """Attack a batch: `distance` is ‖r‖_∞, and inf where the class stays.
+
+        Args:
+            model: returns logits, (N, C) or one a row; left as it was.
+            images: N images as the network takes them.
+
+        Raises:
+            DfalError: for images that the network cannot take, for probabilities in place of
+                logits, and for NaN or infinite logits.
+        """
         moved, same = [], []
         check_input(model, images)
         with frozen_eval(model, images[:1]) as network, shape_errors(images):
             images = at_least_float32(prepare_images(network, images)).detach()
-            for part in images.split(self.chunk):
-                x = part.clone().requires_grad_()
+            for chunk in images.split(self.chunk):
+                x = chunk.clone().requires_grad_()
                 f = check_finite(differentiable_logits(network, x))
                 k = f.argmax(1)
                 with torch.enable_grad(), backward_errors():
@@ -62,6 +74,6 @@ class FGSM:
                 moved.append(x.clamp(*self.clip) if self.clip else x)
                 with torch.no_grad():
                     same.append(logits(network, moved[-1]).argmax(1) == k)
-        found, kept = torch.cat(moved), torch.cat(same)
-        length = (found - images).flatten(1).abs().amax(1)
-        return Perturbation(found, length.where(~kept, torch.inf), ~kept)
+        x, fooled = torch.cat(moved), ~torch.cat(same)
+        length = (x - images).flatten(1).abs().amax(1)
+        return Perturbation(x, length.where(fooled, torch.inf), fooled)

@@ -1,5 +1,4 @@
-"""Gradients of a network's logits with respect to an image, and distances within which its class is
-certain."""
+"""Gradients of logits with respect to an image, and distances within which its class is certain."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable

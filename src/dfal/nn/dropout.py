@@ -1,4 +1,4 @@
-"""Run a network with live dropout: an independent mask an image, or one mask for all."""
+"""Run a network with dropout on: an independent mask for each image, or one mask for all."""
 
 import contextlib
 from collections.abc import Iterator
@@ -25,15 +25,17 @@ from dfal.seeding import derive_seed, fork_rng
 def only_dropout_on(
     model: nn.Module, example: Float[Tensor, "n *image"] | None = None
 ) -> Iterator[nn.Module]:
-    """Evaluation mode, but with every dropout layer live: batch norm neither uses nor updates batch
-    statistics.
+    """Put a network into evaluation mode, but every dropout layer into training mode.
 
-    Yields what `looking` yields, for the same arguments.
+    Batch norm neither uses nor updates batch statistics. Yields what `frozen_eval` yields.
+
+    Args:
+        model: any network with dropout.
+        example: as `frozen_eval` takes it.
 
     Raises:
         DfalError: where the network has no dropout layer with p > 0. `F.dropout` inside a module
-        cannot be switched
-            from outside: use `nn.Dropout`.
+            cannot be switched from outside: use `nn.Dropout`.
     """
     _dropout_layers(model)
     with frozen_eval(model, example) as network:
@@ -46,24 +48,31 @@ def only_dropout_on(
 def shared_dropout_mask(
     model: nn.Module, seed: int, example: Float[Tensor, "n *image"] | None = None
 ) -> Iterator[nn.Module]:
-    """Evaluation mode, but with one dropout mask for all images: one network ω drawn from dropout's
-    distribution, which is what joint probabilities of several images need (Kirsch et al. 2019). The
-    same seed draws the same network.
+    """Put a network into evaluation mode, but with one dropout mask for all images.
 
-    Yields what `looking` yields, for the same arguments.
+    That is one network ω drawn from dropout's distribution, which joint probabilities of several
+    images need. Yields what `frozen_eval` yields.
+
+    Args:
+        model: any network with dropout.
+        seed: the same seed draws the same mask.
+        example: as `frozen_eval` takes it.
 
     Raises:
         DfalError: where the network has no dropout layer with p > 0, or one that does not multiply
-        by a mask.
+            by a mask.
+
+    Source:
+        Kirsch, van Amersfoort & Gal: BatchBALD. NeurIPS 2019.
     """
-    strange = [
-        one
-        for one in _dropout_layers(model)
-        if isinstance(one, nn.AlphaDropout | nn.FeatureAlphaDropout)
+    maskless = [
+        layer
+        for layer in _dropout_layers(model)
+        if isinstance(layer, nn.AlphaDropout | nn.FeatureAlphaDropout)
     ]
-    if strange:
+    if maskless:
         raise DfalError(
-            f"{type(strange[0]).__name__} does not multiply by a mask, so that none can be shared:"
+            f"{type(maskless[0]).__name__} does not multiply by a mask, so that none can be shared:"
             " use nn.Dropout"
         )
     masks: dict[nn.Module, Tensor] = {}
@@ -103,16 +112,24 @@ def _dropout_layers(model: nn.Module) -> list[_DropoutNd]:
 def stochastic_forward(
     model: nn.Module, images: Float[Tensor, "n *image"], times: int
 ) -> Float[Tensor, "t n c"]:
-    """Logits of several passes in whatever mode the network is."""
+    """Return the logits of several forward passes in whatever mode the network is.
+
+    Args:
+        model: a network with dropout on.
+        images: n images.
+        times: t, the number of passes.
+
+    Raises:
+        DfalError: for NaN or infinite logits.
+    """
     images = prepare_images(model, images)
     layers = fast_sequential(model, images[:1])
     if layers is None:
         return torch.stack([check_finite(logits(model, images)) for _ in range(times)])
-    before, after = layers.split()  # the same each time, and not
-    found = []
-    for part in images.split(FORWARD_BATCH):
-        x = before(part)
-        found.append(
-            torch.stack([check_finite(check_logits(after(x), len(part))) for _ in range(times)])
-        )
-    return torch.cat(found, dim=1)
+    deterministic, random = layers.split()
+    batches = []
+    for batch in images.split(FORWARD_BATCH):
+        x = deterministic(batch)
+        passes = [check_finite(check_logits(random(x), len(batch))) for _ in range(times)]
+        batches.append(torch.stack(passes))
+    return torch.cat(batches, dim=1)

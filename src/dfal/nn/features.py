@@ -23,8 +23,14 @@ from dfal.nn.inference import (
 def features(
     model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1024
 ) -> Float[Tensor, "n d"]:
-    """The input of the last linear layer that the network runs, in evaluation mode and without
-    gradients, `chunk` images at a time.
+    """Return the features of images: the input of the last linear layer that the network runs.
+
+    The network is in evaluation mode, without gradients.
+
+    Args:
+        model: any network.
+        images: n images as the network takes them.
+        chunk: images that are computed at a time.
 
     Raises:
         DfalError: where the network runs no `nn.Linear`.
@@ -52,13 +58,15 @@ class LastLinear:
 
     @property
     def weight(self) -> Float[Tensor, "c d"]:
-        """The layer's weights, one row a logit; a row of zeros first where one logit counts as
-        two."""
+        """Return the layer's weights, one row a logit.
+
+        Where one logit counts as two, a row of zeros comes first.
+        """
         return self._two(self.layer.weight.to(self.features.dtype))
 
     @property
     def bias(self) -> Float[Tensor, "c"]:
-        """The layer's biases, zeros where it has none."""
+        """Return the layer's biases, zeros where it has none."""
         bias: Tensor | None = self.layer.bias
         none = torch.zeros(
             self.layer.out_features, dtype=self.features.dtype, device=self.features.device
@@ -72,7 +80,11 @@ class LastLinear:
 
 @torch.no_grad()
 def last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> LastLinear:
-    """The end of the network, in evaluation mode and without gradients.
+    """Find the last linear layer that the network runs, in evaluation mode and without gradients.
+
+    Args:
+        model: any network.
+        images: n images as the network takes them.
 
     Raises:
         DfalError: where the network runs no `nn.Linear`, and for NaN or infinite logits.
@@ -83,9 +95,8 @@ def last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> LastLine
     def remember(
         layer: nn.Linear, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor
     ) -> None:
-        ran[:] = [
-            (layer, inputs[0] if inputs else named["input"], output.clone())
-        ]  # what comes next may work in place
+        # The output is copied, because what comes next may work in place.
+        ran[:] = [(layer, inputs[0] if inputs else named["input"], output.clone())]
 
     with frozen_eval(model, images[:1]) as network, shape_errors(images):
         layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
@@ -111,7 +122,7 @@ def last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> LastLine
                 f"the last nn.Linear was given {tuple(x.shape)} for {len(images)} images: give it"
                 " one row an image"
             )
-        rounding = max(torch.finfo(one.dtype).eps for one in (x, out))
+        rounding = max(torch.finfo(tensor.dtype).eps for tensor in (x, out))
         out = at_least_float32(out.flatten(1))
         last = f[:, -out.shape[1] :]
         direct = out.shape == last.shape and torch.allclose(last, out, rtol=1e-3, atol=1e-3)
@@ -119,10 +130,14 @@ def last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> LastLine
 
 
 def affine_last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> LastLinear:
-    """The end of a network whose logits are those of its last linear layer.
+    """Find the last linear layer of a network whose logits are the output of that layer.
+
+    Args:
+        model: any network.
+        images: n images as the network takes them.
 
     Raises:
-        DfalError: where something comes after that layer, beside what `ending` raises.
+        DfalError: where something comes after that layer, and as `last_linear` does.
     """
     end = last_linear(model, images)
     x, weight = end.features, end.weight

@@ -23,14 +23,18 @@ from dfal.seeding import fork_rng
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the network's parameters are; the CPU where it has none."""
+    """Return the device of the network's parameters; the CPU where it has none."""
     check_network(model)
     parameter = next(model.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
 
 
 def prepare_images(model: nn.Module, images: Any) -> Float[Tensor, "n *image"]:
-    """The images on the network's device and in its floating-point type.
+    """Move images to the network's device and into its floating-point type.
+
+    Args:
+        model: any network.
+        images: n images as the network takes them.
 
     Raises:
         DfalError: for anything but a floating-point tensor of images.
@@ -41,7 +45,11 @@ def prepare_images(model: nn.Module, images: Any) -> Float[Tensor, "n *image"]:
 
 
 def check_input(model: Any, images: Any) -> None:
-    """Raise for anything but a network and a floating-point tensor of images."""
+    """Check that arguments are a network and a floating-point tensor of images.
+
+    Raises:
+        DfalError: where they are not.
+    """
     check_network(model)
     if not isinstance(images, Tensor):
         raise DfalError(
@@ -56,7 +64,7 @@ def check_input(model: Any, images: Any) -> None:
 
 
 def dtype_of(model: nn.Module) -> torch.dtype | None:
-    """The type of the first floating-point parameter; None where there is none."""
+    """Return the type of the first floating-point parameter; None where there is none."""
     return next(
         (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), None
     )
@@ -74,8 +82,15 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def shape_errors(images: Tensor) -> Iterator[None]:
-    """PyTorch's errors for images that do not fit a network as one sentence, which names their
-    shape."""
+    """Turn PyTorch's errors for images that do not fit a network into one sentence.
+
+    Args:
+        images: the images, whose shape the sentence names.
+
+    Raises:
+        DfalError: in place of PyTorch's errors.
+        OutOfMemoryError: as it is.
+    """
     try:
         yield
     except torch.OutOfMemoryError:
@@ -96,11 +111,14 @@ def shape_errors(images: Tensor) -> Iterator[None]:
 
 @torch.enable_grad()
 def differentiable_logits(model: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
-    """Return the logits, connected by autograd with whatever requires a gradient: images or
-    parameters.
+    """Return the logits with their graph, so that autograd can differentiate them.
+
+    Args:
+        model: any network.
+        x: n images; these or the parameters require a gradient.
 
     Raises:
-        DfalError: where the network computes without autograd, beside what `logits` raises.
+        DfalError: where the network computes without autograd, and as `logits` does.
     """
     f = logits(model, x)
     if len(f) and not f.requires_grad:
@@ -113,7 +131,12 @@ def differentiable_logits(model: nn.Module, x: Float[Tensor, "n *image"]) -> Flo
 
 @contextlib.contextmanager
 def backward_errors() -> Iterator[None]:
-    """PyTorch's errors on the way back through a network as one sentence."""
+    """Turn PyTorch's errors in a backward pass into one sentence.
+
+    Raises:
+        DfalError: in place of PyTorch's errors.
+        OutOfMemoryError: as it is.
+    """
     try:
         yield
     except torch.OutOfMemoryError:
@@ -161,12 +184,11 @@ def unwrap_network(model: nn.Module) -> nn.Module:
 def frozen_eval(
     model: nn.Module, example: Float[Tensor, "n *image"] | None = None
 ) -> Iterator[nn.Module]:
-    """Prepare a network to be looked at, and put everything back: yields the network that is to be
-    called.
+    """Put a network into evaluation mode without gradients for its parameters, for a block.
 
-    That is the network under `torch.compile` or `nn.DataParallel`, in evaluation mode, without
-    gradients for the parameters, and in PyTorch's default modes but for the caller's
-    `torch.no_grad`. Compiled code is not run: it would not call the hooks that find features.
+    Yields the network to call, which is that under `torch.compile` or `nn.DataParallel`, in
+    PyTorch's default modes but for the caller's `torch.no_grad`. Compiled code is not run: it would
+    not call the hooks that find features. Afterwards everything is as it was.
 
     Args:
         model: any network.
@@ -201,30 +223,37 @@ def _of_inference(tensor: Tensor) -> bool:
 
 @contextlib.contextmanager
 def _evaluated(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients for the parameters; every module's mode and every flag is
-    put back."""
+    """Put modules into evaluation mode and parameters out of autograd, for a block."""
     modes = {module: module.training for module in model.modules()}
-    wanted = [one for one in model.parameters() if one.requires_grad and not _of_inference(one)]
+    trained = [
+        parameter
+        for parameter in model.parameters()
+        if parameter.requires_grad and not _of_inference(parameter)
+    ]
     model.eval()
-    for parameter in wanted:
+    for parameter in trained:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-        for parameter in wanted:
+        for parameter in trained:
             parameter.requires_grad_(True)
 
 
 @contextlib.contextmanager
 def _widened(model: nn.Module, example: Tensor) -> Iterator[None]:
-    """Put parameters and buffers into the widest type of the parameters, float32 at
-    least, and back afterwards.
+    """Put parameters and buffers into the widest type of the parameters, for a block.
 
-    A network that fails so, because its forward pass asks for a type of its own, is left as it is.
+    That is float32 at least. A network that fails so, because its forward pass asks for a type of
+    its own, is left as it is.
     """
-    parameters = [one for one in model.parameters() if one.is_floating_point() and not is_lazy(one)]
+    parameters = [
+        parameter
+        for parameter in model.parameters()
+        if parameter.is_floating_point() and not is_lazy(parameter)
+    ]
     buffers = [
         (module, name, buffer)
         for module in model.modules()
@@ -275,11 +304,15 @@ def _runs(model: nn.Module, example: Tensor) -> bool:
 def logits(
     model: Callable[[Tensor], Any], images: Float[Tensor, "n *image"]
 ) -> Float[Tensor, "n c"]:
-    """The network's logits in whatever mode it is, in float32 at least. One logit f a row becomes
-    two, (0, f), whose softmax is its sigmoid. What has an attribute or a key `logits`, as outputs
-    of Hugging Face's networks have, is taken for it.
+    """Return the network's logits in whatever mode it is, in float32 at least.
 
-    The network is given a copy of the images in its own type, so that it may change them in place.
+    One logit f a row becomes two, (0, f), whose softmax is its sigmoid. Of an output with an
+    attribute or a key `logits`, as Hugging Face's networks have, that is taken. The network is
+    given a copy of the images in its own type, so that it may change them in place.
+
+    Args:
+        model: any network, or a function of images.
+        images: n images.
 
     Raises:
         DfalError: for an output that is no (N, C) tensor, or one of probabilities.
@@ -292,18 +325,23 @@ def logits(
 
 
 def copy_for(model: Callable[[Tensor], Any], images: Tensor) -> Tensor:
-    """A copy of the images for the network: no leaf of a graph, and nobody else's."""
+    """Return a copy of the images in the network's type, which it may change in place."""
     dtype = dtype_of(model) if isinstance(model, nn.Module) and images.is_floating_point() else None
     return images.to(dtype or images.dtype, copy=True)
 
 
 def refuse_sigmoids(model: Callable[[Tensor], Any], images: Tensor, f: Tensor) -> None:
-    """Raise where these logits of the images are what a sigmoid gave. The network may be called
-    once more."""
-    seen = f.detach()
+    """Check that the logits f of the images are not the output of a sigmoid.
+
+    The network may be called once more.
+
+    Raises:
+        DfalError: where they are.
+    """
+    values = f.detach()
     if (
-        len(seen)
-        and bool(((seen >= 0) & (seen <= 1)).all())
+        len(values)
+        and bool(((values >= 0) & (values <= 1)).all())
         and _ends_in_probabilities(model, images, f)
     ):
         raise DfalError(
@@ -313,31 +351,31 @@ def refuse_sigmoids(model: Callable[[Tensor], Any], images: Tensor, f: Tensor) -
 
 
 def _ends_in_probabilities(model: Callable[[Tensor], Any], images: Tensor, f: Tensor) -> bool:
-    """Return whether the last operation that computes anything is a sigmoid or a softmax, as
-    autograd recorded it."""
+    """Return whether the last operation of the network is a sigmoid or a softmax.
+
+    Operations that only move numbers are left out; autograd's graph says which come last.
+    """
     if f.grad_fn is None:
         try:
             with default_modes(), fork_rng(0, images.device), contextlib.ExitStack() as stack:
                 if isinstance(model, nn.Module):
                     stack.enter_context(_evaluated(model))
-                one = copy_for(model, images[:1].detach().clone().requires_grad_())
-                f = check_logits(model(one), 1)
-        except (
-            Exception
-        ):  # it is the user's code, which may raise anything; with all images it did not
+                image = copy_for(model, images[:1].detach().clone().requires_grad_())
+                f = check_logits(model(image), 1)
+        except Exception:  # it is the user's code, which may raise anything for one image
             return False
-    nodes = [f.grad_fn] if f.grad_fn is not None else []
-    found = bool(nodes)
-    while nodes and found:
+    nodes = [f.grad_fn]
+    while nodes:
         node = nodes.pop()
+        if node is None:
+            return False
         name = node.name().rstrip("0123456789").removesuffix("Backward")
-        before = [one for one, _ in node.next_functions if one is not None]
         if name in SHAPE_OPERATIONS:
-            nodes += before
-            found = bool(before)
-        else:
-            found = name in {"Sigmoid", "Hardsigmoid", "Softmax"}
-    return found
+            inputs = [function for function, _ in node.next_functions if function is not None]
+            nodes += inputs or [None]
+        elif name not in {"Sigmoid", "Hardsigmoid", "Softmax"}:
+            return False
+    return True
 
 
 SHAPE_OPERATIONS = {
@@ -360,26 +398,27 @@ SHAPE_OPERATIONS = {
 
 
 def unwrap_logits(out: Any) -> Any:
-    """Return what a network returned, or its `logits` where it has them as an attribute or a
-    key."""
+    """Return the `logits` of what a network returned, where it has such an attribute or key."""
     if isinstance(out, Mapping):
         return out.get("logits", out)
     return out if isinstance(out, Tensor) else getattr(out, "logits", out)
 
 
 def check_logits(out: Any, n: int) -> Float[Tensor, "n c"]:
-    """What a network returned for n images as logits; raises as `logits` does, but for sigmoids."""
+    """Return what a network returned for n images as logits (n, c), in float32 at least.
+
+    Raises:
+        DfalError: as `logits` does, but not for the output of a sigmoid.
+    """
     out = unwrap_logits(out)
     if isinstance(out, Tensor) and out.shape == (n,):
         out = out.unsqueeze(1)
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != n:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        way_out = (
-            ": wrap it in a module that returns out[0]" if isinstance(out, tuple | list) else ""
-        )
+        cure = ": wrap it in a module that returns out[0]" if isinstance(out, tuple | list) else ""
         raise DfalError(
             f"the network must return logits of shape (N, C) for N = {n} images, but it returned"
-            f" {got}{way_out}"
+            f" {got}{cure}"
         )
     if not out.is_floating_point():
         raise DfalError(
@@ -389,11 +428,11 @@ def check_logits(out: Any, n: int) -> Float[Tensor, "n c"]:
     rounding, f = torch.finfo(out.dtype).eps, at_least_float32(out)
     if f.shape[1] == 1:
         return F.pad(f, (1, 0))
-    seen = f.detach()
+    values = f.detach()
     if (
-        len(seen)
-        and bool((seen >= 0).all())
-        and bool(((seen.sum(1) - 1).abs() < max(1e-5, rounding)).all())
+        len(values)
+        and bool((values >= 0).all())
+        and bool(((values.sum(1) - 1).abs() < max(1e-5, rounding)).all())
     ):
         raise DfalError(
             "the network returns probabilities (rows ≥ 0 that sum to 1), but logits are needed:"
@@ -406,30 +445,37 @@ def check_logits(out: Any, n: int) -> Float[Tensor, "n c"]:
 def predict(
     model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1024
 ) -> Float[Tensor, "n c"]:
-    """Logits in evaluation mode, without gradients, `chunk` images at a time, on the network's
-    device."""
+    """Return the logits of images in evaluation mode, without gradients.
+
+    Args:
+        model: any network; the logits are on its device.
+        images: n images as the network takes them.
+        chunk: images that are computed at a time.
+
+    Raises:
+        DfalError: as `logits` does, and for NaN or infinite logits.
+    """
     check_input(model, images)
     with frozen_eval(model, images[:1]) as network, shape_errors(images):
         layers = fast_sequential(
             network,
             prepare_images(network, images[:1]) if len(images) >= MIN_FOLDING_IMAGES else None,
         )
-        parts = images.split(chunk if layers is None else min(chunk, FORWARD_BATCH))
-        return check_finite(
-            torch.cat([logits(layers or network, prepare_images(network, part)) for part in parts])
-        )
+        batches = images.split(chunk if layers is None else min(chunk, FORWARD_BATCH))
+        f = [logits(layers or network, prepare_images(network, batch)) for batch in batches]
+        return check_finite(torch.cat(f))
 
 
 FORWARD_BATCH = 128
-"""Images that a chain computes at a time: what it moves should fit into a processor's cache."""
+"""Images that a `FastSequential` computes at a time: they should fit into a processor's cache."""
 
 
 MIN_FOLDING_IMAGES = 256
-"""Images from which on it pays to make one layer of several."""
+"""Images from which on it pays to fold affine layers into one."""
 
 
 def check_finite(f: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-    """The logits themselves.
+    """Return the logits themselves where all of them are finite.
 
     Raises:
         DfalError: where one is NaN or infinite: such an image would be ranked at random.

@@ -127,7 +127,11 @@ def _glorot(model: nn.Sequential) -> nn.Sequential:
 
 
 def _check_size(h: int, w: int, name: str, image: tuple[int, ...]) -> None:
-    """Raise where nothing is left of an image: h × w pixels after the last convolution."""
+    """Check that something is left of an image: h × w pixels after the last convolution.
+
+    Raises:
+        DfalError: where nothing is.
+    """
     if h < 1 or w < 1:
         raise DfalError(
             f"{name} needs images of at least 16 × 16 pixels, but they are {image[1]} × {image[2]}"

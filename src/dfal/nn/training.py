@@ -1,12 +1,11 @@
-"""Training one network on labelled data, as the paper does: from scratch, with early stopping and
-restarts."""
+"""Train a network on labelled data: from scratch, with early stopping and restarts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -31,7 +30,11 @@ __all__ = ["Training", "check_device", "fit", "holdout_size", "split_holdout"]
 
 
 def check_device(device: str) -> None:
-    """Raise unless networks can be trained there."""
+    """Check that networks can be trained on a device.
+
+    Raises:
+        DfalError: where they cannot.
+    """
     try:
         torch.device(device)
     except RuntimeError:
@@ -51,19 +54,19 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @default_modes()
 def fit(make: Callable[[], Network], data: LabelledData, settings: Training, seed: int) -> Network:
-    """The best of `settings.restarts` networks trained on the labelled data.
+    """Train `settings.restarts` networks on the labelled data and return the best of them.
 
     Frozen blocks (modules whose parameters all have requires_grad = False) stay in evaluation mode,
-    with everything in
-    them: a frozen backbone's batch norm keeps its running statistics, and its dropout is off. A
-    layer without parameters that is in no frozen block, such as dropout before a new head, is
-    trained as usual. The caller's `torch.no_grad`, `torch.inference_mode` and autocast are off
-    meanwhile.
+    with everything in them: a frozen backbone's batch norm keeps its running statistics, and its
+    dropout is off. A layer without parameters that is in no frozen block, such as dropout before a
+    new head, is trained as usual. The caller's `torch.no_grad`, `torch.inference_mode` and autocast
+    are off meanwhile.
 
     Args:
-        make: gives a new, randomly initialised network.
-        data: where its images are, the network is trained.
-        seed: fixes hold-out, initialisations, batches and dropout.
+        make: returns a new, randomly initialised network.
+        data: the network is trained on the device of its images.
+        settings: how it is trained.
+        seed: fixes hold-out, initialisations, mini-batches and dropout.
 
     Raises:
         DfalError: for labels that are no classes of the network, for anything else that cannot be
@@ -84,7 +87,11 @@ def fit(make: Callable[[], Network], data: LabelledData, settings: Training, see
 
 
 def _checked(make: Any, data: Any, settings: Any) -> LabelledData:
-    """Return the labelled data, with labels as int64; raise unless `fit` can be given all this."""
+    """Return the labelled data with labels as int64.
+
+    Raises:
+        DfalError: for arguments that `fit` does not take.
+    """
     if isinstance(make, nn.Module) or not callable(make):
         cure = "lambda: copy.deepcopy(network)" if isinstance(make, nn.Module) else "dfal.lenet5"
         raise DfalError(
@@ -105,19 +112,19 @@ def _checked(make: Any, data: Any, settings: Any) -> LabelledData:
         raise DfalError(
             f"the data must be a dfal.LabelledData, but they are {kind_of(data)}: give {cure}"
         )
-    parts = {"images": data.images, "labels": data.labels, "source": data.source}
-    for name, part in parts.items():
-        if not torch.is_tensor(part):
+    tensors = {"images": data.images, "labels": data.labels, "source": data.source}
+    for name, tensor in tensors.items():
+        if not torch.is_tensor(tensor):
             raise DfalError(
-                f"{name} must be a tensor, but they are {kind_of(part)}: try"
+                f"{name} must be a tensor, but they are {kind_of(tensor)}: try"
                 f" torch.as_tensor({name})"
             )
     if data.labels.is_floating_point() or data.labels.is_complex():
         raise DfalError(
             f"labels must be whole numbers, but they are {data.labels.dtype}: try labels.long()"
         )
-    if data.labels.ndim != 1 or len({len(part) for part in parts.values()}) > 1:
-        shapes = ", ".join(f"{name} {tuple(part.shape)}" for name, part in parts.items())
+    if data.labels.ndim != 1 or len({len(tensor) for tensor in tensors.values()}) > 1:
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
         raise DfalError(
             "images, labels and source must have a row for each image, but their shapes are"
             f" {shapes}"
@@ -129,14 +136,18 @@ def _checked(make: Any, data: Any, settings: Any) -> LabelledData:
     return replace(data, labels=data.labels.long())
 
 
-class _Labels:
-    """The labels of a training, which its first step compares with the network's logits."""
+class _LabelCheck:
+    """Compares the labels with the network's classes, once, in the first step of a training."""
 
     def __init__(self, data: LabelledData, validation: LabelledData):
         self._data, self._checked = (data, validation), False
 
     def check(self, f: Tensor) -> None:
-        """Raise where a label is no class of the network that returned these logits."""
+        """Check that every label is a class of the network that returned the logits f.
+
+        Raises:
+            DfalError: where one is not.
+        """
         if self._checked:
             return
         classes = f.shape[1]
@@ -160,18 +171,24 @@ class _Labels:
 def split_holdout(
     data: LabelledData, holdout: float, rng: torch.Generator
 ) -> tuple[LabelledData, LabelledData]:
-    """Labelled data for training and for validation. An image and its twins stay on one side, so
-    that no network is validated on the twin of what it was trained on."""
+    """Split labelled data into some for training and some for validation.
+
+    An image and its twins stay on one side, so that no network is validated on the twin of an image
+    that it was trained on.
+
+    Args:
+        data: labelled data.
+        holdout: fraction of the annotated images that are held out.
+        rng: draws them.
+    """
     sources = data.source.unique()
-    out = torch.isin(
-        data.source,
-        sources[torch.randperm(len(sources), generator=rng)[: holdout_size(holdout, len(sources))]],
-    )
-    return _rows(data, ~out), _rows(data, out)
+    order = torch.randperm(len(sources), generator=rng)
+    held_out = torch.isin(data.source, sources[order[: holdout_size(holdout, len(sources))]])
+    return _rows(data, ~held_out), _rows(data, held_out)
 
 
 def holdout_size(holdout: float, images: int) -> int:
-    """How many of so many annotated images are held out.
+    """Return how many of a number of annotated images are held out.
 
     Raises:
         DfalError: where none would be left to train on.
@@ -185,7 +202,7 @@ def holdout_size(holdout: float, images: int) -> int:
     return count
 
 
-def _rows(data: LabelledData, which: Tensor) -> LabelledData:
+def _rows(data: LabelledData, which: Bool[Tensor, "n"]) -> LabelledData:
     on = which.to(data.images.device)
     return LabelledData(data.images[on], data.labels[on], data.source[which])
 
@@ -193,39 +210,36 @@ def _rows(data: LabelledData, which: Tensor) -> LabelledData:
 def _train(
     model: Network, data: LabelledData, validation: LabelledData, settings: Training
 ) -> tuple[Network, float]:
-    """The trained network and the loss by which restarts are compared: on the hold-out, or on the
-    data where there is none."""
+    """Train a network; return it with the loss by which restarts are compared.
+
+    That is the loss on the hold-out, or on the labelled data where there is none.
+
+    Raises:
+        DfalError: for a network without a parameter to train.
+    """
     images = prepare_images(model, data.images)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise DfalError(
             "the network has no parameter to train: set requires_grad of those that should learn,"
             " or give it some"
         )
-    optimiser = torch.optim.Adam(_in_one_piece(model), lr=settings.learning_rate, fused=True)
-    best_loss, best_weights, waited = torch.inf, None, 0
+    optimiser = torch.optim.Adam(_flatten_parameters(model), lr=settings.learning_rate, fused=True)
     train_mode = _train_mode(model)
     train_mode()
-    known = _Labels(data, validation)
-    step = (
-        _by_chain(layers, known)
-        if (layers := fast_sequential(model))
-        else _by_autograd(model, known)
-    )
+    step = _step(model, _LabelCheck(data, validation))
+    best_loss, best_weights, waited = torch.inf, None, 0
     for _ in range(settings.epochs):
         train_mode()
-        for rows in _batches(
-            torch.randperm(len(data.labels), device=data.labels.device),
-            settings.training_batch,
-            model,
-        ):
+        order = torch.randperm(len(data.labels), device=data.labels.device)
+        for rows in _mini_batches(order, settings.training_batch, model):
             optimiser.zero_grad(set_to_none=False)
             step(images[rows], data.labels[rows])
             optimiser.step()
         if not len(validation.labels):
             continue
-        value = _loss(model, validation)
-        if value < best_loss:
-            best_loss, waited = value, 0
+        loss = _loss(model, validation)
+        if loss < best_loss:
+            best_loss, waited = loss, 0
             best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         else:
             waited += 1
@@ -239,7 +253,7 @@ def _train(
 
 
 def _train_mode(model: nn.Module) -> Callable[[], object]:
-    """Return what puts the network into training mode, all but its frozen blocks."""
+    """Return a function that puts the network, but for its frozen blocks, into training mode."""
     frozen = [block for block in model.modules() if _is_frozen(block)]
     if not frozen:
         return model.train
@@ -250,18 +264,17 @@ def _train_mode(model: nn.Module) -> Callable[[], object]:
         modes = [module.training for module in trained]
         for block in frozen:
             block.eval()
-        for module, mode in zip(
-            trained, modes, strict=True
-        ):  # of what a frozen block shares with the rest
+        # A frozen block may share modules with the rest, whose mode it must not change.
+        for module, mode in zip(trained, modes, strict=True):
             module.training = mode
 
     return train
 
 
 def _is_frozen(module: nn.Module) -> bool:
-    """Whether a module has parameters, and none of them is trained."""
-    wanted = [parameter.requires_grad for parameter in module.parameters()]
-    return bool(wanted) and not any(wanted)
+    """Return whether a module has parameters, and none of them is trained."""
+    trained = [parameter.requires_grad for parameter in module.parameters()]
+    return bool(trained) and not any(trained)
 
 
 def _outside_frozen_blocks(module: nn.Module) -> Iterator[nn.Module]:
@@ -271,12 +284,14 @@ def _outside_frozen_blocks(module: nn.Module) -> Iterator[nn.Module]:
             yield from _outside_frozen_blocks(child)
 
 
-def _batches(
+def _mini_batches(
     order: Int64[Tensor, "n"], size: int, model: nn.Module
 ) -> Sequence[Int64[Tensor, "b"]]:
-    """The order in batches. A last one of a single image, of which batch norm could not learn,
-    joins the one before it, where the network has batch norm; those of other networks stay as they
-    were."""
+    """Split the order into mini-batches.
+
+    Where the network has batch norm, which cannot be trained on one image, a last mini-batch of one
+    image joins the one before it.
+    """
     batches: list[Tensor] = list(order.split(size))
     normed = any(isinstance(layer, _BatchNorm) and layer.training for layer in model.modules())
     if not normed or len(batches) < 2 or len(batches[-1]) > 1:
@@ -284,19 +299,21 @@ def _batches(
     return [*batches[:-2], torch.cat(batches[-2:])]
 
 
-def _in_one_piece(model: nn.Module) -> list[nn.Parameter]:
-    """A vector for each data type, of which all parameters are views from now on, as their
-    gradients are of its own: a step of Adam is one long run through memory, not a call for each
-    layer."""
-    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def _flatten_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Make all trained parameters views of one vector for each data type; return these vectors.
+
+    Their gradients are views of the vector's. A step of Adam is then one long run through memory,
+    and not a call for each layer.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     vectors = []
-    for dtype in dict.fromkeys(parameter.dtype for parameter in wanted):
-        some = [parameter for parameter in wanted if parameter.dtype == dtype]
-        vector = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in some]))
+    for dtype in dict.fromkeys(parameter.dtype for parameter in trained):
+        parameters = [parameter for parameter in trained if parameter.dtype == dtype]
+        vector = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in parameters]))
         vector.grad = torch.zeros_like(vector)
-        sizes = [parameter.numel() for parameter in some]
+        sizes = [parameter.numel() for parameter in parameters]
         for parameter, values, gradient in zip(
-            some, vector.data.split(sizes), vector.grad.split(sizes), strict=True
+            parameters, vector.data.split(sizes), vector.grad.split(sizes), strict=True
         ):
             parameter.data, parameter.grad = values.view_as(parameter), gradient.view_as(parameter)
         vectors.append(vector)
@@ -304,16 +321,21 @@ def _in_one_piece(model: nn.Module) -> list[nn.Parameter]:
 
 
 Step = Callable[[Tensor, Tensor], None]
-"""From images and labels to the gradient of their mean cross-entropy, in the `.grad` of the
-parameters."""
+"""Adds the gradient of the mean cross-entropy of images and labels to the parameters' `.grad`."""
 
 
-def _by_autograd(model: nn.Module, known: _Labels) -> Step:
+def _step(model: nn.Module, label_check: _LabelCheck) -> Step:
+    """Return a training step, without autograd where the network's layers can be fused."""
+    layers = fast_sequential(model)
+    return _fused_step(layers, label_check) if layers else _autograd_step(model, label_check)
+
+
+def _autograd_step(model: nn.Module, label_check: _LabelCheck) -> Step:
     def step(images: Tensor, labels: Tensor) -> None:
         try:
             with shape_errors(images):
                 f = logits(model, images)
-            known.check(f)
+            label_check.check(f)
             F.cross_entropy(f, labels).backward()
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
@@ -326,15 +348,15 @@ def _by_autograd(model: nn.Module, known: _Labels) -> Step:
     return step
 
 
-def _by_chain(layers: FastSequential, known: _Labels) -> Step:
+def _fused_step(layers: FastSequential, label_check: _LabelCheck) -> Step:
     @torch.no_grad()
     def step(images: Tensor, labels: Tensor) -> None:
         with shape_errors(images):
-            out, back = layers.forward(images)
+            out, backward = layers.forward(images)
         f = check_logits(out, len(images))
-        known.check(f)
+        label_check.check(f)
         error = (f.softmax(1) - F.one_hot(labels, f.shape[1])) / len(labels)
-        back(error[:, -out.shape[-1] :].to(out.dtype).unsqueeze(0), params=True, inputs=False)
+        backward(error[:, -out.shape[-1] :].to(out.dtype).unsqueeze(0), params=True, inputs=False)
 
     return step
 
