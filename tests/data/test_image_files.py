@@ -199,7 +199,7 @@ def bomb(path: Path, side: int) -> Path:
 
 @pytest.mark.parametrize("side", [13_342, 50_000])
 def test_decompression_bombs_are_refused_with_a_sentence(tmp_path: Path, side: int) -> None:
-    assert side**2 > image_files.MOST
+    assert side**2 > image_files.MAX_PIXELS
     with pytest.raises(ValueError, match="more than 178 million pixels: make it smaller"):
         decoded(bomb(tmp_path, side))
 
@@ -213,7 +213,7 @@ def test_a_large_image_is_no_bomb_yet(tmp_path: Path, monkeypatch: pytest.Monkey
         Image, "MAX_IMAGE_PIXELS", 400
     )  # Pillow warns from there on, and refuses twice as many
     assert decoded(path).size == COLOUR.size
-    monkeypatch.setattr(image_files, "MOST", 599)
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 599)
     with pytest.raises(ValueError, match="make it smaller"):
         decoded(path)
 
@@ -495,8 +495,8 @@ def test_large_images_are_put_on_white_and_shrunk_in_bands(
     path = saved(tmp_path, image, name, exif=tags, **options)
     at_once = {size: fitted(path, size, 3) for size in ((10, 10), (20, 31), (300, 300))}
     whole = pixels(decoded(path))
-    monkeypatch.setattr(image_files, "LARGE", 1000)
-    monkeypatch.setattr(image_files, "BAND", 3000)
+    monkeypatch.setattr(image_files, "WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(image_files, "BAND_PIXELS", 3000)
     assert np.array_equal(pixels(decoded(path)), whole)
     for size, wanted in at_once.items():
         difference = np.abs(fitted(path, size, 3).astype(int) - wanted)
@@ -511,7 +511,7 @@ def test_large_images_are_put_on_white_and_shrunk_in_bands(
 def test_large_images_wait_for_each_other() -> None:
     """Three large ones and a small one: never more than the budget at a time, and the small one
     goes by."""
-    budget = PixelBudget(10 * image_files.BAND)
+    budget = PixelBudget(10 * image_files.BAND_PIXELS)
     begun, go_on = threading.Semaphore(0), threading.Semaphore(0)
     now, most = [0], [0]
     guard = threading.Lock()
@@ -519,24 +519,24 @@ def test_large_images_wait_for_each_other() -> None:
     def work(pixels: int) -> None:
         with budget.hold(pixels):
             with guard:
-                now[0] += min(pixels, 10 * image_files.BAND)
+                now[0] += min(pixels, 10 * image_files.BAND_PIXELS)
                 most[0] = max(most[0], now[0])
             begun.release()
             assert go_on.acquire(timeout=60)
             with guard:
-                now[0] -= min(pixels, 10 * image_files.BAND)
+                now[0] -= min(pixels, 10 * image_files.BAND_PIXELS)
 
     sizes = [
-        99 * image_files.BAND,
-        6 * image_files.BAND,
-        6 * image_files.BAND,
-        4 * image_files.BAND,
+        99 * image_files.BAND_PIXELS,
+        6 * image_files.BAND_PIXELS,
+        6 * image_files.BAND_PIXELS,
+        4 * image_files.BAND_PIXELS,
     ]
     threads = [threading.Thread(target=work, args=(size,)) for size in sizes]
     for thread in threads:
         thread.start()
     assert begun.acquire(timeout=60)
-    small = threading.Thread(target=work, args=(image_files.BAND,))
+    small = threading.Thread(target=work, args=(image_files.BAND_PIXELS,))
     small.start()
     assert begun.acquire(timeout=60)  # beside the one that runs, whichever it is
     for _ in range(5):
@@ -544,8 +544,8 @@ def test_large_images_wait_for_each_other() -> None:
     for thread in (*threads, small):
         thread.join(60)
         assert not thread.is_alive()
-    assert most[0] <= 11 * image_files.BAND
-    assert budget._held == 0
+    assert most[0] <= 11 * image_files.BAND_PIXELS
+    assert budget._taken == 0
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -577,6 +577,6 @@ def test_a_long_image_is_shrunk_in_bands_by_two_factors(
         ),
     )
     whole = fitted(path, (10, 10), 3)
-    monkeypatch.setattr(image_files, "LARGE", 1000)
-    monkeypatch.setattr(image_files, "BAND", 20_000)
+    monkeypatch.setattr(image_files, "WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(image_files, "BAND_PIXELS", 20_000)
     assert np.array_equal(fitted(path, (10, 10), 3), whole)

@@ -798,7 +798,7 @@ def test_originals_come_in_full_size(
         large = folder.paths.index("a/large.png")
         assert np.array_equal(np.asarray(folder.original(large)), picture(5, side=50, colour=True))
         assert folder.file(large) == photos / "a" / "large.png"
-        monkeypatch.setattr("dfal.data.image_files.LARGE", 2000)
+        monkeypatch.setattr("dfal.data.image_files.WHOLE_PIXELS", 2000)
         assert folder.original(large, longest=10).size == (
             25,
             25,

@@ -446,8 +446,8 @@ def test_a_large_deep_tiff_is_fitted_in_bands(
     samples = ramp(12, 3, height=200, width=300)
     path = tiff(tmp_path / "a.tif", samples, 12, 2)
     whole = fitted(path, (16, 16), 3)
-    monkeypatch.setattr(image_files, "LARGE", 1000)
-    monkeypatch.setattr(image_files, "BAND", 4000)
+    monkeypatch.setattr(image_files, "WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(image_files, "BAND_PIXELS", 4000)
     assert np.array_equal(fitted(path, (16, 16), 3), whole)
     assert np.array_equal(np.asarray(decoded(path)), eight(samples, 4095))
 

@@ -1,5 +1,4 @@
-"""An array of images by index, in memory or memory-mapped; float in [0, 1] comes out, whatever lies
-below."""
+"""Arrays of images, in memory or memory-mapped, which are taken by index as floats in [0, 1]."""
 
 from typing import Any
 
@@ -13,15 +12,14 @@ from dfal.arguments import kind_of
 from dfal.errors import DfalError
 
 CHUNK = 4096
-"""Images touched at a time where all of them are read once."""
+"""Images read at a time where all of them are read once."""
 
 
 def _as_array(raw: Any) -> NDArray[Any]:
-    """Return an array or a tensor, or a list of some of one shape, as an array.
+    """Return an array, a tensor, or a list of arrays or tensors of one shape, as an array.
 
     Raises:
-        DfalError: for anything else: what holds pairs, batches or pictures would be taken for
-        pixels.
+        DfalError: for anything else: data sets of pairs, loaders of batches, lists of pictures.
     """
     if isinstance(raw, Tensor):
         if raw.layout != torch.strided or raw.is_meta:
@@ -40,17 +38,18 @@ def _as_array(raw: Any) -> NDArray[Any]:
     if (
         isinstance(raw, list | tuple)
         and len(raw)
-        and all(isinstance(one, Tensor | np.ndarray) for one in raw)
+        and all(isinstance(image, Tensor | np.ndarray) for image in raw)
     ):
-        if len({tuple(one.shape) for one in raw}) == 1:
-            return np.stack([_as_array(one) if isinstance(one, Tensor) else one for one in raw])
+        if len({tuple(image.shape) for image in raw}) == 1:
+            return np.stack(
+                [_as_array(image) if isinstance(image, Tensor) else image for image in raw]
+            )
         raise DfalError(
             "the images of this list have several shapes, but one is needed: fit them into one size"
             " first"
         )
-    if isinstance(raw, np.ndarray) or (
-        hasattr(raw, "shape") and hasattr(raw, "dtype")
-    ):  # HDF5 and others are arrays, too
+    # HDF5 and others have arrays of their own.
+    if isinstance(raw, np.ndarray) or (hasattr(raw, "shape") and hasattr(raw, "dtype")):
         return np.asanyarray(raw)
     if hasattr(raw, "__getitem__") and hasattr(raw, "tensors"):
         cure = "give its images, dataset.tensors[0]"
@@ -74,13 +73,15 @@ def _as_array(raw: Any) -> NDArray[Any]:
 
 def _kind(raw: Any) -> str:
     """Return what a value is, and what is in it where it is a list."""
-    inside = sorted({type(one).__name__ for one in raw}) if isinstance(raw, list | tuple) else []
-    return f"{kind_of(raw)} of {' and '.join(inside)}" if inside else kind_of(raw)
+    items = sorted({type(item).__name__ for item in raw}) if isinstance(raw, list | tuple) else []
+    return f"{kind_of(raw)} of {' and '.join(items)}" if items else kind_of(raw)
 
 
 class Images:
-    """N images of one shape. uint8 arrays (memory maps too) stay as they are and are scaled to [0,
-    1] when taken; floating-point arrays are taken unscaled.
+    """N images of one shape.
+
+    Arrays of uint8, memory maps too, stay as they are and are scaled to [0, 1] when images are
+    taken; floating-point images are taken unscaled.
 
     Args:
         array: the images, first axis N.
@@ -88,7 +89,7 @@ class Images:
 
     Raises:
         DfalError: for an array without images, of another kind of number, or with NaN or infinite
-        values.
+            values.
     """
 
     def __init__(
@@ -127,21 +128,21 @@ class Images:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one image, channels first."""
+        """Return the shape of one image, channels first."""
         return tuple(self.array.shape[1:])
 
     def raw(self, indices: Int64[np.ndarray, "n"]) -> Shaped[np.ndarray, "n *image"]:
-        """The images at `indices` as they are kept."""
-        found: NDArray[Any] = self.array[indices if self.rows is None else self.rows[indices]]
-        return found
+        """Return the images at `indices` as they are stored, unscaled."""
+        images: NDArray[Any] = self.array[indices if self.rows is None else self.rows[indices]]
+        return images
 
     def take(
         self, indices: Tensor, device: torch.device | str = "cpu"
     ) -> Float[Tensor, "n *image"]:
-        """The images at `indices`, in that order, as float32."""
+        """Return the images at `indices`, in that order, as float32."""
         raw = self.raw(indices.cpu().numpy())
         native = raw.astype(raw.dtype.newbyteorder("="), copy=False)
-        # Into a new tensor, whose strides are the plain ones: others run other convolutions, which
-        # round otherwise.
+        # A new tensor has contiguous strides: others lead to other convolutions, with other
+        # rounding.
         images = torch.empty(raw.shape, device=device).copy_(torch.from_numpy(native))
         return images.div_(255) if raw.dtype == np.uint8 else images

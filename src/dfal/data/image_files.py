@@ -1,5 +1,4 @@
-"""From an image file to pixels: whatever its kind, 8 bits, grey or colour, turned as it was taken,
-on white."""
+"""Pixels of image files: of any kind to 8 bits, grey or colour, upright, on white."""
 
 import contextlib
 import errno
@@ -14,26 +13,26 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from dfal.data import image_metadata, tiff_pixels
+from dfal.data import image_metadata, tiff, tiff_pixels
 from dfal.errors import DfalError, first_line
 
 Result = TypeVar("Result")
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF")
-"""What is read. No other of Pillow's many readers ever sees a file."""
+"""Formats that are read. No other of Pillow's many readers ever sees a file."""
 GREY = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 """Pillow's names for images without colour."""
-MOST = 178_000_000
-"""Pixels of an image, at most: decoded it would take half a gigabyte. Pillow refuses a little
-more."""
-LARGE = 16_000_000
-"""Pixels beyond which an image is put on white and shrunk in bands: all of it at once would be in
-memory several times."""
-BAND = 4_000_000
-"""Pixels of a band, and of the images that are decoded without waiting for others."""
-AT_ONCE = 64_000_000
-"""Pixels that are decoded at a time by all threads together. A larger image is decoded alone."""
-TURNS = {
+MAX_PIXELS = 178_000_000
+"""Pixels of the largest image that is read: decoded it takes half a gigabyte. Pillow refuses a
+little more."""
+WHOLE_PIXELS = 16_000_000
+"""Pixels up to which an image is put on white and shrunk as a whole. A larger one would be in
+memory several times, and is processed in bands."""
+BAND_PIXELS = 4_000_000
+"""Pixels of a band, and of the largest image that is decoded without waiting for others."""
+PIXELS_AT_ONCE = 64_000_000
+"""Pixels that all threads together decode at a time. A larger image is decoded alone."""
+TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -44,16 +43,15 @@ TURNS = {
 }
 """What undoes each orientation of EXIF."""
 
-# Between half of that and all of it Pillow only warns, which would fall into the terminal of
-# somebody who scans posters.
+# Between half of `MAX_PIXELS` and all of it Pillow only warns, in the terminal of anyone who scans
+# posters.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# What is wrong with metadata costs nothing and concerns nobody.
+# Damaged metadata cost no image, and need no warning.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class Unavailable(DfalError):  # noqa: N818
-    """A file cannot be read just now: the disk, the network or the memory is the reason, and no
-    fault of the file's.
+    """A file cannot be read just now, because of the disk, the network or the memory.
 
     Attributes:
         general: whether the reason concerns other files too, as that of a folder that is away.
@@ -66,7 +64,12 @@ class Unavailable(DfalError):  # noqa: N818
 
     @classmethod
     def because(cls, error: OSError | MemoryError, name: str = "") -> "Unavailable":
-        """Say what the system said, in one sentence."""
+        """Return the error of the system as one sentence.
+
+        Args:
+            error: of the system.
+            name: of the file, for the beginning of the sentence.
+        """
         what = f"{name}: it" if name else "it"
         if (
             isinstance(error, MemoryError)
@@ -81,41 +84,40 @@ class Unavailable(DfalError):  # noqa: N818
 
 
 class PixelBudget:
-    """Lets threads hold so many pixels at a time. Who asks for more waits, in the order of asking.
+    """A limit on the pixels that all threads decode at a time; others wait for their turn.
 
     Args:
-        total: pixels that all threads may hold together; who wants more than that waits until no
-        other holds any.
+        total: pixels. A larger image is decoded when no other is.
     """
 
     def __init__(self, total: int):
-        self._total, self._held = total, 0
+        self._total, self._taken = total, 0
         self._turn, self._changed = threading.Lock(), threading.Condition()
 
     @contextlib.contextmanager
     def hold(self, pixels: int) -> Iterator[None]:
-        """Hold some pixels. Small images need not wait."""
-        if pixels <= BAND:
+        """Take pixels from the budget for a block. Small images need not wait."""
+        if pixels <= BAND_PIXELS:
             yield
             return
         pixels = min(pixels, self._total)
         with self._turn, self._changed:
-            self._changed.wait_for(lambda: self._held + pixels <= self._total)
-            self._held += pixels
+            self._changed.wait_for(lambda: self._taken + pixels <= self._total)
+            self._taken += pixels
         try:
             yield
         finally:
             with self._changed:
-                self._held -= pixels
+                self._taken -= pixels
                 self._changed.notify_all()
 
 
-BUDGET = PixelBudget(AT_ONCE)
-"""That of this process."""
+BUDGET = PixelBudget(PIXELS_AT_ONCE)
+"""The budget of this process."""
 
 
 def header(path: Path) -> tuple[tuple[int, int], str] | None:
-    """Size and mode of an image, without decoding it; None where it cannot be read."""
+    """Read the size (width, height) and mode of an image; None where it cannot be read."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             return image.size, image.mode
@@ -126,8 +128,8 @@ def header(path: Path) -> tuple[tuple[int, int], str] | None:
         pass
     try:
         content = path.read_bytes()
-        if tiff := tiff_pixels.parse(content):
-            return tiff.size, "L" if tiff.grey else "RGB"
+        if tags := tiff.parse(content):
+            return tags.size, "L" if tags.grey else "RGB"
         if (plain := image_metadata.without_metadata(content)) is None:
             return None
         with Image.open(io.BytesIO(plain), formats=FORMATS) as image:
@@ -137,13 +139,13 @@ def header(path: Path) -> tuple[tuple[int, int], str] | None:
 
 
 def decoded(path: Path, least: int | None = None, longest: int | None = None) -> Image.Image:
-    """The image in mode L or RGB. Of an animation or a stack it is the first frame.
+    """Decode an image to mode L or RGB; of an animation or a stack, the first frame.
 
     Args:
         path: of the file.
         least: where it is given, a JPEG may be decoded smaller, with no side shorter than this.
-        longest: where it is given, a large image may come smaller, with its longer side no shorter
-        than this.
+        longest: where it is given, a large image may be reduced, with its longer side no shorter
+            than this.
 
     Raises:
         Unavailable: where the system or the memory does not let it be read just now.
@@ -152,18 +154,22 @@ def decoded(path: Path, least: int | None = None, longest: int | None = None) ->
 
     def finish(image: Image.Image, turn: int) -> Image.Image:
         factor = max(1, int(max(image.size) / longest / 2)) if longest else 1
-        return _whole(image, turn, (factor, factor))
+        return _upright(image, turn, (factor, factor))
 
     return _read(path, least, finish)
 
 
 def fitted(path: Path, size: tuple[int, int], channels: int) -> UInt8[np.ndarray, "h w c"]:
-    """The image as a network sees it: the whole of it, shrunk or enlarged to fit into `size`,
-    height × width.
+    """Decode an image as a network sees it: resized as a whole to fit into `size`.
 
-    What is left over is filled with the median colour of the image's own border. A centre crop
-    would cut off what a person is asked about, squeezing would change its shape, and black bars
-    would be the strongest edges in the picture. Images of that size already come through untouched.
+    The rest is filled with the median colour of the image's own border. A centre crop would cut off
+    what a person is to label, squeezing would change its shape, and black bars would be the
+    strongest edges in the picture. Images that have this size already stay as they are.
+
+    Args:
+        path: of the file.
+        size: height and width of the result.
+        channels: 1 or 3.
 
     Raises:
         Unavailable: where the system or the memory does not let it be read just now.
@@ -179,18 +185,11 @@ def fitted(path: Path, size: tuple[int, int], channels: int) -> UInt8[np.ndarray
             if turn < 5
             else (down / height / 3, across / width / 3)
         )
-        factor = (
-            (max(1, int(gap[0])), max(1, int(gap[1])))
-            if image.width * image.height > LARGE
-            else (1, 1)
-        )
-        box = (
-            0,
-            0,
-            image.width / factor[0],
-            image.height / factor[1],
-        )  # the last pixels of what is reduced are partly outside
-        image = _whole(image, turn, factor).convert("L" if channels == 1 else "RGB")
+        is_large = image.width * image.height > WHOLE_PIXELS
+        factor = (max(1, int(gap[0])), max(1, int(gap[1]))) if is_large else (1, 1)
+        # The last pixels of a reduced image are partly outside.
+        box = (0, 0, image.width / factor[0], image.height / factor[1])
+        image = _upright(image, turn, factor).convert("L" if channels == 1 else "RGB")
         if image.size == (width, height):
             return image
         inside = box if turn == 1 and factor != (1, 1) else None
@@ -202,19 +201,27 @@ def fitted(path: Path, size: tuple[int, int], channels: int) -> UInt8[np.ndarray
     if (height, width) == size:
         return pixels
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    whole = np.empty((*size, channels), np.uint8)
-    whole[:] = np.median(border, axis=0)
+    padded = np.empty((*size, channels), np.uint8)
+    padded[:] = np.median(border, axis=0)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    whole[top : top + height, left : left + width] = pixels
-    return whole
+    padded[top : top + height, left : left + width] = pixels
+    return padded
 
 
 def _read(path: Path, least: int | None, finish: Callable[[Image.Image, int], Result]) -> Result:
-    """Decode a file and finish it, first as it is, and where that fails without its metadata."""
+    """Decode a file as it is, and where that fails without its metadata.
+
+    Args:
+        path: of the file.
+        least: as in `decoded`.
+        finish: (image, orientation) → the result.
+
+    Raises:
+        Unavailable: where the system or the memory does not let it be read just now.
+        ValueError: with the reason, where the file cannot be read.
+    """
     try:
-        content = (
-            path.read_bytes()
-        )  # first: what fails from here on is the fault of the file or of the memory
+        content = path.read_bytes()  # what fails afterwards is due to the file or the memory
     except IsADirectoryError:
         raise ValueError("it is a folder") from None
     except (OSError, MemoryError) as error:
@@ -226,10 +233,10 @@ def _read(path: Path, least: int | None, finish: Callable[[Image.Image, int], Re
     except Exception as error:  # decoders raise anything: SyntaxError, struct.error, KeyError, …
         reason = _reason(error)
     try:
-        tiff = tiff_pixels.parse(content)
+        tags = tiff.parse(content)
         plain = (
-            tiff_pixels.without_metadata(content, tiff)
-            if tiff
+            tiff.without_metadata(content, tags)
+            if tags
             else image_metadata.without_metadata(content)
         )
         if plain is not None:
@@ -242,18 +249,17 @@ def _read(path: Path, least: int | None, finish: Callable[[Image.Image, int], Re
 
 
 def _reason(error: Exception) -> ValueError:
-    """Why a file cannot be read, in a line."""
+    """Return the error that says in a line why a file cannot be read."""
     if isinstance(error, Unavailable):
         return error
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return ValueError(f"it has more than {MOST // 10**6} million pixels: make it smaller")
+        return ValueError(f"it has more than {MAX_PIXELS // 10**6} million pixels: make it smaller")
     if isinstance(error, UnidentifiedImageError):
         return ValueError("it is no JPEG, PNG, WebP, GIF or TIFF, whatever its name says")
     text = first_line(error)
     if isinstance(error, OSError):
-        if (
-            error.errno is not None or "out of memory" in text
-        ):  # Pillow's own errors of files have no number
+        # Pillow's own errors of files have no number.
+        if error.errno is not None or "out of memory" in text:
             return Unavailable.because(error)
         return ValueError(f"it cannot be read ({text})")
     return ValueError(
@@ -264,66 +270,77 @@ def _reason(error: Exception) -> ValueError:
 def _decode(
     content: bytes, original: bytes, least: int | None, finish: Callable[[Image.Image, int], Result]
 ) -> Result:
-    """Decode a file, and finish it before others may take the memory."""
-    tiff = tiff_pixels.parse(content)
-    if tiff and not tiff.suits_pillow():
-        _refuse_bombs(tiff.size)
-        with BUDGET.hold(tiff.size[0] * tiff.size[1]):
-            return finish(tiff_pixels.read(content, tiff), tiff.turned)
+    """Decode a file, and finish it before other images may take the memory.
+
+    Args:
+        content: what is decoded.
+        original: the file, from which the orientation is read.
+        least, finish: as in `_read`.
+    """
+    tags = tiff.parse(content)
+    if tags and not tags.suits_pillow():
+        _refuse_bombs(tags.size)
+        with BUDGET.hold(tags.size[0] * tags.size[1]):
+            return finish(tiff_pixels.read(content, tags), tags.turned)
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         _refuse_bombs(image.size)
+        width, height = image.size
         if least is not None:
-            before = image.size
             image.draft(None, (least, least))
-            size = (
-                before if image.info.get("progressive") else image.size
-            )  # these are kept whole while they are decoded
-        else:
-            size = image.size
-        with BUDGET.hold(size[0] * size[1]):
+            if not image.info.get("progressive"):  # these are in memory whole while decoded
+                width, height = image.size
+        with BUDGET.hold(width * height):
             image.load()
-            return finish(image, _turn(image, original))
+            return finish(image, _orientation(image, original))
 
 
 def _refuse_bombs(size: tuple[int, int]) -> None:
-    if size[0] * size[1] > MOST:
+    if size[0] * size[1] > MAX_PIXELS:
         raise Image.DecompressionBombError
 
 
-def _turn(image: Image.Image, content: bytes) -> int:
-    """How an image is turned, 1 to 8, as far as its metadata can be read."""
+def _orientation(image: Image.Image, content: bytes) -> int:
+    """Return the orientation of an image, 1 to 8, as far as its metadata can be read."""
     try:
-        found = image.getexif().get(image_metadata.ORIENTATION)
+        value = image.getexif().get(image_metadata.ORIENTATION)
     except Exception:  # metadata may hold anything
-        found = None
-    return (
-        found if isinstance(found, int) and 1 <= found <= 8 else image_metadata.orientation(content)
-    )
+        value = None
+    if isinstance(value, int) and 1 <= value <= 8:
+        return value
+    return image_metadata.orientation(content)
 
 
-def _whole(image: Image.Image, turn: int, factor: tuple[int, int]) -> Image.Image:
-    """An image in mode L or RGB, upright; a large one reduced by a factor (across, down), band by
-    band."""
-    if image.width * image.height <= LARGE:
-        upright = image.transpose(TURNS[turn]) if turn in TURNS else image
-        return _opaque(_eight_bits(upright))
+def _upright(image: Image.Image, turn: int, factor: tuple[int, int]) -> Image.Image:
+    """Return an image upright, in mode L or RGB.
+
+    Args:
+        image: as it was decoded.
+        turn: its orientation, 1 to 8.
+        factor: (across, down) by which a large image is reduced, band by band.
+    """
+    if image.width * image.height <= WHOLE_PIXELS:
+        image = image.transpose(TRANSPOSITIONS[turn]) if turn in TRANSPOSITIONS else image
+        return _opaque(_eight_bits(image))
     if factor == (1, 1) and image.mode in {"L", "RGB"} and not image.has_transparency_data:
-        whole = image
+        reduced = image
     else:
-        rows = max(1, BAND // image.width // factor[1]) * factor[1]
+        rows = max(1, BAND_PIXELS // image.width // factor[1]) * factor[1]
         size = (-(-image.width // factor[0]), -(-image.height // factor[1]))
-        whole = Image.new("L" if image.mode in GREY else "RGB", size)
+        reduced = Image.new("L" if image.mode in GREY else "RGB", size)
         for top in range(0, image.height, rows):
             band = _opaque(
                 _eight_bits(image.crop((0, top, image.width, min(top + rows, image.height))))
             )
-            whole.paste(band.reduce(factor) if factor != (1, 1) else band, (0, top // factor[1]))
-    return whole.transpose(TURNS[turn]) if turn in TURNS else whole
+            reduced.paste(band.reduce(factor) if factor != (1, 1) else band, (0, top // factor[1]))
+    return reduced.transpose(TRANSPOSITIONS[turn]) if turn in TRANSPOSITIONS else reduced
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Deeper images scaled by their full range, not by what one image holds of it: brightness is
-    kept."""
+    """Scale an image of more bits to 8, by its full range and not by the values that it has.
+
+    Raises:
+        ValueError: for values outside the range that is understood.
+    """
     if not (image.mode.startswith("I") or image.mode == "F"):
         return image
     values = np.asarray(image)
@@ -337,10 +354,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
+    """Return an image on white, in mode L or RGB."""
     if image.has_transparency_data:
-        over = image.convert("RGBA")
-        white = Image.new("RGBA", over.size, "white")
-        white.alpha_composite(over)
+        with_alpha = image.convert("RGBA")
+        white = Image.new("RGBA", with_alpha.size, "white")
+        white.alpha_composite(with_alpha)
         return white.convert("L" if image.mode in GREY else "RGB")
     return (
         image if image.mode in {"L", "RGB"} else image.convert("L" if image.mode in GREY else "RGB")

@@ -1,5 +1,7 @@
-"""Image files without their metadata: comments, profiles, EXIF and XMP data, none of which may cost
-an image."""
+"""Image files without their metadata: comments, profiles, EXIF and XMP data.
+
+Where they are damaged, decoders refuse images whose pixels are good.
+"""
 
 import re
 import struct
@@ -12,8 +14,7 @@ ORIENTATION = 0x0112
 
 
 def without_metadata(content: bytes) -> bytes | None:
-    """Return the file with nothing but what its pixels need. None for a file of a kind that is not
-    known here."""
+    """Return the file with nothing but what its pixels need; None for another kind of file."""
     try:
         if content.startswith(b"\xff\xd8"):
             return _plain_jpeg(content)
@@ -29,12 +30,11 @@ def without_metadata(content: bytes) -> bytes | None:
 
 
 def orientation(content: bytes) -> int:
-    """Return how EXIF data say that an image is turned, 1 to 8. 1 where they say nothing, or cannot
-    be read."""
+    """Return the orientation of an image by its EXIF data, 1 to 8; 1 without readable data."""
     for exif in _exif(content):
-        found = _orientation(exif.removeprefix(b"Exif\0\0"))
-        if found is not None:
-            return found
+        value = _orientation(exif.removeprefix(b"Exif\0\0"))
+        if value is not None:
+            return value
     return 1
 
 
@@ -59,7 +59,7 @@ def _exif(content: bytes) -> Iterator[bytes]:
 
 
 def _orientation(exif: bytes) -> int | None:
-    """The orientation in a block of EXIF data; its other fields may be as damaged as they like."""
+    """Return the orientation in a block of EXIF data, whose other fields may be damaged."""
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
         return None
@@ -78,12 +78,11 @@ def _orientation(exif: bytes) -> int | None:
 
 
 def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Kind and body of each segment up to the pixels. The last is the pixels: all from there on."""
+    """Yield the kind and body of each segment; the last is all from the pixels on."""
     at = 2
     while at < len(content):
-        if (
-            content[at] != 0xFF
-        ):  # the length before was wrong: go to the next marker, as other decoders do
+        if content[at] != 0xFF:
+            # The length before was wrong: go to the next marker, as other decoders do.
             at = content.find(b"\xff", at)
             if at < 0:
                 return
@@ -103,8 +102,7 @@ def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _plain_jpeg(content: bytes) -> bytes:
-    """Without all that applications have written, but for what says which colours there are (JFIF,
-    Adobe)."""
+    """Remove what applications have written, except what says which colours there are."""
     parts = [b"\xff\xd8"]
     for kind, body in _jpeg_segments(content):
         if kind == 0xDA:
@@ -117,7 +115,7 @@ def _plain_jpeg(content: bytes) -> bytes:
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, beginning and end of each chunk."""
+    """Yield the kind, beginning and end of each chunk."""
     at = len(PNG)
     while at + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, at)
@@ -128,7 +126,7 @@ def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _plain_png(content: bytes) -> bytes:
-    """The critical chunks, and the transparency where it fits the pixels."""
+    """Keep the critical chunks, and the transparency where it fits the pixels."""
     fitting = {0: 2, 2: 6}.get(content[25])
     parts = [PNG]
     for kind, start, end in _png_chunks(content):
@@ -145,7 +143,11 @@ def _plain_png(content: bytes) -> bytes:
 
 
 def _plain_gif(content: bytes) -> bytes:
-    """The first frame, and what says which of its colours is transparent."""
+    """Keep the first frame, and what says which of its colours is transparent.
+
+    Raises:
+        IndexError: where the file is cut off or damaged.
+    """
 
     def after_blocks(at: int) -> int:
         while content[at]:
@@ -169,7 +171,7 @@ def _plain_gif(content: bytes) -> bytes:
 
 
 def _webp_chunks(content: bytes) -> Iterator[tuple[bytes, int, bytes]]:
-    """Kind, length and body of each chunk; the last may be cut off."""
+    """Yield the kind, length and body of each chunk; the last may be cut off."""
     at = 12
     while at + 8 <= len(content):
         kind, length = struct.unpack_from("<4sI", content, at)
@@ -178,6 +180,11 @@ def _webp_chunks(content: bytes) -> Iterator[tuple[bytes, int, bytes]]:
 
 
 def _plain_webp(content: bytes) -> bytes:
+    """Keep the chunks of pixels, transparency and animation.
+
+    Raises:
+        IndexError: where pixels are missing.
+    """
     parts = []
     for kind, length, body in _webp_chunks(content):
         if kind == b"VP8X":

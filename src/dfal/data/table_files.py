@@ -1,4 +1,4 @@
-"""Tables that people save from spreadsheets: CSV with any of the usual separators and encodings."""
+"""Tables saved from spreadsheets: CSV with any of the usual separators and encodings."""
 
 import codecs
 import csv
@@ -11,7 +11,7 @@ from pathlib import Path
 from dfal.errors import DfalError
 
 SEPARATORS = ",;\t|"
-"""What separates columns; which of them, the first line says."""
+"""What may separate columns; the first line tells which one does."""
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16 does
@@ -26,7 +26,7 @@ BLANK_BEFORE_QUOTE = re.compile(r'[,;\t|] +"')
 
 
 class Row(dict[str, str]):
-    """A row of a table by the names of its columns.
+    """A row of a table: name of a column → cell.
 
     Attributes:
         number: as a spreadsheet counts: the names of the columns are row 1.
@@ -39,7 +39,12 @@ class Row(dict[str, str]):
 
 @dataclass(frozen=True)
 class TableFile:
-    """The rows of a file that are not empty, and the names of its columns in lower case."""
+    """The content of a table.
+
+    Attributes:
+        columns: their names, in lower case.
+        rows: those that are not empty.
+    """
 
     columns: tuple[str, ...]
     rows: list[Row]
@@ -58,8 +63,7 @@ def read_table(path: Path, needed: Sequence[str], what: str) -> TableFile:
         what: what the file holds, for the sentences of errors: "the labels".
 
     Raises:
-        DfalError: for a file that is not there, is no such table, or is written in another
-        encoding.
+        DfalError: for a file that is not there, is no such table, or has another encoding.
     """
     text = _decode(path, what)
     separator = None
@@ -98,6 +102,7 @@ def read_table(path: Path, needed: Sequence[str], what: str) -> TableFile:
 
 
 def _decode(path: Path, what: str) -> str:
+    """Return the text of a file; a `DfalError` where it cannot be read or is no text."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -125,7 +130,11 @@ def _decode(path: Path, what: str) -> str:
 def _numbered(
     path: Path, text: str, separator: str | None, needed: Sequence[str]
 ) -> Iterator[tuple[int, list[str]]]:
-    """The records of a table, each with its row."""
+    """Yield the number and the cells of each row.
+
+    Raises:
+        DfalError: for a quote that is not closed, and other rows that cannot be read.
+    """
     chosen = separator or _separator(text, needed)
     blanks = BLANK_BEFORE_QUOTE.search(text) is not None
     number = 0
@@ -154,8 +163,7 @@ def _numbered(
 
 
 def _separator(text: str, needed: Sequence[str]) -> str:
-    """The separator with which the first line that is not empty names the columns that are
-    needed."""
+    """Return the separator with which the first line names most of the needed columns."""
     first = next((line for line in text.splitlines() if line.strip(' ,;\t|"')), "")
     named = {
         mark: sum(
@@ -171,11 +179,12 @@ def _check_columns(
 ) -> None:
     names = " and ".join(needed)
     if not set(needed) <= set(columns):
-        said = ",".join(record)[:80]
-        if any("\udc80" <= letter <= "\udcff" for letter in said):
+        first_line = ",".join(record)[:80]
+        if any("\udc80" <= letter <= "\udcff" for letter in first_line):
             raise DfalError(f"{path} is not written in UTF-8: save it as that")
         raise DfalError(
-            f"{path} has no columns {names}, but {said!r}: write these names in its first line"
+            f"{path} has no columns {names}, but {first_line!r}: write these names in its first"
+            " line"
         )
     if twice := next((name for name in needed if columns.count(name) > 1), None):
         raise DfalError(f"{path} has two columns {twice}: leave one")
