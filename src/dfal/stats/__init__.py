@@ -1,1 +1,1 @@
-"""Statistics: what a few seeds and a few answers can tell."""
+"""Statistics of few seeds and few answers."""

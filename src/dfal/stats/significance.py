@@ -1,11 +1,10 @@
-"""What a few seeds can tell: intervals, paired tests, the correction for making many of them,
-ranks, and how many more seeds it would take.
+"""Intervals, paired tests, Holm's correction, ranks and sample sizes for a few seeds.
 
-Two intervals are used. Student's t is for means and differences: with five seeds it holds what it
-should. The bootstrap is for what has no formula, such as the annotations that a target needs. It
-draws seeds with replacement, so that with five it never looks beyond the worst and best of them: an
-interval called 95 % holds the mean of normal values 83 times in 100 (a test counts them), and 93
-times with thirty.
+Two intervals are used. Student's t is for means and differences; its coverage is right with five
+seeds too. The bootstrap is for statistics without a formula, such as the annotations to a target.
+It draws seeds with replacement, so that an interval of five never reaches beyond the worst and the
+best of them: its coverage of the mean of normal values is 83 % where it says 95 % (a test counts
+it), and 93 % with thirty seeds.
 """
 
 import itertools
@@ -17,32 +16,40 @@ from jaxtyping import Float64, Int64
 
 
 def half_width(values: Float64[np.ndarray, "s"]) -> float:
-    """Half the width of the mean's 95 % t interval; NaN for one value."""
-    from scipy.stats import t  # a second that importing dfal need not take
+    """Return half the width of the 95 % t interval of the mean over s seeds; NaN for one."""
+    from scipy.stats import sem, t  # a second that importing dfal need not take
 
     if len(values) < 2:
         return float("nan")
-    return float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return float(t.ppf(0.975, len(values) - 1) * sem(values))
 
 
 def paired_p(differences: Float64[np.ndarray, "s"]) -> float:
-    """The two-sided p-value of a paired t-test: how likely such a mean difference is if there is
-    none. NaN for one pair, 1 where all differences are 0."""
-    from scipy.stats import t
+    """Return the two-sided p-value of a paired t-test.
+
+    Args:
+        differences: one for each of s paired seeds.
+
+    Returns:
+        NaN for one pair, 1 where all differences are 0, 0 where they are equal otherwise.
+    """
+    from scipy.stats import sem, t  # `ttest_1samp` warns of nearly equal differences
 
     if len(differences) < 2:
         return float("nan")
-    mean, spread = differences.mean(), differences.std(ddof=1)
-    if spread == 0:
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * t.sf(abs(mean) / spread * np.sqrt(len(differences)), len(differences) - 1))
+    mean, error = abs(float(differences.mean())), float(sem(differences))
+    if error == 0:
+        return float(mean == 0)
+    return float(2 * t.sf(mean / error, len(differences) - 1))
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values for a family of tests, so that the chance of any false alarm among them stays what
-    it says (Holm 1979).
+    """Return the p-values of a family of tests after Holm's correction.
 
-    NaN stays NaN and does not count.
+    NaN stays NaN and does not count as a test.
+
+    Source:
+        Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
     order = sorted((value, place) for place, value in enumerate(p) if not np.isnan(value))
     adjusted = [float("nan")] * len(p)
@@ -53,13 +60,16 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-Rows = Int64[np.ndarray, "r s"]
+Resamples = Int64[np.ndarray, "r s"]
+"""r draws of s seeds, as indices of seeds."""
 
 
-def resamples(seeds: int, most: int = 5000) -> Rows:
-    """Rows of the bootstrap: which seeds are drawn, with replacement. All possibilities where they
-    are few (up to five seeds), so that the interval has no chance in it; otherwise `most` of them,
-    always the same."""
+def resamples(seeds: int, most: int = 5000) -> Resamples:
+    """Return the draws of the bootstrap, with replacement.
+
+    They are all possible draws where these are at most `most` (up to five seeds), so that the
+    interval is exact; otherwise `most` random ones, always the same.
+    """
     if seeds**seeds <= most:
         return np.array(
             list(itertools.product(range(seeds), repeat=seeds)), dtype=np.int64
@@ -70,17 +80,24 @@ def resamples(seeds: int, most: int = 5000) -> Rows:
 def bootstrap(
     values: Float64[np.ndarray, "s *b"],
 ) -> tuple[Float64[np.ndarray, "*b"], Float64[np.ndarray, "*b"]]:
-    """The 95 % percentile interval of the mean over seeds, for each column; NaN for one seed."""
+    """Return the 95 % percentile interval of the mean over s seeds, for each of b columns.
+
+    Returns:
+        Lower and upper ends; NaN for one seed.
+    """
     if len(values) < 2:
-        nothing = np.full(values.shape[1:], np.nan)
-        return nothing, nothing.copy()
-    return _middle(values[resamples(len(values))].mean(1))
+        missing = np.full(values.shape[1:], np.nan)
+        return missing, missing.copy()
+    return _percentiles(values[resamples(len(values))].mean(1))
 
 
-def _middle(
+def _percentiles(
     values: Float64[np.ndarray, "r *b"],
 ) -> tuple[Float64[np.ndarray, "*b"], Float64[np.ndarray, "*b"]]:
-    """The 2.5 % and 97.5 % quantiles, of values that occur, so that infinity may be one."""
+    """Return the 2.5 % and 97.5 % quantiles over r draws.
+
+    They are values that occur, without interpolation, so that infinity may be one.
+    """
     ordered = np.sort(values, axis=0)
     last = len(values) - 1
     return np.asarray(ordered[int(0.025 * last)]), np.asarray(ordered[last - int(0.025 * last)])
@@ -88,11 +105,10 @@ def _middle(
 
 @dataclass(frozen=True)
 class Needed:
-    """How many annotations a target needs. Infinity is what no budget that was measured reaches:
-    right-censored.
+    """A number of annotations with its interval; infinity if no measured budget suffices.
 
     Attributes:
-        annotations: where the mean curve first reaches the target.
+        annotations: of the mean curve.
         low, high: the 95 % bootstrap interval over seeds.
     """
 
@@ -104,11 +120,19 @@ class Needed:
 def annotations_to_target(
     budgets: Int64[np.ndarray, "b"], accuracy: Float64[np.ndarray, "s b"], target: float
 ) -> Needed:
-    """The fewest annotations at which the mean over seeds is at least `target`."""
+    """Return the fewest annotations at which the mean accuracy over seeds reaches a target.
+
+    Args:
+        budgets: b numbers of annotations.
+        accuracy: fractions, s seeds × b budgets.
+        target: an accuracy as a fraction.
+    """
     first = float(_crossings(budgets, accuracy.mean(0)[None], target)[0])
     if len(accuracy) < 2:
         return Needed(first, np.nan, np.nan)
-    low, high = _middle(_crossings(budgets, accuracy[resamples(len(accuracy))].mean(1), target))
+    low, high = _percentiles(
+        _crossings(budgets, accuracy[resamples(len(accuracy))].mean(1), target)
+    )
     return Needed(first, float(low), float(high))
 
 
@@ -117,16 +141,20 @@ def annotations_saved(
     theirs: tuple[Int64[np.ndarray, "c"], Float64[np.ndarray, "s c"]],
     target: float,
 ) -> Needed:
-    """How many annotations fewer than `theirs` the target needs with `ours`, over paired seeds:
-    budgets and accuracies of both.
+    """Return how many annotations fewer than `theirs` a target needs with `ours`.
 
     Where `theirs` does not reach the target it counts as reaching it at its last budget: a lower
     bound of what is saved. Where `ours` does not, it counts as reaching it at its last budget, or
     where `theirs` does if that is later: nothing is saved.
+
+    Args:
+        ours: budgets, and accuracies of s seeds at these budgets.
+        theirs: other budgets, and accuracies of the same seeds at these.
+        target: an accuracy as a fraction.
     """
     seeds = len(ours[1])
 
-    def difference(rows: Rows) -> Float64[np.ndarray, "r"]:
+    def saved(rows: Resamples) -> Float64[np.ndarray, "r"]:
         here, there = (
             _crossings(budgets, accuracy[rows].mean(1), target)
             for budgets, accuracy in (ours, theirs)
@@ -134,15 +162,14 @@ def annotations_saved(
         there = np.minimum(there, theirs[0][-1])
         return np.asarray(there - np.where(np.isinf(here), np.maximum(there, ours[0][-1]), here))
 
-    found = float(difference(np.arange(seeds)[None])[0])
-    low, high = (np.nan, np.nan) if seeds < 2 else map(float, _middle(difference(resamples(seeds))))
-    return Needed(found, low, high)
+    low, high = (np.nan, np.nan) if seeds < 2 else map(float, _percentiles(saved(resamples(seeds))))
+    return Needed(float(saved(np.arange(seeds)[None])[0]), low, high)
 
 
 def _crossings(
     budgets: Int64[np.ndarray, "b"], means: Float64[np.ndarray, "r b"], target: float
 ) -> Float64[np.ndarray, "r"]:
-    """Where each of these curves first reaches the target; infinity where it does not."""
+    """Return the budget at which each of r curves first reaches a target; infinity if none."""
     reached = means >= target
     first = np.full(len(means), np.inf)
     first[reached.any(1)] = budgets[reached.argmax(1)[reached.any(1)]]
@@ -150,11 +177,14 @@ def _crossings(
 
 
 def seeds_needed(differences: Float64[np.ndarray, "s"], power: float = 0.8) -> float:
-    """How many paired seeds a t-test at 5 % would need to see the difference that was found, at
-    that chance of seeing it.
+    """Estimate how many paired seeds a t-test at 5 % needs to detect the observed difference.
 
-    Infinity where the difference is 0, NaN for one pair. With few pairs the estimate is rough, as
-    the spread is.
+    Args:
+        differences: one for each of s paired seeds; with few of them the estimate is rough.
+        power: the probability of detecting it.
+
+    Returns:
+        Infinity where the mean difference is 0, NaN for one pair.
     """
     from scipy.stats import nct, t
 
@@ -166,15 +196,15 @@ def seeds_needed(differences: Float64[np.ndarray, "s"], power: float = 0.8) -> f
     if spread == 0:
         return 2.0
 
-    def seen(n: float) -> bool:
+    def detected(n: float) -> bool:
         edge, shift = t.ppf(0.975, n - 1), mean / spread * np.sqrt(n)
         return bool(nct.sf(edge, n - 1, shift) + nct.cdf(-edge, n - 1, shift) >= power)
 
-    return _smallest(seen)
+    return _smallest(detected)
 
 
 def _smallest(enough: Callable[[float], bool], most: int = 100_000) -> float:
-    """The smallest whole number from 2 on that is enough, by bisection; infinity beyond `most`."""
+    """Return the smallest whole number from 2 on that is enough, by bisection; at most `most`."""
     low, high = 1, 2
     while not enough(high):
         low, high = high, 2 * high
@@ -188,13 +218,13 @@ def _smallest(enough: Callable[[float], bool], most: int = 100_000) -> float:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Ranks of k strategies over n blocks (settings, or seeds of one), 1 the best.
+    """Mean ranks of k strategies over n blocks (settings, or seeds of one), 1 the best.
 
     Attributes:
         mean: the mean rank of each strategy.
         p: of Friedman's test that all are alike; NaN with fewer than 3 strategies or 2 blocks.
-        critical: Nemenyi's critical difference at 5 %: mean ranks closer than this cannot be told
-        apart.
+        critical: Nemenyi's critical difference at 5 %: mean ranks closer than this do not differ
+            significantly.
     """
 
     mean: Float64[np.ndarray, "k"]
@@ -203,18 +233,25 @@ class Ranks:
 
 
 def ranks(scores: Float64[np.ndarray, "n k"]) -> Ranks:
-    """Friedman's test and Nemenyi's critical difference (Demšar 2006); higher scores are better,
-    ties share their ranks."""
+    """Rank strategies by Friedman's test and Nemenyi's critical difference.
+
+    Args:
+        scores: n blocks × k strategies; higher is better, ties share their ranks.
+
+    Source:
+        Demšar 2006, "Statistical comparisons of classifiers over multiple data sets".
+    """
     from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
     blocks, strategies = scores.shape
-    each = rankdata(-scores, axis=1)
+    block_ranks = rankdata(-scores, axis=1)
     p = float("nan")
     if blocks > 1 and strategies > 2:
-        p = float(friedmanchisquare(*scores.T).pvalue) if np.ptp(each) else 1.0
+        p = float(friedmanchisquare(*scores.T).pvalue) if np.ptp(block_ranks) else 1.0
     q = (
         studentized_range.ppf(0.95, strategies, np.inf) / np.sqrt(2)
         if strategies > 1
         else float("nan")
     )
-    return Ranks(each.mean(0), p, float(q * np.sqrt(strategies * (strategies + 1) / (6 * blocks))))
+    critical = float(q * np.sqrt(strategies * (strategies + 1) / (6 * blocks)))
+    return Ranks(block_ranks.mean(0), p, critical)
