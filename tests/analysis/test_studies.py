@@ -59,7 +59,7 @@ def test_curves(store: Store) -> None:
     np.testing.assert_allclose(random.labelled_data, [10, 20, 30])
     np.testing.assert_allclose(ours.mean, [0.3, 0.7, 0.95])
     np.testing.assert_allclose(ours.spread, np.array([0.2, 0.2, 0.1]) / np.sqrt(2))
-    np.testing.assert_allclose(ours.area, [(0.4 + 0.75) / 2, (0.6 + 0.9) / 2])
+    np.testing.assert_allclose(ours.aulc, [(0.4 + 0.75) / 2, (0.6 + 0.9) / 2])
     falling = dataclasses.replace(ours, accuracy=np.array([[0.2, 0.8, 0.5], [0.4, 0.3, 0.6]]))
     np.testing.assert_allclose(
         falling.running_maximum.mean, [0.3, 0.6, 0.7], err_msg="of each seed, then the mean"
@@ -121,14 +121,14 @@ def test_an_unfinished_seed_is_left_out_and_said(store: Store) -> None:
     assert ours.accuracy.shape == random.accuracy.shape == (2, 3)
     assert not margin.finished, "where nothing is finished, what there is"
     assert study.budgets(10) == [10, 20, 30]
-    assert study.area(margin) is None
-    assert study.area(ours) is not None
+    assert study.aulc(margin) is None
+    assert study.aulc(ours) is not None
     left_out, seeds, short = study.notes
     assert left_out == "dfal: seed 2 left out, not finished yet."
     assert seeds.startswith(
         "The strategies have different seeds: dfal 0, 1, random 0, 1, margin 0."
     )
-    assert short.startswith("Not all have come to 30 annotations: margin 20.")
+    assert short.startswith("Not all have reached 30 annotations: margin 20.")
 
 
 def test_curves_with_different_k_are_not_one_curve(store: Store, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_curves_with_different_k_are_not_one_curve(store: Store, tmp_path: Path)
     ]
     write_csv([first, second], tmp_path / "all.csv")
     rows = list(csv.DictReader((tmp_path / "all.csv").read_text().splitlines()))
-    assert len(rows) == 15, "random choice belongs to both studies, and is written once"
+    assert len(rows) == 15, "random sampling belongs to both studies, and is written once"
     assert {(row["strategy"], row["candidates"]) for row in rows} == {
         ("dfal", "20"),
         ("dfal", "300"),
@@ -255,7 +255,7 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
         store.add(trial.id, record(0, 0.6, False, last=True))
         (curve,) = studies(store)[0].curves
     assert curve.spread.tolist() == [0]
-    assert curve.area.tolist() == [0.6]
+    assert curve.aulc.tolist() == [0.6]
 
 
 def test_every_strategy_is_compared_with_its_reference(store: Store) -> None:
@@ -296,7 +296,7 @@ def test_every_strategy_is_compared_with_its_reference(store: Store) -> None:
         margin.half_width, 12.706 * 0.05, rtol=1e-3
     )  # t₀.₉₇₅ of one degree of freedom, s/√2 = 0.05
     differences = (
-        [np.array([0.1, 0.2]), np.array([0.6, 0.7]) - study.baseline.area] if study.baseline else []
+        [np.array([0.1, 0.2]), np.array([0.6, 0.7]) - study.baseline.aulc] if study.baseline else []
     )
     smaller = 5  # of the family of eight: Holm's factor for the sixth is 3
     assert margin.p == pytest.approx((8 - smaller) * paired_p(differences[0]))
@@ -305,7 +305,7 @@ def test_every_strategy_is_compared_with_its_reference(store: Store) -> None:
     )  # of t = 3 with one degree of freedom
     dfal_ = found["dfal", "random"]
     assert study.baseline is not None
-    np.testing.assert_allclose(dfal_.gain, (dfal_.curve.area - study.baseline.area).mean())
+    np.testing.assert_allclose(dfal_.gain, (dfal_.curve.aulc - study.baseline.aulc).mean())
 
 
 def test_every_strategy_is_compared_with_one_that_is_named(store: Store) -> None:

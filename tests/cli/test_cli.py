@@ -92,7 +92,7 @@ def test_run_leaves_a_table_a_report_and_a_store(dfal: Shell, tmp_path: Path) ->
         "annotations",
         "labelled data",
         "area",
-        "to match random",
+        "labels to reach random",
         "30",
         "50",
     ):

@@ -316,12 +316,12 @@ def failing(model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator) -> 
     [
         (
             dfal.BADGE(),
-            "badge cannot choose images: the network does not end in its last linear layer",
+            "badge cannot select images: the network does not end in its last linear layer",
         ),
-        (dfal.BALD(), "bald cannot choose images: the network has no dropout layer"),
+        (dfal.BALD(), "bald cannot select images: the network has no dropout layer"),
         (
             too_many,
-            "test_trial:too_many cannot choose images: the strategy asks about 2 images, but",
+            "test_trial:too_many cannot select images: the strategy queries 2 images, but",
         ),
         (
             failing,

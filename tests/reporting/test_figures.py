@@ -37,9 +37,9 @@ def texts(svg: str) -> list[str]:
 
 
 def test_figure_2_has_a_panel_a_strategy_over_the_papers_curve(study: Study) -> None:
-    svg = figures.beside_paper(study, paper.curves("mnist", "lenet5"), np.array([0.99, 0.98])).svg
+    svg = figures.paper_curves(study, paper.curves("mnist", "lenet5"), np.array([0.99, 0.98])).svg
     assert {"dfal", "random", "our full training set"} <= set(texts(svg))
-    alone = figures.beside_paper(study, {}, None).svg
+    alone = figures.paper_curves(study, {}, None).svg
     assert "our full training set" not in texts(alone)
     assert len(svg) > len(alone), "the paper's curves are drawn"
 
@@ -48,7 +48,7 @@ def test_colours_are_the_pages(study: Study) -> None:
     for chart in (
         figures.curves(study),
         figures.differences(study.comparisons),
-        figures.beside_paper(study, {}, None),
+        figures.paper_curves(study, {}, None),
     ):
         svg = chart.svg
         assert "var(--ink)" in svg
@@ -81,15 +81,15 @@ def test_figure_3_names_its_lines() -> None:
 
 def test_axes_name_budgets_that_were_measured(study: Study) -> None:
     shown = texts(figures.curves(study).svg)
-    assert shown[: shown.index("annotations (answers bought)")] == ["10", "20", "30"]
+    assert shown[: shown.index("annotations")] == ["10", "20", "30"]
     many = np.arange(10, 1010, 10)
-    figures._at_budgets(axes := Figure().add_subplot(), [many])
+    figures._tick_budgets(axes := Figure().add_subplot(), [many])
     assert axes.get_xticks().tolist() == list(range(100, 1100, 100)), "counted from the last"
 
 
 def test_figure_2_ends_where_ours_does(study: Study) -> None:
     assert "1000" not in texts(
-        figures.beside_paper(study, paper.curves("mnist", "lenet5"), None).svg
+        figures.paper_curves(study, paper.curves("mnist", "lenet5"), None).svg
     )
 
 

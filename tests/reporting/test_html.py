@@ -91,7 +91,7 @@ def test_every_asked_image_is_there_in_order_with_its_label(
     with Store(store) as opened:
         records = opened.records(TRIALS[0].id)
     asked = torch.cat([record.query.indices for record in records]).tolist()
-    section = page[page.index("What was asked about") :]
+    section = page[page.index("Queried images") :]
     shown = [int(index) for index in re.findall(r'title="image (\d+), round', section)]
     assert shown[:30] == asked
     assert len(shown) == 60
@@ -108,7 +108,7 @@ def test_every_asked_image_is_there_in_order_with_its_label(
 def test_twins_are_shown_with_what_the_network_saw(page: str) -> None:
     section = page[page.index("Adversarial twins") :]
     trios = re.findall(
-        r"network saw <b>(\d)</b>.*?magnified ([\d,]+)×.*?network saw <b>(\d)</b>",
+        r"prediction <b>(\d)</b>.*?magnified ([\d,]+)×.*?prediction <b>(\d)</b>",
         section,
         re.DOTALL,
     )
@@ -123,10 +123,10 @@ def test_the_table_is_the_studys(page: str, store: Path) -> None:
         for mean, spread in zip(curve.mean, curve.spread, strict=True):
             assert f"{100 * mean:.1f} <small>± {100 * spread:.1f}</small>" in page
         assert (
-            f"<td>{100 * curve.area.mean():.2f} <small>±"
-            f" {100 * half_width(curve.area):.2f}</small></td>" in page
+            f"<td>{100 * curve.aulc.mean():.2f} <small>±"
+            f" {100 * half_width(curve.aulc):.2f}</small></td>" in page
         )
-    gain = study.curves[0].area - study.curves[1].area
+    gain = study.curves[0].aulc - study.curves[1].aulc
     assert f"{abs(100 * gain.mean()):.2f} points {'above' if gain.mean() >= 0 else 'below'}" in page
     assert "<td>70</td>" in page, "labelled data at the end, twins too"
 
@@ -241,20 +241,25 @@ def test_dfal_against_random_comes_first_and_the_twins_after_it(
         )
     told = [
         re.sub(r"\s+", " ", re.sub("<[^>]+>", "", one))
-        for one in re.findall(r'<p class="lede">(.*?)</p>', page, re.DOTALL)
+        for one in re.findall(r'<p class="(?:lede|summary)">(.*?)</p>', page, re.DOTALL)
     ]
     assert told[0].startswith(
-        "dfal needed 10 annotations for the accuracy that random choice had with 30 (70.5 %);"
+        "With 30 labels, dfal reaches 90.5 % (2 seeds), 20.0 points more than"
     )
-    assert "its curve lies on average 20.00 points above random choice’s" in told[0]
-    assert told[-1].startswith("dfal lies on average 10.00 points above dfal-no-twins")
-    assert told[-1].endswith("that is what its adversarial twins add.")
-    assert len(told) == 3
-    table = page[page.index("Which differences are real?") :]
+    assert told[1].startswith(
+        "dfal reached random sampling’s final accuracy (70.5 % with 30 labels) with 10 labels."
+    )
+    assert "(AULC) is 20.00 points above that of random sampling (±" in told[1]
+    assert told[-1].startswith(
+        "dfal: its mean accuracy over the curve (AULC) is 10.00 points above that of dfal-no-twins"
+    )
+    assert told[-1].endswith("the same strategy without adversarial twins.")
+    assert len(told) == 4
+    table = page[page.index(">Significance<") :]
     assert re.findall(r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td>', table)[:1] == [
         ("dfal", "random")
     ]
-    assert "Every strategy is compared with random choice" in table
+    assert "Every strategy is compared with random sampling" in table
 
 
 def made(round: int, accuracy: float) -> Record:

@@ -109,7 +109,7 @@ def test_csv_has_a_row_a_cell() -> None:
 
 
 def test_every_table_is_two_files_with_names_for_every_system(tmp_path: Path) -> None:
-    verdict = Verdict("twins help", "holds", "difference +1.00", "mnist")
+    verdict = Verdict("twins help", "reproduced", "difference +1.00", "mnist")
     files = latex_csv.write(tmp_path / "new" / "tables", [MADE], [verdict])
     assert [file.name for file in files] == [
         "table1-mnist-5k-lenet5.tex",
@@ -118,7 +118,7 @@ def test_every_table_is_two_files_with_names_for_every_system(tmp_path: Path) ->
     ]
     assert (
         files[2].read_text(encoding="utf-8").splitlines()[1]
-        == "mnist,twins help,holds,difference +1.00"
+        == "mnist,twins help,reproduced,difference +1.00"
     )
 
 

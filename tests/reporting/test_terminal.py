@@ -34,7 +34,7 @@ def study(*names: str, seeds: int = 2, rounds: int = 10) -> Study:
 def printed(found: Study, width: int, *at: int) -> list[str]:
     file = io.StringIO()
     console = Console(width=width, file=file)
-    for one in terminal.of("mnist-5k, lenet5", found, at, width):
+    for one in terminal.study_tables("mnist-5k, lenet5", found, at, width):
         console.print(one)
     return file.getvalue().splitlines()
 
@@ -64,10 +64,13 @@ def test_budgets_that_are_named_are_all_there_in_parts() -> None:
     assert set(map(str, budgets)) < set(heads)
 
 
+RANDOM = "labels to reach random sampling's final accuracy"
+
+
 def test_each_column_says_what_its_interval_is() -> None:
     made, differences = comparison.tables("mnist-5k, lenet5", study("dfal", "random"), [50, 100])
     assert "mean ± standard deviation over 2 seeds" in made.title
-    assert made.head == ("50", "100", "labelled data", "AULC ± 95 % t", "to match random")
+    assert made.head == ("50", "100", "labelled data", "AULC ± 95 % CI", RANDOM)
     assert [cell.interval for cell in made.rows[0][1]] == ["standard deviation"] * 2 + [
         "",
         "95 % t",
@@ -75,10 +78,10 @@ def test_each_column_says_what_its_interval_is() -> None:
     ]
     accuracy = made.rows[0][1][1]
     assert accuracy.low + accuracy.high == pytest.approx(2 * accuracy.value)
-    assert differences.head == ("compared with", "difference ± 95 % t", "p")
+    assert differences.head == ("compared with", "difference ± 95 % CI", "p")
     assert differences.rows[0][1][1].ours == "−0.10"
     (alone,) = comparison.tables("", study("dfal", "random", seeds=1), [50])
-    assert alone.head == ("50", "labelled data", "AULC", "to match random")
+    assert alone.head == ("50", "labelled data", "AULC", RANDOM)
 
 
 def test_the_mean_accuracy_over_a_curve_is_by_trapezoids_and_says_so() -> None:
@@ -117,7 +120,7 @@ def test_a_row_for_the_twins_comes_after_dfal_beside_random() -> None:
 
 def test_words_stand_left_and_numbers_right() -> None:
     lines = printed(study("dfal", "random"), 80)
-    assert any(line.startswith("│              10 │") for line in lines)
+    assert any(line.startswith("│                     10 │") for line in lines)
     assert any(line.startswith("│ dfal     │ random   │") for line in lines)
 
 
@@ -134,7 +137,7 @@ def test_zero_has_no_sign_and_minus_is_a_minus() -> None:
 
 def test_a_setting_of_claims_is_said_once() -> None:
     claims = [Verdict(claim, "undecided", "", "mnist, vgg8") for claim in ("one", "two")]
-    made = terminal.verdicts([*claims, Verdict("three", "holds", "", "mnist, lenet5")])
+    made = terminal.verdict_tables([*claims, Verdict("three", "reproduced", "", "mnist, lenet5")])
     assert [table.title for table in made] == [
         "The paper's claims: mnist, vgg8",
         "The paper's claims: mnist, lenet5",

@@ -19,10 +19,20 @@ import torch
 import dfal
 import small_networks
 from dfal import reproduce
-from dfal.analysis.learning_curves import area_pairs, common
-from dfal.analysis.tables import Cell, Table, accuracy, all_of, positive, table
+from dfal.analysis.learning_curves import aulc_differences, common
+from dfal.analysis.tables import (
+    Cell,
+    Table,
+    accuracy,
+    all_of,
+    format_seconds,
+    needed_cell,
+    positive,
+    table,
+)
 from dfal.data.datasets import Dataset
 from dfal.experiments import runner
+from dfal.experiments.jobs import Job
 from dfal.experiments.serialization import from_json
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
@@ -147,10 +157,10 @@ def test_the_papers_numbers() -> None:
     assert mnist[paper.FULL]["all"] == pytest.approx(0.9904)
     assert paper.table1("shoe-bag", "vgg8")["core-set"]["100"] == 0.5, "a fraction among percents"
     assert paper.table1("fashion-mnist", "lenet5") == {}
-    assert paper.table2("mnist", "lenet5")["dfal"] == ("1210", "2410")
-    assert paper.table2("mnist", "lenet5")["ceal"] == ("≥ 6000", "≥ 6150")
+    assert paper.table2("mnist", "lenet5")["dfal"] == paper.Table2Row("1210", "2410")
+    assert paper.table2("mnist", "lenet5")["ceal"] == paper.Table2Row("≥ 6000", "≥ 6150")
     assert paper.table3() == {"dfal": 126.54, "core-set-robust": 891.78, "core-set": 784.99}
-    assert paper.table4("mnist")["dfal", "lenet5", "vgg8"] == pytest.approx(0.978)
+    assert paper.table4("mnist")["dfal", paper.Direction("lenet5", "vgg8")] == pytest.approx(0.978)
     x, y = paper.curves("mnist", "lenet5")["dfal"]
     assert (x[0], x[-1]) == (10, 1000)
     assert y == sorted(y), "running maxima only rise"
@@ -202,15 +212,15 @@ UP, DOWN, NEITHER = (
 
 
 def test_a_claim_holds_does_not_or_is_undecided() -> None:
-    assert positive([UP]) == "holds"
-    assert positive([DOWN]) == "does not hold"
+    assert positive([UP]) == "reproduced"
+    assert positive([DOWN]) == "not reproduced"
     assert positive([NEITHER]) == "undecided"
     assert positive([UP, NEITHER]) == "undecided"
-    assert positive([UP, NEITHER, DOWN]) == "does not hold"
+    assert positive([UP, NEITHER, DOWN]) == "not reproduced"
     assert positive([UP[:1]]) == "undecided", "one seed decides nothing"
     assert positive([]) == all_of([]) == "undecided"
     barely = np.array([0.1, 0.2, 0.3, 0.12])
-    assert positive([barely]) == "holds"
+    assert positive([barely]) == "reproduced"
     assert positive([barely] * 5) == "undecided", "five tests are corrected for"
 
 
@@ -225,7 +235,7 @@ WRITTEN: dict[str, list[list[float]]] = {
 }
 
 
-def write(store: Store, trial: runner.Job, records: list[Record]) -> None:
+def write(store: Store, trial: Job, records: list[Record]) -> None:
     store.add_run({trial.id: trial.to_json()}, {"data": {}})
     for record in records:
         store.add(trial.id, record)
@@ -286,7 +296,7 @@ def test_the_shelf_sorts_a_store(found: StoredResults) -> None:
     assert curve(study, "bald") is None
     np.testing.assert_allclose(np.array(pairs(dfal_, random_, 30)), [0.15, 0.15, 0.12])
     assert pairs(dfal_, random_, 25) is None
-    np.testing.assert_allclose(np.array(area_pairs(dfal_, random_)), [0.1875, 0.2025, 0.18])
+    np.testing.assert_allclose(np.array(aulc_differences(dfal_, random_)), [0.1875, 0.2025, 0.18])
 
 
 def test_curves_of_different_length_and_seeds_are_compared_where_they_meet(
@@ -302,7 +312,7 @@ def test_curves_of_different_length_and_seeds_are_compared_where_they_meet(
         labelled_data=whole.labelled_data[:2],
         accuracy=whole.accuracy[1:, :2] - 0.1,
     )
-    np.testing.assert_allclose(np.array(area_pairs(whole, part)), [0.1, 0.1])
+    np.testing.assert_allclose(np.array(aulc_differences(whole, part)), [0.1, 0.1])
     one, other = common([whole, part])
     assert one.accuracy.shape == other.accuracy.shape == (2, 2)
     np.testing.assert_allclose(one.accuracy - other.accuracy, 0.1)
@@ -355,7 +365,7 @@ def test_hours_are_minutes_where_they_are_few(found: StoredResults) -> None:
     costs = table1.tables(found)[2]
     assert costs.head[-1] == "seconds in all"
     assert cells(costs)["dfal", "seconds in all"].ours == "22.5"
-    assert [table1.seconds(value) for value in (0.04, 12.34, 1234.5)] == ["0.04", "12.3", "1,234"]
+    assert [format_seconds(value) for value in (0.04, 12.34, 1234.5)] == ["0.04", "12.3", "1,234"]
 
 
 def test_figure_3_needs_budgets_on_the_way() -> None:
@@ -363,7 +373,8 @@ def test_figure_3_needs_budgets_on_the_way() -> None:
         {"dataset": "mnist-5k", "annotations": 20, "first": 10, "batch": 10}
     )
     with pytest.raises(
-        dfal.DfalError, match=r"drawn from 3 budgets or more, .* there are 2: give more annotations"
+        dfal.DfalError,
+        match=r"figure 3 needs 3 budgets or more, .* there are 2: give more annotations",
     ):
         figure3.stages(preset)
 
@@ -392,21 +403,21 @@ def test_table_1_is_by_hand(found: StoredResults) -> None:
     assert inside["full training set", "all"].paper == "99.04"
     assert inside["full training set", "all"].differs == -1
     inside = cells(statistics)
-    assert inside["dfal", "to the target"].ours == "30", "94.5 %"
-    assert inside["random", "to the target"] == Cell("> 30")
+    assert inside["dfal", "labels to the target"].ours == "30", "94.5 %"
+    assert inside["random", "labels to the target"] == Cell("> 30")
     assert inside["random", "DFAL − this"].ours == "+19.00"
-    assert float(inside["random", "seeds"].ours) <= 3
+    assert float(inside["random", "seeds to detect it"].ours) <= 3
     assert inside["dfal", "running maximum"].ours == "95.00"
     assert cells(costs)["dfal", "seed 1"].ours == "7.50", "3 rounds of 2.5 s"
 
 
 def test_verdicts_of_figure_2_are_by_hand(found: StoredResults) -> None:
     above, lead, twins = figure2.verdicts(found)
-    assert above.answer == "holds"
+    assert above.answer == "reproduced"
     assert lead.answer == "undecided", "CORE-SET is level with it"
     assert "core-set −0.33 [−1.77, +1.10]" in lead.numbers
     assert "dfal-no-twins" not in lead.numbers, "which the paper's table does not have"
-    assert twins.answer == "holds"
+    assert twins.answer == "reproduced"
 
 
 def test_table_2_is_by_hand(found: StoredResults) -> None:
@@ -424,10 +435,10 @@ def test_table_2_is_by_hand(found: StoredResults) -> None:
     )
     assert inside["ceal", made.head[2]] == Cell()
     savings = {one.claim.split(" for ")[0]: one for one in table2.verdicts(found)}
-    assert savings["DFAL needs fewer annotations than core-set"].answer == "does not hold", (
+    assert savings["DFAL needs fewer annotations than core-set"].answer == "not reproduced", (
         "both need 30, whoever is drawn"
     )
-    assert savings["DFAL needs fewer annotations than random"].answer == "does not hold", (
+    assert savings["DFAL needs fewer annotations than random"].answer == "not reproduced", (
         "30 is also where it ends"
     )
 
@@ -490,9 +501,9 @@ def test_savings_are_judged_by_their_interval(found: StoredResults) -> None:
     assert ours is not None
     assert theirs is not None
     early = table2.savings(study, ours, theirs, 0.78)
-    assert early.answer == "holds"
+    assert early.answer == "reproduced"
     assert "dfal 20, core-set 30: 10 fewer [10, 10]" in early.numbers
-    assert table2.savings(study, theirs, ours, 0.78).answer == "does not hold"
+    assert table2.savings(study, theirs, ours, 0.78).answer == "not reproduced"
     never = table2.savings(study, ours, theirs, 0.999)
     assert (never.answer, never.numbers) == (
         "undecided",
@@ -520,10 +531,11 @@ def test_table_3_is_by_hand(store: Store) -> None:
     assert inside["dfal", "seconds"] == Cell("0.600", "0.500 to 0.700", "126.54")
     assert inside["core-set-robust", "times DFAL's"] == Cell("0.33", "", "7.05")
     robust, greedy = table3.verdicts(found)
-    assert (robust.answer, greedy.answer) == ("does not hold", "undecided")
+    assert (robust.answer, greedy.answer) == ("not reproduced", "undecided")
     assert "takes 0.33 times DFAL's 0.600 s; the paper: 7.05 times 126.54 s" in robust.numbers
     assert (
-        table3.faster("", "core-set", np.array([1.0, 1.1]), np.array([2.0, 2.1])).answer == "holds"
+        table3.faster("", "core-set", np.array([1.0, 1.1]), np.array([2.0, 2.1])).answer
+        == "reproduced"
     )
 
 
@@ -552,7 +564,7 @@ def test_table_4_is_by_hand(store: Store) -> None:
     )
     assert ("dfal: lenet5 → lenet5 (another initialisation)", "twins that fool") in cells(twins)
     assert cells(twins)["dfal: lenet5 → vgg8", "noise that fools"].ours == "5.0"
-    assert [one.answer for one in table4.verdicts(found)] == ["holds", "holds"]
+    assert [one.answer for one in table4.verdicts(found)] == ["reproduced", "reproduced"]
     stray = transfers[0]
     assert isinstance(stray, Transfer)
     stray = dataclasses.replace(
@@ -763,7 +775,7 @@ def test_everything_can_run_and_be_told_apart(what: str) -> None:
         assert {source.id for job in stage for source in job.sources} <= {job.id for job in earlier}
     for job in itertools.chain(*stages):
         assert job.label
-        assert all(effort > 0 for effort in job.efforts)
+        assert all(effort > 0 for effort in job.round_costs)
 
 
 def test_table_2_and_figure_3_are_the_papers_budgets() -> None:
@@ -844,6 +856,6 @@ def test_killed_on_all_cores_and_given_again_it_ends_in_the_same_store(tmp_path:
 def test_infinite_and_missing_numbers_have_words(found: StoredResults) -> None:
     (study,) = found.main
     one = dataclasses.replace(study.curves[0], accuracy=study.curves[0].accuracy[:1])
-    assert table1.needed_cell(one, 0.78, "1210") == Cell("20", "", "1210")
-    assert table1.needed_cell(one, 2.0).ours == "> 30"
+    assert needed_cell(one, 0.78, "1210") == Cell("20", "", "1210")
+    assert needed_cell(one, 2.0).ours == "> 30"
     assert math.isnan(Cell().p)

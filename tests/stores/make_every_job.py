@@ -13,6 +13,7 @@ from typing import Any
 import dfal
 import kept_strategies
 from dfal.experiments import runner
+from dfal.experiments.jobs import Job
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
 from dfal.reproduce.selection_timing import SelectionTiming
@@ -21,7 +22,7 @@ from dfal.reproduce.transfer import Transfer
 TRAINING = dfal.Training(epochs=1)
 SHORT: dict[str, Any] = {"annotations": 6, "batch": 2, "first": 4, "training": TRAINING}
 CHOOSING = Trial(strategy=dfal.DFAL(candidates=5), **SHORT)
-JOBS: list[runner.Job] = [
+JOBS: list[Job] = [
     CHOOSING,
     Trial(strategy=dfal.CEAL(threshold=0.19), seed=1, **SHORT),
     Trial(

@@ -156,7 +156,7 @@ def test_every_kind_of_job_that_was_stored_is_read_as_it_was(every_job: Path) ->
             "noise": 0,
         }
         found = reproduce.read_results(store)
-    assert (len(found.studies), len(found.transfers), len(found.questions)) == (
+    assert (len(found.studies), len(found.transfers), len(found.timings)) == (
         3,
         1,
         1,

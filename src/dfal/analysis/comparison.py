@@ -1,9 +1,10 @@
-"""Strategies compared, whatever the paper says of them: what `dfal report` shows of any study."""
+"""Tables that compare the strategies of a study, for any data: what `dfal report` shows."""
 
 from collections.abc import Sequence
 
 from dfal.analysis.learning_curves import Comparison, Curve, Study
 from dfal.analysis.tables import (
+    CI,
     DEVIATION,
     STUDENT,
     Cell,
@@ -11,49 +12,49 @@ from dfal.analysis.tables import (
     number,
     p_value,
     percent,
+    plus_minus,
     signed,
     table,
 )
 
+AULC_MEANING = "mean accuracy over the curve, the area under it by trapezoids divided by its width"
+"""What AULC is, in captions."""
+AULC_HEAD = f"AULC ± {CI}"
+"""The heading of the one column whose ± is not the standard deviation."""
+RANDOM_HEAD = "labels to reach random sampling's final accuracy"
+
 
 def tables(title: str, study: Study, budgets: Sequence[int]) -> list[Table]:
-    """Accuracies at these budgets; with several seeds, which differences between strategies are
-    real."""
-    made = [accuracies(title, study, budgets)]
-    return (
-        [*made, differences(title, study)]
-        if any(one.seeds > 1 for one in study.comparisons)
-        else made
-    )
+    """Make the table of accuracies at these budgets, and with several seeds that of differences."""
+    several = any(comparison.seeds > 1 for comparison in study.comparisons)
+    return [
+        accuracies(title, study, budgets),
+        *([differences(title, study)] if several else []),
+    ]
 
 
 def accuracies(title: str, study: Study, budgets: Sequence[int]) -> Table:
-    """Each strategy at each budget, and what sums it up."""
+    """Make a table with the accuracy of each strategy at each budget, and its summary."""
     several = any(len(curve.trials) > 1 for curve in study.curves)
     over = f"mean ± standard deviation over {study.seeds}" if several else "one seed"
-    interval = f", ± half of its {STUDENT} interval" if several else ""
-    head = [*map(str, budgets), "labelled data", AULC if several else "AULC"]
+    interval = f", ± half of its {CI} (Student's t)" if several else ""
+    head = [*map(str, budgets), "labelled data", AULC_HEAD if several else "AULC"]
     captions = [
-        "annotations: answers bought, the first ones included; labelled data: images trained on at"
-        f" the end, twins too; AULC: {MEAN}{interval}"
-        + (
-            "; to match random: annotations for the last accuracy of random choice."
-            if study.baseline
-            else "."
-        ),
+        "annotations: labels given, the first ones included; labelled data: images trained on at"
+        f" the end, adversarial twins included; AULC: {AULC_MEANING}{interval}.",
         *study.notes,
     ]
     if study.baseline:
-        head.append("to match random")
+        head.append(RANDOM_HEAD)
     if study.uneven:
         head.append("seeds")
     rows = []
     for curve in study.curves:
-        area = study.area(curve)
+        aulc = study.aulc(curve)
         cells = [_accuracy(curve, budget) for budget in budgets]
-        cells += [number(float(curve.labelled_data[-1])), Cell() if area is None else percent(area)]
+        cells += [number(float(curve.labelled_data[-1])), Cell() if aulc is None else percent(aulc)]
         if study.baseline:
-            cells.append(_to_match(curve, study.baseline))
+            cells.append(_labels_to_reach(curve, study.baseline))
         if study.uneven:
             cells.append(number(len(curve.trials)))
         rows.append((curve.name + ("" if curve.finished else " (unfinished)"), cells))
@@ -62,30 +63,19 @@ def accuracies(title: str, study: Study, budgets: Sequence[int]) -> Table:
     )
 
 
-MEAN = "mean accuracy over the curve, the area under it by trapezoids divided by its width"
-"""What AULC is, in captions."""
-AULC = f"AULC ± {STUDENT}"
-"""The one column whose ± is not the standard deviation says so."""
-
-
 def _accuracy(curve: Curve, budget: int) -> Cell:
-    if (found := curve.at(budget)) is None:
+    accuracy = curve.at(budget)
+    if accuracy is None:
         return Cell()
-    mean = 100 * float(found.mean())
-    if len(found) < 2:
+    mean = 100 * float(accuracy.mean())
+    if len(accuracy) < 2:
         return number(mean, f"{mean:.1f}")
-    spread = 100 * float(found.std(ddof=1))
-    return Cell(
-        f"{mean:.1f}",
-        f"± {spread:.1f}",
-        value=mean,
-        low=mean - spread,
-        high=mean + spread,
-        interval=DEVIATION,
-    )
+    deviation = 100 * float(accuracy.std(ddof=1))
+    return plus_minus(f"{mean:.1f}", mean, deviation, DEVIATION, 1)
 
 
-def _to_match(curve: Curve, baseline: Curve) -> Cell:
+def _labels_to_reach(curve: Curve, baseline: Curve) -> Cell:
+    """Make the cell of the annotations to the baseline's accuracy at its last budget."""
     if curve is baseline:
         return Cell()
     needed = curve.needed(float(baseline.mean[-1]))
@@ -95,22 +85,26 @@ def _to_match(curve: Curve, baseline: Curve) -> Cell:
 
 
 def differences(title: str, study: Study) -> Table:
-    """Each strategy beside its references."""
-    uneven = ["seeds"] if study.uneven else []
+    """Make a table with the difference in AULC between each strategy and its references."""
+    head = ["compared with", f"difference ± {CI}", "p"]
     return table(
         "differences",
         f"Difference in AULC, in points of accuracy, over paired seeds: {title}",
-        f"AULC: {MEAN}; ± half of the {STUDENT} interval, not corrected; p: paired t-test, Holm's"
-        " correction for all rows",
-        ["compared with", f"difference ± {STUDENT}", "p", *uneven],
-        [(one.curve.name, _cells(one)[: 3 + len(uneven)]) for one in study.comparisons],
+        f"AULC: {AULC_MEANING}; ± half of the {CI} (Student's t), not corrected; p: paired t-test"
+        " after Holm's correction for all rows.",
+        [*head, "seeds"] if study.uneven else head,
+        [
+            (comparison.curve.name, _difference_cells(comparison, with_seeds=study.uneven))
+            for comparison in study.comparisons
+        ],
     )
 
 
-def _cells(one: Comparison) -> list[Cell]:
-    middle, half = 100 * one.gain, 100 * one.half_width
-    found = number(middle, signed(middle))
-    if one.seeds > 1:
-        ends = {"low": middle - half, "high": middle + half, "interval": STUDENT}
-        found = Cell(found.ours, f"± {half:.2f}", value=middle, **ends)  # type: ignore[arg-type]
-    return [Cell(one.reference.name), found, p_value(one.p), number(one.seeds)]
+def _difference_cells(comparison: Comparison, *, with_seeds: bool) -> list[Cell]:
+    gain = 100 * comparison.gain
+    difference = number(gain, signed(gain))
+    if comparison.seeds > 1:
+        half = 100 * comparison.half_width
+        difference = plus_minus(difference.ours, gain, half, STUDENT, 2)
+    seeds = [number(comparison.seeds)] if with_seeds else []
+    return [Cell(comparison.reference.name), difference, p_value(comparison.p), *seeds]

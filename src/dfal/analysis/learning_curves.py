@@ -1,11 +1,11 @@
-"""Learning curves, and which of their differences are real."""
+"""Learning curves and the comparisons between them."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from dfal.errors import DfalError
 from dfal.experiments.store import Record
@@ -20,14 +20,14 @@ class Curve:
     """The accuracy of one strategy at each budget, for each seed.
 
     Attributes:
-        name: of the strategy, and of its K where a study has several.
-        trials: one a seed, in the order of the seeds.
-        records: the stored rounds of each trial, without the twins.
+        name: the strategy's, with its K where a study has several.
+        trials: one for each seed, in the order of the seeds.
+        records: the stored rounds of each trial, without adversarial twins.
         annotations: b budgets that all seeds have reached.
         labelled_data: images trained on at each budget, the mean over the seeds.
         accuracy: raw test accuracy as a fraction, s seeds × b budgets.
         finished: whether every trial has reached its last round.
-        waiting: seeds that are left out because they are not finished, while others are.
+        waiting: seeds that are left out as they are not finished, while others are.
     """
 
     name: str
@@ -41,17 +41,17 @@ class Curve:
 
     @property
     def seeds(self) -> list[int]:
-        """Ascending."""
+        """Return the seeds in ascending order."""
         return [trial.seed for trial in self.trials]
 
     @property
     def mean(self) -> Float64[np.ndarray, "b"]:
-        """Over the seeds."""
+        """Return the mean accuracy over the seeds at each budget."""
         return np.asarray(self.accuracy.mean(0))
 
     @property
     def spread(self) -> Float64[np.ndarray, "b"]:
-        """The standard deviation over the seeds (n − 1 in the denominator); 0 for one seed."""
+        """Return the standard deviation over the seeds at each budget; 0 for one seed."""
         return (
             self.accuracy.std(0, ddof=1)
             if len(self.accuracy) > 1
@@ -59,12 +59,12 @@ class Curve:
         )
 
     @property
-    def area(self) -> Float64[np.ndarray, "s"]:
-        """The mean accuracy over each seed's curve (AULC): the area under it by trapezoids, divided
-        by its width.
+    def aulc(self) -> Float64[np.ndarray, "s"]:
+        """Return the mean accuracy over the curve of each seed (AULC).
 
-        It is no mean over the budgets: the first and the last count half as much as the others, and
-        each as its neighbours are far.
+        It is the area under the curve by trapezoids, divided by its width, and not the mean over
+        the budgets: each budget counts by the distance of its neighbours, the first and the last
+        half.
         """
         width = self.annotations[-1] - self.annotations[0]
         return (
@@ -75,31 +75,33 @@ class Curve:
 
     @property
     def interval(self) -> tuple[Float64[np.ndarray, "b"], Float64[np.ndarray, "b"]]:
-        """The 95 % bootstrap interval of the mean at each budget; NaN for one seed."""
+        """Return the 95 % bootstrap interval of the mean at each budget; NaN for one seed."""
         return bootstrap(self.accuracy)
 
     @property
     def running_maximum(self) -> "Curve":
-        """Of each seed the highest accuracy so far: what the paper plots. It only rises, whatever a
-        network does."""
+        """Return the curve of each seed's highest accuracy so far, which the paper plots.
+
+        It never falls, whatever the networks do.
+        """
         return dataclasses.replace(self, accuracy=np.maximum.accumulate(self.accuracy, axis=1))
 
     @property
     def seconds(self) -> Float64[np.ndarray, "s"]:
-        """What each trial cost, training and choosing, of one thread."""
+        """Return the seconds of one thread that each trial spent on training and selection."""
         costs = (
             [record.costs.get(name, 0.0) for record in records for name in ("fit", "select")]
             for records in self.records
         )
-        return np.array([sum(one) for one in costs])
+        return np.array([sum(seconds) for seconds in costs])
 
     def at(self, budget: int) -> Float64[np.ndarray, "s"] | None:
-        """The accuracies of all seeds at a budget; None where it was not measured."""
-        place = np.flatnonzero(self.annotations == budget)
-        return self.accuracy[:, place[0]] if len(place) else None
+        """Return the accuracies of all seeds at a budget; None where it was not measured."""
+        columns = np.flatnonzero(self.annotations == budget)
+        return self.accuracy[:, columns[0]] if len(columns) else None
 
     def needed(self, target: float) -> int | None:
-        """The fewest annotations at which the mean accuracy is at least `target`."""
+        """Return the fewest annotations whose mean accuracy is at least `target`, or None."""
         reached = np.flatnonzero(self.mean >= target)
         return int(self.annotations[reached[0]]) if len(reached) else None
 
@@ -109,9 +111,9 @@ class Study:
     """The curves of trials that differ in strategy and seed only.
 
     Attributes:
-        settings: what they have in common, as a trial (its strategy and seed mean nothing).
-        curves: one a strategy.
-        against: the strategy that all others are compared with; None for each with its own.
+        settings: what they have in common, as a trial whose strategy and seed mean nothing.
+        curves: one for each strategy.
+        against: the strategy that all others are compared with; None for the usual references.
     """
 
     settings: Trial
@@ -120,14 +122,14 @@ class Study:
 
     @property
     def baseline(self) -> Curve | None:
-        """Random sampling, where it is among the strategies."""
+        """Return the curve of random sampling, if there is one."""
         return next(
             (curve for curve in self.curves if isinstance(curve.trials[0].strategy, Random)), None
         )
 
     @property
     def seeds(self) -> str:
-        """How many there are: of each strategy, where that differs."""
+        """Return the number of seeds in words, as a range where strategies differ."""
         counts = sorted({len(curve.trials) for curve in self.curves})
         return " to ".join(map(str, counts[:1] + counts[1:][-1:])) + (
             " seed" if counts[-1] == 1 else " seeds"
@@ -135,38 +137,51 @@ class Study:
 
     @property
     def uneven(self) -> bool:
-        """Whether some strategies have other seeds than others."""
+        """Return whether some strategies have other seeds than others."""
         return len({tuple(curve.seeds) for curve in self.curves}) > 1
 
     @property
     def comparisons(self) -> list["Comparison"]:
-        """Each strategy beside its references, by the mean accuracy over its curve, over the seeds
-        and budgets that both
-        have: beside `against`; or each beside random sampling first, and then those with twins
-        beside themselves without. All of them are one family, for which the p-values are
-        corrected."""
-        gains = [(gain, *pair) for pair in self._pairs if (gain := area_pairs(*pair)) is not None]
-        p = holm([paired_p(gain) for gain, _, _ in gains])
+        """Return the differences in AULC between each strategy and its references.
+
+        Each strategy is compared with `against`; or with random sampling, and then those that train
+        on adversarial twins with themselves without. A comparison is over the seeds and budgets
+        that both have.
+        """
+        return self._compare(aulc_differences)
+
+    @property
+    def final_comparisons(self) -> list["Comparison"]:
+        """Return the same comparisons, of the accuracy at the last budget that both have."""
+        return self._compare(final_differences)
+
+    def _compare(self, differences: "Differences") -> list["Comparison"]:
+        """Test all pairs as one family, for which the p-values are corrected."""
+        paired = [
+            (curve, reference, values)
+            for curve, reference in self._pairs
+            if (values := differences(curve, reference)) is not None
+        ]
+        p_values = holm([paired_p(values) for _, _, values in paired])
         return [
-            Comparison(curve, reference, float(gain.mean()), half_width(gain), value, len(gain))
-            for (gain, curve, reference), value in zip(gains, p, strict=True)
+            Comparison(curve, reference, values, p)
+            for (curve, reference, values), p in zip(paired, p_values, strict=True)
         ]
 
     @property
     def notes(self) -> list[str]:
-        """What is left out, and what is over fewer seeds or budgets than the rest: a sentence
-        each."""
-        found = [
+        """Return a sentence for everything that is left out or has fewer seeds or budgets."""
+        sentences = [
             f"{curve.name}: seed{'s' * (len(curve.waiting) > 1)} {_few(curve.waiting)} left out,"
             " not finished yet."
             for curve in self.curves
             if curve.waiting
         ]
         if self.uneven:
-            each = ", ".join(f"{curve.name} {_few(curve.seeds)}" for curve in self.curves)
-            found.append(
-                f"The strategies have different seeds: {each}. A difference is over those that both"
-                " have."
+            seeds = ", ".join(f"{curve.name} {_few(curve.seeds)}" for curve in self.curves)
+            sentences.append(
+                f"The strategies have different seeds: {seeds}. A difference is over those that"
+                " both have."
             )
         last = max(curve.annotations[-1] for curve in self.curves)
         short = [
@@ -175,20 +190,19 @@ class Study:
             if curve.annotations[-1] < last
         ]
         if short:
-            found.append(
-                f"Not all have come to {last} annotations: {', '.join(short)}. They have no AULC"
+            sentences.append(
+                f"Not all have reached {last} annotations: {', '.join(short)}. They have no AULC"
                 " here, and a difference is over the budgets that both have."
             )
-        lonely = [pair for pair in self._pairs if area_pairs(*pair) is None]
-        return found + [
-            f"{one.name} and {other.name} have no seed in common and are not compared."
-            for one, other in lonely
+        return sentences + [
+            f"{curve.name} and {reference.name} have no seed in common and are not compared."
+            for curve, reference in self._pairs
+            if aulc_differences(curve, reference) is None
         ]
 
     @property
     def _pairs(self) -> list[tuple[Curve, Curve]]:
-        """Each strategy and what it is compared with, in the order in which they are told: DFAL's
-        own comparison with random sampling comes before all others."""
+        """Return each strategy with what it is compared with, DFAL and random sampling first."""
         named = next((other for other in self.curves if other.name == self.against), None)
         reference = named or self.baseline
         pairs = [
@@ -199,18 +213,19 @@ class Study:
             pairs += [
                 (curve, plain) for curve in self.curves if (plain := self._without_twins(curve))
             ]
-        return list({(one.name, other.name): (one, other) for one, other in pairs}.values())
-
-    def area(self, curve: Curve) -> Float64[np.ndarray, "s"] | None:
-        """The areas under this curve; None where others went farther, so that it is not over the
-        same budgets."""
-        return (
-            curve.area
-            if curve.annotations[-1] == max(one.annotations[-1] for one in self.curves)
-            else None
+        return list(
+            {
+                (curve.name, reference.name): (curve, reference) for curve, reference in pairs
+            }.values()
         )
 
+    def aulc(self, curve: Curve) -> Float64[np.ndarray, "s"] | None:
+        """Return a curve's AULC for each seed; None where other curves are longer."""
+        last = max(other.annotations[-1] for other in self.curves)
+        return curve.aulc if curve.annotations[-1] == last else None
+
     def _without_twins(self, curve: Curve) -> Curve | None:
+        """Return the curve of the same strategy without adversarial twins, if there is one."""
         strategy = curve.trials[0].strategy
         plain = strategy.strategy if isinstance(strategy, WithTwins) else strategy
         if isinstance(strategy, DFAL | BatchDFAL) and strategy.twins:
@@ -226,12 +241,17 @@ class Study:
 
     @property
     def measured(self) -> list[int]:
-        """The budgets that some strategy has reached."""
+        """Return the budgets that some strategy has reached, in ascending order."""
         return sorted({budget for curve in self.curves for budget in curve.annotations.tolist()})
 
     def budgets(self, most: int, at: Sequence[int] = ()) -> list[int]:
-        """Those of the budgets `at` that were measured here; where none was, at most so many,
-        evenly spread to the last."""
+        """Return the budgets to show.
+
+        Args:
+            most: how many budgets at most, evenly spread to the last, where none of `at` was
+                measured.
+            at: the budgets that are wanted.
+        """
         measured = self.measured
         places = evenly_spaced(len(measured), most, descending=True)
         return [budget for budget in at if budget in measured] or [
@@ -240,7 +260,11 @@ class Study:
 
 
 def refuse_unmeasured(studies: Sequence[Study], at: Sequence[int]) -> None:
-    """Raise where there are studies, and none has an accuracy at one of these budgets."""
+    """Check that some study has an accuracy at each of these budgets, if there are studies.
+
+    Raises:
+        DfalError: if none has.
+    """
     measured = sorted({budget for study in studies for budget in study.measured})
     for budget in at:
         if measured and budget not in measured:
@@ -251,70 +275,98 @@ def refuse_unmeasured(studies: Sequence[Study], at: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far one curve lies above another, as a mean over budgets and paired seeds, in fractions
-    of accuracy.
+    """A difference between two strategies over paired seeds, in fractions of accuracy.
 
     Attributes:
-        curve: of the strategy.
-        reference: of what it is compared with.
-        gain: the mean of the difference in AULC.
-        half_width: of its 95 % t interval; NaN for one seed.
+        curve: the strategy's.
+        reference: the curve that it is compared with.
+        differences: curve − reference for each of s paired seeds.
         p: of a paired t-test, after Holm's correction for all comparisons of the study; NaN for one
-        seed.
-        seeds: how many pairs there are.
+            seed.
     """
 
     curve: Curve
     reference: Curve
-    gain: float
-    half_width: float
+    differences: Float64[np.ndarray, "s"]
     p: float
-    seeds: int
+
+    @property
+    def seeds(self) -> int:
+        """Return the number of paired seeds."""
+        return len(self.differences)
+
+    @property
+    def gain(self) -> float:
+        """Return the mean difference."""
+        return float(self.differences.mean())
+
+    @property
+    def half_width(self) -> float:
+        """Return half the width of the 95 % t interval of the mean difference; NaN for one seed."""
+        return half_width(self.differences)
+
+    @property
+    def significant(self) -> bool:
+        """Return whether p < 0.05; never for one seed."""
+        return self.p < SIGNIFICANT
+
+
+SIGNIFICANT = 0.05
+"""Level of all tests."""
 
 
 def same_seeds(curves: Sequence[Curve]) -> list[Curve]:
-    """These curves with the seeds that all of them have."""
-    seeds = set.intersection(*(set(one.seeds) for one in curves)) if curves else set()
-    found = []
-    for one in curves:
-        rows = [place for place, seed in enumerate(one.seeds) if seed in seeds]
-        trials, records = (
-            tuple(one.trials[row] for row in rows),
-            tuple(one.records[row] for row in rows),
-        )
-        found.append(
-            dataclasses.replace(one, trials=trials, records=records, accuracy=one.accuracy[rows])
-        )
-    return found
+    """Return these curves with the seeds that all of them have."""
+    seeds = set.intersection(*(set(curve.seeds) for curve in curves)) if curves else set()
+    return [
+        _rows(curve, [row for row, seed in enumerate(curve.seeds) if seed in seeds])
+        for curve in curves
+    ]
+
+
+def _rows(curve: Curve, rows: Sequence[int]) -> Curve:
+    """Return a curve with these rows of its seeds."""
+    return dataclasses.replace(
+        curve,
+        trials=tuple(curve.trials[row] for row in rows),
+        records=tuple(curve.records[row] for row in rows),
+        accuracy=curve.accuracy[rows],
+    )
 
 
 def common(curves: Sequence[Curve]) -> list[Curve]:
-    """These curves with the seeds and budgets that all of them have."""
-    shared: list[int] = (
-        sorted(set.intersection(*(set(one.annotations.tolist()) for one in curves)))
-        if curves
-        else []
+    """Return these curves with the seeds and budgets that all of them have."""
+    budgets = [set(curve.annotations.tolist()) for curve in curves]
+    shared: list[int] = sorted(set.intersection(*budgets)) if curves else []
+    return [_columns(curve, np.isin(curve.annotations, shared)) for curve in same_seeds(curves)]
+
+
+def _columns(curve: Curve, columns: Bool[np.ndarray, "b"]) -> Curve:
+    """Return a curve with these columns of its budgets."""
+    return dataclasses.replace(
+        curve,
+        annotations=curve.annotations[columns],
+        labelled_data=curve.labelled_data[columns],
+        accuracy=curve.accuracy[:, columns],
     )
-    found = []
-    for one in same_seeds(curves):
-        columns = np.isin(one.annotations, shared)
-        annotations, labelled_data = one.annotations[columns], one.labelled_data[columns]
-        found.append(
-            dataclasses.replace(
-                one,
-                annotations=annotations,
-                labelled_data=labelled_data,
-                accuracy=one.accuracy[:, columns],
-            )
-        )
-    return found
 
 
-def area_pairs(one: Curve, other: Curve) -> Float64[np.ndarray, "s"] | None:
-    """Differences of areas over the seeds and budgets that both have; None where there are none."""
-    left, right = common([one, other])
-    return left.area - right.area if len(left.trials) and len(left.annotations) else None
+Differences = Callable[[Curve, Curve], Float64[np.ndarray, "s"] | None]
+"""From two curves to a difference for each paired seed; None where there is no pair."""
+
+
+def aulc_differences(curve: Curve, reference: Curve) -> Float64[np.ndarray, "s"] | None:
+    """Return the differences in AULC over the seeds and budgets that both have; None if none."""
+    ours, theirs = common([curve, reference])
+    return ours.aulc - theirs.aulc if ours.accuracy.size else None
+
+
+def final_differences(curve: Curve, reference: Curve) -> Float64[np.ndarray, "s"] | None:
+    """Return the differences at the last budget, of seeds and budgets of both; None if none."""
+    ours, theirs = common([curve, reference])
+    return ours.accuracy[:, -1] - theirs.accuracy[:, -1] if ours.accuracy.size else None
 
 
 def _few(numbers: Sequence[int]) -> str:
+    """Return numbers as text, those in the middle left out where they are many."""
     return ", ".join(map(str, numbers if len(numbers) <= 6 else [*numbers[:3], "…", *numbers[-2:]]))

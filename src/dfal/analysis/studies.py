@@ -1,4 +1,4 @@
-"""From a store to its studies, and to a CSV of all that was measured."""
+"""Read the studies of a store, and write all measurements as CSV."""
 
 import csv
 import dataclasses
@@ -22,69 +22,69 @@ from dfal.spreadsheet import defused
 from dfal.strategies import STRATEGIES, Random, name_of
 
 FULL = "full training set"
-"""What trials are called that begin with all labels, whatever their strategy."""
-FEW = 1000
-"""First labels that are no training set yet."""
+"""The name of trials that start with all labels, whatever their strategy."""
+MIN_FULL_SET = 1000
+"""More first labels than this may be a full training set."""
 
 
 def titles(studies: Sequence[Study]) -> list[str]:
-    """What tells each study from the others: data set and network, and every setting in which they
-    differ.
+    """Return the data set and network of each study, and every setting in which they differ.
 
-    A data set that is a file or folder goes by its name alone, unless two have the same.
+    A data set that is a file or folder is called by its name alone, unless two have the same.
     """
     settings = [_settings(study) for study in studies]
-    places = {one["dataset"] for one in settings}
-    names = Counter(Path(place).name for place in places)
-    short = {place: Path(place).name if names[Path(place).name] == 1 else place for place in places}
-    differ = (
-        [name for name in settings[0] if len({str(one[name]) for one in settings}) > 1]
-        if settings
-        else []
-    )
+    datasets = {values["dataset"] for values in settings}
+    names = Counter(Path(dataset).name for dataset in datasets)
+    short = {
+        dataset: Path(dataset).name if names[Path(dataset).name] == 1 else dataset
+        for dataset in datasets
+    }
+    different = [
+        name
+        for name in (settings[0] if settings else {})
+        if len({str(values[name]) for values in settings}) > 1 and name not in {"dataset", "model"}
+    ]
     return [
         ", ".join(
-            [short[one["dataset"]], one["model"]]
-            + [
-                f"{name} {one[name]}"
-                for name in differ
-                if name not in {"dataset", "model"} and one[name] != ""
-            ]
+            [short[values["dataset"]], values["model"]]
+            + [f"{name} {values[name]}" for name in different if values[name] != ""]
         )
-        for one in settings
+        for values in settings
     ]
 
 
 def _settings(study: Study) -> dict[str, Any]:
-    """The fields of a study's trials and of their training by name, but for strategy and seed, in
-    which they differ; of the strategies their K."""
+    """Return what the trials of a study have in common, by name: their fields, and K."""
     trial = study.settings
-    own = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
-    kept = {name: own[name] for name in own if name not in {"strategy", "seed", "training"}}
-    looked_at = dict.fromkeys(looks_at(curve.trials[0].strategy) for curve in study.curves)
+    fields = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
+    common = {
+        name: value
+        for name, value in fields.items()
+        if name not in {"strategy", "seed", "training"}
+    }
+    numbers = dict.fromkeys(candidates_of(curve.trials[0].strategy) for curve in study.curves)
     return (
-        kept
+        common
         | dataclasses.asdict(trial.training)
-        | {"candidates": " and ".join(one for one in looked_at if one)}
+        | {"candidates": " and ".join(number for number in numbers if number)}
     )
 
 
-def looks_at(strategy: Strategy) -> str:
-    """K, the candidates of a strategy: a number, "all", or nothing where it looks at no image."""
+def candidates_of(strategy: Strategy) -> str:
+    """Return K as a number or "all"; "" for a strategy that scores no images."""
     inner = getattr(strategy, "strategy", strategy)
     if inner is not strategy:
-        return looks_at(inner)
+        return candidates_of(inner)
     settings = dict(
         getattr(strategy, "settings", ())
-    )  # of a strategy of the user's own, read without its code
+    )  # of a custom strategy, read without its code
     candidates = getattr(strategy, "candidates", settings.get("candidates", 0))
     return "all" if candidates is None else str(candidates or "")
 
 
 def is_full(trial: Trial) -> bool:
-    """Whether a trial is that of a full training set: it begins with all of its labels, and they
-    are many."""
-    return trial.first == trial.annotations > FEW
+    """Return whether a trial is of a full training set: many first labels, and no others."""
+    return trial.first == trial.annotations > MIN_FULL_SET
 
 
 COLUMNS = ["dataset", "model", "strategy", "seed", "annotations", "labelled_data", "accuracy"]
@@ -92,15 +92,16 @@ COLUMNS += ["seconds_fit", "seconds_select", "trial", "study", "candidates"]
 
 
 def write_csv(studies: Sequence[Study], path: Path) -> None:
-    """Every measurement as a row: docs/reproduce.md says what the columns are. A trial of several
-    studies is written once.
+    """Write every measurement as a row of a CSV file, whose columns docs/reproduce.md describes.
+
+    A trial of several studies is written once.
 
     Raises:
-        DfalError: where the file cannot be written.
+        DfalError: if the file cannot be written.
     """
     with (
-        atomic_write(path, "name another with --csv") as part,
-        part.open("w", newline="", encoding="utf-8") as file,
+        atomic_write(path, "name another with --csv") as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
     ):
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS)
@@ -116,6 +117,7 @@ def write_csv(studies: Sequence[Study], path: Path) -> None:
 
 
 def _rows(name: str, title: str, trial: Trial, records: Sequence[Record]) -> list[list[object]]:
+    """Return a row of `COLUMNS` for each round of a trial."""
     rows: list[list[object]] = []
     for record in records:
         measured, costs = record.measurements, record.costs
@@ -124,25 +126,15 @@ def _rows(name: str, title: str, trial: Trial, records: Sequence[Record]) -> lis
             int(measured["labelled_data"]),
             measured["accuracy"],
         ]
-        seconds = [f"{costs.get(part, 0):.3f}" for part in ("fit", "select")]
-        rows.append(
-            [
-                *(
-                    defused(trial.dataset),
-                    defused(trial.model),
-                    defused(name),
-                    trial.seed,
-                    *counts,
-                    *seconds,
-                ),
-                *(trial.id, defused(title), looks_at(trial.strategy)),
-            ]
-        )
+        seconds = [f"{costs.get(step, 0):.3f}" for step in ("fit", "select")]
+        names = [defused(text) for text in (trial.dataset, trial.model, name)]
+        study = [trial.id, defused(title), candidates_of(trial.strategy)]
+        rows.append([*names, trial.seed, *counts, *seconds, *study])
     return rows
 
 
 MEASURED = {"annotations", "labelled_data", "accuracy"}
-"""What every round of a trial is measured by."""
+"""The measurements of every round of a trial."""
 Group = dict[Strategy, dict[int, tuple[Trial, tuple[Record, ...]]]]
 """Strategy → seed → its trial with its rounds."""
 
@@ -154,17 +146,17 @@ def studies(
     named: Callable[[Trial, Strategy], str] = lambda _, strategy: name_of(strategy),
     apart: bool = False,
 ) -> list[Study]:
-    """The studies that a store holds; trials without a finished round are left out.
+    """Read the studies of a store; trials without a finished round are left out.
 
     Args:
-        store: an open one.
+        store: an open store.
         against: the strategy that all others are compared with.
-        named: what a strategy is called among trials with these settings.
-        apart: whether strategies with different K are studies of their own, and not curves of one
-        study whose names say K.
+        named: returns the name of a strategy among trials with these settings.
+        apart: whether strategies with different K become separate studies, instead of curves of one
+            study with K in their names.
 
     Raises:
-        DfalError: where none of them has a strategy `against`.
+        DfalError: if no study has the strategy `against`, or a round was not measured.
     """
     groups: dict[Trial, Group] = {}
     for stored, text in store.trials().items():
@@ -179,67 +171,85 @@ def studies(
             seeds = groups.setdefault(
                 dataclasses.replace(trial, strategy=Random(), seed=0), {}
             ).setdefault(trial.strategy, {})
-            if len(records) > len(
-                seeds.get(trial.seed, (trial, ()))[1]
-            ):  # two texts of one trial are no two seeds
+            _, stored_records = seeds.get(trial.seed, (trial, ()))
+            if len(records) > len(stored_records):  # two texts of one trial are not two seeds
                 seeds[trial.seed] = (trial, records)
-    found = [
-        _study(settings, part, named)
+    all_studies = [
+        _study(settings, study_group, named)
         for settings, group in groups.items()
-        for part in (_by_candidates(group) if apart else [group])
+        for study_group in (_by_candidates(group) if apart else [group])
     ]
-    names = [{curve.name for curve in study.curves} for study in found]
-    if against and found and not any(against in one for one in names):
-        everyone = ", ".join(dict.fromkeys(curve.name for study in found for curve in study.curves))
-        raise DfalError(f"there is no strategy {against} to compare with: there are {everyone}")
+    names = dict.fromkeys(curve.name for study in all_studies for curve in study.curves)
+    if against and all_studies and against not in names:
+        raise DfalError(
+            f"there is no strategy {against} to compare with: there are {', '.join(names)}"
+        )
     return [
-        dataclasses.replace(study, against=against if against in one else None)
-        for study, one in zip(found, names, strict=True)
+        dataclasses.replace(
+            study, against=against if against in {curve.name for curve in study.curves} else None
+        )
+        for study in all_studies
     ]
 
 
 def _by_candidates(group: Group) -> list[Group]:
-    """A group for each K; what looks at no candidates belongs to all of them."""
-    numbers = dict.fromkeys(looks_at(strategy) for strategy in group if looks_at(strategy)) or {
-        "": None
-    }
+    """Split a group by K; strategies that score no candidates belong to each part."""
+    numbers = dict.fromkeys(number for strategy in group if (number := candidates_of(strategy)))
     return [
-        {one: seeds for one, seeds in group.items() if looks_at(one) in {number, ""}}
-        for number in numbers
+        {
+            strategy: seeds
+            for strategy, seeds in group.items()
+            if candidates_of(strategy) in {number, ""}
+        }
+        for number in numbers or [""]
     ]
 
 
 def _study(settings: Trial, group: Group, named: Callable[[Trial, Strategy], str]) -> Study:
+    """Make a study whose curves are in the order of the registry, and then by K."""
     plain = {strategy: named(settings, strategy) for strategy in group}
     names = _distinct(plain)
     order = {name: place for place, name in enumerate(STRATEGIES)}
     strategies = sorted(
         group,
-        key=lambda one: (order.get(plain[one], len(order)), len(looks_at(one)), looks_at(one)),
+        key=lambda strategy: (
+            order.get(plain[strategy], len(order)),
+            len(candidates_of(strategy)),
+            candidates_of(strategy),
+        ),
     )
     return Study(
-        settings, tuple(curve_of(names[one], list(group[one].values())) for one in strategies)
+        settings,
+        tuple(curve_of(names[strategy], list(group[strategy].values())) for strategy in strategies),
     )
 
 
 def _distinct(plain: dict[Strategy, str]) -> dict[Strategy, str]:
-    """Names of which each means one strategy: those given; where two are alike with K behind all of
-    them; and where they are alike for another reason, the strategy in full."""
+    """Return names of which each means one strategy.
+
+    They are the given names; where two are equal, all get their K; and those that are still equal
+    become the strategy in full.
+    """
     with_number = {
-        one: f"{name} (K = {looks_at(one)})" if looks_at(one) else name
-        for one, name in plain.items()
+        strategy: f"{name} (K = {number})" if (number := candidates_of(strategy)) else name
+        for strategy, name in plain.items()
     }
     for names in (plain, with_number):
         if len(set(names.values())) == len(names):
             return names
     count = Counter(with_number.values())
-    return {one: name if count[name] == 1 else repr(one) for one, name in with_number.items()}
+    return {
+        strategy: name if count[name] == 1 else repr(strategy)
+        for strategy, name in with_number.items()
+    }
 
 
 def curve_of(name: str, trials: Collection[tuple[Trial, tuple[Record, ...]]]) -> Curve:
-    """The curve of one strategy's trials with their rounds: of those that are finished, or where
-    none is, of all as far as all have come. So a study that goes on seed by seed is as long as the
-    seeds that are done."""
+    """Make the curve of one strategy from its trials and their rounds.
+
+    It has the finished trials only, or if there are none all trials up to the last round that all
+    have reached. So a study that runs seed by seed is as long as its finished seeds.
+    """
     trials = sorted(trials, key=lambda pair: pair[0].seed)
     finished = [pair for pair in trials if pair[1][-1].last]
     used = finished or trials

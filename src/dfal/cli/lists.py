@@ -52,7 +52,7 @@ def data(name: str | None, fetch: bool, picture: Path | None) -> None:
                 " mnist …"
             )
         for card in datasets.DATASETS.values():
-            output.console.print(terminal.of_card(card), soft_wrap=False)
+            output.console.print(terminal.card_table(card), soft_wrap=False)
         output.console.print(
             "Any other: a FILE.npz with images (N, height, width[, channels]) as uint8, and labels"
             " (N);"
@@ -65,9 +65,9 @@ def data(name: str | None, fetch: bool, picture: Path | None) -> None:
     known = datasets.DATASETS.get(name)
     loaded = datasets.load(name) if fetch or picture or known is None else None
     output.console.print(
-        terminal.of_card(known, whole=True)
+        terminal.card_table(known, whole=True)
         if known
-        else terminal.of_dataset(name, datasets.load(name))
+        else terminal.dataset_table(name, datasets.load(name))
     )
     if picture and loaded:
         contact_sheet.write(loaded, name, picture)

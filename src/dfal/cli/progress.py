@@ -7,15 +7,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dfal.cli import output
 from dfal.experiments import runner
+from dfal.experiments.jobs import Job
 from dfal.experiments.store import Record, Store
 
 
-def side_by_side(trials: Sequence[runner.Job]) -> int:
+def side_by_side(trials: Sequence[Job]) -> int:
     """How many trials run at a time unless somebody says so: the cores, 1 on a GPU."""
     return 1 if any(trial.device != "cpu" for trial in trials) else runner.cores()
 
 
-def follow(trials: Sequence[runner.Job], store: Store, processes: int) -> None:
+def follow(trials: Sequence[Job], store: Store, processes: int) -> None:
     """Run the trials and show how far they are. The time left is by the training of each round, not
     by rounds."""
     columns = (
@@ -31,19 +32,19 @@ def follow(trials: Sequence[runner.Job], store: Store, processes: int) -> None:
         *columns, console=output.console, speed_estimate_period=900, refresh_per_second=2
     ) as progress:
         whole = progress.add_task(
-            "all trials", total=sum(sum(trial.efforts) for trial in trials), done="", state=""
+            "all trials", total=sum(sum(trial.round_costs) for trial in trials), done="", state=""
         )
         tasks = {}
         for trial in trials:
             past = store.records(trial.id, twins=False)
-            progress.advance(whole, sum(trial.efforts[: len(past)]))
+            progress.advance(whole, sum(trial.round_costs[: len(past)]))
         for trial, record in runner.run(trials, store, processes):
-            label, rounds = f"{trial.label:{width}}", len(trial.efforts)
+            label, rounds = f"{trial.label:{width}}", len(trial.round_costs)
             if trial.id not in tasks:
                 tasks[trial.id] = progress.add_task(label, total=rounds, done="", state="")
             done, state = f"round {record.round + 1}/{rounds}", _state(record)
             progress.update(tasks[trial.id], completed=record.round + 1, done=done, state=state)
-            progress.advance(whole, trial.efforts[record.round])
+            progress.advance(whole, trial.round_costs[record.round])
             progress.update(
                 whole,
                 done=f"{progress.tasks[whole].percentage:.0f}%",

@@ -8,6 +8,7 @@ import click
 from dfal import reproduce
 from dfal.analysis import comparison
 from dfal.analysis.learning_curves import refuse_unmeasured
+from dfal.analysis.outcome import outcomes
 from dfal.analysis.studies import titles, write_csv
 from dfal.cli import output
 from dfal.errors import DfalError
@@ -86,7 +87,7 @@ def write_tables(folder: Path, found: StoredResults, at: Sequence[int] = ()) -> 
     own = [
         made
         for title, study in named
-        for made in comparison.tables(title, study, study.budgets(terminal.MOST, at))
+        for made in comparison.tables(title, study, study.budgets(terminal.MAX_BUDGETS, at))
     ]
     latex_csv.write(folder, [*own, *reproduce.tables(found)], reproduce.verdicts(found))
 
@@ -117,8 +118,10 @@ def show(
         if found.empty:
             raise DfalError(f"{path} holds no finished round yet: let it go on first")
         refuse_unmeasured(found.studies, at)
+        for sentence in outcomes(found.studies):
+            output.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
         for title, study in zip(titles(found.studies), found.studies, strict=True):
-            for table in terminal.of(title, study, at, output.console.width):
+            for table in terminal.study_tables(title, study, at, output.console.width):
                 output.console.print(table)
         if csv:
             write_csv([*found.studies, *found.full], csv)

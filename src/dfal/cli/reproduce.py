@@ -15,6 +15,7 @@ from dfal.cli.progress import follow, side_by_side
 from dfal.cli.report import page_of, write_tables
 from dfal.errors import DfalError, Stopped
 from dfal.experiments import runner
+from dfal.experiments.jobs import Job
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
 from dfal.nn.training import Training
@@ -96,7 +97,7 @@ def reproduce(  # noqa: PLR0917
     )
     path = store or Path("reproduced") / preset / "study.db"
     chosen = chosen.changed({"dataset": stored_name(chosen.trial.dataset, path)})
-    stages: list[Sequence[runner.Job]] = paper.ARTEFACTS[what].stages(chosen)
+    stages: list[Sequence[Job]] = paper.ARTEFACTS[what].stages(chosen)
     runner.check([trial for trials in stages for trial in trials])
     with Store(path, write=True) as opened:
         try:
@@ -115,8 +116,8 @@ def _compare(path: Path, what: str, exported: Path | None) -> None:
     with Store(path) as store:
         found = paper.read_results(store)
         for made in chosen.tables(found):
-            output.console.print(terminal.beside(made))
-        for table in terminal.verdicts(chosen.verdicts(found)):
+            output.console.print(terminal.paper_table(made))
+        for table in terminal.verdict_tables(chosen.verdicts(found)):
             output.console.print(table)
         if exported:
             write_tables(exported, found)

@@ -1,5 +1,4 @@
-"""What results depend on beside their configuration: versions, machine, data, and code that is not
-dfal's own."""
+"""What results depend on besides their configuration: versions, machine, data and custom code."""
 
 import ast
 import hashlib
@@ -30,13 +29,12 @@ from dfal.nn.networks import build
 from dfal.seeding import fork_rng
 from dfal.strategies.custom import custom
 
-CLOSE = 1e-3
-"""By how much of the largest logit two computers may differ."""
+LOGIT_TOLERANCE = 1e-3
+"""The difference that two computers may have, as a fraction of the largest logit."""
 
 
 def environment(trials: Sequence[Any]) -> dict[str, Any]:
-    """Where these trials (or other jobs) run, on which data, and with which networks and
-    strategies."""
+    """Return where jobs run, on which data, and with which custom networks and strategies."""
     cuda = any(trial.device.startswith("cuda") for trial in trials)
     models: dict[str, set[str]] = {}
     for job in chain(trials, *(trial.sources for trial in trials)):
@@ -59,14 +57,16 @@ def environment(trials: Sequence[Any]) -> dict[str, Any]:
             for name, data in loaded.items()
         },
         "strategies": dict(
-            found for trial in trials for part in parts(trial) for found in _own_code(part)
+            name_and_hash
+            for trial in trials
+            for part in parts(trial)
+            for name_and_hash in _custom_code(part)
         ),
     }
 
 
 def place_in(store: Store, name: str) -> str | None:
-    """Return where the data set of a file or folder was last found by the runs of a store, if
-    something is there still."""
+    """Return where runs of a store last found a data set, if its file or folder still exists."""
     if name in datasets.DATASETS or Path(name).exists():
         return None
     places = (run.get("places", {}).get(name) for run in reversed(store.environments()))
@@ -74,8 +74,13 @@ def place_in(store: Store, name: str) -> str | None:
 
 
 def refuse_changed(store: Store, now: Mapping[str, Any]) -> None:
-    """Raise where a store began with other data, or with another network or strategy of the same
-    name; what it did not write down yet is taken as it is."""
+    """Check that data, networks and strategies are those that a store began with.
+
+    Older stores do not record all of them; what is not recorded is not checked.
+
+    Raises:
+        DfalError: for the first that has changed.
+    """
     if (what := next(_changed(store, now), None)) is not None:
         raise DfalError(
             f"the {what} is not the one that {store.path} began with: bring it back, or name a new"
@@ -84,12 +89,13 @@ def refuse_changed(store: Store, now: Mapping[str, Any]) -> None:
 
 
 def _changed(store: Store, now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what has changed since the runs of a store, in words."""
     for past in store.environments():
         for name, fingerprint in now["data"].items():
             if past["data"].get(name, fingerprint) != fingerprint:
                 yield f"data set {name}"
-            for model, found in now["networks"][name].items():
-                if not _alike(past.get("networks", {}).get(name, {}).get(model, found), found):
+            for model, network in now["networks"][name].items():
+                if not _alike(past.get("networks", {}).get(name, {}).get(model, network), network):
                     yield f"network {model}"
         for name, code in now["strategies"].items():
             if past.get("strategies", {}).get(name, code) != code:
@@ -97,10 +103,9 @@ def _changed(store: Store, now: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _network(name: str, data: Dataset) -> dict[str, Any]:
-    """What tells a network from another of the same name: its layers, and its logits for noise with
-    the weights of one seed.
+    """Return what identifies a custom network: a hash of its layers, and its logits for noise.
 
-    The logits are left out where they are not a function of the seed.
+    The weights are those of one seed; logits that are not a function of it are left out.
     """
     noise = torch.rand(2, *data.images.shape, generator=torch.Generator().manual_seed(0))
     outs = []
@@ -112,8 +117,8 @@ def _network(name: str, data: Dataset) -> dict[str, Any]:
                 logits(model, prepare_images(model, noise)).flatten()[:100].double().nan_to_num()
             )
     weights = [
-        (name, tuple(one.shape), str(one.dtype))
-        for name, one in chain(model.named_parameters(), model.named_buffers())
+        (name, tuple(tensor.shape), str(tensor.dtype))
+        for name, tensor in chain(model.named_parameters(), model.named_buffers())
     ]
     layers = f"{weights} {re.sub(' at 0x[0-9a-f]+', '', repr(model))}"
     return {"layers": hashlib.sha256(layers.encode()).hexdigest()[:16]} | (
@@ -122,37 +127,37 @@ def _network(name: str, data: Dataset) -> dict[str, Any]:
 
 
 def _alike(past: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    before, after = (np.array(one.get("logits", [])) for one in (past, now))
+    """Return whether two descriptions of `_network` are of the same network."""
+    before, after = (np.array(network.get("logits", [])) for network in (past, now))
     if past["layers"] != now["layers"] or not before.size or not after.size:
         return bool(past["layers"] == now["layers"])
     return before.shape == after.shape and bool(
-        np.allclose(before, after, rtol=0, atol=CLOSE * np.abs(before).max())
+        np.allclose(before, after, rtol=0, atol=LOGIT_TOLERANCE * np.abs(before).max())
     )
 
 
-def _own_code(part: Any) -> Iterator[tuple[str, str]]:
-    """A strategy or attack of the user's by its name on the command line, and a hash of how it is
-    written."""
+def _custom_code(part: Any) -> Iterator[tuple[str, str]]:
+    """Yield a custom strategy's or attack's name on the command line, and a hash of its code."""
     known = custom(part)
     if known is None or known.code is None:
         return
     code = known.code if inspect.isfunction(known.code) else type(known.code)
-    if not code.__module__.startswith("dfal.") and (text := _written(code)) is not None:
+    if not code.__module__.startswith("dfal.") and (text := _source(code)) is not None:
         yield known.option, hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _written(code: Any) -> str | None:
-    """A function's or class's text, and that of the classes above it in its module, without
-    comments, layout and docstrings.
+def _source(code: Any) -> str | None:
+    """Return the source of a function or class, and of its base classes in the same module.
 
-    None where nobody knows it. What it calls elsewhere is not looked at.
+    It is without comments, layout and docstrings, and without what is called elsewhere; None where
+    there is no source.
     """
     texts = []
-    for one in [
-        one for one in getattr(code, "__mro__", (code,)) if one.__module__ == code.__module__
-    ]:
+    for definition in getattr(code, "__mro__", (code,)):
+        if definition.__module__ != code.__module__:
+            continue
         try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(one)))
+            tree = ast.parse(textwrap.dedent(inspect.getsource(definition)))
         except (OSError, TypeError, SyntaxError):
             return None
         for node in ast.walk(tree):
@@ -166,17 +171,14 @@ def _written(code: Any) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this package runs from, with a + where files differ from
-    it."""
+    """Return the commit of the checkout that this package runs from, with + if files differ."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        git(
-            "ls-files", "--error-unmatch", __file__
-        )  # fails where the package lies in somebody else's repository
+        git("ls-files", "--error-unmatch", __file__)  # fails in another project's repository
         return git("rev-parse", "HEAD") + (
             "+" if git("status", "--porcelain", "--untracked-files=no") else ""
         )
@@ -185,6 +187,7 @@ def _commit() -> str | None:
 
 
 def _processor() -> str:
+    """Return the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

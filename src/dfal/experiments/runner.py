@@ -1,8 +1,7 @@
-"""Where trials run: here, or side by side in processes of one thread each. This process alone
-writes to the store.
+"""Run jobs, in this process or in several worker processes; only this process writes to the store.
 
-A trial computes with one thread wherever it runs, so that its result does not depend on how many
-run beside it.
+A job computes with one thread wherever it runs, so that its result does not depend on how many run
+at the same time.
 """
 
 import ctypes
@@ -14,65 +13,44 @@ import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import torch
 
 from dfal.data import datasets
-from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
+from dfal.experiments.jobs import Job
 from dfal.experiments.provenance import environment, refuse_changed
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
 from dfal.plugins import describe_exception
 from dfal.processes import start_worker
 
-
-@runtime_checkable
-class Job(Protocol):
-    """What can run here: a trial, or something else that is a configuration and leaves records."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def dataset(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def label(self) -> str: ...
-    @property
-    def efforts(self) -> list[float]: ...
-    @property
-    def sources(self) -> tuple[Trial, ...]: ...
-    def to_json(self) -> str: ...
-    def check(self, data: Dataset) -> None: ...
-    def finished(self, past: Sequence[Record]) -> bool: ...
-    def run(
-        self, data: Dataset, past: Sequence[Record], sources: Sequence[Sequence[Record]]
-    ) -> Iterator[Record]: ...
-
-
 J = TypeVar("J", bound=Job)
 
 
 def run(trials: Sequence[J], store: Store, processes: int) -> Iterator[tuple[J, Record]]:
-    """Run what is missing of these trials; each round is yielded when it is safe in the store.
+    """Run the missing rounds of these jobs, and yield each round once it is on disk.
 
-    A trial that differs from a stored one in N alone begins with that one's rounds: they are the
+    A trial that differs from a stored one in N alone starts with that one's rounds: they are the
     same to the bit.
 
+    Args:
+        trials: the jobs.
+        store: open for writing.
+        processes: how many jobs run at the same time.
+
     Raises:
-        DfalError: for a trial that cannot run, data or a network that are not those the store began
-        with, a process that died.
+        DfalError: if a job cannot run, if data or code are not those the store began with, or if a
+            process dies.
     """
     configurations, now = {trial.id: trial.to_json() for trial in trials}, environment(trials)
     refuse_changed(store, now)
     stored = store.trials()
     store.add_run(configurations, now)
-    work: Work = []
+    work: list[Unfinished] = []
     for trial in trials:
         past = store.records(trial.id)
         if trial.finished(past):
@@ -82,7 +60,8 @@ def run(trials: Sequence[J], store: Store, processes: int) -> Iterator[tuple[J, 
             past.append(record)
             yield trial, record
         if not trial.finished(past):
-            work.append((trial, past, [store.records(source.id) for source in trial.sources]))
+            sources = [store.records(source.id) for source in trial.sources]
+            work.append(Unfinished(trial, past, sources))
     for trial, record in (
         _serial(work)
         if processes == 1 or len(work) < 2
@@ -93,8 +72,13 @@ def run(trials: Sequence[J], store: Store, processes: int) -> Iterator[tuple[J, 
 
 
 def _reuse_rounds(store: Store, stored: Mapping[str, str], trial: Job) -> list[Record]:
-    """The rounds of a stored trial that differs in N alone: those that asked about as much as this
-    trial would have."""
+    """Return the rounds of a stored trial that differs in N alone, as far as they are the same.
+
+    Args:
+        store: an open store.
+        stored: its jobs, id → configuration.
+        trial: the job to run; only a trial has such rounds.
+    """
     if not isinstance(trial, Trial):
         return []
     longest: list[Record] = []
@@ -113,32 +97,44 @@ def _reuse_rounds(store: Store, stored: Mapping[str, str], trial: Job) -> list[R
 
 
 def _but_for_annotations(text: str) -> dict[str, Any]:
+    """Return a configuration without its N."""
     ((kind, fields),) = json.loads(text).items()
     return {"kind": kind} | {name: value for name, value in fields.items() if name != "annotations"}
 
 
 def cores() -> int:
-    """How many processors this process may use."""
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check(trials: Sequence[Job]) -> None:
-    """Raise unless all of these trials can run: before anything is written. One stands for those of
-    other seeds."""
+    """Check that all of these jobs can run, one for all seeds.
+
+    Raises:
+        DfalError: if one cannot, before anything is written.
+    """
     for trial in {re.sub(r'"seed": \d+', "", trial.to_json()): trial for trial in trials}.values():
         trial.check(datasets.load(trial.dataset))
 
 
-Work = list[tuple[Any, list[Record], list[list[Record]]]]
-"""What is missing: the trial, its rounds so far, and those of its sources."""
+@dataclass(frozen=True)
+class Unfinished:
+    """A job with its rounds so far, and the rounds of each of its sources."""
+
+    job: Any
+    past: list[Record]
+    sources: list[list[Record]]
+
+    def run(self) -> Iterator[Record]:
+        """Yield the missing rounds."""
+        yield from self.job.run(datasets.load(self.job.dataset), self.past, self.sources)
 
 
 def _keep_memory() -> None:
-    """Let glibc keep the memory of tensors that are gone for those that come next.
+    """Let glibc keep the memory of freed tensors for the next ones.
 
-    By default it gives large blocks back to the system each time: page faults in every training
-    step, at which processes side by side wait for each other. Other C libraries are left as they
-    are.
+    By default it returns large blocks to the system each time, which costs page faults in every
+    training step, and processes wait for each other's. Other C libraries are left as they are.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -150,11 +146,12 @@ def _keep_memory() -> None:
 
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-"""What <malloc.h> calls M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD."""
+"""M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD of <malloc.h>."""
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
+    """Compute with one thread inside the block."""
     _keep_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -164,15 +161,16 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _serial(work: Work) -> Iterator[tuple[Any, Record]]:
+def _serial(work: list[Unfinished]) -> Iterator[tuple[Any, Record]]:
+    """Run the jobs in this process, one after the other."""
     with _one_thread():
-        for trial, past, sources in work:
-            for record in trial.run(datasets.load(trial.dataset), past, sources):
-                yield trial, record
+        for unfinished in work:
+            for record in unfinished.run():
+                yield unfinished.job, record
 
 
-def _parallel(work: Work, processes: int) -> Iterator[tuple[Any, Record]]:
-    """Run the trials in worker processes, one at a time each."""
+def _parallel(work: list[Unfinished], processes: int) -> Iterator[tuple[Any, Record]]:
+    """Run the jobs in worker processes, each of which gets one at a time."""
     waiting = list(reversed(work))
     busy: dict[Any, Job] = {}  # by pipe
     workers = []
@@ -189,8 +187,8 @@ def _parallel(work: Work, processes: int) -> Iterator[tuple[Any, Record]]:
                     message = pickle.loads(pipe.recv_bytes())
                 except EOFError:
                     raise DfalError(
-                        "a worker process died, perhaps for want of memory: go on with --resume,"
-                        " with fewer --processes"
+                        "a worker process died, perhaps for lack of memory: run again with --resume"
+                        " and fewer --processes"
                     ) from None
                 if isinstance(message, Exception):
                     raise message
@@ -206,12 +204,17 @@ def _parallel(work: Work, processes: int) -> Iterator[tuple[Any, Record]]:
             worker.join()
 
 
-def _dispatch(pipe: Connection, waiting: Work) -> Job:
-    trial, past, sources = waiting.pop()
-    job: Job = trial
+def _dispatch(pipe: Connection, waiting: list[Unfinished]) -> Job:
+    """Send the next job to a worker, and return it.
+
+    Raises:
+        DfalError: if pickle cannot send it.
+    """
+    unfinished = waiting.pop()
+    job: Job = unfinished.job
     # Plain pickle sends tensors by value; multiprocessing's own would pass a file handle for each.
     try:
-        sent = pickle.dumps((trial, past, sources))
+        sent = pickle.dumps(unfinished)
     except (AttributeError, TypeError, pickle.PicklingError) as error:
         raise DfalError(
             f"{job.label} cannot be sent to another process ({describe_exception(error)}): run it"
@@ -222,6 +225,12 @@ def _dispatch(pipe: Connection, waiting: Work) -> Job:
 
 
 def _work(pipe: Connection, places: dict[str, str]) -> None:
+    """Run the jobs that a pipe brings in this worker process, and send back their records.
+
+    Args:
+        pipe: to the parent. Each job ends with None, or with the error that ended it.
+        places: where data sets have moved to.
+    """
     datasets.move(places)
     torch.set_num_threads(1)
     _keep_memory()
@@ -229,8 +238,8 @@ def _work(pipe: Connection, places: dict[str, str]) -> None:
         while True:
             sent = pipe.recv_bytes()
             try:
-                trial, past, sources = pickle.loads(sent)
-                for record in trial.run(datasets.load(trial.dataset), past, sources):
+                unfinished: Unfinished = pickle.loads(sent)
+                for record in unfinished.run():
                     pipe.send_bytes(pickle.dumps(record))
                 pipe.send_bytes(pickle.dumps(None))
             except DfalError as error:
@@ -246,4 +255,4 @@ def _work(pipe: Connection, places: dict[str, str]) -> None:
                     )
                 )
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # The parent is gone, and with it the only writer.
+        pass  # the parent is gone, and with it the only writer

@@ -1,4 +1,4 @@
-"""A configuration as text: frozen dataclasses as JSON, whose hash is their id."""
+"""Frozen dataclasses as JSON text, whose hash is the id of a configuration."""
 
 import dataclasses
 import hashlib
@@ -26,7 +26,7 @@ def id_of(text: str) -> str:
 
 
 def to_json(value: Any) -> str:
-    """A configuration as text, from which `from_json` makes an equal one."""
+    """Return a configuration as text, from which `from_json` makes an equal one."""
     return json.dumps(_encode(value), sort_keys=True)
 
 
@@ -34,19 +34,19 @@ Kind = TypeVar("Kind")
 
 
 def from_json(kind: type[Kind], text: str, code: Sequence[Any] = ()) -> Kind:
-    """The configuration of that kind.
+    """Return the configuration of that kind from its text.
 
-    Nothing is imported for it, and nothing but dfal's own classes is made: a strategy or attack of
-    the user's becomes an `Own` that can be read and compared, but not called, unless it is in
-    `code`.
+    Nothing is imported, and only dfal's own classes are made: a custom strategy or attack becomes a
+    `CustomStrategy` that can be read and compared, but not called, unless it is in `code`.
 
     Args:
-        kind: `Trial`, or what else was stored.
+        kind: the class of the configuration, such as `Trial`.
         text: the configuration.
-        code: strategies and attacks of the user's whose classes may be made.
+        code: custom strategies and attacks whose classes may be made.
 
     Raises:
-        DfalError: for another kind.
+        DfalError: for a text of another kind, or a damaged one.
+        MemoryError: if there is not enough memory.
     """
     kinds: dict[str, Callable[..., Any]] = {**BARE, **dict.fromkeys(_names(kind), kind)}
     for value in code:
@@ -65,7 +65,7 @@ def from_json(kind: type[Kind], text: str, code: Sequence[Any] = ()) -> Kind:
 
 
 def is_kind(kind: type, text: str) -> bool:
-    """Whether this text is a configuration of that kind."""
+    """Return whether a text is a configuration of that kind."""
     try:
         stored = json.loads(text)
     except (ValueError, RecursionError):
@@ -95,15 +95,20 @@ FIRST_NAMES: dict[str, str] = {}
 
 
 def stored_kind(kind: type[Kind], name: str, first_name: str = "") -> None:
-    """Store a kind of job under a short name, wherever its class lies, and read it under its first
-    name too."""
+    """Store a kind of job under a short name, wherever its class is.
+
+    Args:
+        kind: the class.
+        name: the short name.
+        first_name: the name under which it was stored at first, and is still read.
+    """
     BARE[name] = kind
     if first_name:
         FIRST_NAMES[name] = first_name
 
 
 def parts(value: Any) -> Iterator[Any]:
-    """A configuration and everything in it, from the outside in."""
+    """Yield a configuration and all values in it, the outer ones first."""
     yield value
     if dataclasses.is_dataclass(value) and not isinstance(value, CustomStrategy | type):
         for field in dataclasses.fields(value):
@@ -111,8 +116,7 @@ def parts(value: Any) -> Iterator[Any]:
 
 
 def _theirs(value: Any) -> dict[str, Callable[..., Any]]:
-    """What makes the parts of this strategy that are not dfal's own, by the names under which they
-    are stored."""
+    """Return what makes a custom strategy and its parts, by their stored names."""
     kinds: dict[str, Callable[..., Any]] = {}
     for part in parts(value):
         if dataclasses.is_dataclass(part) and not isinstance(part, CustomStrategy | type):
@@ -123,18 +127,23 @@ def _theirs(value: Any) -> dict[str, Callable[..., Any]]:
 
 
 def _encode(value: Any) -> Any:
-    """A configuration as JSON: a dataclass is {its name: {field: value}}; infinity is the text
-    "inf"."""
+    """Return a configuration as a JSON value.
+
+    A dataclass is {its name: {field: value}}; infinity is the text "inf".
+
+    Raises:
+        DfalError: for a value that cannot be stored.
+    """
     if isinstance(value, CustomStrategy):
-        return {value.name: {name: _encode(held) for name, held in value.settings}}
+        return {value.name: {name: _encode(setting) for name, setting in value.settings}}
     if dataclasses.is_dataclass(value):
         name = _name(type(value))
         fields = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
         return {
             name: {
-                field.name: _encode(held)
-                for field, held in fields.items()
-                if not (field.metadata.get("added") and held == field.default)
+                field.name: _encode(setting)
+                for field, setting in fields.items()
+                if not (field.metadata.get("added") and setting == field.default)
             }
         }
     if isinstance(value, tuple):
@@ -157,6 +166,7 @@ def _encode(value: Any) -> Any:
 
 
 def _name(kind: type) -> str:
+    """Return the name under which a class is stored."""
     return next(
         (name for name, known in BARE.items() if known is kind),
         f"{kind.__module__}.{kind.__qualname__}",
@@ -164,12 +174,13 @@ def _name(kind: type) -> str:
 
 
 def _names(kind: type) -> list[str]:
-    """The names under which a kind may be stored, today's first."""
+    """Return the names under which a kind may be stored, today's first."""
     name = _name(kind)
     return [name, FIRST_NAMES[name]] if name in FIRST_NAMES else [name]
 
 
 def _decode(value: Any, kinds: Mapping[str, Callable[..., Any]]) -> Any:
+    """Return a configuration from its JSON; classes not in `kinds` become a `CustomStrategy`."""
     if isinstance(value, dict):
         ((name, fields),) = value.items()
         settings = {key: _decode(part, kinds) for key, part in fields.items()}

@@ -1,8 +1,8 @@
-"""One SQLite file: trials, questions, answers, measurements. Rows are added, never changed.
+"""The SQLite file of jobs, queries, answers and measurements. Rows are added, never changed.
 
 A record is stored whole or not at all, and is on disk before the next one starts. Everything but
-the table `costs` and the table `runs`, which hold clocks and machines, is a function of the trial:
-two stores of the same trials are equal in `contents()`, however often one of them was killed.
+the tables `costs` and `runs`, which hold seconds and machines, is a function of the job: two stores
+of the same jobs are equal in `contents()`, however often one of them was killed.
 """
 
 import io
@@ -54,26 +54,25 @@ TABLES = ("trials", "runs", "questions", "answers", "twins", "guesses", "measure
 CLOCKED = ("runs", "costs")
 COUNTS = ("annotations", "labelled_data")
 ID = re.compile("[0-9a-f]{16}")
-"""A trial's id: the beginning of its configuration's SHA-256, by which a changed configuration is
-found."""
-LARGEST = 2**40
-"""No image, class or count has such a number."""
+"""The form of a job's id: the beginning of the SHA-256 of its configuration."""
+LARGEST_NUMBER = 2**40
+"""All images, classes and counts have smaller numbers; a larger one is damage."""
 Rounds = defaultdict[int, list[tuple[Any, ...]]]
 """Rows of a table by their round."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One round as it is stored.
+    """A stored round.
 
     Attributes:
         round: 0, 1, …
-        query: what was asked; about no image in a trial's last round.
+        query: the query, of no image in a trial's last round.
         answers: `answers[i]` is the label of `query.indices[i]`.
-        seen: the class the network saw in each asked image.
-        twins_seen: the class it saw in each twin.
+        seen: the predicted class of each queried image.
+        twins_seen: the predicted class of each adversarial twin.
         measurements: name → value: annotations, labelled_data, accuracy (a fraction of the test
-        set).
+            set), and what else a job measures.
         costs: name → seconds.
     """
 
@@ -87,12 +86,20 @@ class Record:
 
     @property
     def last(self) -> bool:
-        """Whether the trial ended with this round."""
+        """Return whether the trial ends with this round."""
         return not len(self.query.indices)
+
+    @classmethod
+    def without_query(
+        cls, round: int, measurements: Mapping[str, float], costs: Mapping[str, float]
+    ) -> "Record":
+        """Return a round of a job that queries nothing."""
+        none = torch.empty(0, dtype=torch.int64)
+        return cls(round, Query.nothing(), none, none, none, measurements, costs)
 
 
 class Store(Ledger):
-    """An open store of `dfal run`."""
+    """An open store of `dfal run` or `dfal reproduce`."""
 
     application = APPLICATION
     schema = SCHEMA
@@ -100,8 +107,12 @@ class Store(Ledger):
     when_full = "go on with --resume; every finished round is safe"
 
     def add_run(self, trials: Mapping[str, str], environment: Mapping[str, Any]) -> None:
-        """Remember that these trials (id → configuration as JSON) are worked on from now on, by
-        whom and where."""
+        """Add jobs that are run from now on, and the environment in which they are.
+
+        Args:
+            trials: id → configuration as JSON.
+            environment: as `provenance.environment` returns it.
+        """
         with self._sqlite_errors(), self._adding() as db:
             db.execute(
                 "INSERT INTO runs (environment) VALUES (?)",
@@ -110,7 +121,7 @@ class Store(Ledger):
             db.executemany("INSERT OR IGNORE INTO trials VALUES (?, ?)", trials.items())
 
     def add(self, trial: str, record: Record) -> None:
-        """Add one round, whole, and wait until it is on disk."""
+        """Add a round of the job with that id, and wait until it is on disk."""
         query, key = record.query, (trial, record.round)
         asked = query.indices.tolist()
         with self._sqlite_errors(), self._adding() as db:
@@ -151,40 +162,52 @@ class Store(Ledger):
             )
 
     def trials(self) -> dict[str, str]:
-        """Every trial: id → configuration as JSON."""
-        found = dict(self._rows("SELECT trial, config FROM trials"))
+        """Return every job: id → configuration as JSON.
+
+        Raises:
+            DfalError: if the store is damaged.
+        """
+        configurations = dict(self._rows("SELECT trial, config FROM trials"))
         with self._damage_errors():
-            for trial, config in found.items():
+            for trial, config in configurations.items():
                 if ID.fullmatch(trial) and id_of(config) != trial:
                     raise ValueError(f"the configuration of trial {trial} is another")
-        return found
+        return configurations
 
     def environments(self) -> list[dict[str, Any]]:
-        """Of each run in order: time, commit, versions, machine, threads, data."""
+        """Return the environment of each run, in order.
+
+        Raises:
+            DfalError: if the store is damaged.
+        """
         rows = self._rows("SELECT environment FROM runs ORDER BY run")
         with self._damage_errors():
-            found = [json.loads(text) for (text,) in rows]
+            runs = [json.loads(text) for (text,) in rows]
             if not all(
-                isinstance(run, dict) and isinstance(run.get("data", {}), dict) for run in found
+                isinstance(run, dict) and isinstance(run.get("data", {}), dict) for run in runs
             ):
                 raise ValueError("the description of a run is none")
-        return found
+        return runs
 
     def records(self, trial: str, *, twins: bool = True) -> list[Record]:
-        """The rounds of a trial, in order; without its twins, which are most of the bytes, where
-        they are not wanted."""
+        """Return the rounds of a job, in order.
+
+        Args:
+            trial: the job's id.
+            twins: whether to read adversarial twins too, which are most of the bytes.
+        """
         key = "WHERE trial = ? ORDER BY round, position"
         with (
             self._damage_errors(),
-            transaction(self._db, "DEFERRED"),
-        ):  # one state of the store, though a writer may go on
+            transaction(self._db, "DEFERRED"),  # one state of the store, whatever a writer adds
+        ):
             questions = self._by_round(
                 f"SELECT round, position, image, score, seen FROM questions {key}", trial
             )
             answers = self._by_round(
                 f"SELECT round, position, image, label FROM answers {key}", trial
             )
-            made = (
+            twin_rows = (
                 self._by_round(f"SELECT round, position, image, seen, npy FROM twins {key}", trial)
                 if twins
                 else Rounds(list)
@@ -198,7 +221,7 @@ class Store(Ledger):
             costs = self._by_round(
                 "SELECT round, name, seconds FROM costs WHERE trial = ? ORDER BY round", trial
             )
-            for rounds in (questions, answers, made, guesses):
+            for rounds in (questions, answers, twin_rows, guesses):
                 _check_positions(rounds, measured)
             _check_measured(measured, costs)
             return [
@@ -206,7 +229,7 @@ class Store(Ledger):
                     round,
                     questions[round],
                     answers[round],
-                    made[round],
+                    twin_rows[round],
                     guesses[round],
                     measured[round],
                     costs[round],
@@ -215,12 +238,13 @@ class Store(Ledger):
             ]
 
     def contents(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Every row of every table but those that hold clocks and machines, in order: what a
-        resumed study must equal."""
-        kept = [table for table in TABLES if table not in CLOCKED]
-        return {
-            table: self._rows(f"SELECT * FROM {table}") for table in kept
-        }  # tables without row ids come in key order
+        """Return every row of every table but those of seconds and machines, in order.
+
+        A resumed study must equal one that was never interrupted.
+        """
+        tables = [table for table in TABLES if table not in CLOCKED]
+        # Tables without row ids are in the order of their keys.
+        return {table: self._rows(f"SELECT * FROM {table}") for table in tables}
 
     def _by_round(self, sql: str, trial: str) -> Rounds:
         rounds = Rounds(list)
@@ -234,16 +258,20 @@ class Store(Ledger):
 
 
 def _record(round: int, *tables: list[tuple[Any, ...]]) -> Record:
-    """The record of a round, from its rows of each table."""
-    asked, answers, twinned, guessed, measured, costs = tables
-    images = [row[1] for row in asked]
+    """Return the record of a round from its rows of each table.
+
+    Raises:
+        ValueError: if the rows contradict each other.
+    """
+    queried, answers, twinned, guessed, measured, costs = tables
+    images = [row[1] for row in queried]
     if [row[1] for row in answers] != images:
         raise ValueError(f"the answers of round {round} belong to other images")
     twins = [_image(row[3]) for row in twinned]
     query = Query(
         indices=_integers(images),
         scores=torch.tensor(
-            [np.nan if row[2] is None else row[2] for row in asked], dtype=torch.float32
+            [np.nan if row[2] is None else row[2] for row in queried], dtype=torch.float32
         ),
         twinned=_integers(row[1] for row in twinned) if twinned else None,
         twins=torch.stack(twins) if twinned else None,
@@ -254,7 +282,7 @@ def _record(round: int, *tables: list[tuple[Any, ...]]) -> Record:
         round,
         query,
         answers=_integers(row[2] for row in answers),
-        seen=_integers(row[3] for row in asked),
+        seen=_integers(row[3] for row in queried),
         twins_seen=_integers(row[2] for row in twinned),
         measurements=dict(measured),
         costs=dict(costs),
@@ -262,26 +290,34 @@ def _record(round: int, *tables: list[tuple[Any, ...]]) -> Record:
 
 
 def _check_positions(rounds: Rounds, measured: Rounds) -> None:
-    """Raise unless the rows of each round are numbered from 0, and images and classes have numbers
-    that there can be."""
+    """Check that the rows of each round are numbered from 0, with possible images and classes.
+
+    Raises:
+        ValueError: if they are not.
+    """
     if not rounds.keys() <= measured.keys():
         raise ValueError("rows of a round that has not ended")
     for round, rows in rounds.items():
         if [row[0] for row in rows] != list(range(len(rows))):
             raise ValueError(f"the rows of round {round} have not the numbers 0, 1, …")
         numbers = [value for row in rows for value in row[1:] if isinstance(value, int)]
-        if numbers and not 0 <= min(numbers) <= max(numbers) < LARGEST:
+        if numbers and not 0 <= min(numbers) <= max(numbers) < LARGEST_NUMBER:
             raise ValueError(f"round {round} has an image or a class that there cannot be")
 
 
 def _check_measured(measured: Rounds, costs: Rounds) -> None:
+    """Check that no round is missing, and that all values are possible.
+
+    Raises:
+        ValueError: if not.
+    """
     if measured and sorted(measured) != list(range(min(measured), min(measured) + len(measured))):
         raise ValueError("a round is missing")
     for name, value in (row for rows in (*measured.values(), *costs.values()) for row in rows):
         if not name or not name.isprintable() or not math.isfinite(value):
             raise ValueError(f"a measurement {name[:20]!r} is {value}")
         if (name == "accuracy" and not 0 <= value <= 1) or (
-            name in COUNTS and not (0 <= value < LARGEST and value == int(value))
+            name in COUNTS and not (0 <= value < LARGEST_NUMBER and value == int(value))
         ):
             raise ValueError(f"{name} is {value}")
 

@@ -1,4 +1,4 @@
-"""A data set in one picture: a row for each class, samples spread over it."""
+"""A picture of a data set: a row for each class, with samples spread over it."""
 
 from pathlib import Path
 
@@ -13,31 +13,32 @@ from dfal.errors import DfalError
 from dfal.stats.sampling import evenly_spaced
 
 CELL, GAP, MARGIN, HEAD = 60, 4, 20, 64
-"""Pixels: an image, the space beside it, the space around all, the title's height."""
+"""Pixels of an image, between images, around the picture, and of the title's height."""
 COLUMNS = 14
-ROWS = 30
-"""Classes shown, at most."""
+"""Images of a class, at most."""
+MAX_CLASSES = 30
+"""Classes that are shown, at most."""
 INK, FAINT = "#202020", "#6e6e6e"
 
 
 def write(data: Dataset, name: str, path: Path) -> None:
-    """Write the picture as a PNG.
+    """Write the picture of a data set of that name as a PNG.
 
     Raises:
-        DfalError: for a file that cannot be written, or whose name ends in another format.
+        DfalError: if the file cannot be written, or its name does not end in .png.
     """
     if path.suffix.lower() != ".png":
         raise DfalError(f"the picture {path} would be a PNG: let its name end in .png")
-    drawn = draw(data, name)
-    with atomic_write(path, "name another with --picture", "the picture") as part:
-        drawn.save(part, "PNG", optimize=True)
+    picture = draw(data, name)
+    with atomic_write(path, "name another with --picture", "the picture") as partial:
+        picture.save(partial, "PNG", optimize=True)
 
 
 def draw(data: Dataset, name: str) -> Image.Image:
-    """The picture: what can be asked about, not the test set."""
+    """Draw images of the pool, not of the test set."""
     fonts = {size: _font(size) for size in (13, 15, 22)}
-    labels = data.classes[:ROWS]
-    counts = [int((data.labels == at).sum()) for at in range(len(labels))]
+    labels = data.classes[:MAX_CLASSES]
+    counts = [int((data.labels == label).sum()) for label in range(len(labels))]
     texts = [label if len(label) <= 24 else f"{label[:23]}…" for label in labels]
     widths = [fonts[15].getlength(text) for text in texts] + [
         fonts[13].getlength(f"{count:,}") for count in counts
@@ -51,9 +52,9 @@ def draw(data: Dataset, name: str) -> Image.Image:
     pen = ImageDraw.Draw(picture)
     pen.text((MARGIN, MARGIN), name, INK, fonts[22])
     shape = "×".join(map(str, data.images.shape[1:]))
-    what = f"{shape} pixels, {'colour' if colourful else 'grey'}"
     below = (
-        f"{len(data.images):,} images to ask about, {len(data.test_images):,} to test on, {what}"
+        f"{len(data.images):,} images in the pool, {len(data.test_images):,} in the test set,"
+        f" {shape} pixels, {'colour' if colourful else 'grey'}"
     )
     pen.text((MARGIN, MARGIN + 30), below, FAINT, fonts[13])
     for row, (text, count) in enumerate(zip(texts, counts, strict=True)):
@@ -70,7 +71,7 @@ def draw(data: Dataset, name: str) -> Image.Image:
 
 
 def _samples(data: Dataset, label: int) -> Tensor:
-    """Images of a class, evenly spread over it."""
+    """Return images of a class, evenly spread over it."""
     members = (data.labels == label).nonzero().squeeze(1)
     return data.images.take(members[evenly_spaced(len(members), COLUMNS)])
 
@@ -88,7 +89,7 @@ def _cell(image: Tensor) -> Image.Image:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib carries: it knows the letters of most languages."""
+    """Return DejaVu Sans, which matplotlib ships: it has the letters of most languages."""
     return ImageFont.truetype(
         Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size
     )

@@ -1,5 +1,4 @@
-"""A study as one self-contained page: curves, tables, what was asked about, and adversarial
-twins."""
+"""A store as one self-contained page: curves, tables, queried images and adversarial twins."""
 
 import base64
 import io
@@ -16,8 +15,9 @@ from torch import Tensor
 from dfal import reproduce
 from dfal.analysis import comparison
 from dfal.analysis.learning_curves import Curve, Study
+from dfal.analysis.outcome import outcome
 from dfal.analysis.studies import titles
-from dfal.analysis.tables import signed
+from dfal.analysis.tables import format_p, format_seconds, signed
 from dfal.atomic import atomic_write
 from dfal.damage import damage
 from dfal.data import datasets
@@ -29,19 +29,20 @@ from dfal.experiments.store import Record, Store
 from dfal.reporting import figures
 from dfal.reproduce import StoredResults
 from dfal.reproduce.ranking import ranking
-from dfal.reproduce.table1 import seconds
 from dfal.stats.sampling import evenly_spaced
 from dfal.strategies import DFAL
 
-SHOWN = 1800
-"""Asked images shown in a study, at most; the report says how many are left out."""
-TWINS = 6
-"""Twins shown for a strategy."""
+MAX_QUERIED = 1800
+"""Queried images of a study, at most; the page says how many are left out."""
+MAX_TWINS = 6
+"""Adversarial twins of a strategy, at most."""
+MAX_BUDGETS = 8
+"""Budgets of a table, at most."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """An image that was asked about, in the words of the page."""
+class Queried:
+    """A queried image, as the page shows it."""
 
     picture: str
     label: str
@@ -53,7 +54,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Twin:
-    """An image, its perturbation and its twin, in the words of the page."""
+    """An image, its perturbation and its adversarial twin, as the page shows them."""
 
     image: str
     perturbation: str
@@ -66,35 +67,40 @@ class Twin:
     annotations: int
 
 
-def charts(found: StoredResults) -> dict[str, figures.Chart]:
-    """Every figure of the page, by its title."""
-    made = {}
-    for study in found.main if found.reproduced else ():
+def charts(results: StoredResults) -> dict[str, figures.Chart]:
+    """Draw every figure of the page, by its title."""
+    drawn = {}
+    for study in results.main if results.reproduced else ():
         settings = study.settings
         published = reproduce.paper.curves(settings.dataset, settings.model)
         about = f"{settings.dataset}, {settings.model}, {settings.annotations} annotations"
-        made[f"Figure 2: {about}"] = figures.beside_paper(
-            study, published, found.full_accuracy(study)
+        drawn[f"Figure 2: {about}"] = figures.paper_curves(
+            study, published, results.full_accuracy(study)
         )
-    for setting, lines in reproduce.figure3.series(found).items():
-        made[f"Figure 3: {setting}"] = figures.transfers(
+    for setting, lines in reproduce.figure3.series(results).items():
+        drawn[f"Figure 3: {setting}"] = figures.transfers(
             lines, reproduce.figure3.published(setting)
         )
-    if found.reproduced and (ranks := ranking(found)):
-        made["Ranks"] = figures.ranking(ranks.names, ranks.ranks)
-    for title, study in zip(titles(found.studies), found.studies, strict=True):
-        made[f"Learning curves: {title}"] = figures.curves(study)
-        if any(one.seeds > 1 for one in study.comparisons):
-            made[f"Differences: {title}"] = figures.differences(study.comparisons)
-    return made
+    if results.reproduced and (ranks := ranking(results)):
+        drawn["Ranks"] = figures.ranking(ranks.names, ranks.ranks)
+    for title, study in zip(titles(results.studies), results.studies, strict=True):
+        drawn[f"Learning curves: {title}"] = figures.curves(study)
+        if any(comparison.seeds > 1 for comparison in study.comparisons):
+            drawn[f"Differences: {title}"] = figures.differences(study.comparisons)
+    return drawn
 
 
-def write(store: Store, found: StoredResults, path: Path, at: Sequence[int] = ()) -> Path:
-    """Write the page of a store, with tables at the budgets `at`; an older page is replaced when
-    the new one is whole.
+def write(store: Store, results: StoredResults, path: Path, at: Sequence[int] = ()) -> Path:
+    """Write the page of a store; an older page is replaced when the new one is complete.
+
+    Args:
+        store: an open store.
+        results: what was read from it.
+        path: the file to write.
+        at: the budgets of the tables; by default some, evenly spread.
 
     Raises:
-        DfalError: where the page cannot be written.
+        DfalError: if the page cannot be written.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dfal.reporting"),
@@ -105,36 +111,36 @@ def write(store: Store, found: StoredResults, path: Path, at: Sequence[int] = ()
     environment.filters |= {
         "percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}",
         "signed": signed,
+        "p_value": format_p,
     }
-    drawn = {title: Markup(chart.svg) for title, chart in charts(found).items()}  # noqa: S704
-    named = zip(titles(found.studies), found.studies, strict=True)
+    drawn = {title: Markup(chart.svg) for title, chart in charts(results).items()}  # noqa: S704
+    named = zip(titles(results.studies), results.studies, strict=True)
     sections = [_section(store, title, study, at, drawn) for title, study in named]
-    paper = _paper(found, drawn) if found.reproduced else None
+    paper = _paper(results, drawn) if results.reproduced else None
     template = environment.get_template("report.html")
-    with damage(f"the store {store.path}"):  # what is known of a run may not be there
+    with damage(f"the store {store.path}"):  # a run's description may lack something
         page = template.render(
             sections=sections, paper=paper, runs=store.environments(), store=store.path.name
         )
-    with atomic_write(path, "name another with --out", "the report") as part:
-        part.write_text(page, encoding="utf-8")
+    with atomic_write(path, "name another with --out", "the report") as partial:
+        partial.write_text(page, encoding="utf-8")
     return path
 
 
-def _paper(found: StoredResults, drawn: Mapping[str, Markup]) -> dict[str, object]:
-    """What the template says of the paper: its claims, its figures drawn over ours, its tables
-    beside ours."""
+def _paper(results: StoredResults, drawn: Mapping[str, Markup]) -> dict[str, object]:
+    """Return what the template shows of the paper: claims, figures and tables with our results."""
     return {
-        "verdicts": reproduce.verdicts(found),
+        "verdicts": reproduce.verdicts(results),
         "figures": [(title, svg) for title, svg in drawn.items() if title.startswith("Figure")],
-        "tables": reproduce.tables(found),
-        "ranking": ranking(found),
+        "tables": reproduce.tables(results),
+        "ranking": ranking(results),
         "ranks": drawn.get("Ranks", ""),
         "oddities": reproduce.paper.ODDITIES,
         "undecided": reproduce.UNDECIDED,
         "parts": sorted(
             {
                 study.settings.dataset
-                for study in found.main
+                for study in results.main
                 if reproduce.paper.is_part(study.settings.dataset)
             }
         ),
@@ -144,48 +150,53 @@ def _paper(found: StoredResults, drawn: Mapping[str, Markup]) -> dict[str, objec
 def _section(
     store: Store, title: str, study: Study, at: Sequence[int], drawn: Mapping[str, Markup]
 ) -> dict[str, object]:
-    """What the template says of one study."""
+    """Return what the template shows of one study."""
     data, missing = _data(store, study.settings.dataset)
-    budgets = study.budgets(8, at)
+    budgets = study.budgets(MAX_BUDGETS, at)
     accuracies, *differences = comparison.tables(title, study, budgets)
     rows = []
     for curve, colour in zip(study.curves, map(figures.css, figures.colours(study)), strict=True):
-        asked, twins = list[Asked](), list[Twin]()
+        queried, twins = list[Queried](), list[Twin]()
         if data:
             with damage(f"the store {store.path}"):
-                asked = _asked(curve, data, SHOWN // len(study.curves))
+                queried = _queried(curve, data, MAX_QUERIED // len(study.curves))
                 twins = _twins(store.records(curve.trials[0].id), data)
         rows.append(
             {
                 "curve": curve,
                 "colour": colour,
-                "seconds": seconds(float(curve.seconds.mean())),
-                "asked": asked,
-                "questions": sum(len(record.answers) for record in curve.records[0]),
+                "seconds": format_seconds(float(curve.seconds.mean())),
+                "queried": queried,
+                "queries": sum(len(record.answers) for record in curve.records[0]),
                 "twins": twins,
             }
         )
-    comparisons, few = study.comparisons, len(study.curves) <= figures.MANY
+    comparisons, few = study.comparisons, len(study.curves) <= figures.MAX_BANDS
     return {
         "title": title,
+        "outcome": outcome(study),
         "study": study,
         "accuracies": accuracies,
         "rows": rows,
         "figure": drawn[f"Learning curves: {title}"],
         "bands": few,
         "comparisons": comparisons,
-        "told": [
-            one for one in comparisons if few or isinstance(one.curve.trials[0].strategy, DFAL)
+        "summaries": [
+            comparison
+            for comparison in comparisons
+            if few or isinstance(comparison.curve.trials[0].strategy, DFAL)
         ],
-        "apart": differences[0] if differences else None,
+        "difference_table": differences[0] if differences else None,
         "differences": drawn.get(f"Differences: {title}", ""),
         "missing": missing,
     }
 
 
 def _data(store: Store, name: str) -> tuple[Dataset | None, str]:
-    """The images that a store's trials asked about; or why there are none: other data have other
-    pictures at its indices."""
+    """Return the data set of a store's trials, or the reason why its pictures are missing.
+
+    Another data set than that of the trials has other pictures at their indices.
+    """
     try:
         data = datasets.load(place_in(store, name) or name)
     except DfalError as error:
@@ -196,9 +207,9 @@ def _data(store: Store, name: str) -> tuple[Dataset | None, str]:
     return data, ""
 
 
-def _asked(curve: Curve, data: Dataset, shown: int) -> list[Asked]:
-    """What the first seed asked about, in order."""
-    asked: list[Asked] = []
+def _queried(curve: Curve, data: Dataset, most: int) -> list[Queried]:
+    """Return the first queried images of the first seed, in order."""
+    queried: list[Queried] = []
     for record in curve.records[0]:
         images = data.images.take(record.query.indices)
         rows = zip(
@@ -209,8 +220,8 @@ def _asked(curve: Curve, data: Dataset, shown: int) -> list[Asked]:
             record.query.scores,
             strict=True,
         )
-        asked += [
-            Asked(
+        queried += [
+            Queried(
                 _png(image),
                 _name(data, label),
                 _name(data, seen),
@@ -220,15 +231,15 @@ def _asked(curve: Curve, data: Dataset, shown: int) -> list[Asked]:
             )
             for image, label, seen, index, score in rows
         ]
-        if len(asked) >= shown:
+        if len(queried) >= most:
             break
-    return asked[:shown]
+    return queried[:most]
 
 
 def _twins(records: Sequence[Record], data: Dataset) -> list[Twin]:
-    """The farthest twin of some rounds, spread over the whole trial."""
+    """Return the farthest twin of some rounds, evenly spread over the trial."""
     records = [record for record in records if record.query.twins is not None]
-    return [_twin(records[place], data) for place in evenly_spaced(len(records), TWINS)]
+    return [_twin(records[place], data) for place in evenly_spaced(len(records), MAX_TWINS)]
 
 
 def _twin(record: Record, data: Dataset) -> Twin:
@@ -258,8 +269,7 @@ def _name(data: Dataset, label: Tensor) -> str:
 
 
 def _png(image: Float[Tensor, "c h w"]) -> str:
-    """An image in [0, 1] as the address of a PNG inside the page: grey or colour; values outside
-    are cut off."""
+    """Return a grey or colour image in [0, 1] as the address of a PNG inside the page."""
     file = io.BytesIO()
     to_picture(image).save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -19,19 +19,22 @@ def write(folder: Path, tables: Sequence[Table], verdicts: Sequence[Verdict]) ->
     """Write every table as NAME.tex and NAME.csv, and the verdicts as verdicts.csv.
 
     Raises:
-        DfalError: where the folder cannot be written.
+        DfalError: if the folder cannot be written.
     """
     contents: dict[str, str] = {}
     for table in tables:
         name = _file(table)
         contents |= {f"{name}.tex": latex(table), f"{name}.csv": as_csv(table)}
     if verdicts:
-        rows = [[one.setting, one.claim, one.answer, one.numbers] for one in verdicts]
+        rows = [
+            [verdict.setting, verdict.claim, verdict.answer, verdict.numbers]
+            for verdict in verdicts
+        ]
         contents["verdicts.csv"] = _csv([["setting", "claim", "answer", "numbers"], *rows])
     _make(folder, "tables")
     for name, text in contents.items():
-        with atomic_write(folder / name, "name another folder", "the table") as part:
-            part.write_text(text, encoding="utf-8")
+        with atomic_write(folder / name, "name another folder", "the table") as partial:
+            partial.write_text(text, encoding="utf-8")
     return [folder / name for name in contents]
 
 
@@ -39,7 +42,7 @@ def write_figures(folder: Path, charts: Mapping[str, Chart]) -> list[Path]:
     """Write every chart under its title, as PDF for LaTeX and as SVG.
 
     Raises:
-        DfalError: where the folder cannot be written.
+        DfalError: if the folder cannot be written.
     """
     files = {
         folder / f"{_plain(title)}.{ending}": chart
@@ -62,22 +65,20 @@ def _make(folder: Path, what: str) -> None:
 
 
 def _file(table: Table) -> str:
-    """The table's name and what its title says behind the colon."""
+    """Return the file name of a table: its name, and its title after the colon."""
     return _plain(f"{table.name} {table.title.partition(': ')[2]}")
 
 
 def _plain(title: str) -> str:
-    """In letters that every system takes."""
+    """Return a title in letters that are allowed in file names on every system."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def latex(table: Table) -> str:
-    r"""A `table` of plain LaTeX with the packages booktabs, graphicx and xcolor; its caption says
-    what ± and brackets are.
+    r"""Return a table as a LaTeX `table`, which needs the packages booktabs, graphicx and xcolor.
 
-    What is above the paper's number with p < 0.05 is in \textcolor{dfalabove}, what is below it in
-    {dfalbelow}: other colours of these names in the preamble stay. A table wider than the line is
-    made smaller.
+    Numbers above the paper's with p < 0.05 are in \textcolor{dfalabove}, those below it in
+    {dfalbelow}: a preamble may define both colours. A table wider than the line is made smaller.
     """
     title = re.sub(
         "^(Table|Figure) ", r"The paper's \g<0>", table.title
@@ -111,6 +112,7 @@ def latex(table: Table) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
+    """Return our number in LaTeX, and the paper's in brackets."""
     ours = _escaped(f"{cell.ours} {cell.spread}".strip())
     if cell.differs:
         ours = f"\\textcolor{{{'dfalabove' if cell.differs > 0 else 'dfalbelow'}}}{{{ours}}}"
@@ -134,34 +136,23 @@ def _escaped(text: str) -> str:
     return "".join(ESCAPES.get(character, character) for character in text)
 
 
-COLUMNS = [
-    "row",
-    "column",
-    "ours",
-    "low",
-    "high",
-    "interval",
-    "paper",
-    "p",
-    "ours_text",
-    "paper_text",
-]
+COLUMNS = ["row", "column", "ours", "low", "high", "interval", "paper", "p"]
+COLUMNS += ["ours_text", "paper_text"]
 
 
 def as_csv(table: Table) -> str:
-    """One row a cell, in numbers and in words: docs/reproduce.md says what the columns are."""
+    """Return a table as CSV with a row for each cell, whose columns docs/reproduce.md describes."""
     rows, names = [COLUMNS], set[str]()
     for name, cells in table.rows:
-        row = (
-            f"{name} − {cells[0].ours}" if name in names else name
-        )  # a strategy that is compared with two others
+        # A strategy that is compared with two others has two rows.
+        row = f"{name} − {cells[0].ours}" if name in names else name
         names.add(row)
         for head, cell in zip(table.head, cells, strict=True):
             if cell.ours or cell.paper:
                 numbers = [
                     *map(_number, (cell.value, cell.low, cell.high)),
                     cell.interval,
-                    _read(cell.paper),
+                    _paper_number(cell.paper),
                     _number(cell.p),
                 ]
                 text = f"{cell.ours} {cell.spread}".strip()
@@ -170,12 +161,12 @@ def as_csv(table: Table) -> str:
 
 
 def _number(value: float) -> str:
-    """Empty where there is none."""
+    """Return a number as text, empty for NaN."""
     return "" if np.isnan(value) else f"{value:.6g}"
 
 
-def _read(paper: str) -> str:
-    """A number of the paper's as one; inf where it was not reached."""
+def _paper_number(paper: str) -> str:
+    """Return the paper's text as a number; inf where a target was not reached."""
     return "inf" if paper.startswith("≥") else paper.replace(",", "")
 
 

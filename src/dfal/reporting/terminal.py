@@ -1,10 +1,12 @@
-"""A study as tables for the terminal."""
+"""Tables for the terminal: studies, data sets, and our numbers next to the paper's."""
 
 import dataclasses
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -12,115 +14,116 @@ from rich.text import Text
 from dfal import reproduce
 from dfal.analysis import comparison
 from dfal.analysis.learning_curves import Study
-from dfal.analysis.tables import Cell, Verdict
-from dfal.analysis.tables import Table as Beside
+from dfal.analysis.tables import Answer, Cell, Verdict
+from dfal.analysis.tables import Table as ValueTable
 from dfal.data.datasets import DATASETS, Card, Dataset
 from dfal.data.datasets.download import recorded
 
-WIDE = 5
-"""Strategies that have room side by side."""
-MOST = 12
-"""Budgets one below the other."""
+MAX_SIDE_BY_SIDE = 5
+"""Strategies in columns, at most; more are shown in rows."""
+MAX_BUDGETS = 12
+"""Budgets of a table, at most."""
+NAME_WIDTH = 24
+"""Characters of a row's name before it is wrapped."""
 
 
-def of(title: str, study: Study, at: Sequence[int], width: int) -> list[Table]:
-    """The tables of a study in lines of `width` characters: strategies side by side where they are
-    few and have room, otherwise one below the other, at the budgets `at` or at as many as have
-    room."""
-    accuracies, *differences = comparison.tables(title, study, study.budgets(MOST, at))
-    beside = _Grid.of(accuracies).turned("annotations")
-    if len(study.curves) <= WIDE and beside.width <= width:
-        after = len(accuracies.head) - len(study.budgets(MOST, at))
-        return [
-            beside.table(line_before=len(beside.rows) - after),
-            *(_Grid.of(one).table() for one in differences),
-        ]
-    for most in range(MOST, 1, -1):
-        below = _Grid.of(comparison.accuracies(title, study, study.budgets(most, at)))
-        if below.width <= width:
+def study_tables(title: str, study: Study, at: Sequence[int], width: int) -> list[Table]:
+    """Make the tables of a study.
+
+    Strategies are columns where they are few and fit, and otherwise rows.
+
+    Args:
+        title: of the study.
+        study: the study.
+        at: the budgets to show; by default as many as fit, evenly spread.
+        width: characters of a line.
+    """
+    budgets = study.budgets(MAX_BUDGETS, at)
+    accuracies, *differences = comparison.tables(title, study, budgets)
+    in_columns = _Grid.of(accuracies).turned("annotations")
+    below = [_Grid.of(difference).table() for difference in differences]
+    if len(study.curves) <= MAX_SIDE_BY_SIDE and _width(in_columns.table()) <= width:
+        return [in_columns.table(line_before=len(budgets)), *below]
+    for most in range(MAX_BUDGETS, 1, -1):
+        in_rows = _Grid.of(comparison.accuracies(title, study, study.budgets(most, at)))
+        if _width(in_rows.table()) <= width:
             break
-    return [
-        *(part.table() for part in below.parts(width)),
-        *(_Grid.of(one).table() for one in differences),
-    ]
+    return [*(part.table() for part in in_rows.parts(width)), *below]
+
+
+def _width(table: Table) -> int:
+    """Return the characters of a table's lines, wherever it is printed."""
+    return Console(width=10_000).measure(table).maximum
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """A table as text whose width is known: no cell is broken, no heading cut."""
+    """A table as text. No cell is broken: headings are wrapped, and if asked the rows' names."""
 
     title: str
     caption: str
     corner: str
     head: list[str]
     rows: list[tuple[str, list[str]]]
+    wrap_names: bool = False
 
     @classmethod
-    def of(cls, made: Beside) -> "_Grid":
+    def of(cls, values: ValueTable) -> "_Grid":
+        """Return the cells of a table as text."""
         rows = [
             (name, [f"{cell.ours} {cell.spread}".strip() or "–" for cell in cells])
-            for name, cells in made.rows
+            for name, cells in values.rows
         ]
-        return cls(made.title, made.caption, "strategy", list(made.head), rows)
+        return cls(values.title, values.caption, "strategy", list(values.head), rows)
 
     def turned(self, corner: str) -> "_Grid":
+        """Return the table with its columns as rows."""
         columns = zip(*(cells for _, cells in self.rows), strict=True)
         rows = [(name, list(cells)) for name, cells in zip(self.head, columns, strict=True)]
-        return dataclasses.replace(
-            self, corner=corner, head=[name for name, _ in self.rows], rows=rows
-        )
-
-    @property
-    def _columns(self) -> list[tuple[str, int]]:
-        """The headings in lines, and the width of each column: that of its cells, where no word of
-        its heading is longer."""
-        columns = [
-            [name for name, _ in self.rows],
-            *([cells[place] for _, cells in self.rows] for place in range(len(self.head))),
-        ]
-        found = []
-        for heading, cells in zip([self.corner, *self.head], columns, strict=True):
-            room = max(map(len, [*cells, *heading.split()]))
-            found.append(("\n".join(textwrap.wrap(heading, room, break_on_hyphens=False)), room))
-        return found
-
-    @property
-    def width(self) -> int:
-        return 1 + sum(room + 3 for _, room in self._columns)
+        head = [name for name, _ in self.rows]
+        return dataclasses.replace(self, corner=corner, head=head, rows=rows, wrap_names=True)
 
     def parts(self, width: int) -> Iterator["_Grid"]:
-        """The table in parts that have room, each with the first column; the caption below the
-        last."""
-        first = 1 + self._columns[0][1] + 3
+        """Yield parts that fit, each with the rows' names; the last one has the caption."""
         start = 0
         while start < len(self.head):
-            stop, used = start, first
-            for _, room in self._columns[start + 1 :]:
-                if stop > start and used + room + 3 > width:
-                    break
-                stop, used = stop + 1, used + room + 3
-            rows = [(name, cells[start:stop]) for name, cells in self.rows]
-            last = stop == len(self.head)
-            yield dataclasses.replace(
-                self, caption=self.caption if last else "", head=self.head[start:stop], rows=rows
-            )
+            stop = start + 1
+            while stop < len(self.head) and _width(self._columns(start, stop + 1).table()) <= width:
+                stop += 1
+            yield self._columns(start, stop)
             start = stop
 
+    def _columns(self, start: int, stop: int) -> "_Grid":
+        return dataclasses.replace(
+            self,
+            caption=self.caption if stop == len(self.head) else "",
+            head=self.head[start:stop],
+            rows=[(name, cells[start:stop]) for name, cells in self.rows],
+        )
+
     def table(self, line_before: int = 0) -> Table:
-        """For the terminal, with a line before that row."""
+        """Return the table for the terminal, with a line after that many rows."""
+        names = [name for name, _ in self.rows]
+        columns = [
+            [word for name in names for word in _wrapped(name)] if self.wrap_names else names,
+            *([cells[column] for _, cells in self.rows] for column in range(len(self.head))),
+        ]
         table = Table(title=escape(self.title), caption=escape(self.caption))
-        for heading, room in self._columns:
-            words = heading in {"strategy", "compared with", "compared\nwith"}
-            table.add_column(
-                escape(heading), justify="left" if words else "right", no_wrap=True, min_width=room
-            )
-        for place, (name, cells) in enumerate(self.rows, 1):
-            table.add_row(escape(name), *map(escape, cells), end_section=place == line_before)
+        for heading, cells in zip([self.corner, *self.head], columns, strict=True):
+            words = heading in {"strategy", "compared with"}
+            width = max(map(cell_len, [*cells, *heading.split()]))
+            table.add_column(escape(heading), justify="left" if words else "right", width=width)
+        for number, (name, cells) in enumerate(self.rows, 1):
+            table.add_row(escape(name), *map(escape, cells), end_section=number == line_before)
         return table
 
 
-def of_card(card: Card, whole: bool = False) -> Table:
-    """A data set in a few lines, or all that is known of it."""
+def _wrapped(name: str) -> list[str]:
+    return textwrap.wrap(name, NAME_WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def card_table(card: Card, whole: bool = False) -> Table:
+    """Make the description of a data set in a few lines, or with `whole` of all that is known."""
     where = card.where()
     size = (
         "nothing to download"
@@ -129,7 +132,7 @@ def of_card(card: Card, whole: bool = False) -> Table:
     )
     lines = {
         "images": (
-            f"{card.pool:,} to ask about, {card.test:,} to test on,"
+            f"{card.pool:,} in the pool, {card.test:,} in the test set,"
             f" {'×'.join(map(str, card.image))} pixels; {size}"
         ),
         "here": str(where or "no") + (f": {card.get}" if where is None and card.get else ""),
@@ -151,11 +154,8 @@ def of_card(card: Card, whole: bool = False) -> Table:
         if card.download is None and not sums:
             lines.pop("checksum")
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.title, table.title_justify, table.title_style = (
-        f"[bold]{card.name}[/bold]: {DATASETS.about(card.name)}",
-        "left",
-        "",
-    )
+    table.title = f"[bold]{card.name}[/bold]: {DATASETS.about(card.name)}"
+    table.title_justify, table.title_style = "left", ""
     table.add_column(no_wrap=True, min_width=8)
     table.add_column(overflow="fold")
     for heading, line in lines.items():
@@ -164,14 +164,14 @@ def of_card(card: Card, whole: bool = False) -> Table:
     return table
 
 
-def of_dataset(name: str, data: Dataset) -> Table:
-    """What a data set without a card holds: images of each class."""
+def dataset_table(name: str, data: Dataset) -> Table:
+    """Make the table of the images of each class, for a data set without a card."""
     table = Table(title=f"{escape(name)}: {'×'.join(map(str, data.images.shape))} pixels")
-    for heading in ("class", "to ask about", "to test on"):
+    for heading in ("class", "pool", "test set"):
         table.add_column(heading, justify="left" if heading == "class" else "right")
-    for label, one in enumerate(data.classes):
+    for label, name_of_class in enumerate(data.classes):
         table.add_row(
-            escape(one),
+            escape(name_of_class),
             f"{int((data.labels == label).sum()):,}",
             f"{int((data.test_labels == label).sum()):,}",
         )
@@ -179,42 +179,47 @@ def of_dataset(name: str, data: Dataset) -> Table:
     return table
 
 
-def beside(found: Beside) -> Table:
-    """Ours above the paper's, in colour where it differs from it."""
-    title = found.title + (": ours, its interval, the paper's" if found.compared else "")
-    table = Table(title=title, caption=found.caption)
+def paper_table(values: ValueTable) -> Table:
+    """Make the table of our numbers above the paper's, coloured where they differ."""
+    title = values.title + (": ours, its interval, the paper's" if values.compared else "")
+    table = Table(title=escape(title), caption=escape(values.caption))
     table.add_column("", no_wrap=True)
-    for name in found.head:
-        table.add_column(name, justify="right")
-    for name, cells in found.rows:
+    for name in values.head:
+        table.add_column(escape(name), justify="right")
+    for name, cells in values.rows:
         table.add_row(
-            Text(name.replace(", ", ",\n")), *map(_cell, cells), end_section=found.compared
+            Text(name.replace(", ", ",\n")), *map(_cell, cells), end_section=values.compared
         )
     return table
 
 
 def _cell(cell: Cell) -> Text:
-    """Ours, below it its interval, and below that the paper's."""
+    """Return our number, below it its interval, and below that the paper's number."""
     lines = [
         Text(cell.ours, {1: "bold cyan", -1: "bold red", 0: ""}[cell.differs]),
         Text(cell.spread, "dim"),
+        Text(cell.paper, "italic"),
     ]
-    lines.append(Text(cell.paper, "italic"))
     return Text("\n").join(line for line in lines if line.plain)
 
 
-def verdicts(found: Sequence[Verdict]) -> list[Table]:
-    """The paper's claims, and whether they hold here: a table for each setting."""
-    colours = {"holds": "green", "does not hold": "red", "undecided": "yellow"}
-    made = []
-    for setting in dict.fromkeys(one.setting for one in found):
+ANSWER_COLOURS: dict[Answer, str] = {
+    "reproduced": "green",
+    "not reproduced": "red",
+    "undecided": "yellow",
+}
+
+
+def verdict_tables(verdicts: Sequence[Verdict]) -> list[Table]:
+    """Make a table of the paper's claims and our answers for each setting."""
+    tables = []
+    for setting in dict.fromkeys(verdict.setting for verdict in verdicts):
         table = Table(title=f"The paper's claims: {escape(setting)}", caption=reproduce.UNDECIDED)
-        for heading in ("claim", "", "numbers"):
+        for heading in ("claim", "answer", "numbers"):
             table.add_column(heading)
-        for one in found:
-            if one.setting == setting:
-                table.add_row(
-                    Text(one.claim), Text(one.answer, colours[one.answer]), Text(one.numbers)
-                )
-        made.append(table)
-    return made
+        for verdict in verdicts:
+            if verdict.setting == setting:
+                answer = Text(verdict.answer, ANSWER_COLOURS[verdict.answer])
+                table.add_row(Text(verdict.claim), answer, Text(verdict.numbers))
+        tables.append(table)
+    return tables

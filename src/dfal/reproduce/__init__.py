@@ -1,5 +1,4 @@
-"""The paper's tables and figures again. One file each: claim, trials, how it is judged, the paper's
-numbers beside ours."""
+"""The paper's tables and figures. One file each: its claim, its trials, its tables and verdicts."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""All tables and figures of the paper at once: what a store has of them."""
+"""All tables and verdicts of the paper for which a store has results."""
 
 from dfal.analysis.tables import Table, Verdict
 from dfal.reproduce import figure2, figure3, table1, table2, table3, table4
@@ -6,28 +6,28 @@ from dfal.reproduce.settings import ARTEFACTS
 from dfal.reproduce.stored_results import StoredResults
 
 UNDECIDED = (
-    "At 5 %, paired over seeds; differences in points of accuracy with their 95 % intervals."
-    " Undecided: too few seeds, or not run."
+    "Tests at 5 %, paired over seeds; differences in points of accuracy with their 95 % CI. Not"
+    " reproduced: we did not reproduce the claim here. Undecided: too few seeds, or not run."
 )
-"""To be said below verdicts."""
+"""The caption of verdicts."""
 
 
 def usual_data(what: str) -> dict[str, str]:
-    """Return the data set, where a table or figure of the paper has another than its preset."""
+    """Return the data set of a table or figure, where it is not that of the preset."""
     return {"dataset": figure3.DATASET} if ARTEFACTS[what] is figure3 else {}
 
 
-def tables(found: StoredResults) -> list[Table]:
-    """Return every table that a store has something for."""
-    if not found.reproduced:
+def tables(results: StoredResults) -> list[Table]:
+    """Return every table for which a store has results."""
+    if not results.reproduced:
         return []
     modules = (table1, table2, table3, table4, figure3)
-    return [table for module in modules for table in module.tables(found) if table.rows]
+    return [table for module in modules for table in module.tables(results) if table.rows]
 
 
-def verdicts(found: StoredResults) -> list[Verdict]:
-    """Return what the store says of each claim that it has something for."""
-    if not found.reproduced:
+def verdicts(results: StoredResults) -> list[Verdict]:
+    """Return the verdict on every claim for which a store has results."""
+    if not results.reproduced:
         return []
     modules = (figure2, table2, table3, table4)
-    return [verdict for module in modules for verdict in module.verdicts(found)]
+    return [verdict for module in modules for verdict in module.verdicts(results)]

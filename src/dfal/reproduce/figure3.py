@@ -1,7 +1,6 @@
-"""Figure 3: Shoe-Bag, VGG8 trained on what was chosen for LeNet5, beside what was chosen for
-itself.
+"""Figure 3: Shoe-Bag, VGG8 trained on images selected by LeNet5, or selected by itself.
 
-The claim: VGG8 learns from LeNet5's choice nearly as well as from its own, and better than from
+The claim: VGG8 learns from LeNet5's selection nearly as well as from its own, and better than from
 random images.
 """
 
@@ -11,35 +10,37 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from dfal.analysis.tables import Cell, Table, Verdict, accuracy, table
+from dfal.analysis.tables import CI, Cell, Table, Verdict, accuracy, table
 from dfal.errors import DfalError
-from dfal.experiments.runner import Job
+from dfal.experiments.jobs import Job
 from dfal.reproduce import paper, table4
-from dfal.reproduce.paper import Points
+from dfal.reproduce.paper import Direction, Points
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.stored_results import StoredResults, curve
 from dfal.reproduce.transfer import Transfer
 
 DATASET = "shoe-bag"
-"""What the paper drew it for."""
-FEWEST = 3
-"""Budgets that make a line; with two it is Table 4."""
-POINTS = 9
-"""Networks on the way, from a fifth of the annotations on: at 200, 300, … 1000."""
+"""The data set of the paper's figure."""
+MIN_BUDGETS = 3
+"""Budgets of a line at least; two are those of Table 4."""
+MAX_BUDGETS = 9
+"""Budgets from a fifth of the annotations on: 200, 300, … 1000."""
 
 
 def stages(preset: Preset) -> list[Sequence[Job]]:
-    """The network's own trials, those of the one that chooses for it, and the transfers."""
-    one, other = preset.trial.model, preset.other
-    own, foreign = (
-        preset.trials(table4.ROWS, model=other),
-        preset.trials(table4.ROWS[:2], model=one),
-    )
+    """Return the trials of both networks, and then the transfers from one to the other.
+
+    Raises:
+        DfalError: with too few budgets for a line.
+    """
+    model, other = preset.trial.model, preset.other
+    own = preset.trials(table4.ROWS, model=other)
+    foreign = preset.trials(table4.ROWS[:2], model=model)
     at = budgets(preset)
-    if len(at) < FEWEST:
+    if len(at) < MIN_BUDGETS:
         raise DfalError(
-            f"figure 3 is drawn from {FEWEST} budgets or more, and from {preset.trial.first} to"
-            f" {preset.trial.annotations} annotations with {preset.trial.batch} a round there are"
+            f"figure 3 needs {MIN_BUDGETS} budgets or more, and from {preset.trial.first} to"
+            f" {preset.trial.annotations} annotations with {preset.trial.batch} per round there are"
             f" {len(at)}: give more annotations or a smaller batch"
         )
     transfers = [
@@ -50,61 +51,80 @@ def stages(preset: Preset) -> list[Sequence[Job]]:
 
 
 def budgets(preset: Preset) -> tuple[int, ...]:
-    """Those of the figure, as rounds of the trial."""
+    """Return the budgets of the figure, each that of a round of the trial."""
     trial = preset.trial
-    rounds = (trial.annotations - trial.first) // trial.batch
-    places = sorted({round(place) for place in np.linspace(rounds * 0.192, rounds, POINTS)})
-    return tuple(trial.first + trial.batch * place for place in places)
+    last = (trial.annotations - trial.first) // trial.batch
+    rounds = sorted({round(number) for number in np.linspace(last * 0.192, last, MAX_BUDGETS)})
+    return tuple(trial.first + trial.batch * number for number in rounds)
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line of the figure: its name in the paper's words, budgets, and accuracies s seeds × b
-    budgets."""
+    """A line of the figure.
+
+    Attributes:
+        name: the strategy, after the network that selected if it is not the trained one.
+        annotations: b budgets.
+        accuracy: test accuracies as fractions, s seeds × b budgets.
+    """
 
     name: str
     annotations: Int64[np.ndarray, "b"]
     accuracy: Float64[np.ndarray, "s b"]
 
 
-def series(shelf: StoredResults) -> dict[str, list[Series]]:
-    """Setting → lines: what was chosen for another network, where it was measured at several
-    budgets, and the network's own."""
-    made: dict[str, list[Series]] = {}
-    for dataset in sorted({transfer.dataset for transfer, _ in shelf.transfers}):
-        values = table4.found(shelf, dataset)
-        for source, target in sorted(
-            {(source, target) for _, source, target, _ in values if source != target}
-        ):
-            for name in table4.ROWS[:2]:
-                at = {
-                    budget: rounds
-                    for (one, by, on, budget), rounds in values.items()
-                    if (one, by, on) == (name, source, target)
-                }
-                whole = set.intersection(*map(set, at.values())) if len(at) >= FEWEST else set()
-                if not whole:
-                    continue
-                accuracies = [
-                    [at[budget][seed].measurements["accuracy"] for budget in sorted(at)]
-                    for seed in sorted(whole)
-                ]
-                lines = made.setdefault(f"{dataset}, {target}", [])
-                lines.append(Series(f"{source} {name}", np.array(sorted(at)), np.array(accuracies)))
-            for study in shelf.main:
-                if (study.settings.dataset, study.settings.model) == (
-                    dataset,
-                    target,
-                ) and f"{dataset}, {target}" in made:
-                    own = [one for name in table4.ROWS if (one := curve(study, name))]
-                    made[f"{dataset}, {target}"] += [
-                        Series(one.name, one.annotations, one.accuracy) for one in own
-                    ]
-    return made
+def series(results: StoredResults) -> dict[str, list[Series]]:
+    """Return the lines of each setting: transfers to a network, and the network's own trials."""
+    lines: dict[str, list[Series]] = {}
+    for dataset in sorted({transfer.dataset for transfer, _ in results.transfers}):
+        rounds = table4.rounds_of(results, dataset)
+        directions = table4.directions_of(rounds)
+        for target in dict.fromkeys(direction.trained_on for direction in directions):
+            transferred = [
+                line
+                for direction in directions
+                if direction.trained_on == target
+                for name in table4.ROWS[:2]
+                if (line := _transferred(rounds, name, direction))
+            ]
+            if transferred:
+                lines[f"{dataset}, {target}"] = [*transferred, *_own(results, dataset, target)]
+    return lines
+
+
+def _transferred(rounds: table4.Rounds, name: str, direction: Direction) -> Series | None:
+    """Return the line of a strategy's transfers; None with fewer budgets than make a line."""
+    by_budget = {
+        key.budget: seeds
+        for key, seeds in sorted(rounds.items())
+        if (key.strategy, key.direction) == (name, direction)
+    }
+    if len(by_budget) < MIN_BUDGETS:
+        return None
+    complete = sorted(set.intersection(*map(set, by_budget.values())))
+    accuracies = [
+        [seeds[seed].measurements["accuracy"] for seeds in by_budget.values()] for seed in complete
+    ]
+    if not complete:
+        return None
+    return Series(
+        f"{direction.selected_by} {name}", np.array(list(by_budget)), np.array(accuracies)
+    )
+
+
+def _own(results: StoredResults, dataset: str, model: str) -> list[Series]:
+    """Return the lines of the network's own trials."""
+    return [
+        Series(one.name, one.annotations, one.accuracy)
+        for study in results.main
+        if (study.settings.dataset, study.settings.model) == (dataset, model)
+        for name in table4.ROWS
+        if (one := curve(study, name))
+    ]
 
 
 def published(setting: str) -> dict[str, Points]:
-    """The paper's points by our names of the lines; the paper has Shoe-Bag and VGG8 only."""
+    """Return the paper's points by our names of the lines; only Shoe-Bag with VGG8 has some."""
     dataset, model = setting.split(", ")
     if (paper.dataset_of(dataset), model) != ("shoe-bag", "vgg8"):
         return {}
@@ -114,13 +134,13 @@ def published(setting: str) -> dict[str, Points]:
 
 PAPER = {"dfal": "DFAL", "core-set": "CORE SET", "random": "RANDOM"}
 PAPER |= {"lenet5 dfal": "LeNet5 DFAL", "lenet5 core-set": "LeNet5 CORE SET"}
-"""Our names of the lines and the paper's."""
+"""Our name of a line → the paper's."""
 
 
-def tables(shelf: StoredResults) -> list[Table]:
-    """The lines at the budgets of the transfers."""
-    made = []
-    for setting, lines in series(shelf).items():
+def tables(results: StoredResults) -> list[Table]:
+    """Make a table of the lines at the budgets of the transfers, for each setting."""
+    made_tables = []
+    for setting, lines in series(results).items():
         at = lines[0].annotations.tolist()
         rows = [
             (
@@ -137,15 +157,15 @@ def tables(shelf: StoredResults) -> list[Table]:
             for line in lines
         ]
         caption = (
-            "Test accuracy in %, mean over seeds ± half of its 95 % t interval. A line with a"
-            " network before it is what was chosen for that network."
+            f"Test accuracy in %, mean over seeds ± half of its {CI} (Student's t). The images of a"
+            " row that begins with a network were selected by that network."
         )
-        made.append(
+        made_tables.append(
             table("figure3", f"Figure 3: {setting}", caption, [str(budget) for budget in at], rows)
         )
-    return made
+    return made_tables
 
 
-def verdicts(shelf: StoredResults) -> list[Verdict]:
-    """Table 4's."""
-    return table4.verdicts(shelf)
+def verdicts(results: StoredResults) -> list[Verdict]:
+    """Judge the claim of Table 4."""
+    return table4.verdicts(results)

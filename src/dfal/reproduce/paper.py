@@ -1,8 +1,8 @@
-"""The paper's numbers as published, and the curves of its Figure 2 as they were read out of the
-authors' later version."""
+"""The paper's published numbers, and its Figure 2 as read from the authors' later version."""
 
 import csv
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
@@ -14,23 +14,23 @@ ODDITIES = (
     " for log 0 in entropy and BALD, so that images with a probability rounded to 0 come first, and"
     " its EGL, CEAL and CORE-SET are not as published."
 )
-"""To be said beside any comparison."""
+"""What every comparison with the paper must say."""
 
 
 def dataset_of(name: str) -> str | None:
-    """The paper's data set that ours is, or is a part of or a stand-in for; None for any other."""
-    return next((one for one in DATASETS if name == one or name.startswith(f"{one}-")), None)
+    """Return the paper's data set that this one is, or is a part or sample of; None for others."""
+    return next(
+        (theirs for theirs in DATASETS if name == theirs or name.startswith(f"{theirs}-")), None
+    )
 
 
 def is_part(name: str) -> bool:
-    """Whether these data are a part or a stand-in of the paper's, so that its numbers are of other
-    data."""
+    """Return whether a data set is only a part or sample of the paper's."""
     return dataset_of(name) not in {None, name}
 
 
 def caution(dataset: str) -> str:
-    """What has to be said beside the paper's numbers where they are of other data; they are not
-    tested against, then."""
+    """Return the sentence that the paper's numbers are of other data; "" if they are not."""
     if not is_part(dataset):
         return ""
     theirs = dataset_of(dataset)
@@ -53,35 +53,40 @@ def _of(file: str, dataset: str, model: str) -> Iterator[dict[str, str]]:
 
 
 def _fraction(percent: str) -> float:
-    """Some cells of Table 1 hold fractions, not percent."""
+    """Return a cell of Table 1 as a fraction; some cells hold fractions already."""
     value = float(percent)
     return value if value <= 1 else value / 100
 
 
 def table1(dataset: str, model: str) -> dict[str, dict[str, float]]:
-    """Strategy → annotations (or "all") → test accuracy as a fraction."""
-    found: dict[str, dict[str, float]] = {}
+    """Return strategy → annotations (or "all") → test accuracy as a fraction."""
+    accuracies: dict[str, dict[str, float]] = {}
     for row in _of("table1", dataset, model):
-        found.setdefault(row["strategy"], {})[row["annotations"]] = _fraction(
-            row["accuracy_percent"]
-        )
-    return found
+        accuracy = _fraction(row["accuracy_percent"])
+        accuracies.setdefault(row["strategy"], {})[row["annotations"]] = accuracy
+    return accuracies
 
 
-def table2(dataset: str, model: str) -> dict[str, tuple[str, str]]:
-    """Strategy → annotations and labelled data for the full set's accuracy − 0.5; "≥" where it was
-    not reached."""
+@dataclass(frozen=True)
+class Table2Row:
+    """Annotations and labelled data to a target, as text; "≥" where it was not reached."""
+
+    annotations: str
+    labelled_data: str
+
+
+def table2(dataset: str, model: str) -> dict[str, Table2Row]:
+    """Return strategy → what it needs for the full training set's accuracy − 0.5 points."""
     return {
-        row["strategy"]: (
-            row["annotations"].replace(">=", "≥ "),
-            row["labelled_data"].replace(">=", "≥ "),
+        row["strategy"]: Table2Row(
+            row["annotations"].replace(">=", "≥ "), row["labelled_data"].replace(">=", "≥ ")
         )
         for row in _of("table2", dataset, model)
     }
 
 
 def table3() -> dict[str, float]:
-    """Our name of a strategy → seconds to choose 10 of 800 MNIST images with 100 labelled."""
+    """Return our name of a strategy → seconds to select 10 of 800 MNIST images with 100 labels."""
     names = {
         "dfal": "dfal",
         "core-set without regularisation": "core-set",
@@ -90,10 +95,21 @@ def table3() -> dict[str, float]:
     return {names[row["strategy"]]: float(row["seconds"]) for row in _rows("table3")}
 
 
-def table4(dataset: str) -> dict[tuple[str, str, str], float]:
-    """(strategy, selected by, trained on) → test accuracy at 1000 annotations as a fraction."""
+@dataclass(frozen=True, order=True)
+class Direction:
+    """The network that selected the images, and the network that is trained on them."""
+
+    selected_by: str
+    trained_on: str
+
+    def __str__(self) -> str:
+        return f"{self.selected_by} → {self.trained_on}"
+
+
+def table4(dataset: str) -> dict[tuple[str, Direction], float]:
+    """Return (strategy, direction) → test accuracy at 1000 annotations as a fraction."""
     return {
-        (row["strategy"], row["selected_by"], row["trained_on"]): (
+        (row["strategy"], Direction(row["selected_by"], row["trained_on"])): (
             float(row["accuracy_percent"]) / 100
         )
         for row in _rows("table4")
@@ -106,21 +122,20 @@ Points = tuple[list[float], list[float]]
 
 
 def curves(dataset: str, model: str) -> dict[str, Points]:
-    """Figure 2: strategy → its plotted points, and the accuracy of the full training set."""
-    found: dict[str, Points] = {}
+    """Return strategy → its points in Figure 2; the full training set is among the strategies."""
+    points: dict[str, Points] = {}
     for row in _of("curves", dataset, model):
-        x, y = found.setdefault(row["strategy"], ([], []))
+        x, y = points.setdefault(row["strategy"], ([], []))
         x.append(float(row["annotations"]))
         y.append(float(row["accuracy_percent"]) / 100)
-    return found
+    return points
 
 
 def figure3() -> dict[str, Points]:
-    """Series of Figure 3 (Shoe-Bag, VGG8), by whose choice it is: LeNet5's, or the network's
-    own."""
-    found: dict[str, Points] = {}
+    """Return the points of Figure 3 (Shoe-Bag, VGG8) by the paper's name of the line."""
+    points: dict[str, Points] = {}
     for row in _rows("figure3"):
-        x, y = found.setdefault(row["series"].replace("_", " "), ([], []))
+        x, y = points.setdefault(row["series"].replace("_", " "), ([], []))
         x.append(float(row["annotations"]))
         y.append(float(row["accuracy"]))
-    return found
+    return points

@@ -1,5 +1,4 @@
-"""What a reproduction runs: the paper's protocol, or a coarse one that takes minutes. Every setting
-can be overridden."""
+"""The settings of a reproduction: the paper's protocol, or a coarser one that takes minutes."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,23 +14,23 @@ from dfal.reproduce.settings import PRESETS, PresetSettings
 from dfal.strategies import CEAL, named, with_candidates
 
 THRESHOLDS = {"mnist": 0.05, "shoe-bag": 0.19, "quick-draw": 0.08}
-"""CEAL's δ₀ of the paper, by how the name of a data set begins."""
+"""The paper's δ₀ of CEAL, by the beginning of a data set's name."""
 
 
 def paper_settings(name: str, dataset: str) -> Strategy:
-    """The strategy of that name as the paper set it for these data."""
+    """Return the strategy of a name with the paper's settings for a data set."""
     strategy = named(name, imports=True)
-    near = next(
+    published = next(
         (threshold for begin, threshold in THRESHOLDS.items() if dataset.startswith(begin)), None
     )
-    if isinstance(strategy, CEAL) and near is not None:
-        return dataclasses.replace(strategy, threshold=near)
+    if isinstance(strategy, CEAL) and published is not None:
+        return dataclasses.replace(strategy, threshold=published)
     return strategy
 
 
 @dataclass(frozen=True)
 class Preset(PresetSettings):
-    """Everything that a table or figure is made from.
+    """All settings of a table or figure.
 
     Attributes:
         trial: what all trials have in common: data, network, first labels, n_query, N, training,
@@ -52,31 +51,38 @@ class Preset(PresetSettings):
         self.rows()
 
     def changed(self, settings: Mapping[str, Any]) -> "Preset":
-        """The preset with these settings, by the names of its own fields, of its trial's and of its
-        training's."""
-        own, trial, training = (
+        """Return the preset with other values of its fields, its trial's or its training's."""
+        preset_names, trial_names, training_names = (
             {field.name for field in dataclasses.fields(kind)} & settings.keys()
             for kind in (Preset, Trial, Training)
         )
-        learning = dataclasses.replace(
-            self.trial.training, **{name: settings[name] for name in training}
+        training = dataclasses.replace(
+            self.trial.training, **{name: settings[name] for name in training_names}
         )
-        common = dataclasses.replace(
-            self.trial, training=learning, **{name: settings[name] for name in trial}
+        trial = dataclasses.replace(
+            self.trial, training=training, **{name: settings[name] for name in trial_names}
         )
-        return dataclasses.replace(self, trial=common, **{name: settings[name] for name in own})
+        return dataclasses.replace(
+            self, trial=trial, **{name: settings[name] for name in preset_names}
+        )
 
     def rows(self) -> dict[str, Strategy]:
-        """The strategies by name, each looking at K candidates."""
+        """Return the strategies by name, each with K candidates."""
         return {name: self.row(name) for name in self.strategies}
 
     def row(self, name: str) -> Strategy:
-        """The strategy of that name, looking at K candidates."""
+        """Return the strategy of that name with K candidates."""
         return with_candidates(paper_settings(name, self.trial.dataset), self.candidates)
 
     def trials(self, names: Sequence[str] = (), **changes: Any) -> list[Trial]:
-        """Every strategy (or these) with every seed, seed by seed, so that a study that is stopped
-        can be compared already."""
+        """Return the trials of each strategy and seed, seed by seed.
+
+        So the finished seeds of an interrupted study can be compared.
+
+        Args:
+            names: of the strategies; by default all of the preset.
+            changes: other values of fields of the trials.
+        """
         rows = [self.row(name) for name in names or self.strategies]
         common = dataclasses.replace(self.trial, **changes)
         return [
@@ -86,13 +92,10 @@ class Preset(PresetSettings):
         ]
 
     def full(self) -> list[Trial]:
-        """The network trained on the full training set, once a seed: a trial whose first labels are
-        all of them."""
-        everything = len(datasets.load(self.trial.dataset).images)
+        """Return a trial of the full training set for each seed, whose first labels are all."""
+        size = len(datasets.load(self.trial.dataset).images)
         training = dataclasses.replace(self.trial.training, epochs=self.full_epochs)
-        common = dataclasses.replace(
-            self.trial, first=everything, annotations=everything, training=training
-        )
+        common = dataclasses.replace(self.trial, first=size, annotations=size, training=training)
         random = named("random")
         return [
             dataclasses.replace(common, strategy=random, seed=seed) for seed in range(self.seeds)
@@ -110,7 +113,7 @@ PAPER = Preset(
     )
 )
 """The paper's protocol with all of K, seeds and training written down; docs/deviations.md says what
-the paper leaves open and why it is filled so."""
+the paper leaves open, and what is done here."""
 
 QUICK = Preset(
     Trial(
@@ -124,7 +127,7 @@ QUICK = Preset(
     seeds=3,
     until=400,
 )
-"""Needs nothing but mnist-5k and two cores for some minutes."""
+"""A coarser protocol for mnist-5k, which takes two cores some minutes."""
 
 
 def preset(name: str) -> Preset:
@@ -133,5 +136,5 @@ def preset(name: str) -> Preset:
     Raises:
         DfalError: for a name that is not there.
     """
-    found: Preset = PRESETS[name]
-    return found
+    named_preset: Preset = PRESETS[name]
+    return named_preset

@@ -8,34 +8,37 @@ from dfal.analysis.learning_curves import common
 from dfal.reproduce.stored_results import StoredResults
 from dfal.stats.significance import Ranks, ranks
 
-FEW = 3
-"""Strategies that make a ranking."""
+MIN_STRATEGIES = 3
+"""Strategies of a ranking at least."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The strategies, their ranks by area, and over what they were ranked."""
+    """Strategies, their ranks by AULC, and a phrase for the blocks over which they are ranked."""
 
     names: tuple[str, ...]
     ranks: Ranks
     over: str
 
 
-def ranking(shelf: StoredResults) -> Ranking | None:
-    """Over data sets and networks where there are several with the same strategies; otherwise over
-    the seeds of the one there is, which tells nothing about other data."""
-    studies = shelf.main
+def ranking(results: StoredResults) -> Ranking | None:
+    """Rank strategies over settings (data set and network) that share them.
+
+    With one setting they are ranked over its seeds, which says nothing about other data. None where
+    there are too few strategies or seeds.
+    """
+    studies = results.main
     if not studies:
         return None
     shared = sorted(set.intersection(*({one.name for one in study.curves} for study in studies)))
-    if len(studies) > 1 and len(shared) >= FEW:
-        areas = [{one.name: float(one.area.mean()) for one in study.curves} for study in studies]
-        scores = np.array([[area[name] for name in shared] for area in areas])
+    if len(studies) > 1 and len(shared) >= MIN_STRATEGIES:
+        means = [{one.name: float(one.aulc.mean()) for one in study.curves} for study in studies]
+        scores = np.array([[by_name[name] for name in shared] for by_name in means])
         return Ranking(tuple(shared), ranks(scores), f"{len(studies)} settings")
     curves = common(studies[0].curves)
-    if len(curves) < FEW or len(curves[0].trials) < 2:
+    if len(curves) < MIN_STRATEGIES or len(curves[0].trials) < 2:
         return None
     settings = studies[0].settings
-    scores = np.stack([one.area for one in curves], axis=1)
+    scores = np.stack([one.aulc for one in curves], axis=1)
     over = f"the {len(scores)} seeds of one setting ({settings.dataset}, {settings.model})"
     return Ranking(tuple(one.name for one in curves), ranks(scores), over)

@@ -1,5 +1,7 @@
-"""The names of tables, figures and presets, and the settings of presets, without PyTorch: the
-command line reads its options from them."""
+"""Names of tables, figures and presets, and the settings of presets, without PyTorch.
+
+The command line reads its options from them.
+"""
 
 from dataclasses import dataclass
 from types import ModuleType
@@ -52,8 +54,8 @@ ARTEFACTS: Registry[ModuleType] = Registry(
         "figure3": Entry("dfal.reproduce.figure3", "learning curves of the other network"),
     },
 )
-"""By the paper's names. Each has `stages`: what to run, one after the other; and `tables` and
-`verdicts` of what was found."""
+"""By the paper's names. Each has `stages`, the jobs to run one stage after the other, and `tables`
+and `verdicts` of stored results."""
 
 FIXED = ("table3", "table4", "figure3")
-"""What is about the strategies that the paper names, and no others."""
+"""Tables and figures of fixed strategies, which take no --strategy."""

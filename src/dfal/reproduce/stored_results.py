@@ -1,4 +1,4 @@
-"""What a store holds that the paper has, too: curves, full training sets, transfers, questions."""
+"""The stored counterparts of the paper's results: studies, full sets, transfers, timings."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from dfal.analysis.learning_curves import Curve, Study
-from dfal.analysis.studies import is_full, looks_at, studies
+from dfal.analysis.learning_curves import Curve, Study, same_seeds
+from dfal.analysis.studies import candidates_of, is_full, studies
 from dfal.experiments.serialization import from_json, is_kind
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
@@ -24,36 +24,39 @@ class StoredResults:
     """The contents of a store, sorted.
 
     Attributes:
-        studies: strategies compared, in the paper's order of settings, and of one setting the
-        largest first.
+        studies: compared strategies, in the paper's order of settings, and for one setting the
+            largest first.
         full: studies of the full training set, whose first labels are all of them.
-        transfers, questions: with their rounds, as far as they went.
-        reproduced: whether `dfal reproduce` made the store: the paper's numbers belong beside ours.
+        transfers, timings: each with its stored rounds.
+        reproduced: whether `dfal reproduce` made the store, so that the paper's numbers are shown
+            next to ours.
     """
 
     studies: tuple[Study, ...]
     full: tuple[Study, ...]
     transfers: tuple[tuple[Transfer, tuple[Record, ...]], ...]
-    questions: tuple[tuple[SelectionTiming, tuple[Record, ...]], ...]
+    timings: tuple[tuple[SelectionTiming, tuple[Record, ...]], ...]
     reproduced: bool = False
 
     @property
     def empty(self) -> bool:
-        """Whether there is no round at all."""
-        rounds = [records for _, records in (*self.transfers, *self.questions)]
+        """Return whether there is no round at all."""
+        rounds = [records for _, records in (*self.transfers, *self.timings)]
         return not (self.studies or self.full or any(rounds))
 
     @property
     def main(self) -> tuple[Study, ...]:
-        """For each data set and network the study with the most strategies and, among those, the
-        largest budget."""
+        """Return the largest study of each data set and network.
+
+        It is the one with the most strategies, and of these the one with the largest budget.
+        """
         best: dict[tuple[str, str], Study] = {}
         for study in self.studies:
             best.setdefault((study.settings.dataset, study.settings.model), study)
         return tuple(best.values())
 
     def full_accuracy(self, study: Study) -> Float64[np.ndarray, "s"] | None:
-        """Of the networks of this study trained on the full training set, one a seed."""
+        """Return the accuracies of a study's network trained on all labels, one for each seed."""
         for full in self.full:
             if (full.settings.dataset, full.settings.model) == (
                 study.settings.dataset,
@@ -64,40 +67,41 @@ class StoredResults:
 
 
 def read_results(store: Store, against: str | None = None) -> StoredResults:
-    """Sort a store.
+    """Read and sort the results of a store.
 
-    Raises:
-        DfalError: where a study has no strategy `against`.
+    Args:
+        store: an open store.
+        against: the strategy that all others are compared with.
     """
     stored = store.trials()
     transfers = [from_json(Transfer, text) for text in stored.values() if is_kind(Transfer, text)]
-    questions = [
+    timings = [
         from_json(SelectionTiming, text)
         for text in stored.values()
         if is_kind(SelectionTiming, text)
     ]
     trials = [Trial.from_json(text) for text in stored.values() if is_kind(Trial, text)]
-    reproduced = bool(transfers or questions or any(map(is_full, trials)))
+    reproduced = bool(transfers or timings or any(map(is_full, trials)))
     # The paper's tables look strategies up by their names, so that trials with another K stand in
     # tables of their own.
-    found = (
+    all_studies = (
         studies(store, against, named=name_in, apart=True)
         if reproduced
         else studies(store, against)
     )
-    full = [study for study in found if is_full(study.settings)]
-    compared = [study for study in found if not is_full(study.settings)]
+    full = [study for study in all_studies if is_full(study.settings)]
+    compared = [study for study in all_studies if not is_full(study.settings)]
     return StoredResults(
-        tuple(sorted(compared, key=_place)),
+        tuple(sorted(compared, key=_position)),
         tuple(full),
-        tuple((one, tuple(store.records(one.id))) for one in transfers),
-        tuple((one, tuple(store.records(one.id))) for one in questions),
+        tuple((transfer, tuple(store.records(transfer.id))) for transfer in transfers),
+        tuple((timing, tuple(store.records(timing.id))) for timing in timings),
         reproduced,
     )
 
 
 def order(trial: Trial) -> tuple[int, int, str, str]:
-    """The paper's settings first, in its order."""
+    """Return a sort key of settings: the paper's first, in its order."""
     dataset = paper.dataset_of(trial.dataset)
     return (
         len(paper.DATASETS) if dataset is None else paper.DATASETS.index(dataset),
@@ -107,23 +111,25 @@ def order(trial: Trial) -> tuple[int, int, str, str]:
     )
 
 
-def _place(study: Study) -> tuple[tuple[int, int, str, str], int, int, bool]:
-    """By setting, and of one setting the study with the most strategies first, and then the one
-    with the paper's K."""
-    usual_number = any(looks_at(one.trials[0].strategy) == "300" for one in study.curves)
+def _position(study: Study) -> tuple[tuple[int, int, str, str], int, int, bool]:
+    """Return a sort key of studies: by setting, then the most strategies, then the paper's K."""
+    usual_number = any(candidates_of(one.trials[0].strategy) == "300" for one in study.curves)
     return order(study.settings), -len(study.curves), -study.settings.annotations, not usual_number
 
 
 def name_in(settings: Trial, strategy: Strategy) -> str:
-    """The name of a strategy among trials on these data: CEAL with the paper's threshold for them
-    is called so."""
+    """Return a strategy's name among trials on a data set.
+
+    CEAL with the paper's threshold for these data is called ceal, whatever its threshold.
+    """
     for name in ("ceal", "ceal-released"):
-        if _all(paper_settings(name, settings.dataset)) == _all(strategy):
+        if _without_k(paper_settings(name, settings.dataset)) == _without_k(strategy):
             return name
     return name_of(strategy)
 
 
-def _all(strategy: Strategy) -> Strategy:
+def _without_k(strategy: Strategy) -> Strategy:
+    """Return a strategy that scores all images, where it has candidates."""
     value: Strategy = strategy
     if hasattr(strategy, "candidates"):
         value = dataclasses.replace(strategy, candidates=None)  # type: ignore[type-var]
@@ -131,25 +137,11 @@ def _all(strategy: Strategy) -> Strategy:
 
 
 def curve(study: Study, name: str) -> Curve | None:
-    """The curve of that strategy."""
+    """Return the curve of a strategy by its name."""
     return next((one for one in study.curves if one.name == name), None)
 
 
 def pairs(one: Curve, other: Curve, budget: int) -> Float64[np.ndarray, "s"] | None:
-    """Differences at a budget over the seeds that both have; None where there are none."""
-    left, right = one.at(budget), other.at(budget)
-    if left is None or right is None:
-        return None
-    return _paired(one, left, other, right)
-
-
-def _paired(
-    one: Curve, left: Float64[np.ndarray, "s"], other: Curve, right: Float64[np.ndarray, "t"]
-) -> Float64[np.ndarray, "n"] | None:
-    there = {trial.seed: value for trial, value in zip(other.trials, right, strict=True)}
-    found = [
-        value - there[trial.seed]
-        for trial, value in zip(one.trials, left, strict=True)
-        if trial.seed in there
-    ]
-    return np.array(found) if found else None
+    """Return the differences at a budget over the seeds that both have; None if there are none."""
+    ours, theirs = (same.at(budget) for same in same_seeds([one, other]))
+    return None if ours is None or theirs is None or not len(ours) else ours - theirs

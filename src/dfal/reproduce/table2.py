@@ -1,7 +1,6 @@
-"""Table 2: annotations and labelled data until the accuracy of the full training set, within 0.5
-points.
+"""Table 2: annotations and labelled data to the full training set's accuracy − 0.5 points.
 
-The claim: DFAL needs fewer annotations than the next best. The paper's caption says ± 0.5, and its
+The claim: DFAL needs fewer annotations than the next best. The paper's caption says ± 0.5, but its
 curves fit − 0.5 only.
 """
 
@@ -11,22 +10,21 @@ from dataclasses import replace
 import numpy as np
 
 from dfal.analysis.learning_curves import Curve, Study, common, same_seeds
-from dfal.analysis.tables import Answer, Cell, Table, Verdict, number, table
-from dfal.experiments.runner import Job
+from dfal.analysis.tables import CI, Answer, Cell, Table, Verdict, needed_cell, number, table
+from dfal.experiments.jobs import Job
 from dfal.reproduce import paper
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.stored_results import StoredResults, curve, order
-from dfal.reproduce.table1 import needed_cell
 from dfal.stats.significance import annotations_saved
 
 ROWS = ("dfal", "core-set")
 WITHIN = 0.005
 THEIRS = "the paper's"
+NOTHING_PUBLISHED = paper.Table2Row("", "")
 
 
 def stages(preset: Preset) -> list[Sequence[Job]]:
-    """DFAL and CORE-SET (or the strategies that are given) to more annotations. They go on from
-    Table 1's trials."""
+    """Return trials of DFAL and CORE-SET (or the given strategies) that continue Table 1's."""
     rows = ROWS if preset.strategies == Preset(preset.trial).strategies else preset.strategies
     return [
         [
@@ -36,129 +34,131 @@ def stages(preset: Preset) -> list[Sequence[Job]]:
     ]
 
 
-def _longest(shelf: StoredResults) -> list[Study]:
-    """For each data set and network the study that went farthest.
+def _longest(results: StoredResults) -> list[Study]:
+    """Return for each data set and network the study with the most annotations.
 
-    A strategy of the paper's table that it lacks comes from the study that went next farthest with
-    the same settings: who has reached the target need not go on because the other has not.
+    A strategy of the paper's table that it lacks comes from the next largest study with the same
+    settings: a strategy that has reached the target need not run as long as one that has not.
     """
     best: dict[tuple[str, str], Study] = {}
-    for study in sorted(shelf.studies, key=lambda one: one.settings.annotations, reverse=True):
+    for study in sorted(results.studies, key=lambda one: one.settings.annotations, reverse=True):
         farthest = best.setdefault((study.settings.dataset, study.settings.model), study)
         if replace(study.settings, annotations=farthest.settings.annotations) == farthest.settings:
-            lacking = [
+            missing = [
                 one for one in study.curves if one.name in ROWS and not curve(farthest, one.name)
             ]
             best[study.settings.dataset, study.settings.model] = replace(
-                farthest, curves=(*lacking, *farthest.curves)
+                farthest, curves=(*missing, *farthest.curves)
             )
     return sorted(best.values(), key=lambda study: order(study.settings))
 
 
-def _targets(shelf: StoredResults, study: Study) -> dict[str, float]:
-    """The paper's accuracy of the full training set and ours, both − 0.5."""
+def _targets(results: StoredResults, study: Study) -> dict[str, float]:
+    """Return the paper's accuracy of the full training set and ours, both − 0.5 points."""
     theirs = (
         paper.table1(study.settings.dataset, study.settings.model).get(paper.FULL, {}).get("all")
     )
-    ours = shelf.full_accuracy(study)
-    found = {} if theirs is None else {THEIRS: theirs - WITHIN}
-    return found if ours is None else found | {"our": float(ours.mean()) - WITHIN}
+    ours = results.full_accuracy(study)
+    targets = {} if theirs is None else {THEIRS: theirs - WITHIN}
+    return targets if ours is None else targets | {"our": float(ours.mean()) - WITHIN}
 
 
-def tables(shelf: StoredResults) -> list[Table]:
-    """Annotations needed and labelled data, for the paper's target and for ours."""
-    return [_needed(shelf, study) for study in _longest(shelf)]
+def tables(results: StoredResults) -> list[Table]:
+    """Make the tables of annotations and labelled data to the paper's target and to ours."""
+    return [_needed(results, study) for study in _longest(results)]
 
 
-def _needed(shelf: StoredResults, study: Study) -> Table:
-    targets = _targets(shelf, study)
+def _needed(results: StoredResults, study: Study) -> Table:
+    targets = _targets(results, study)
     published = paper.table2(study.settings.dataset, study.settings.model)
     rows = []
     for one in study.curves:
-        there = published.get(one.name, ("", ""))
+        theirs = published.get(one.name, NOTHING_PUBLISHED)
         for name, counted in (
             (one.name, one),
             (f"{one.name}, running maximum", one.running_maximum),
         ):
             cells: list[Cell] = []
-            for what, target in targets.items():
-                beside = (
-                    there if what == THEIRS else ("", "")
-                )  # the paper's numbers are for the paper's target
+            for whose, target in targets.items():  # the paper's numbers are for its own target
+                paper_row = theirs if whose == THEIRS else NOTHING_PUBLISHED
                 cells += [
-                    needed_cell(counted, target, beside[0]),
-                    _labelled(counted, target, beside[1]),
+                    needed_cell(counted, target, paper_row.annotations),
+                    _labelled(counted, target, paper_row.labelled_data),
                 ]
             rows.append((name, cells))
-    rows += [
-        (name, [Cell(paper=text if what == THEIRS else "") for what in targets for text in there])
-        for name, there in published.items()
-        if not curve(study, name)
-    ]
+    for name, theirs in published.items():
+        if not curve(study, name):
+            paper_cells = [Cell(paper=theirs.annotations), Cell(paper=theirs.labelled_data)]
+            not_run = [
+                cell
+                for whose in targets
+                for cell in (paper_cells if whose == THEIRS else [Cell(), Cell()])
+            ]
+            rows.append((name, not_run))
     head = [
-        f"{unit} to {what} {100 * target:.2f} %"
-        for what, target in targets.items()
+        f"{unit} to {whose} {100 * target:.2f} %"
+        for whose, target in targets.items()
         for unit in ("annotations", "labelled data")
     ]
     return table(
         "table2",
         f"Table 2: {study.settings.dataset}, {study.settings.model}",
         "Annotations at which the mean accuracy first reaches the full training set's − 0.5, the"
-        " paper's and ours, with a 95 % bootstrap interval over seeds (> where the last budget does"
-        " not reach it), and the labelled data there; beside the paper's target the paper's number."
-        " The paper counts by running maxima, which are reached earlier: compare its numbers with"
-        " those rows." + paper.caution(study.settings.dataset),
+        f" paper's and ours, with a {CI} by bootstrap over seeds (> where the last budget does not"
+        " reach it), and the labelled data there; for the paper's target also the paper's number."
+        " The paper counts by running maxima, which reach a target earlier: compare its numbers"
+        " with those rows." + paper.caution(study.settings.dataset),
         head,
         rows,
     )
 
 
 def _labelled(one: Curve, target: float, published: str) -> Cell:
+    """Make the cell of the labelled data at the first budget that reaches a target."""
     reached = np.flatnonzero(one.mean >= target)
     if not len(reached):
         return Cell(f"> {one.labelled_data[-1]:.0f}", "", published, value=float("inf"))
     return replace(number(float(one.labelled_data[reached[0]])), paper=published)
 
 
-def verdicts(shelf: StoredResults) -> list[Verdict]:
-    """The savings, by the target of our own full training set, or the paper's where that was not
-    run."""
-    found = []
-    for study in _longest(shelf):
-        dfal, targets = curve(study, "dfal"), _targets(shelf, study)
+def verdicts(results: StoredResults) -> list[Verdict]:
+    """Judge the savings at our own full training set's target, or the paper's if there is none."""
+    judged = []
+    for study in _longest(results):
+        dfal, targets = curve(study, "dfal"), _targets(results, study)
         if paper.is_part(study.settings.dataset):
             targets.pop(THEIRS, None)  # an accuracy on other data
         if dfal and targets:
             target = list(targets.values())[-1]
-            found += [
+            judged += [
                 savings(study, dfal, one, target)
                 for one in study.curves
                 if one.name in ("core-set", "random")
             ]
-    return found
+    return judged
 
 
 def savings(study: Study, dfal: Curve, rival: Curve, target: float) -> Verdict:
-    """DFAL needs fewer annotations than another for a target."""
+    """Judge whether DFAL reaches a target with fewer annotations than another strategy."""
     _, theirs = same_seeds([dfal, rival])
     ours, _ = common([dfal, rival])
-    found = annotations_saved(
+    saved = annotations_saved(
         (ours.annotations, ours.accuracy), (theirs.annotations, theirs.accuracy), target
     )
     answer: Answer = "undecided"
-    if found.low > 0:
-        answer = "holds"
-    elif found.high < 0 or (found.low == found.high == 0 and ours.needed(target) is not None):
-        answer = "does not hold"
+    if saved.low > 0:
+        answer = "reproduced"
+    elif saved.high < 0 or (saved.low == saved.high == 0 and ours.needed(target) is not None):
+        answer = "not reproduced"
     at = ", ".join(
         f"{one.name} {one.needed(target) or f'> {one.annotations[-1]}'}" for one in (ours, theirs)
     )
-    interval = "" if np.isnan(found.low) else f" [{_whole(found.low)}, {_whole(found.high)}]"
+    interval = "" if np.isnan(saved.low) else f" [{_whole(saved.low)}, {_whole(saved.high)}]"
     least = "at least " if theirs.needed(target) is None and ours.needed(target) else ""
     if ours.needed(target) is None and theirs.needed(target) is None:
         numbers = f"{at}: neither reached it"
     else:
-        numbers = f"{at}: {least}{_whole(found.annotations)} fewer{interval}"
+        numbers = f"{at}: {least}{_whole(saved.annotations)} fewer{interval}"
     return Verdict(
         f"DFAL needs fewer annotations than {rival.name} for {100 * target:.2f} %",
         answer,

@@ -1,6 +1,6 @@
-"""Table 3: seconds to choose 10 of 800 images with 100 labelled, MNIST.
+"""Table 3: seconds to select 10 of 800 images with 100 labelled, MNIST.
 
-The claim: DFAL chooses six to seven times as fast as CORE-SET.
+The claim: DFAL selects six to seven times as fast as CORE-SET.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from dfal.analysis.tables import RANGE, Answer, Cell, Table, Verdict, table
-from dfal.experiments.runner import Job
+from dfal.experiments.jobs import Job
 from dfal.reproduce import paper
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.selection_timing import SelectionTiming
@@ -17,10 +17,11 @@ from dfal.reproduce.stored_results import StoredResults
 from dfal.strategies import name_of, named, with_candidates
 
 ROWS = ("dfal", "core-set-robust", "core-set")
+"""The strategies of Table 3."""
 
 
 def stages(preset: Preset) -> list[Sequence[Job]]:
-    """One question a strategy, one after the other: what runs beside them would be timed, too."""
+    """Return a timing for each strategy, to be run one after the other."""
     trial = preset.trial
     return [
         [
@@ -33,53 +34,54 @@ def stages(preset: Preset) -> list[Sequence[Job]]:
 
 
 Seconds = dict[str, Float64[np.ndarray, "r"]]
+"""Strategy → seconds of each of r repetitions."""
 
 
-def _seconds(shelf: StoredResults) -> dict[str, Seconds]:
-    """Setting → strategy → seconds of each repetition."""
-    found: dict[str, Seconds] = {}
-    for question, records in shelf.questions:
-        setting = f"{question.dataset}, {question.model}" + (
-            "" if question.device == "cpu" else f", {question.device}"
+def _seconds(results: StoredResults) -> dict[str, Seconds]:
+    """Return setting → strategy → seconds of each repetition."""
+    by_setting: dict[str, Seconds] = {}
+    for timing, records in results.timings:
+        setting = f"{timing.dataset}, {timing.model}" + (
+            "" if timing.device == "cpu" else f", {timing.device}"
         )
         if records:
             seconds = np.array([record.costs["select"] for record in records])
-            found.setdefault(setting, {})[name_of(question.strategy)] = seconds
-    return found
+            by_setting.setdefault(setting, {})[name_of(timing.strategy)] = seconds
+    return by_setting
 
 
-def tables(shelf: StoredResults) -> list[Table]:
-    """Seconds, and how many times DFAL's they are, ours and the paper's."""
+def tables(results: StoredResults) -> list[Table]:
+    """Make a table of seconds, and of their ratio to DFAL's, for each setting."""
     published = paper.table3()
-    made = []
-    for setting, seconds in _seconds(shelf).items():
+    made_tables = []
+    for setting, seconds in _seconds(results).items():
         rows = []
         for name, values in seconds.items():
-            middle, theirs = float(np.median(values)), published.get(name)
+            median, theirs = float(np.median(values)), published.get(name)
             took = Cell(
-                f"{middle:.3f}",
+                f"{median:.3f}",
                 f"{values.min():.3f} to {values.max():.3f}",
                 f"{theirs:.2f}" if theirs else "",
-                value=middle,
+                value=median,
                 low=float(values.min()),
                 high=float(values.max()),
                 interval=RANGE,
             )
-            times = Cell()
+            times_dfal = Cell()
             if "dfal" in seconds:
-                ratio = middle / float(np.median(seconds["dfal"]))
-                times = Cell(
+                ratio = median / float(np.median(seconds["dfal"]))
+                times_dfal = Cell(
                     f"{ratio:.2f}",
                     "",
                     f"{theirs / published['dfal']:.2f}" if theirs else "",
                     value=ratio,
                 )
-            rows.append((name, [took, times]))
-        made.append(
+            rows.append((name, [took, times_dfal]))
+        made_tables.append(
             table(
                 "table3",
                 f"Table 3: {setting}",
-                "Seconds to choose 10 of 800 images with 100 labelled, one thread: median, smallest"
+                "Seconds to select 10 of 800 images with 100 labelled, one thread: median, smallest"
                 " and largest, and the paper's on its machine (Xeon E5-2670 v3, TITAN X)."
                 " core-set-robust is the paper's CORE-SET with regularisation, here as a set cover"
                 " that is solved to its proved optimum.",
@@ -87,14 +89,14 @@ def tables(shelf: StoredResults) -> list[Table]:
                 rows,
             )
         )
-    return made
+    return made_tables
 
 
-def verdicts(shelf: StoredResults) -> list[Verdict]:
-    """That DFAL is faster than either kind of CORE-SET."""
+def verdicts(results: StoredResults) -> list[Verdict]:
+    """Judge whether DFAL selects faster than either kind of CORE-SET."""
     return [
         faster(setting, name, seconds["dfal"], seconds[name])
-        for setting, seconds in _seconds(shelf).items()
+        for setting, seconds in _seconds(results).items()
         for name in ("core-set-robust", "core-set")
         if "dfal" in seconds and name in seconds
     ]
@@ -103,20 +105,23 @@ def verdicts(shelf: StoredResults) -> list[Verdict]:
 def faster(
     setting: str, name: str, dfal: Float64[np.ndarray, "r"], rival: Float64[np.ndarray, "q"]
 ) -> Verdict:
-    """The slowest of DFAL's questions took less than the fastest of the other's, or the other way
-    round."""
+    """Judge whether DFAL's slowest selection took less than the fastest of another strategy.
+
+    Args:
+        setting: the data set and the network.
+        name: of the other strategy.
+        dfal: seconds of each repetition.
+        rival: the same of the other strategy.
+    """
     answer: Answer = "undecided"
     if len(dfal) > 1 and len(rival) > 1:
-        answer = (
-            "holds"
-            if dfal.max() < rival.min()
-            else "does not hold"
-            if rival.max() < dfal.min()
-            else "undecided"
-        )
+        if dfal.max() < rival.min():
+            answer = "reproduced"
+        elif rival.max() < dfal.min():
+            answer = "not reproduced"
     published = paper.table3()
     return Verdict(
-        f"DFAL asks faster than {name}",
+        f"DFAL selects faster than {name}",
         answer,
         f"{name} takes {np.median(rival) / np.median(dfal):.2f} times DFAL's {np.median(dfal):.3f}"
         f" s; the paper: {published[name] / published['dfal']:.2f} times {published['dfal']:.2f} s",

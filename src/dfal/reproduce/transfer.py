@@ -1,46 +1,45 @@
-"""Images that were chosen, and twins that were made, for one network train another."""
+"""Train a network on the images and twins that were selected for another network."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.data.datasets import Dataset
-from dfal.data.image_array import CHUNK
 from dfal.errors import DfalError
-from dfal.experiments.serialization import id_of, stored_kind, to_json
+from dfal.experiments.jobs import Job
+from dfal.experiments.measuring import Clock, evaluate, predicted
+from dfal.experiments.serialization import stored_kind
 from dfal.experiments.store import Record
-from dfal.experiments.trial import Clock, Trial
-from dfal.nn.inference import predict
+from dfal.experiments.trial import Trial
 from dfal.nn.networks import build
 from dfal.nn.training import Training, fit
 from dfal.pool import Pool
-from dfal.query import Query
 from dfal.seeding import derive_seed, generator
 from dfal.strategies import name_of
 
-TWINS = 100
-"""Twins that are shown to the other network, where so many follow."""
+MIN_TWINS = 100
+"""Twins that are shown to the other network, if so many follow."""
 
 
 @dataclass(frozen=True)
-class Transfer:
-    """Networks trained on what a stored trial had bought at some budgets.
+class Transfer(Job):
+    """Networks trained on the annotations of a stored trial at some budgets.
 
-    A round is a budget. Where the trial goes on to make twins, the next 100 of them are shown to
-    the network, which has trained neither on them nor on their images: `fooled` is how many it
-    gives another class than their image, `noise` how many images it gives another class when moved
-    as far in a random direction. For the network that each twin was made for, `fooled` is 1 by
-    construction.
+    Each budget is a round. Where twins follow in the trial, the next 100 of them are shown to the
+    network, which has trained neither on them nor on their images: `fooled` is the fraction that it
+    classifies differently from their image, `noise` the fraction of images that it classifies
+    differently when they are moved as far in a random direction. For the network that each twin was
+    made for, `fooled` is 1 by construction.
 
     Attributes:
-        source: the trial that chose.
-        model: the network that is trained; with the source's own, it is another initialisation of
-        it.
-        at: the budgets, ascending, each of which the trial has measured.
+        source: the trial that selected the images.
+        model: the network that is trained; the source's own means another initialisation of it.
+        at: the budgets in ascending order, each of which the trial has measured.
+        training: how the network is trained.
+        device: where it is trained.
     """
 
     source: Trial
@@ -62,55 +61,46 @@ class Transfer:
             )
 
     @property
-    def id(self) -> str:
-        """Of the configuration."""
-        return id_of(self.to_json())
-
-    def to_json(self) -> str:
-        """The whole configuration as text."""
-        return to_json(self)
-
-    @property
     def dataset(self) -> str:
-        """The trial's."""
+        """Return the data set of the trial."""
         return self.source.dataset
 
     @property
     def sources(self) -> tuple[Trial, ...]:
-        """The trial that chose."""
+        """Return the trial that selected the images."""
         return (self.source,)
 
     @property
     def label(self) -> str:
-        """What tells it from others."""
+        """Return the trial and the network."""
         return (
             f"{name_of(self.source.strategy)} for {self.source.model} seed {self.source.seed}:"
             f" {self.model}"
         )
 
     @property
-    def efforts(self) -> list[float]:
-        """The training of each round, in images looked at."""
+    def round_costs(self) -> list[float]:
+        """Return the images that each round trains on, counted in each epoch."""
         return [float(budget * self.training.epochs) for budget in self.at]
 
     def check(self, data: Dataset) -> None:
-        """Raise unless the trial can run on these data, and the network as well."""
+        """Check that the trial and the network can run on these data."""
         self.source.check(data)
         dataclasses.replace(
             self.source, model=self.model, training=self.training, device=self.device
-        ).fits(data)
+        ).build_model(data)
 
     def finished(self, past: Sequence[Record]) -> bool:
-        """Whether every budget is there."""
+        """Return whether every budget has its round."""
         return len(past) == len(self.at)
 
     def run(
         self, data: Dataset, past: Sequence[Record], sources: Sequence[Sequence[Record]]
     ) -> Iterator[Record]:
-        """A network for each budget that is missing.
+        """Train a network for each missing budget.
 
         Raises:
-            DfalError: where the trial has not come so far, or did not stop at that budget.
+            DfalError: if the trial has no round at that budget.
         """
         (records,) = sources
         pool, rest = self.source.first_pool(data), list(records)
@@ -127,68 +117,49 @@ class Transfer:
 
     def _train(self, round: int, data: Dataset, pool: Pool, following: Sequence[Record]) -> Record:
         clock = Clock()
-        learn = clock.timed("fit", fit)
-        model = learn(
+        timed_fit = clock.timed("fit", fit)
+        model = timed_fit(
             lambda: build(self.model, data.images.shape, len(data.classes)),
             pool.labelled_data(self.device),
             self.training,
             derive_seed(self.source.seed, pool.round, "transfer"),
         )
-        rows = torch.arange(len(data.test_images)).split(CHUNK)
-        right = sum(
-            int((_classes(model, data.test_images.take(part)) == data.test_labels[part]).sum())
-            for part in rows
-        )
-        measured = {
+        measurements = {
             "annotations": pool.annotations,
             "labelled_data": pool.labelled_data_size,
-            "accuracy": right / len(data.test_images),
+            "accuracy": evaluate(model, data),
         }
-        none = torch.empty(0, dtype=torch.int64)
         rng = generator(self.source.seed, pool.round, "noise")
-        return Record(
-            round,
-            Query.nothing(),
-            none,
-            none,
-            none,
-            measured | _fooled(model, data, following, rng),
-            clock.lap(),
-        )
+        measurements |= _fooled(model, data, following, rng)
+        return Record.without_query(round, measurements, clock.lap())
 
 
 def _fooled(
     model: nn.Module, data: Dataset, following: Sequence[Record], rng: torch.Generator
 ) -> dict[str, float]:
+    """Return the fractions of twins, and of equally long noise, that change a predicted class."""
     twins: list[Tensor] = []
     twinned: list[Tensor] = []
     for record in following:
-        if (
-            record.query.twins is not None
-            and record.query.twinned is not None
-            and sum(len(one) for one in twins) < TWINS
-        ):
-            twins.append(record.query.twins)
-            twinned.append(record.query.twinned)
+        query = record.query
+        if query.twins is None or query.twinned is None or sum(map(len, twins)) >= MIN_TWINS:
+            continue
+        twins.append(query.twins)
+        twinned.append(query.twinned)
     if not twins:
         return {}
-    moved = torch.cat(twins)
+    perturbed = torch.cat(twins)
     images = data.images.take(torch.cat(twinned))
     noise = torch.randn(images.shape, generator=rng)
-    norms = torch.linalg.vector_norm((moved - images).flatten(1), dim=1) / torch.linalg.vector_norm(
-        noise.flatten(1), dim=1
-    )
-    shaken = images + noise * norms.view(-1, *[1] * (images.ndim - 1))
-    seen = _classes(model, images)
+    lengths = torch.linalg.vector_norm((perturbed - images).flatten(1), dim=1)
+    scale = lengths / torch.linalg.vector_norm(noise.flatten(1), dim=1)
+    noisy = images + noise * scale.view(-1, *[1] * (images.ndim - 1))
+    clean = predicted(model, images)
     return {
-        "twins": len(moved),
-        "fooled": float((_classes(model, moved) != seen).double().mean()),
-        "noise": float((_classes(model, shaken) != seen).double().mean()),
+        "twins": len(perturbed),
+        "fooled": float((predicted(model, perturbed) != clean).double().mean()),
+        "noise": float((predicted(model, noisy) != clean).double().mean()),
     }
-
-
-def _classes(model: nn.Module, images: Float[Tensor, "n *image"]) -> Int64[Tensor, "n"]:
-    return predict(model, images).argmax(1).cpu()
 
 
 stored_kind(Transfer, "Transfer", first_name="dfal.reproduce.transfer.Transfer")
