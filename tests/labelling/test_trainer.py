@@ -205,7 +205,7 @@ def test_without_a_hold_out_the_review_calibrates(tmp_path: Path, digits: Datase
         trainer.review()
         saved = models.load(model_path(session.path))
         assert saved.card.temperature is not None
-        assert saved.card.temperature == trainer._temperature
+        assert saved.card.temperature == trainer._review_temperature
         weights = zip(saved.network.parameters(), model.parameters(), strict=True)
         assert all(torch.equal(one, other) for one, other in weights)
         assert not any(one.suspicion for one in review(session, most=200).images), (
@@ -214,7 +214,7 @@ def test_without_a_hold_out_the_review_calibrates(tmp_path: Path, digits: Datase
         assert review(session, show="suspicious").checked.startswith("Models agree with")
         answered(session, truth, 10)
         trainer.train()
-        assert models.load(model_path(session.path)).card.temperature == trainer._temperature
+        assert models.load(model_path(session.path)).card.temperature == trainer._review_temperature
 
 
 def test_the_model_is_taken_home_with_its_card(tmp_path: Path, digits: Dataset) -> None:
@@ -331,7 +331,7 @@ def test_a_strategy_with_guesses_learns_them_for_one_round(tmp_path: Path, digit
         trainer = Trainer(session, decoded(photos))
         answered(session, truth, 40)
         trainer.train()
-        trainer._guesses = {int(trainer._pool(session.state).unlabelled[0]): 3}
+        trainer._pseudo_labels = {int(trainer._pool(session.state).unlabelled[0]): 3}
         trainer.train()
         assert session.state.models[-1].labelled_data == session.state.trained_on.sum() + 1
 
