@@ -15,6 +15,8 @@ import dfal  # noqa: E402
 from dfal.data.datasets import Dataset, load  # noqa: E402
 from skips import pytest_sessionfinish  # noqa: E402, F401
 
+pytest_plugins = ["browsers"]
+
 torch.set_num_threads(int(os.environ.get("DFAL_TEST_THREADS", "1")))
 
 

@@ -23,6 +23,7 @@ class Stubbed:
     """A browser's page, and all that its server says.
 
     Attributes:
+        files: the folder of the page's files.
         replies: path → status and body: what the server says there, instead of what it would.
         held: path → requests that wait there, for `release`: a slow connection.
         sent: what the page posted, as pairs of a path and a body.
@@ -43,9 +44,11 @@ class Stubbed:
         *,
         images: int = 5,
         person: str | None = "Ada",
+        files: Path = PAGE,
         **view: Any,
     ):
         self.classes, self.images, self.person = list(classes), images, person
+        self.files = files
         self.replies: dict[str, tuple[int, Any]] = {}
         self.held: dict[str, list[Any]] = {}
         self.sent: list[tuple[str, Any]] = []
@@ -90,8 +93,8 @@ class Stubbed:
     def _serve(self, route: Any) -> None:
         path = urlsplit(route.request.url).path
         self.queries[path] = urlsplit(route.request.url).query
-        if (PAGE / path[1:]).exists():
-            file = PAGE / (path[1:] or "index.html")
+        if (self.files / path[1:]).exists():
+            file = self.files / (path[1:] or "index.html")
             route.fulfill(
                 path=file, headers={"content-security-policy": POLICY, "content-type": _kind(file)}
             )

@@ -4,7 +4,6 @@ learns beside it."""
 import contextlib
 import math
 import re
-import shutil
 import socket
 import threading
 import time
@@ -20,29 +19,9 @@ from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
 from dfal.query import DECLINED
 from labelled import DIGITS, Served, a_session, index_in, some_pngs
-from stubbed import NO_REASON, Stubbed
+from stubbed import NO_REASON
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
-pytest.importorskip("playwright", reason="the browser is driven by playwright")
-CHROMIUM = next(
-    (
-        found
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (found := shutil.which(name))
-    ),
-    None,
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: make debian")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Person:
@@ -274,22 +253,6 @@ def test_a_page_without_classes_asks_for_them_and_says_when_the_server_is_gone(
             index: int(label) for index, label in enumerate(session.state.labels) if label >= 0
         } == {image: 1}
         assert list(session.state.flags.values()) == ["<b>odd</b>"]
-
-
-@pytest.fixture
-def stub(browser: Any) -> Iterator[Any]:
-    """Makes stubbed pages, of which the browser must have nothing to complain."""
-    made = []
-
-    def make(*classes: str, **properties: Any) -> Stubbed:
-        made.append(Stubbed(browser, list(classes), **properties))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.page.unroute_all(behavior="ignoreErrors")
-        one.page.close()
-        assert one.errors == []
 
 
 def test_every_class_keeps_its_key(stub: Any) -> None:
