@@ -74,7 +74,7 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "pool.json")
     parser.add_argument(
-        "--figure", type=Path, default=Path(__file__).parents[1] / "docs" / "pool.svg"
+        "--figure", type=Path, default=Path(__file__).parents[1] / "docs" / "pictures" / "pool.svg"
     )
     parser.add_argument("--alone", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()
