@@ -399,7 +399,7 @@ def photos(tmp_path: Path, some_digits: Tensor) -> list[Path]:
 def test_files_are_labelled_as_the_network_sees_them(
     photos: list[Path], trained: nn.Sequential, some_digits: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictions, "PART", 5)
+    monkeypatch.setattr(predictions, "PREDICTION_BATCH", 5)
     found = list(label(SavedModel(trained, DIGITS), photos, distances=True))
     assert found[5] == (photos[5], "it is no JPEG, PNG, WebP, GIF or TIFF, whatever its name says")
     kept = [row for row in range(12) if row != 5]

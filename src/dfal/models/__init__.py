@@ -1,5 +1,4 @@
-"""A model to take home: one safetensors file with its card inside, the same as ONNX, and what it
-says of other images."""
+"""Save and load a trained model, export it as ONNX, and predict image files with it."""
 
 from typing import TYPE_CHECKING
 

@@ -1,13 +1,13 @@
-"""Temperature scaling: confidences that are as high as the model is often right (Guo et al.
-2017)."""
+"""Temperature scaling: confidences that are as high as the model is often right."""
 
 import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.special import log_softmax
 
-COARSE, FINE = 0.1, 0.005
+COARSE_STEP, FINE_STEP = 0.1, 0.005
 """Steps of log T of the first and of the second search."""
-LOWEST, HIGHEST = -3.0, 5.0
+
+MIN_LOG_T, MAX_LOG_T = -3.0, 5.0
 """Bounds of log T."""
 
 
@@ -28,8 +28,10 @@ def temperature(logits: Float64[np.ndarray, "n c"], labels: Int64[np.ndarray, "n
     def cost(log_t: float) -> float:
         return float(log_t * log_t / 2 - log_likelihood(logits, labels, log_t).sum())
 
-    around = min(np.arange(LOWEST, HIGHEST + COARSE, COARSE), key=cost)
-    best = min(np.arange(around - COARSE, around + COARSE + FINE, FINE), key=cost)
+    around = min(np.arange(MIN_LOG_T, MAX_LOG_T + COARSE_STEP, COARSE_STEP), key=cost)
+    best = min(
+        np.arange(around - COARSE_STEP, around + COARSE_STEP + FINE_STEP, FINE_STEP), key=cost
+    )
     return float(np.exp(best))
 
 

@@ -1,4 +1,4 @@
-"""The card of a model: what somebody who gets the file must know."""
+"""The card of a model: what is needed to use the file and to trust it."""
 
 import json
 import math
@@ -16,8 +16,8 @@ from dfal.errors import DfalError, first_line
 from dfal.nn.inference import device_of, frozen_eval, logits
 from dfal.stats.agreement import ENOUGH
 
-LARGEST_IMAGE = 2**30
-"""Numbers in an image that a network can take."""
+MAX_IMAGE_NUMBERS = 2**30
+"""Numbers of an image at most, over all channels."""
 
 
 def _versions() -> dict[str, str]:
@@ -28,22 +28,22 @@ def _versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What somebody who gets the file must know to use the model, and to trust it.
+    """Describes a model: what is needed to use it and to trust it.
 
     Attributes:
         classes: the name of each logit.
-        image: channels, height and width that it wants, in [0, 1]; images are fitted into them
-        whole (`dfal.data.image_files.fitted`).
-        network: `lenet5`, `vgg8`, or the `package.module:function` that makes it.
-        annotations: answers that people gave, which it was trained on.
-        accuracy: fraction right on a hold-out that was drawn at random, if there was one.
+        image: channels, height and width that it takes, with values in [0, 1]; images are fitted
+            into them whole (`dfal.data.image_files.fitted`).
+        network: one of `dfal.nn.NETWORKS`, or the `package.module:function` that makes it.
+        annotations: labels that people gave, which it was trained on.
+        accuracy: fraction of correct predictions on a random hold-out, if there was one.
         interval: the 95 % interval of the accuracy.
-        held_out: images in that hold-out.
-        temperature: by which logits are divided before the softmax, so that confidences are as high
-            as the model is often right; None where they are not calibrated.
+        held_out: how many images the hold-out has.
+        temperature: divides the logits before the softmax, so that confidences are as high as the
+            model is often right; None where they are not calibrated.
         licence: of the weights.
         about: anything else, in words.
-        versions: of what made it.
+        versions: of the packages that made it.
     """
 
     classes: tuple[str, ...]
@@ -59,7 +59,7 @@ class ModelCard:
     temperature: float | None = None
 
     def lines(self) -> dict[str, str]:
-        """The card for people: heading → text."""
+        """Return the card as text for people, by heading."""
         c, h, w = self.image
         measured = "not measured"
         if self.accuracy is not None:
@@ -70,7 +70,7 @@ class ModelCard:
             )
             if self.held_out < ENOUGH:
                 measured += f"; fewer than {ENOUGH} are too few to rely on"
-        found = {
+        lines = {
             "classes": ", ".join(self.classes),
             "network": self.network,
             "images": (
@@ -87,7 +87,7 @@ class ModelCard:
             "licence": self.licence,
             "made with": ", ".join(f"{name} {number}" for name, number in self.versions.items()),
         }
-        return found | ({"about": self.about} if self.about else {})
+        return lines | ({"about": self.about} if self.about else {})
 
     def caution(self) -> str:
         """Return what somebody who relies on the model's predictions must know, in a line."""
@@ -101,10 +101,20 @@ class ModelCard:
 
 
 def check(model: nn.Module, card: ModelCard, name: str) -> None:
-    """Raise unless the network takes such images and gives a logit for each class."""
+    """Check that a network takes the card's images and returns a logit for each class.
+
+    Args:
+        model: the network.
+        card: its card.
+        name: what the error calls the model.
+
+    Raises:
+        DfalError: where it does not.
+    """
     try:
         with frozen_eval(model), torch.no_grad():
-            found = logits(model, torch.zeros(1, *card.image, device=device_of(model))).shape[1]
+            images = torch.zeros(1, *card.image, device=device_of(model))
+            outputs = logits(model, images).shape[1]
     except DfalError:
         raise
     except (RuntimeError, TypeError, ValueError) as error:
@@ -113,25 +123,33 @@ def check(model: nn.Module, card: ModelCard, name: str) -> None:
             f"the network {card.network} of {name} cannot take images of shape {card.image}"
             f" ({reason})"
         ) from None
-    if found != len(card.classes):
+    if outputs != len(card.classes):
         raise DfalError(
-            f"the network {card.network} of {name} gives {found} logits, but its card names"
+            f"the network {card.network} of {name} gives {outputs} logits, but its card names"
             f" {len(card.classes)} classes"
         )
 
 
 def read(text: str, path: Path) -> ModelCard:
-    """The card in a file: every field of its type, and nothing else."""
+    """Read a card: every field of its type and within its bounds, and nothing else.
+
+    Args:
+        text: JSON.
+        path: of the file that the card is in, for the error.
+
+    Raises:
+        DfalError: for anything else.
+    """
     refusal = DfalError(
         f"the card in {path} is of another version of dfal, or damaged: save the model again"
     )
     try:
-        given: Any = {
+        values: Any = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in json.loads(text).items()
         }
-        check_types(ModelCard, given)
-        card = ModelCard(**given)
+        check_types(ModelCard, values)
+        card = ModelCard(**values)
         if not _is_good(card):
             raise refusal
         card.lines()
@@ -141,6 +159,7 @@ def read(text: str, path: Path) -> ModelCard:
 
 
 def _is_good(card: ModelCard) -> bool:
+    """Return whether the values of a card are within their bounds."""
     fractions = [value for value in (card.accuracy, *(card.interval or ())) if value is not None]
     texts = (
         *card.classes,
@@ -156,7 +175,7 @@ def _is_good(card: ModelCard) -> bool:
         and all(card.classes)
         and card.image[0] in {1, 3}
         and min(card.image) > 0
-        and math.prod(card.image) <= LARGEST_IMAGE
+        and math.prod(card.image) <= MAX_IMAGE_NUMBERS
         and min(card.annotations, card.held_out) >= 0
         and all(0 <= value <= 1 for value in fractions)
         and (card.temperature is None or 0 < card.temperature < math.inf)

@@ -1,4 +1,4 @@
-"""A network as ONNX, for other programs."""
+"""Export a network as ONNX, for other programs."""
 
 import contextlib
 import copy
@@ -26,12 +26,18 @@ from dfal.plugins import line_of_user_code
 
 
 def save_onnx(model: nn.Module, card: ModelCard, path: Path) -> None:
-    """Write the network as ONNX: `images` (n, c, h, w) in [0, 1] go in, `logits` (n, classes) come
-    out. The card goes with it.
+    """Write the network and its card as one ONNX file.
+
+    Its input `images` is (n, c, h, w), with values in [0, 1]; its output `logits` is (n, classes).
+
+    Args:
+        model: the network.
+        card: what is needed to use it.
+        path: of the file to write.
 
     Raises:
         DfalError: where the extra `onnx` is not installed, the network cannot be exported, or the
-        file cannot be written.
+            file cannot be written.
     """
     if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript")):
         raise DfalError("ONNX needs two more packages: pip install 'dfal[onnx]'")
@@ -60,35 +66,41 @@ def save_onnx(model: nn.Module, card: ModelCard, path: Path) -> None:
             f"the network {card.network} cannot be exported as ONNX: it takes one number of images"
             " only, as a loop over them does; let it compute with all images of a batch at once"
         )
-    told = {KEY: json.dumps(dataclasses.asdict(card)), "classes": json.dumps(card.classes)}
+    metadata = {KEY: json.dumps(dataclasses.asdict(card)), "classes": json.dumps(card.classes)}
     if card.temperature is not None:
-        told["temperature"] = repr(card.temperature)  # softmax(logits / temperature) is calibrated
-    for name, text in told.items():
+        metadata["temperature"] = repr(
+            card.temperature
+        )  # softmax(logits / temperature) is calibrated
+    for name, text in metadata.items():
         proto.metadata_props.add(key=name, value=text)
     with atomic_write(path, "name another file", "the model") as part:
         part.write_bytes(proto.SerializeToString())
 
 
 def _why(error: BaseException) -> str:
-    """Return the cause of an export that failed and its cure, from a chain of errors that print the
-    whole graph."""
+    """Return why an export failed, and what to do.
+
+    The chain of PyTorch's errors prints the whole graph.
+    """
     chain = [error]
-    while (
-        cause := chain[-1].__cause__ or chain[-1].__context__
-    ) is not None and cause not in chain:
+    cause = error.__cause__ or error.__context__
+    while cause is not None and cause not in chain:
         chain.append(cause)
-    where = next((text for one in reversed(chain) if (text := line_of_user_code(one))), "")
-    for one in chain:
-        if "DataDependent" in type(one).__name__ or "data-dependent" in str(one):
+        cause = cause.__cause__ or cause.__context__
+    lines = (line_of_user_code(link) for link in reversed(chain))
+    where = next((line for line in lines if line), "")
+    for link in chain:
+        if "DataDependent" in type(link).__name__ or "data-dependent" in str(link):
             at = f" ({where})" if where else ""
             return (
                 f"it decides by the values of an image{at}, which no fixed graph can; use"
                 " torch.where or a mask in its place"
             )
-        if found := re.search(
-            r"No ONNX function found for <?(?:OpOverload\(op=)?'?([\w.:]+)", str(one)
-        ):
-            return f"ONNX has nothing for the operation {found[1]}; put another in its place"
+        operation = re.search(
+            r"No ONNX function found for <?(?:OpOverload\(op=)?'?([\w.:]+)", str(link)
+        )
+        if operation:
+            return f"ONNX has nothing for the operation {operation[1]}; put another in its place"
     text = (
         re.sub(r"\x1b\[[0-9;]*m", "", str(chain[-1])).strip().partition("\n")[0][:200]
         or type(chain[-1]).__name__
@@ -99,8 +111,10 @@ def _why(error: BaseException) -> str:
 
 
 class _Logits(nn.Module):
-    """A network whose one logit, if it has one, counts as two: what `inference.logits` does, as
-    operations only, in float32."""
+    """Computes what `inference.logits` does, as operations only, in float32.
+
+    One logit f becomes two, (0, f).
+    """
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -115,13 +129,15 @@ class _Logits(nn.Module):
 
 @contextlib.contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Without the warnings of a package's loggers, and without what it prints: PyTorch's exporter
-    tells of every package that it does not find, and of a graph that it cannot make page by
-    page."""
+    """Suppress the warnings of a package's loggers and all that is printed, for a block.
+
+    PyTorch's exporter reports every package that it does not find, and prints pages about a graph
+    that it cannot make.
+    """
     loggers = [
-        logging.getLogger(one)
-        for one in (name, *logging.Logger.manager.loggerDict)
-        if f"{one}.".startswith(f"{name}.")
+        logging.getLogger(logger)
+        for logger in (name, *logging.Logger.manager.loggerDict)
+        if f"{logger}.".startswith(f"{name}.")
     ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

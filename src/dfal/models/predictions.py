@@ -1,4 +1,4 @@
-"""What a model says of image files."""
+"""Predict image files with a saved model."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,16 +14,19 @@ from dfal.data.image_files import fitted
 from dfal.models.weights import SavedModel
 from dfal.nn.inference import predict
 
-PART = 256
+PREDICTION_BATCH = 256
 """Images that are decoded and predicted together."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of an image file: the class, its probability, and the distance to the
-    boundary if it was asked for.
+    """A model's prediction for an image file.
 
-    The probability is calibrated where the model's card has a temperature.
+    Attributes:
+        path: of the file.
+        label: the class.
+        confidence: its probability, calibrated where the model's card has a temperature.
+        distance: to the decision boundary, if it was measured.
     """
 
     path: Path
@@ -35,13 +38,15 @@ class Prediction:
 def label(
     saved: SavedModel, paths: list[Path], distances: bool = False
 ) -> Iterator[Prediction | tuple[Path, str]]:
-    """What a model says of image files, in their order; for one that cannot be read, its path and
-    the reason.
+    """Predict image files, in their order.
 
     Args:
         saved: the model.
         paths: of the files.
         distances: also measure how far each image lies from the decision boundary (`DeepFool`, L2).
+
+    Returns:
+        A prediction for each file; for one that cannot be read, its path and the reason.
     """
     c, h, w = saved.card.image
 
@@ -52,21 +57,28 @@ def label(
             return str(error)
 
     with ThreadPoolExecutor() as pool:
-        for start in range(0, len(paths), PART):
-            part = paths[start : start + PART]
-            found = list(pool.map(pixels, part))
-            read = [one for one in found if isinstance(one, np.ndarray)]
-            answers = iter(_answers(saved, read, distances) if read else [])
-            for path, one in zip(part, found, strict=True):
-                yield (path, one) if isinstance(one, str) else Prediction(path, *next(answers))
+        for start in range(0, len(paths), PREDICTION_BATCH):
+            batch = paths[start : start + PREDICTION_BATCH]
+            decoded = list(pool.map(pixels, batch))
+            arrays = [image for image in decoded if isinstance(image, np.ndarray)]
+            predictions = iter(_predict(saved, arrays, distances) if arrays else [])
+            for path, image in zip(batch, decoded, strict=True):
+                yield (
+                    (path, image)
+                    if isinstance(image, str)
+                    else Prediction(path, *next(predictions))
+                )
 
 
-def _answers(
-    saved: SavedModel, read: list[NDArray[np.uint8]], distances: bool
+def _predict(
+    saved: SavedModel, arrays: list[NDArray[np.uint8]], distances: bool
 ) -> list[tuple[str, float, float | None]]:
-    images = torch.from_numpy(np.stack(read).transpose(0, 3, 1, 2).astype(np.float32)).div_(255)
+    """Return the label, confidence and distance of each image (h, w, c)."""
+    images = torch.from_numpy(np.stack(arrays).transpose(0, 3, 1, 2).astype(np.float32)).div_(255)
     scaled = predict(saved.network, images) / (saved.card.temperature or 1.0)
-    confidences, labels = scaled.softmax(1).max(1)
-    far = DeepFool()(saved.network, images).distance.tolist() if distances else [None] * len(read)
-    names = [saved.card.classes[at] for at in labels.tolist()]
-    return list(zip(names, confidences.tolist(), far, strict=True))
+    confidences, classes = scaled.softmax(1).max(1)
+    far: list[float | None] = [None] * len(arrays)
+    if distances:
+        far = DeepFool()(saved.network, images).distance.tolist()
+    labels = [saved.card.classes[k] for k in classes.tolist()]
+    return list(zip(labels, confidences.tolist(), far, strict=True))

@@ -1,4 +1,4 @@
-"""A network as one safetensors file with its card inside."""
+"""Save and load a network as one safetensors file with its card inside."""
 
 import contextlib
 import dataclasses
@@ -22,12 +22,12 @@ from dfal.nn.inference import unwrap_network
 from dfal.nn.networks import build
 
 KEY = "dfal"
-"""Under this name the card lies in the file's metadata."""
+"""Key of the card in the file's metadata."""
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A network with its card, ready to be asked."""
+    """A network with its card, ready to predict."""
 
     network: nn.Module
     card: ModelCard
@@ -35,6 +35,11 @@ class SavedModel:
 
 def save(model: nn.Module, card: ModelCard, path: Path) -> None:
     """Write weights and card as one file, which replaces an older one only when it is whole.
+
+    Args:
+        model: the network.
+        card: what is needed to use it.
+        path: of the file to write.
 
     Raises:
         DfalError: where the card does not fit the network, or the file cannot be written.
@@ -56,11 +61,11 @@ def load(path: Path, network: str | None = None) -> SavedModel:
     Args:
         path: what `save` wrote.
         network: the `package.module:function` that may be imported, where the model is not one of
-        dfal's own.
+            dfal's own.
 
     Raises:
         DfalError: for a file that is none, is damaged or was changed, and for a network whose code
-        may not be run.
+            may not be run.
     """
     if not path.is_file():
         raise DfalError(f"there is no model {path}: name a .safetensors file that is there")
@@ -76,24 +81,24 @@ def load(path: Path, network: str | None = None) -> SavedModel:
             f"{path} was changed since it was saved: its checksum does not fit; get it again"
         )
     card = read(metadata[KEY], path)
-    own = card.network in NETWORKS
-    if not own and network != card.network:
+    registered = card.network in NETWORKS
+    if not registered and network != card.network:
         raise DfalError(
             f"{path} was made with the network {card.network}: say --model {card.network} if its"
             " code may be run"
         )
-    # Without memory of its own: a card that asks for a giant network is found out before it is
-    # made.
+    # A registered network is made without memory of its own, so that a damaged card cannot ask for
+    # a giant one.
     try:
-        with torch.device("meta") if own else contextlib.nullcontext():
+        with torch.device("meta") if registered else contextlib.nullcontext():
             model = build(card.network, card.image, len(card.classes))
         if any(
-            kept.dtype != tensors[name].dtype
-            for name, kept in model.state_dict().items()
-            if own and name in tensors
+            tensor.dtype != tensors[name].dtype
+            for name, tensor in model.state_dict().items()
+            if registered and name in tensors
         ):
             raise RuntimeError("they are of another precision")
-        model.load_state_dict(tensors, assign=own)
+        model.load_state_dict(tensors, assign=registered)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise DfalError(
@@ -107,7 +112,11 @@ def load(path: Path, network: str | None = None) -> SavedModel:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Around the reading of a file that may be no model."""
+    """Turn the errors of reading a file that may be no model into one sentence.
+
+    Raises:
+        DfalError: in place of any other error.
+    """
     try:
         with damage(str(path)):
             yield
@@ -119,7 +128,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _digest(card: str, tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over the card and all weights."""
+    """Return the SHA-256 of the card and all weights."""
     digest = hashlib.sha256(card.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
