@@ -1,5 +1,4 @@
-"""Table 3 of the paper: how long a question takes. 10 of |U| = 800 MNIST digits, LeNet5, |L| = 100
-and 1000.
+"""Table 3 of the paper: seconds to select 10 of |U| = 800 MNIST digits, LeNet5, |L| = 100 and 1000.
 
     python benchmarks/table3.py --data mnist --threads 2
 
@@ -57,7 +56,7 @@ def features_84(model: nn.Module, images: Tensor) -> Tensor:
     return dfal.features(nn.Sequential(*list(model.children())[:-2]), images)
 
 
-def question(data: str, labelled: int, repeats: int) -> dict[str, Any]:
+def time_selection(data: str, labelled: int, repeats: int) -> dict[str, Any]:
     pool = pool_of(data, labelled, UNLABELLED)
     model = network(pool)
     sides = {
@@ -93,7 +92,7 @@ def stretch(data: str) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Time a question as in Table 3 of the paper.")
+    parser = argparse.ArgumentParser(description="Time a selection as in Table 3 of the paper.")
     parser.add_argument("--data", default="mnist-5k")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -103,15 +102,18 @@ def main() -> int:
         default=Path(__file__).parent / "results" / "table3.json",
         help="JSON file",
     )
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     found = {
-        f"|L| = {labelled}": question(asked.data, labelled, asked.repeats)
+        f"|L| = {labelled}": time_selection(options.data, labelled, options.repeats)
         for labelled in (100, 1000)
     }
-    last = stretch(asked.data)
-    facts = taken_on(("dfal", "torch", "scipy")) | {"data": asked.data, "repeats": asked.repeats}
-    write(asked.out, facts | found | {"stretch: 100 of 3,900": last})
+    last = stretch(options.data)
+    facts = taken_on(("dfal", "torch", "scipy")) | {
+        "data": options.data,
+        "repeats": options.repeats,
+    }
+    write(options.out, facts | found | {"stretch: 100 of 3,900": last})
     table = Table(
         title=(
             f"{PICKS} of {UNLABELLED} digits, LeNet5: {facts['machine']}, {facts['threads']}"

@@ -7,7 +7,7 @@ the same.
 Each trial is run twice, in a process and a thread of its own, as many at a time as --processes:
 "plain" trains, predicts and attacks with PyTorch's modules and autograd, and measures all
 candidates to the end; "dfal" is as it is. Both start from the same labels and weights. Differences
-of areas are paired by seed, with a 95 % t interval.
+of mean accuracies over the rounds are paired by seed, with a 95 % CI (Student's t).
 """
 
 import argparse
@@ -45,21 +45,21 @@ def plainly() -> None:
     dfal.DeepFool.nearest = lambda self, model, images, limit: self(model, images)  # type: ignore[method-assign]
 
 
-def alone(form: str, asked: argparse.Namespace, strategy: str, seed: int) -> dict[str, Any]:
+def alone(form: str, options: argparse.Namespace, strategy: str, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     _keep_memory()
     if form == "plain":
         plainly()
     trial = Trial(
-        dataset=asked.data,
+        dataset=options.data,
         strategy=named(strategy),
-        annotations=asked.annotations,
-        first=asked.first,
-        batch=asked.batch,
+        annotations=options.annotations,
+        first=options.first,
+        batch=options.batch,
         seed=seed,
-        training=dfal.Training(epochs=asked.epochs),
+        training=dfal.Training(epochs=options.epochs),
     )
-    start, records = perf_counter(), list(trial.run(load(asked.data)))
+    start, records = perf_counter(), list(trial.run(load(options.data)))
     accuracy = [record.measurements["accuracy"] for record in records]
     costs = {
         name: round(sum(record.costs.get(name, 0) for record in records), 2)
@@ -84,15 +84,15 @@ def main() -> int:
         help="JSON file  [default: results/trial-DATA-ANNOTATIONS.json beside this file]",
     )
     parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.alone:
-        form, strategy, seed = asked.alone
-        print(json.dumps(alone(form, asked, strategy, int(seed))))
+    options = parser.parse_args()
+    if options.alone:
+        form, strategy, seed = options.alone
+        print(json.dumps(alone(form, options, strategy, int(seed))))
         return 0
     jobs = [
         (form, s, str(seed))
-        for seed in range(asked.seeds)
-        for s in asked.strategies.split(",")
+        for seed in range(options.seeds)
+        for s in options.strategies.split(",")
         for form in FORMS
     ]
 
@@ -103,12 +103,12 @@ def main() -> int:
         )
         return found
 
-    with ThreadPoolExecutor(asked.processes) as pool:
+    with ThreadPoolExecutor(options.processes) as pool:
         found = dict(zip(jobs, pool.map(run, jobs), strict=True))
     rows = {}
-    for strategy in asked.strategies.split(","):
+    for strategy in options.strategies.split(","):
         of = {
-            form: [found[form, strategy, str(seed)] for seed in range(asked.seeds)]
+            form: [found[form, strategy, str(seed)] for seed in range(options.seeds)]
             for form in FORMS
         }
         row: dict[str, Any] = {}
@@ -117,7 +117,7 @@ def main() -> int:
                 key: round(mean(trial[key] for trial in trials), 1)
                 for key in ("seconds", "fit", "select")
             }
-        areas = {
+        means = {
             form: np.array([mean(trial["accuracy"]) for trial in trials])
             for form, trials in of.items()
         }
@@ -125,7 +125,7 @@ def main() -> int:
             form: np.array([trial["accuracy"][-1] for trial in trials])
             for form, trials in of.items()
         }
-        for name, values in (("area", areas), ("last", last)):
+        for name, values in (("area", means), ("last", last)):
             difference = values["dfal"] - values["plain"]
             row[name] = {
                 form: round(100 * float(value.mean()), 2) for form, value in values.items()
@@ -136,23 +136,23 @@ def main() -> int:
             }
         rows[strategy] = row
     out = (
-        asked.out
-        or Path(__file__).parent / "results" / f"trial-{asked.data}-{asked.annotations}.json"
+        options.out
+        or Path(__file__).parent / "results" / f"trial-{options.data}-{options.annotations}.json"
     )
     settings = {
-        key: getattr(asked, key)
+        key: getattr(options, key)
         for key in ("data", "annotations", "first", "batch", "epochs", "seeds", "processes")
     }
     write(out, taken_on(("dfal", "torch")) | settings | {"strategies": rows})
-    show(asked, rows)
+    show(options, rows)
     return 0
 
 
-def show(asked: argparse.Namespace, rows: dict[str, Any]) -> None:
+def show(options: argparse.Namespace, rows: dict[str, Any]) -> None:
     table = Table(
         title=(
-            f"Trials of {asked.data} to {asked.annotations} annotations, means over {asked.seeds}"
-            " seeds"
+            f"Trials of {options.data} to {options.annotations} annotations, means over"
+            f" {options.seeds} seeds"
         )
     )
     for heading in (
@@ -163,7 +163,7 @@ def show(asked: argparse.Namespace, rows: dict[str, Any]) -> None:
         "dfal",
         "select: plain",
         "dfal",
-        "area, %: plain",
+        "mean accuracy, %: plain",
         "dfal",
         "difference",
     ):

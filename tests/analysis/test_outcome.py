@@ -95,16 +95,16 @@ def test_it_says_where_the_mean_accuracy_over_the_curve_has_another_answer() -> 
     ours = dataclasses.replace(ours, accuracy=np.stack([first, ours.accuracy[:, 1]], axis=1))
     random = curve(dfal.Random(), RANDOM)
     assert outcome(study(ours, random)).endswith(
-        "11.0 points more than random sampling (95 % CI 9.7 to 12.3); its AULC does not differ"
-        " significantly (−0.5 points, p = 0.895)."
+        "11.0 points more than random sampling (95 % CI 9.7 to 12.3); its mean accuracy over"
+        " the curve (AULC) does not differ significantly (−0.5 points, p = 0.895)."
     )
     apart = random_plus(0.04, -0.02, 0.04, 0.02)
     ours = curve(dfal.DFAL(), apart)
     first = 0.5 + np.array([0.16, 0.22, 0.16, 0.18])
     ours = dataclasses.replace(ours, accuracy=np.stack([first, ours.accuracy[:, 1]], axis=1))
     assert outcome(study(ours, random)).endswith(
-        "is not significant (95 % CI −2.5 to +6.5, p = 0.252); that of its AULC is (+10.0 points,"
-        " p < 0.001)."
+        "is not significant (95 % CI −2.5 to +6.5, p = 0.252); that of its mean accuracy"
+        " over the curve (AULC) is (+10.0 points, p < 0.001)."
     )
 
 

@@ -10,6 +10,7 @@ from dfal.analysis.tables import CI, format_p, signed
 from dfal.stats.significance import paired_p, seeds_needed
 from dfal.strategies import DFAL, Random
 
+OVER_CURVE = "mean accuracy over the curve (AULC)"
 MAX_SEEDS = 1000
 """A larger number of seeds is no advice."""
 
@@ -88,7 +89,7 @@ def _compared(comparison: Comparison, whole_curve: Comparison, family: int) -> s
     aulc = f"{signed(100 * whole_curve.gain, 1)} points, {_p(whole_curve)}"
     if comparison.significant:
         low, high = abs(gain) - half, abs(gain) + half
-        doubt = f"; its AULC does not differ significantly ({aulc})"
+        doubt = f"; its {OVER_CURVE} does not differ significantly ({aulc})"
         return (
             f"{begin}, {size} ({CI} {low:.1f} to {high:.1f})"
             f"{'' if whole_curve.significant else doubt}."
@@ -97,7 +98,11 @@ def _compared(comparison: Comparison, whole_curve: Comparison, family: int) -> s
     return (
         f"{begin}, but its difference of {signed(gain, 1)} points from {name} is not significant"
         f" ({CI} {signed(gain - half, 1)} to {signed(gain + half, 1)}, {_p(comparison)}{corrected})"
-        + (f"; that of its AULC is ({aulc})." if whole_curve.significant else _advice(comparison))
+        + (
+            f"; that of its {OVER_CURVE} is ({aulc})."
+            if whole_curve.significant
+            else _advice(comparison)
+        )
     )
 
 
