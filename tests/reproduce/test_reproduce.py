@@ -39,7 +39,7 @@ from dfal.experiments.trial import Trial
 from dfal.reproduce import figure2, figure3, paper, presets, table1, table2, table3, table4
 from dfal.reproduce.ranking import ranking
 from dfal.reproduce.selection_timing import SelectionTiming
-from dfal.reproduce.stored_results import StoredResults, curve, name_in, pairs
+from dfal.reproduce.stored_results import StoredResults, curve_named, name_in, pairs
 from dfal.reproduce.transfer import Transfer
 
 NONE = torch.empty(0, dtype=torch.int64)
@@ -290,10 +290,10 @@ def test_the_shelf_sorts_a_store(found: StoredResults) -> None:
     full = found.full_accuracy(study)
     assert full is not None
     np.testing.assert_allclose(full, [0.94, 0.95, 0.96])
-    dfal_, random_ = curve(study, "dfal"), curve(study, "random")
+    dfal_, random_ = curve_named(study, "dfal"), curve_named(study, "random")
     assert dfal_ is not None
     assert random_ is not None
-    assert curve(study, "bald") is None
+    assert curve_named(study, "bald") is None
     np.testing.assert_allclose(np.array(pairs(dfal_, random_, 30)), [0.15, 0.15, 0.12])
     assert pairs(dfal_, random_, 25) is None
     np.testing.assert_allclose(np.array(aulc_differences(dfal_, random_)), [0.1875, 0.2025, 0.18])
@@ -324,7 +324,7 @@ def test_a_seed_that_is_not_finished_does_not_shorten_those_that_are(store: Stor
     write(store, preset.trials(["dfal"])[3], [at(0, 10, 0.1)])
     write(store, preset.trials(["margin"])[3], [at(0, 10, 0.2)])
     (study,) = reproduce.read_results(store).main
-    dfal_, margin = curve(study, "dfal"), curve(study, "margin")
+    dfal_, margin = curve_named(study, "dfal"), curve_named(study, "margin")
     assert dfal_ is not None
     assert margin is not None
     assert dfal_.accuracy.shape == (3, 3)
@@ -497,7 +497,7 @@ def test_table_2_also_counts_by_running_maxima_as_the_paper_does(
 
 def test_savings_are_judged_by_their_interval(found: StoredResults) -> None:
     (study,) = found.main
-    ours, theirs = curve(study, "dfal"), curve(study, "core-set")
+    ours, theirs = curve_named(study, "dfal"), curve_named(study, "core-set")
     assert ours is not None
     assert theirs is not None
     early = table2.savings(study, ours, theirs, 0.78)

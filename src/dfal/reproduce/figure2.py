@@ -10,7 +10,7 @@ from dfal.analysis.tables import Table, Verdict
 from dfal.experiments.jobs import Job
 from dfal.reproduce import table1
 from dfal.reproduce.presets import Preset
-from dfal.reproduce.stored_results import StoredResults, curve
+from dfal.reproduce.stored_results import StoredResults, curve_named
 
 
 def stages(preset: Preset) -> list[Sequence[Job]]:
@@ -25,7 +25,7 @@ def tables(results: StoredResults) -> list[Table]:
 
 def verdicts(results: StoredResults) -> list[Verdict]:
     """Judge whether DFAL's curve is above random sampling's, and the claims of Table 1."""
-    judged = [above(study, ours) for study in results.main if (ours := curve(study, "dfal"))]
+    judged = [above(study, ours) for study in results.main if (ours := curve_named(study, "dfal"))]
     return [*judged, *table1.verdicts(results)]
 
 

@@ -16,7 +16,7 @@ from dfal.experiments.jobs import Job
 from dfal.reproduce import paper, table4
 from dfal.reproduce.paper import Direction, Points
 from dfal.reproduce.presets import Preset
-from dfal.reproduce.stored_results import StoredResults, curve
+from dfal.reproduce.stored_results import StoredResults, curve_named
 from dfal.reproduce.transfer import Transfer
 
 DATASET = "shoe-bag"
@@ -115,11 +115,11 @@ def _transferred(rounds: table4.Rounds, name: str, direction: Direction) -> Seri
 def _own(results: StoredResults, dataset: str, model: str) -> list[Series]:
     """Return the lines of the network's own trials."""
     return [
-        Series(one.name, one.annotations, one.accuracy)
+        Series(curve.name, curve.annotations, curve.accuracy)
         for study in results.main
         if (study.settings.dataset, study.settings.model) == (dataset, model)
         for name in table4.ROWS
-        if (one := curve(study, name))
+        if (curve := curve_named(study, name))
     ]
 
 

@@ -30,15 +30,19 @@ def ranking(results: StoredResults) -> Ranking | None:
     studies = results.main
     if not studies:
         return None
-    shared = sorted(set.intersection(*({one.name for one in study.curves} for study in studies)))
+    shared = sorted(
+        set.intersection(*({curve.name for curve in study.curves} for study in studies))
+    )
     if len(studies) > 1 and len(shared) >= MIN_STRATEGIES:
-        means = [{one.name: float(one.aulc.mean()) for one in study.curves} for study in studies]
+        means = [
+            {curve.name: float(curve.aulc.mean()) for curve in study.curves} for study in studies
+        ]
         scores = np.array([[by_name[name] for name in shared] for by_name in means])
         return Ranking(tuple(shared), ranks(scores), f"{len(studies)} settings")
     curves = common(studies[0].curves)
     if len(curves) < MIN_STRATEGIES or len(curves[0].trials) < 2:
         return None
     settings = studies[0].settings
-    scores = np.stack([one.aulc for one in curves], axis=1)
+    scores = np.stack([curve.aulc for curve in curves], axis=1)
     over = f"the {len(scores)} seeds of one setting ({settings.dataset}, {settings.model})"
-    return Ranking(tuple(one.name for one in curves), ranks(scores), over)
+    return Ranking(tuple(curve.name for curve in curves), ranks(scores), over)

@@ -113,7 +113,7 @@ def order(trial: Trial) -> tuple[int, int, str, str]:
 
 def _position(study: Study) -> tuple[tuple[int, int, str, str], int, int, bool]:
     """Return a sort key of studies: by setting, then the most strategies, then the paper's K."""
-    usual_number = any(candidates_of(one.trials[0].strategy) == "300" for one in study.curves)
+    usual_number = any(candidates_of(curve.trials[0].strategy) == "300" for curve in study.curves)
     return order(study.settings), -len(study.curves), -study.settings.annotations, not usual_number
 
 
@@ -136,9 +136,9 @@ def _without_k(strategy: Strategy) -> Strategy:
     return value
 
 
-def curve(study: Study, name: str) -> Curve | None:
+def curve_named(study: Study, name: str) -> Curve | None:
     """Return the curve of a strategy by its name."""
-    return next((one for one in study.curves if one.name == name), None)
+    return next((curve for curve in study.curves if curve.name == name), None)
 
 
 def pairs(one: Curve, other: Curve, budget: int) -> Float64[np.ndarray, "s"] | None:

@@ -32,7 +32,7 @@ from dfal.experiments.jobs import Job
 from dfal.reproduce import paper
 from dfal.reproduce.presets import Preset
 from dfal.reproduce.settings import ROWS
-from dfal.reproduce.stored_results import StoredResults, curve, pairs
+from dfal.reproduce.stored_results import StoredResults, curve_named, pairs
 from dfal.stats.significance import holm, paired_p, seeds_needed
 
 BUDGETS = (100, 500, 800, 1000)
@@ -72,12 +72,13 @@ def _accuracies(results: StoredResults, study: Study) -> Table:
     shown = budgets(study)
 
     rows: list[tuple[str, list[Cell]]] = []
-    for one in study.curves:
-        paper_row = published.get(one.name, {})
+    for curve in study.curves:
+        paper_row = published.get(curve.name, {})
         cells = [
-            accuracy(one.at(budget), paper_row.get(str(budget)), tested=tested) for budget in shown
+            accuracy(curve.at(budget), paper_row.get(str(budget)), tested=tested)
+            for budget in shown
         ]
-        rows.append((one.name, [*cells, Cell()]))
+        rows.append((curve.name, [*cells, Cell()]))
     paper_full = published.get(paper.FULL, {}).get("all")
     full = accuracy(results.full_accuracy(study), paper_full, tested=tested)
     coloured = (
@@ -100,28 +101,28 @@ def _accuracies(results: StoredResults, study: Study) -> Table:
 
 def _statistics(results: StoredResults, study: Study) -> Table:
     """Make the table of AULC, differences from DFAL, and labels to a target."""
-    dfal, full = curve(study, "dfal"), results.full_accuracy(study)
+    dfal, full = curve_named(study, "dfal"), results.full_accuracy(study)
     target = None if full is None else float(full.mean()) - 0.005
     differences = {
-        one.name: values
-        for one in study.curves
-        if dfal and one is not dfal and (values := aulc_differences(dfal, one)) is not None
+        curve.name: values
+        for curve in study.curves
+        if dfal and curve is not dfal and (values := aulc_differences(dfal, curve)) is not None
     }
     p_values = holm([paired_p(values) for values in differences.values()])
     p = dict(zip(differences, p_values, strict=True))
     rows = []
-    for one in study.curves:
-        aulc, difference = study.aulc(one), differences.get(one.name)
-        highest = 100 * float(one.running_maximum.mean[-1])
+    for curve in study.curves:
+        aulc, difference = study.aulc(curve), differences.get(curve.name)
+        highest = 100 * float(curve.running_maximum.mean[-1])
         rows.append(
             (
-                one.name,
+                curve.name,
                 [
                     Cell() if aulc is None else percent(aulc),
                     Cell() if difference is None else percent(difference, sign=True),
-                    p_value(p[one.name]) if one.name in p else Cell(),
+                    p_value(p[curve.name]) if curve.name in p else Cell(),
                     Cell() if difference is None else _seeds_to_detect(difference),
-                    Cell() if target is None else needed_cell(one, target),
+                    Cell() if target is None else needed_cell(curve, target),
                     number(highest, f"{highest:.2f}"),
                 ],
             )
@@ -150,20 +151,20 @@ def _statistics(results: StoredResults, study: Study) -> Table:
 
 def _costs(study: Study) -> Table:
     """Make the table of the seconds that each trial took, and of their sum."""
-    seeds = sorted({trial.seed for one in study.curves for trial in one.trials})
-    longest = max(float(one.seconds.sum()) for one in study.curves)
+    seeds = sorted({trial.seed for curve in study.curves for trial in curve.trials})
+    longest = max(float(curve.seconds.sum()) for curve in study.curves)
     unit, length = next(
         (unit, length) for unit, length in UNITS.items() if longest >= 2 * length or length == 1
     )
     rows = []
-    for one in study.curves:
-        by_seed = dict(zip(one.seeds, one.seconds.tolist(), strict=True))
+    for curve in study.curves:
+        by_seed = dict(zip(curve.seeds, curve.seconds.tolist(), strict=True))
         cells = [
             number(by_seed[seed], format_seconds(by_seed[seed])) if seed in by_seed else Cell()
             for seed in seeds
         ]
-        total = float(one.seconds.sum()) / length
-        rows.append((one.name, [*cells, number(total, format_seconds(total))]))
+        total = float(curve.seconds.sum()) / length
+        rows.append((curve.name, [*cells, number(total, format_seconds(total))]))
     return table(
         "costs",
         f"Seconds of each trial: {_name(study)}",
@@ -190,7 +191,7 @@ def verdicts(results: StoredResults) -> list[Verdict]:
     return [
         verdict
         for study in results.main
-        if (dfal := curve(study, "dfal"))
+        if (dfal := curve_named(study, "dfal"))
         for verdict in (lead(study, dfal), twins(study, dfal))
     ]
 
@@ -199,9 +200,9 @@ def lead(study: Study, dfal: Curve) -> Verdict:
     """Judge whether DFAL is above every strategy of the paper at the last budget."""
     budget = int(dfal.annotations[-1])
     rivals = {
-        one.name: values
-        for one in study.curves
-        if one.name in RIVALS and (values := pairs(dfal, one, budget)) is not None
+        curve.name: values
+        for curve in study.curves
+        if curve.name in RIVALS and (values := pairs(dfal, curve, budget)) is not None
     }
     return Verdict(
         f"DFAL leads at {budget} annotations",
@@ -222,7 +223,7 @@ def twins(study: Study, dfal: Curve) -> Verdict:
 
 def higher_aulc(study: Study, dfal: Curve, rival: str, claim: str) -> Verdict:
     """Judge whether DFAL has a higher AULC than another strategy, over paired seeds."""
-    other = curve(study, rival)
+    other = curve_named(study, rival)
     values = aulc_differences(dfal, other) if other else None
     return Verdict(
         claim,

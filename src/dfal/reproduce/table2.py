@@ -14,7 +14,7 @@ from dfal.analysis.tables import CI, Answer, Cell, Table, Verdict, needed_cell, 
 from dfal.experiments.jobs import Job
 from dfal.reproduce import paper
 from dfal.reproduce.presets import Preset
-from dfal.reproduce.stored_results import StoredResults, curve, order
+from dfal.reproduce.stored_results import StoredResults, curve_named, order
 from dfal.stats.significance import annotations_saved
 
 ROWS = ("dfal", "core-set")
@@ -41,11 +41,15 @@ def _longest(results: StoredResults) -> list[Study]:
     settings: a strategy that has reached the target need not run as long as one that has not.
     """
     best: dict[tuple[str, str], Study] = {}
-    for study in sorted(results.studies, key=lambda one: one.settings.annotations, reverse=True):
+    for study in sorted(
+        results.studies, key=lambda study: study.settings.annotations, reverse=True
+    ):
         farthest = best.setdefault((study.settings.dataset, study.settings.model), study)
         if replace(study.settings, annotations=farthest.settings.annotations) == farthest.settings:
             missing = [
-                one for one in study.curves if one.name in ROWS and not curve(farthest, one.name)
+                curve
+                for curve in study.curves
+                if curve.name in ROWS and not curve_named(farthest, curve.name)
             ]
             best[study.settings.dataset, study.settings.model] = replace(
                 farthest, curves=(*missing, *farthest.curves)
@@ -72,11 +76,11 @@ def _needed(results: StoredResults, study: Study) -> Table:
     targets = _targets(results, study)
     published = paper.table2(study.settings.dataset, study.settings.model)
     rows = []
-    for one in study.curves:
-        theirs = published.get(one.name, NOTHING_PUBLISHED)
+    for curve in study.curves:
+        theirs = published.get(curve.name, NOTHING_PUBLISHED)
         for name, counted in (
-            (one.name, one),
-            (f"{one.name}, running maximum", one.running_maximum),
+            (curve.name, curve),
+            (f"{curve.name}, running maximum", curve.running_maximum),
         ):
             cells: list[Cell] = []
             for whose, target in targets.items():  # the paper's numbers are for its own target
@@ -87,7 +91,7 @@ def _needed(results: StoredResults, study: Study) -> Table:
                 ]
             rows.append((name, cells))
     for name, theirs in published.items():
-        if not curve(study, name):
+        if not curve_named(study, name):
             paper_cells = [Cell(paper=theirs.annotations), Cell(paper=theirs.labelled_data)]
             not_run = [
                 cell
@@ -113,27 +117,27 @@ def _needed(results: StoredResults, study: Study) -> Table:
     )
 
 
-def _labelled(one: Curve, target: float, published: str) -> Cell:
+def _labelled(curve: Curve, target: float, published: str) -> Cell:
     """Make the cell of the labelled data at the first budget that reaches a target."""
-    reached = np.flatnonzero(one.mean >= target)
+    reached = np.flatnonzero(curve.mean >= target)
     if not len(reached):
-        return Cell(f"> {one.labelled_data[-1]:.0f}", "", published, value=float("inf"))
-    return replace(number(float(one.labelled_data[reached[0]])), paper=published)
+        return Cell(f"> {curve.labelled_data[-1]:.0f}", "", published, value=float("inf"))
+    return replace(number(float(curve.labelled_data[reached[0]])), paper=published)
 
 
 def verdicts(results: StoredResults) -> list[Verdict]:
     """Judge the savings at our own full training set's target, or the paper's if there is none."""
     judged = []
     for study in _longest(results):
-        dfal, targets = curve(study, "dfal"), _targets(results, study)
+        dfal, targets = curve_named(study, "dfal"), _targets(results, study)
         if paper.is_part(study.settings.dataset):
             targets.pop(THEIRS, None)  # an accuracy on other data
         if dfal and targets:
             target = list(targets.values())[-1]
             judged += [
-                savings(study, dfal, one, target)
-                for one in study.curves
-                if one.name in ("core-set", "random")
+                savings(study, dfal, curve, target)
+                for curve in study.curves
+                if curve.name in ("core-set", "random")
             ]
     return judged
 
@@ -151,7 +155,8 @@ def savings(study: Study, dfal: Curve, rival: Curve, target: float) -> Verdict:
     elif saved.high < 0 or (saved.low == saved.high == 0 and ours.needed(target) is not None):
         answer = "not reproduced"
     at = ", ".join(
-        f"{one.name} {one.needed(target) or f'> {one.annotations[-1]}'}" for one in (ours, theirs)
+        f"{curve.name} {curve.needed(target) or f'> {curve.annotations[-1]}'}"
+        for curve in (ours, theirs)
     )
     interval = "" if np.isnan(saved.low) else f" [{_whole(saved.low)}, {_whole(saved.high)}]"
     least = "at least " if theirs.needed(target) is None and ours.needed(target) else ""
