@@ -2,7 +2,8 @@
 # make test   every test
 # make lint   what CI checks beside the tests
 # make picture, make reference, make figure
-#             what is made from the code and the results: docs/pictures, docs/command-line.md
+#             what is made from the code and the results: docs/pictures, docs/command-line.md,
+#             the tables in docs/strategies.md
 # make debian install Debian's packages that tests need, as root: a browser, a proxy, LaTeX, Node.js
 # Options go into ARGS: make run ARGS="--annotations 60", make test ARGS="-k deepfool".
 
@@ -31,6 +32,7 @@ picture: $(VENV)/installed
 
 reference: $(VENV)/installed
 	$(BIN)/python docs/command_line.py
+	$(BIN)/python docs/tables.py
 
 figure: $(VENV)/installed
 	$(BIN)/python docs/readme_figure.py

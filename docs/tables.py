@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from dfal.attacks import ATTACKS
 from dfal.strategies import STRATEGIES, WithTwins, short_repr
 
 DOCS = Path(__file__).resolve().parent
@@ -64,10 +65,10 @@ def strategy_costs() -> Rows:
     ]
 
 
-def strategy_settings() -> Rows:
+def setting_rows(kinds: Iterable[type]) -> Rows:
     """Return a row for each setting, with all classes that have it with that default."""
     classes: dict[tuple[str, str, str], list[str]] = {}
-    for kind in strategy_classes():
+    for kind in kinds:
         meanings = settings(kind)
         for field in dataclasses.fields(kind):
             default = "–" if field.default is dataclasses.MISSING else short_repr(field.default)
@@ -80,10 +81,20 @@ def strategy_settings() -> Rows:
     return [["setting", "default", "classes", "meaning"], *rows]
 
 
+def attack_names() -> Rows:
+    """Return a row for each attack."""
+    return [
+        ["name", "class", "finds"],
+        *([f"`{name}`", f"`{ATTACKS[name].__name__}`", ATTACKS.about(name)] for name in ATTACKS),
+    ]
+
+
 TABLES: dict[str, tuple[str, Callable[[], Rows]]] = {
     "strategy names": ("strategies.md", strategy_names),
     "strategy costs": ("strategies.md", strategy_costs),
-    "strategy settings": ("strategies.md", strategy_settings),
+    "strategy settings": ("strategies.md", lambda: setting_rows(strategy_classes())),
+    "attack names": ("strategies.md", attack_names),
+    "attack settings": ("strategies.md", lambda: setting_rows(ATTACKS.values())),
 }
 """Tables by the name in their markers: the page and what makes the rows, the head first."""
 
