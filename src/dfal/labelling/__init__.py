@@ -1,5 +1,7 @@
-"""Label a folder of images: `Session` is the way to a store from Python; `dfal label` opens the
-page over the same one."""
+"""Label a folder of images.
+
+`Session` opens a store from Python; `dfal label` opens the page over the same one.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,5 +1,7 @@
-"""What people may write: names of classes, their own names, notes. Each is refused with a sentence
-or comes out tidy."""
+"""Check what people write: names of classes, their own names, notes.
+
+Each is refused with a sentence or comes out tidy.
+"""
 
 import re
 import unicodedata
@@ -41,11 +43,15 @@ BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def class_name(name: str, others: Sequence[str] = ()) -> str:
-    """The name of a class, tidy.
+    """Return the name of a class, tidy.
+
+    Args:
+        name: as somebody wrote it.
+        others: the other classes.
 
     Raises:
-        DfalError: for a name that is empty, too long, no name of a folder, with a comma, or one of
-        `others` but for case.
+        DfalError: for a name that is empty, too long, not possible for a folder, with a comma, or
+            the same as one of `others` but for case.
     """
     tidy = _tidy(name, "the class name")
     if "," in tidy:
@@ -77,7 +83,7 @@ def class_name(name: str, others: Sequence[str] = ()) -> str:
 
 
 def class_names(names: Sequence[str]) -> list[str]:
-    """Several of them, all different."""
+    """Return the names of several classes, tidy and all different."""
     tidy: list[str] = []
     for name in names:
         tidy.append(class_name(name, tidy))
@@ -85,8 +91,12 @@ def class_names(names: Sequence[str]) -> list[str]:
 
 
 def person_name(name: str) -> str:
-    """Somebody's name, tidy. None that a spreadsheet would run as a formula once labels are
-    exported."""
+    """Return a person's name, tidy.
+
+    Raises:
+        DfalError: for a name that is empty, too long, or that a spreadsheet would run as a formula
+            once labels are exported.
+    """
     tidy = _tidy(name, "the name of a person")
     if is_formula(tidy):
         raise DfalError(
@@ -97,7 +107,11 @@ def person_name(name: str) -> str:
 
 
 def note(text: str) -> str:
-    """A note of a line or several, tidy; it may be empty."""
+    """Return a note of one line or several, tidy; it may be empty.
+
+    Raises:
+        DfalError: for a note that is too long or has characters that cannot be shown.
+    """
     tidy = unicodedata.normalize("NFC", text).strip()
     if len(tidy) > MAX_NOTE_LENGTH:
         raise DfalError(f"the note has {len(tidy)} characters: {MAX_NOTE_LENGTH} are enough")
@@ -107,7 +121,7 @@ def note(text: str) -> str:
 
 
 def shown(name: str) -> str:
-    """A name as a sentence shows it: quoted, and not longer than a line."""
+    """Quote a name for a sentence, cut to the length of a line."""
     return repr(name if len(name) <= MAX_NAME_LENGTH else name[:20] + "…")
 
 
@@ -127,7 +141,7 @@ def _tidy(name: str, what: str) -> str:
 
 
 def _has_hidden(text: str) -> bool:
-    """Whether a text has characters that nobody sees, but for those that join letters and emoji."""
+    """Return whether a text has invisible characters, but for joiners."""
     text = JOINED.sub("", text)
     for place, letter in enumerate(text):
         before, after = text[place - 1 : place], text[place + 1 : place + 2]
@@ -143,8 +157,7 @@ def _has_hidden(text: str) -> bool:
 
 
 def _is_emoji(letter: str) -> bool:
-    """Whether a joiner may come after it: a picture, the tone of a skin, or what asks for
-    colours."""
+    """Return whether a joiner may follow: an emoji, a skin tone, or a variation selector."""
     return unicodedata.category(letter) in {"So", "Sk"} or letter == "\ufe0f"
 
 

@@ -1,5 +1,4 @@
-"""A session's images as they lie in a folder: what is decoded, what cannot be, and pictures for the
-page."""
+"""Serve a session's images, and tell which are decoded and which are set aside."""
 
 import contextlib
 import functools
@@ -60,14 +59,21 @@ class Changed(Exception):  # noqa: N818
 
 
 class Photos:
-    """The folder under a session. The session's indices stay for good; the folder's do as long as
-    its cache is there.
+    """The folder under a session. Image i of the session is image i of the folder.
+
+    Images that the session gets later are not in the folder until it is opened again.
+
+    Args:
+        session: whose images.
+        folder: opened in the order of the session's paths.
 
     Attributes:
-        folder: the images; image i of the session is image i of the folder. Images that the session
-        gets later are not in it until it is opened again.
+        folder: the images.
         store: names the session's store: another store, or one begun anew under the same name, has
-        another.
+            another.
+
+    Raises:
+        ValueError: for a folder in another order.
     """
 
     def __init__(self, session: Session, folder: Folder):
@@ -82,7 +88,7 @@ class Photos:
 
     @classmethod
     def open(cls, session: Session) -> "Photos":
-        """The folder that the session's settings name."""
+        """Open the folder that the session's settings name."""
         settings = session.settings
         folder = Folder.open(
             settings.folder,
@@ -94,14 +100,13 @@ class Photos:
         return cls(session, folder)
 
     def ready(self) -> Bool[np.ndarray, "n"]:
-        """Which of the session's images are decoded."""
+        """Return which of the session's images are decoded."""
         decoded = np.zeros(len(self._session.state.paths), bool)
         decoded[: self._count] = self.folder.ready()[: self._count]
         return decoded
 
     def set_aside(self) -> dict[int, str]:
-        """The session's images that cannot be read, each with the reason. What is for now is not
-        among them."""
+        """Return the images that cannot be read, each with the reason, but not for now only."""
         reasons = self.folder.set_aside() | self.folder.delayed(STUCK)
         if not reasons:
             return {}
@@ -112,7 +117,7 @@ class Photos:
         }
 
     def version(self, image: int) -> str:
-        """Name what an image's file holds now; empty where it is not there.
+        """Return a name of what an image's file holds now; empty where it is not there.
 
         Two stores, two folders, and a file that was replaced have different versions, so that a
         picture whose address has its version in it never changes.
@@ -128,8 +133,7 @@ class Photos:
         return _digest(RENDERING, self.store, image, *file)
 
     def original(self, image: int) -> Picture:
-        """An image as it is, if a browser can show it and will not wait for it; else as JPEG or
-        PNG."""
+        """Return an image's file if browsers show it quickly, else the image as JPEG or PNG."""
         with self._or_set_aside(image):
             self._check(image)
 
@@ -145,7 +149,7 @@ class Photos:
             return self._steady(image, lambda version: self._unchanged(image, version, read), read)
 
     def thumbnail(self, image: int) -> Picture:
-        """An image for a grid."""
+        """Return an image for a grid."""
         with self._or_set_aside(image):
             self._check(image)
             self.folder.file(image)  # says why where it is not there
@@ -159,7 +163,11 @@ class Photos:
         return self._unchanged(image, version, lambda: _picture(self.folder.original(image), SMALL))
 
     def _unchanged(self, image: int, version: str, read: Callable[[], Picture]) -> Picture:
-        """Read a picture whose file has this version before and after, or raise `Changed`."""
+        """Read a picture whose file has this version before and after.
+
+        Raises:
+            Changed: where it has not.
+        """
         picture = read()
         if self.version(image) != version:
             raise Changed
@@ -175,17 +183,22 @@ class Photos:
         return read()
 
     def network_image(self, image: int) -> UInt8[np.ndarray, "h w c"]:
-        """An image as the network sees it."""
+        """Return an image as the network takes it."""
         with self._or_set_aside(image):
             self._check(image)
             return self.folder.image(image)
 
     def twin(self, question: int, image: int, part: str) -> Picture | None:
-        """The image of a question as the network sees it, its twin, or the change between them,
-        magnified.
+        """Return a question's image as the network takes it, its twin, or the magnified change.
 
-        None where there is no twin, or it is one of features, which no eye can see. The three have
-        the same version.
+        Args:
+            question: its number.
+            image: the image's index.
+            part: "image", "twin" or "change".
+
+        Returns:
+            None where there is no twin, or it is one of features, which cannot be shown. The three
+            have the same version.
         """
         change = self._session.model_outputs.twin(question)
         if change is None or change.size != np.prod(self.folder.shape):
@@ -207,8 +220,12 @@ class Photos:
 
     @contextlib.contextmanager
     def _or_set_aside(self, image: int):  # type: ignore[no-untyped-def]
-        """Whoever finds out that an image cannot be read sees to it that nobody else is asked about
-        it."""
+        """Set an image aside where it turns out that it cannot be read.
+
+        Raises:
+            Unavailable: where it cannot be read just now.
+            DfalError: where it cannot be read.
+        """
         try:
             yield
         except Unavailable:
@@ -224,8 +241,10 @@ class Photos:
 
 
 def store_id(session: Session) -> str:
-    """Name a store by how it was begun, which never changes: the same after a restart, another for
-    a store begun anew."""
+    """Name a store by how it was begun, which never changes.
+
+    It is the same after a restart, and another for a store begun anew.
+    """
     return _digest(session.store_beginning())
 
 
@@ -236,7 +255,7 @@ def _digest(*parts: object) -> str:
 
 
 def _is(kind: str, content: bytes) -> bool:
-    """Whether a file is what its ending says: a browser is told the kind and must not guess."""
+    """Return whether a file is what its ending says: browsers are told the media type."""
     starts = {
         "image/jpeg": (b"\xff\xd8\xff",),
         "image/png": (b"\x89PNG\r\n\x1a\n",),
@@ -250,7 +269,7 @@ def _is(kind: str, content: bytes) -> bool:
 
 
 def _picture(image: Image.Image, side: int | None) -> Picture:
-    """An image as PNG where it is small, so that every pixel stays what it is, and else as JPEG."""
+    """Save an image as PNG where it is small, which keeps every pixel, and else as JPEG."""
     if side is not None and max(image.size) > side:
         image = ImageOps.contain(image, (side, side))
     file = io.BytesIO()

@@ -1,5 +1,7 @@
-"""From a folder of images to a session over it: what came before, what is wanted now, and which
-labels are known already."""
+"""Open a session over a folder of images.
+
+It brings together what the store has, what the options say, and which labels the folder has.
+"""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -33,20 +35,19 @@ def open_session(
     labels: Path | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> tuple[Session, Folder]:
-    """A session over a folder of images, and the folder. Everything that could be wrong is found
-    before anything is written.
+    """Open a session over a folder of images, and the folder, before anything is written.
 
     Args:
         opened: closes both.
         photos: the folder.
-        store: the file for every answer. Where it is there it is gone on with.
+        store: the file for every answer. Where there is one, it is resumed.
         classes: names beside those that the store has.
-        labels: a CSV of labels that are known; without it the names of sub-folders are such labels.
-        given: settings, and those of training in TAUGHT, by their names; the others stay what they
-        were.
+        labels: a CSV of labels; without it the names of sub-folders are labels.
+        options: settings, and those of training in TRAINING_OPTIONS, by their names; the others
+            stay what they were.
 
-    Raises:
-        DfalError: for a folder, file, name or setting that cannot be used.
+    Returns:
+        The session, and its folder in the session's order.
     """
     past = _past(store)
     settings = _settings(past, options or {}, store)
@@ -107,6 +108,7 @@ class _Past:
 
 
 def _past(store: Path) -> _Past:
+    """Return what a store says."""
     if not store.exists():
         return _Past()
     with Session.open(store) as session:
@@ -134,8 +136,13 @@ def _settings(past: _Past, options: Mapping[str, Any], store: Path) -> Settings:
 
 
 def _refuse_another(photos: Path, store: Path, past: _Past, listing: Listing) -> None:
-    """A folder may have moved, or got more images. One that holds less than half of the store's is
-    another folder."""
+    """Refuse another folder: one with less than half of the store's images.
+
+    A folder may have moved, or got more images.
+
+    Raises:
+        DfalError: for another folder.
+    """
     index = PathIndex(past.paths)
     there = sum(index.get(entry.path) >= 0 for entry in listing.entries)
     if past.paths and str(photos.resolve()) != past.settings.folder and 2 * there < len(past.paths):
@@ -152,11 +159,13 @@ def _known(
     photos: Path,
     labels: Path | None,
 ) -> tuple[list[str], dict[int, str]]:
-    """All classes, and index → class of the images that came with a label.
+    """Return all classes, and index → class of the images that came with a label.
 
     A CSV, or sub-folders where no class is named, may bring new classes. Otherwise only sub-folders
-    that are called as a
-    class say anything: the others may be dates or places.
+    that are called as a class are labels: the others may be dates or places.
+
+    Raises:
+        DfalError: for a name that no class can have.
     """
     alike = {**former, **{class_key(name): name for name in classes}}
     known = {

@@ -1,5 +1,4 @@
-"""Checks of what a labelling store says, which somebody else may have written: names, paths,
-numbers.
+"""Check what a labelling store says, which somebody else may have written: names, paths, numbers.
 
 Requests are checked by `dfal.labelling.names`. What was allowed there once is still read here, so
 that stores stay readable; what could leave the folder of images or of an export never was, but for
@@ -51,10 +50,14 @@ def check_name(name: str) -> None:
 
 
 def check_path(path: str, folder: str) -> None:
-    """Check that an image lies in the folder of images. Without a folder paths are only texts, and
-    nothing is read.
+    """Check that an image lies in the folder of images.
+
+    Args:
+        path: of the image.
+        folder: of the images; without one, paths are only texts, and nothing is read.
 
     Raises:
+        ValueError: for a path that is empty.
         DfalError: for a path that is absolute or leads out of the folder.
     """
     if not path or "\0" in path:
@@ -73,12 +76,11 @@ def _is_inside(path: str) -> bool:
 
 
 def image_file(folder: str | Path, path: str) -> Path:
-    """Return the file of an image that a store names, under the name it has there: accents may be
-    written otherwise.
+    """Return the file of an image that a store names; its accents may be written otherwise.
 
     Raises:
         DfalError: where the store names no folder, the path leads out of it, or the file is no
-        image by its ending.
+            image by its ending.
     """
     if not str(folder) or str(folder) == ".":
         raise DfalError(

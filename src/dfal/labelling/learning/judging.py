@@ -41,8 +41,7 @@ class Evaluation:
 
 
 def fit_temperature(evaluations: Sequence[Evaluation]) -> float | None:
-    """Return the temperature that calibrates the networks' confidences; None where labels are too
-    few."""
+    """Return the temperature that calibrates the networks' confidences; None for too few labels."""
     if sum(int(evaluation.is_comparable.sum()) for evaluation in evaluations) < ENOUGH:
         return None
     return calibration.temperature(*_comparable(evaluations))
@@ -54,8 +53,9 @@ def judge(
     attack: Attack,
     temperature: float | None,
 ) -> list[Judgement]:
-    """Return what each network predicts, with the distance to the decision boundary where it has
-    reason to doubt the label.
+    """Return what each network predicts for its images.
+
+    The distance to the decision boundary is measured where a network has reason to doubt the label.
 
     Args:
         evaluations: of networks with the same classes.

@@ -70,8 +70,7 @@ class Learner:
         return Images(self._features)
 
     def _frozen_network(self) -> nn.Module | None:
-        """Return the network where everything but its last linear layer is frozen; None where more
-        than that is trained."""
+        """Return the network if all but its last linear layer is frozen, else None."""
         network = self._build(2)
         layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
         free = {parameter for parameter in network.parameters() if parameter.requires_grad}
@@ -116,8 +115,10 @@ class Learner:
         return network
 
     def strategy(self) -> Strategy:
-        """Return the session's strategy, with the closed form of the distance where only the last
-        layer is trained."""
+        """Return the session's strategy.
+
+        Where only the last layer is trained, the distance to the boundary is the closed form.
+        """
         settings = self._session.settings
         strategy = with_candidates(named(settings.strategy), settings.candidates)
         if self._features is not None and isinstance(strategy, DFAL | WithTwins):
@@ -131,8 +132,7 @@ class Learner:
     def logits(
         self, model: nn.Module, images: Images, indices: Int64[np.ndarray, "n"]
     ) -> Float[Tensor, "n c"]:
-        """Return the logits of the images at some indices, in chunks; of no image for two
-        classes."""
+        """Return the logits of the images at some indices, in chunks; for no image, two columns."""
         if not len(indices):
             return torch.empty(0, 2)
         chunks = torch.from_numpy(indices).split(CHUNK)

@@ -1,5 +1,7 @@
-"""How far it is: accuracy on the hold-out, the learning curve, labels left to a target, whether it
-looks time to stop."""
+"""Measure the progress of a session.
+
+Accuracy on the hold-out, the learning curve, the labels left to a target, and whether to stop.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -28,12 +30,13 @@ Vijay-Shanker 2009)."""
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of a network, on the hold-out answers: the fraction it gets right, and its 95 % Wilson
-    interval.
+    """Accuracy of a network on the hold-out, with its 95 % Wilson interval.
 
     Attributes:
+        model: the network's number.
         annotations: on how many answers it was trained.
-        right, of: hold-out answers it gets right, of how many.
+        right, of: hold-out answers that it predicts, of how many.
+        value, low, high: the fraction, and the ends of the interval.
     """
 
     model: int
@@ -47,8 +50,12 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class LabelsLeft:
-    """How many more labels until the target is reached: the estimate, and where 80 % of the
-    resampled ones lie; inf is out of reach."""
+    """How many more labels until the target is reached; inf is out of reach.
+
+    Attributes:
+        labels: the estimate.
+        low, high: where 80 % of the bootstrap estimates lie.
+    """
 
     labels: float
     low: float
@@ -109,7 +116,7 @@ class Progress:
 
 
 def progress(state: State) -> Progress:
-    """How far it is."""
+    """Return the progress of a session."""
     labels = state.labels
     annotated, disputed = state.annotated, state.disputed
     counts = np.bincount(labels[labels >= 0], minlength=len(state.classes)).tolist()
@@ -161,13 +168,15 @@ def progress(state: State) -> Progress:
 
 
 def hold_out_labels(state: State) -> Int64[np.ndarray, "n"]:
-    """The label of each image of the hold-out that was answered; UNKNOWN for all others."""
+    """Return the label of each answered hold-out image; UNKNOWN for all other images."""
     return np.where(state.hold_out & (state.labels >= 0), state.labels, UNKNOWN)
 
 
 def curve(models: Sequence[Model], truth: Int64[np.ndarray, "n"]) -> list[Accuracy]:
-    """Accuracy of each network on all hold-out answers that there are now, those that came after it
-    too: it never saw them."""
+    """Return the accuracy of each network on all hold-out answers that there are now.
+
+    Answers that came after a network count too: it was never trained on them.
+    """
     points = []
     for model in models:
         right = judged(model, truth)
@@ -188,8 +197,12 @@ def curve(models: Sequence[Model], truth: Int64[np.ndarray, "n"]) -> list[Accura
 
 
 def judged(model: Model, truth: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "h"]:
-    """For each hold-out answer among the watched images, whether the network's class is that
-    one."""
+    """Return for each hold-out answer among the watched images whether the network predicts it.
+
+    Args:
+        model: the network.
+        truth: (n,) labels of the hold-out, UNKNOWN for other images.
+    """
     answers = truth[model.watched]
     right: Bool[np.ndarray, h] = (model.predicted == answers)[answers >= 0]
     return right
@@ -198,10 +211,18 @@ def judged(model: Model, truth: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "h"]
 def labels_left(
     models: Sequence[Model], truth: Int64[np.ndarray, "n"], target: float
 ) -> LabelsLeft | None:
-    """From a power law, error = a · n^−b, through the errors of all networks; None as long as there
-    are too few.
+    """Estimate the labels left by a power law through the errors of all networks.
 
-    The hold-out images are drawn again with replacement, all networks together, for the interval.
+    error = a · n^−b. For the interval the hold-out images are drawn again with replacement, the
+    same ones for all networks.
+
+    Args:
+        models: the networks.
+        truth: (n,) labels of the hold-out, UNKNOWN for other images.
+        target: the accuracy to reach.
+
+    Returns:
+        None as long as there are too few networks or answers.
     """
     latest = (
         [model for model in models if len(model.watched) == len(models[-1].watched)]
@@ -229,9 +250,15 @@ def labels_left(
 def reached_at(
     sizes: Float64[np.ndarray, "m"], errors: Float64[np.ndarray, "r m"], error: float
 ) -> Float64[np.ndarray, "r"]:
-    """The n at which error = a · n^−b, the line of least squares through the logarithms, has come
-    down to `error`; inf where it does not fall, and beyond a hundred times the largest size, of
-    which no such line can tell anything.
+    """Return the number of labels n at which error = a · n^−b has come down to an error.
+
+    The line is that of least squares through the logarithms. It is inf where the line does not
+    fall, and beyond a hundred times the largest size, of which no such line can tell anything.
+
+    Args:
+        sizes: (m,) labels of each network.
+        errors: (r, m) errors of each network, in r resamples.
+        error: the error to reach.
     """
     x, y = np.log(sizes), np.log(errors)
     weights = sizes / sizes.sum()  # networks of more answers tell more about what comes

@@ -1,5 +1,4 @@
-"""Find, filter and correct: every image that somebody said something about, the most suspicious
-labels first."""
+"""List labels to look at again: find, filter, and sort by how suspicious they are."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,7 +88,7 @@ def review(
     start: int = 0,
     most: int = 60,
 ) -> ReviewPage:
-    """Some of the images that somebody said something about.
+    """Return a page of the images that somebody said something about.
 
     Args:
         session: whose images.
@@ -97,8 +96,12 @@ def review(
         label: only images of this class.
         text: only images whose path has this in it.
         order: one of ORDERS; "suspicious" begins with labels that a network doubts, from far inside
-            another class, and goes on with those that it contradicts.
-        start, most: which part.
+            another class, followed by those that it contradicts.
+        start: how many images to leave out.
+        most: images on the page.
+
+    Raises:
+        DfalError: for a filter or an order that there is not.
     """
     if show not in FILTERS or order not in ORDERS:
         raise DfalError(
@@ -164,8 +167,7 @@ def _candidates(state: State, show: str) -> Sequence[int]:
 
 
 def _checked(state: State, judgements: Mapping[int, Judgement]) -> tuple[bool, str]:
-    """Return whether the networks are right often enough to doubt a label, and a sentence about
-    it."""
+    """Return whether the networks are reliable enough to doubt labels, and a sentence on it."""
     images = [image for image in judgements if state.labels[image] >= 0]
     labels = state.labels[images]
     predicted = np.array([judgements[image].predicted for image in images], np.int64)
@@ -187,16 +189,14 @@ def _checked(state: State, judgements: Mapping[int, Judgement]) -> tuple[bool, s
 
 
 def _suspicion(label: int, judgement: Judgement | None) -> float:
-    """Return 0 where the network predicts the label or does not doubt it, else 1 more than the
-    distance."""
+    """Return 1 + the distance, or 0 where the network does not doubt the label."""
     if judgement is None or label < 0 or judgement.predicted == label:
         return 0.0
     return 0.0 if judgement.distance is None else 1 + judgement.distance
 
 
 def _contradiction(label: int, judgement: Judgement | None) -> float:
-    """Return how probable a network takes another class than the label; 0 where it predicts the
-    label."""
+    """Return how probable another class is to a network; 0 where it predicts the label."""
     if judgement is None or label < 0 or judgement.predicted == label:
         return 0.0
     return judgement.confidence

@@ -1,5 +1,4 @@
-"""Train a session's networks: what they are trained on, how they rank the images that are left, and
-which labels they doubt."""
+"""Train a session's networks, rank the images that are left, and judge labels."""
 
 import dataclasses
 import time
@@ -74,8 +73,7 @@ class Trainer:
         self._last_answer_id, self._quiet_since = -1, 0.0
 
     def due(self, state: State) -> bool:
-        """Return whether to train: there is a batch of new answers, or there are a few and then
-        none came."""
+        """Return whether to train: after a batch of new answers, or after a few and a pause."""
         if state.last_answer_id != self._last_answer_id:
             self._last_answer_id, self._quiet_since = state.last_answer_id, time.monotonic()
         latest = state.models[-1].last_answer_id if state.models else -1
@@ -88,8 +86,7 @@ class Trainer:
         return state.last_answer_id - trained >= state.settings.batch or self._is_quiet()
 
     def review_due(self, state: State) -> bool:
-        """Return whether to review: there are labels that no review has seen, and nobody answers
-        just now."""
+        """Return whether there are labels that no review has seen, and nobody answers just now."""
         if not state.models or not self._is_quiet():
             return False
         return state.models[-1].last_answer_id > self._reviewed_answer_id
@@ -102,9 +99,6 @@ class Trainer:
 
         Returns:
             The network, which takes images.
-
-        Raises:
-            DfalError: where the network or the strategy cannot be used with these images.
         """
         began = self._clock()
         state = self._session.refresh()
@@ -178,8 +172,10 @@ class Trainer:
                 self._photos.network_image(int(image))
 
     def _pool(self, state: State) -> Pool:
-        """Return L and U. Images of the hold-out, those that are not decoded yet and those that
-        are gone are in neither."""
+        """Return L and U.
+
+        Images of the hold-out, and those that are not decoded or gone, are in neither.
+        """
         usable = self._photos.ready() & ~state.hold_out
         labels = torch.full((len(self._photos.folder),), DECLINED, dtype=torch.int64)
         labels[torch.from_numpy(np.flatnonzero(usable))] = torch.from_numpy(state.labels[usable])

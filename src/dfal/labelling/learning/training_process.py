@@ -1,5 +1,7 @@
-"""The training process: it decodes, trains and reviews as long as the page lives. It shares nothing
-with the page but the store."""
+"""Decode, train and review in a process of its own, as long as the page lives.
+
+It shares nothing with the page but the store.
+"""
 
 import math
 import os
@@ -62,11 +64,10 @@ def work(pipe: Connection, store: Path) -> None:
 
 
 def _decode(session: Session, photos: Photos) -> None:
-    """Decode all images, first those that are needed first; set aside those that cannot be read,
-    and restore them when they can.
+    """Decode all images, first those that are needed first.
 
-    What cannot be read just now, because the folder is away, is tried again as long as the page
-    lives.
+    Those that cannot be read are set aside, and restored when they can. What cannot be read just
+    now, because the folder is away, is tried again as long as the page lives.
     """
     state = session.refresh()
     watched, asked = state.sample_order[:WATCHED_IMAGES], state.random_order[:WATCHED_IMAGES]

@@ -13,8 +13,7 @@ from dfal.query import DECLINED, UNKNOWN
 
 
 def most_votes(needed: int) -> int:
-    """Return how many people may vote on one image: enough to break a tie of `needed` twice
-    over."""
+    """Return how many people may vote on an image: enough to break a tie twice over."""
     return 2 * needed + 1
 
 
@@ -42,8 +41,7 @@ def majority(votes: Sequence[int], needed: int) -> int | None:
 
 
 class Annotations:
-    """Votes, corrections and open questions of all images, with the labels and the counts that
-    follow from them.
+    """Votes, corrections and open questions of all images, and the labels and counts that follow.
 
     Attributes:
         votes_needed: people who are asked about each image at least.
@@ -55,8 +53,7 @@ class Annotations:
         open: the questions that were asked and neither answered nor released, by number. They may
             have expired.
         open_by_image: image → numbers of its open questions.
-        undecided: the images that were voted on and have no label, in the order of their first
-            votes: votes are missing or tied.
+        undecided: the images that were voted on and have no label: votes are missing or tied.
         queried, queried_hold_out: images with a vote or an open question, and those of them in the
             hold-out.
     """
@@ -151,8 +148,10 @@ class Annotations:
 
     @property
     def annotated(self) -> Bool[np.ndarray, "n"]:
-        """Return which images have a class that somebody gave: annotations, which cost. Those that
-        came with a label did not."""
+        """Return which images have a class that somebody gave: annotations, which cost.
+
+        Labels that images came with did not.
+        """
         answered = np.zeros(len(self.labels), bool)
         answered[[*self.votes, *self.corrected]] = True
         annotated: Bool[np.ndarray, n] = answered & (self.labels >= 0)

@@ -1,5 +1,7 @@
-"""The event log: every read and write of a labelling store's rows, and the state that they come
-to. A process reads the rows that are new before it adds its own."""
+"""Read and write the rows of a labelling store, and keep the state that they come to.
+
+A process reads the rows that are new before it adds its own.
+"""
 
 import contextlib
 import json
@@ -76,12 +78,13 @@ class EventLog(LabelStore):
 
     @contextlib.contextmanager
     def adding(self, *, durable: bool = True) -> Iterator["Transaction"]:
-        """Begin a transaction, after reading what is new. Where it fails, the state is read again
-        from the rows.
+        """Begin a transaction, after reading what is new.
+
+        Where it fails, the state is read again from the rows.
 
         Args:
             durable: whether to wait until it is on disk. A question need not be: the first answer
-            that is takes it along.
+                that is takes it along.
         """
         with self._lock_of_threads, self._sqlite_errors(), self._turns.one():
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -178,8 +181,11 @@ class EventLog(LabelStore):
         return {row[0]: Judgement(*row) for row in rows}
 
     def ranked_image(self, question: int) -> RankedImage | None:
-        """Return the image of a question as the network that chose it ranked it, without its
-        twin; None where no network chose it."""
+        """Return a question's image as the network ranked it, without its twin.
+
+        Returns:
+            None where no network chose it.
+        """
         rows = self._select(
             "SELECT q.image, q.score, q.seen, q.other, q.twin_seen FROM questions JOIN queue q"
             " USING (model, position) WHERE question = ?",
@@ -197,8 +203,7 @@ class EventLog(LabelStore):
         return RankedImage(image, score, predicted, runner_up, None, twin_predicted)
 
     def twin(self, question: int) -> Float[np.ndarray, "d"] | None:
-        """Return the adversarial twin minus the image of a question, flat; None where there is
-        none."""
+        """Return the twin minus the image of a question, flat; None where there is none."""
         rows = self._select(
             "SELECT q.twin FROM questions JOIN queue q USING (model, position) WHERE question = ?"
             " AND q.twin IS NOT NULL",
@@ -208,8 +213,7 @@ class EventLog(LabelStore):
             return _twin(rows[0][0]) if rows else None
 
     def twins(self) -> dict[int, Float[np.ndarray, "d"]]:
-        """Return the twin minus the image, flat, of each image that is trained on and was asked
-        about with a twin."""
+        """Return the twin minus the image, flat, of each image that is trained on with one."""
         rows = self._select(
             "SELECT a.image, q.twin FROM answers a JOIN questions USING (question) JOIN queue q"
             " USING (model, position) WHERE q.twin IS NOT NULL ORDER BY a.answer"
@@ -220,8 +224,9 @@ class EventLog(LabelStore):
 
 
 class Transaction:
-    """Rows that are added together. The state follows each of them at once, unless a method says
-    otherwise.
+    """Rows that are added together.
+
+    Classes, questions and answers are in the state at once, all else at the end of the transaction.
 
     Args:
         log: the open store.
@@ -246,7 +251,7 @@ class Transaction:
         return int(self._db.execute(sql, values[0]).lastrowid)
 
     def add_settings(self, settings: Settings) -> None:
-        """Add settings, which hold from the end of the transaction on."""
+        """Add settings."""
         text = json.dumps(settings.to_dict(), sort_keys=True)
         self._insert("settings", [{"at": self._clock(), "json": text}])
 
@@ -257,13 +262,12 @@ class Transaction:
         self._log.catch_up()
 
     def rename_class(self, number: int, name: str, person: str) -> None:
-        """Give a class another name, from the end of the transaction on."""
+        """Give a class another name."""
         row = {"class": number, "name": name, "person": person, "at": self._clock()}
         self._insert("renamed", [row])
 
     def add_images(self, images: Iterable[tuple[str, int | None]]) -> None:
-        """Add images, each a path and the label that it came with, at the end of the
-        transaction."""
+        """Add images, each a path and the label that it came with."""
         first = len(self._log.state.paths)
         self._insert(
             "images",
@@ -274,8 +278,7 @@ class Transaction:
         )
 
     def add_prelabels(self, labels: Mapping[int, int]) -> None:
-        """Add labels, image → class, that images turned out to have, at the end of the
-        transaction."""
+        """Add labels, image → class, that images turned out to have."""
         at = self._clock()
         rows = ({"image": image, "class": label, "at": at} for image, label in labels.items())
         self._insert("known", rows)
@@ -312,12 +315,12 @@ class Transaction:
         self._log.catch_up()
 
     def add_flag(self, image: int, note: str, person: str, *, raised: bool) -> None:
-        """Put a flag on an image or take it off, at the end of the transaction."""
+        """Put a flag on an image or take it off."""
         row = {"image": image, "raised": int(raised), "note": note, "person": person}
         self._insert("flags", [row | {"at": self._clock()}])
 
     def add_model(self, model: Model, queue: Sequence[RankedImage]) -> None:
-        """Add a network and its ranking, at the end of the transaction."""
+        """Add a network and its ranking."""
         self._insert(
             "models",
             [
@@ -368,20 +371,22 @@ class Transaction:
         )
 
     def add_error(self, text: str) -> None:
-        """Add why training failed, or an empty text where it did not, at the end of the
-        transaction."""
+        """Add why training failed, or an empty text where it did not."""
         self._insert("troubles", [{"text": text, "at": self._clock()}])
 
     def set_aside(self, reasons: Mapping[int, str]) -> None:
-        """Set images aside, image → reason, or restore those without a reason, at the end of the
-        transaction."""
+        """Set images aside, image → reason, or restore those without a reason."""
         at = self._clock()
         rows = ({"image": image, "reason": reason, "at": at} for image, reason in reasons.items())
         self._insert("set_aside", rows)
 
 
 def _twin(stored: bytes) -> Float[np.ndarray, "d"]:
-    """Return a twin minus its image from how it is stored."""
+    """Return a twin minus its image from how it is stored.
+
+    Raises:
+        ValueError: for one with values that are not numbers.
+    """
     change: Float[np.ndarray, d] = np.frombuffer(stored, dtype=np.float16).astype(np.float32)
     if np.isnan(change).any():
         raise ValueError("a twin has values that are no numbers")

@@ -1,5 +1,7 @@
-"""What the trainer and the decoder write into a store: networks, their rankings and judgements, and
-which images cannot be read."""
+"""Store what the trainer and the decoder find out.
+
+Networks, their rankings and judgements, and which images cannot be read.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -46,8 +48,10 @@ class ModelOutputs:
                 transaction.add_error(text)
 
     def set_aside(self, reasons: Mapping[int, str]) -> None:
-        """Set aside images that cannot be read, image → reason: nobody is asked about them until
-        they are restored."""
+        """Set aside images that cannot be read, image → reason.
+
+        Nobody is asked about them until they are restored.
+        """
         unreadable = self._log.state.unreadable
         new = {image: reason for image, reason in reasons.items() if image not in unreadable}
         if new:
@@ -66,16 +70,17 @@ class ModelOutputs:
                 transaction.set_aside(restored)
 
     def ranked_image(self, question: int) -> RankedImage | None:
-        """Return the image of a question as the network that chose it ranked it, without its
-        twin; None where no network chose it."""
+        """Return a question's image as the network ranked it, without its twin.
+
+        Returns:
+            None where no network chose it.
+        """
         return self._log.ranked_image(question)
 
     def twin(self, question: int) -> Float[np.ndarray, "d"] | None:
-        """Return the adversarial twin minus the image of a question, flat; None where there is
-        none."""
+        """Return the twin minus the image of a question, flat; None where there is none."""
         return self._log.twin(question)
 
     def twins(self) -> dict[int, Float[np.ndarray, "d"]]:
-        """Return the twin minus the image, flat, of each image that is trained on and was asked
-        about with a twin."""
+        """Return the twin minus the image, flat, of each image that is trained on with one."""
         return self._log.twins()

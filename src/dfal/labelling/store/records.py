@@ -139,8 +139,7 @@ class UndoEntry:
 
 @dataclass(frozen=True)
 class Model:
-    """A network that was trained, and what it predicts for the images that every network is
-    compared on.
+    """A network that was trained, and what it predicts for the watched images.
 
     Attributes:
         id: its number, from 1.

@@ -1,5 +1,4 @@
-"""Rows of a labelling store, checked, since somebody else may have written them, and given to the
-state."""
+"""Check rows of a labelling store, which others may have written, and give them to the state."""
 
 import json
 import os

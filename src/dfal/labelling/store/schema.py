@@ -1,9 +1,8 @@
-"""The tables of a labelling store: who was asked what, and what they said. Rows are added, never
-changed.
+"""Define the tables of a labelling store. Rows are added, never changed.
 
-Whatever is true now follows from the rows in their order (`dfal.labelling.store.state`): a correction is
-a row, taking an answer back is a row, and nobody loses anything. Several processes write: the page,
-the trainer, a notebook. Each looks at the rows that are new before it adds its own, in one
+Whatever is true now follows from the rows in their order (`dfal.labelling.store.state`): a
+correction is a row, taking an answer back is a row, and nothing is lost. Several processes write:
+the page, the trainer, a notebook. Each reads the rows that are new before it adds its own, in one
 transaction.
 """
 
@@ -85,11 +84,12 @@ class LabelStore(Ledger):
     shared = True
 
     def claim_page(self, url: str) -> None:
-        """Be the only page over this store from now on, at this address. It lies beside the store
-        for those who come later.
+        """Make this the only page over this store, at this address.
+
+        The address is written next to the store for those who come later.
 
         Raises:
-            DfalError: where another process is.
+            DfalError: where another process has a page open.
         """
         beside = self.path.with_name(f".{self.path.name}.url")
         try:

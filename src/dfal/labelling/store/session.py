@@ -1,4 +1,4 @@
-"""Session: ask, tell, decline, undo, flag, correct. An answer is on disk before the call returns.
+"""Ask, tell, decline, undo, flag and correct. An answer is on disk before the call returns.
 
 >>> import tempfile, pathlib
 >>> store = pathlib.Path(tempfile.mkdtemp()) / "labels.db"
@@ -39,8 +39,7 @@ MAX_ANSWER_SECONDS = 3600.0
 
 
 class ConflictError(DfalError):
-    """What was asked for is right as such, but not now: it was answered meanwhile, there is nothing
-    left, …"""
+    """What was asked for is not possible now: it was answered meanwhile, or nothing is left."""
 
 
 class NotFoundError(DfalError):
@@ -48,18 +47,20 @@ class NotFoundError(DfalError):
 
 
 class Session:
-    """People, or programs, that label one folder of images: as many as there are, in as many
-    processes, on one store.
+    """People or programs that label a folder of images, in any number of processes.
 
     Args:
         log: the open store: `Session.open` and `Session.start` open one.
         person: who answers, where a call does not say it.
-        clock: gives the time in seconds.
+
+    Attributes:
+        person: who answers, where a call does not say it.
+        client_id: of the questions that this session asks, where a call does not say it.
+        model_outputs: what networks predict, and which images cannot be read.
 
     Raises:
-        DfalError: for a file that is no store, of a newer version, not there, or not writable.
-        Whatever cannot be written
-            is not half written: the call raises, and nothing has changed.
+        DfalError: for a file that is no store, of a newer version, not there, or not writable. A
+            call that cannot write everything writes nothing.
     """
 
     def __init__(self, log: EventLog, person: str | None = None):
@@ -70,7 +71,7 @@ class Session:
 
     @property
     def state(self) -> State:
-        """What was true when the store was last looked at: `refresh` looks again."""
+        """Return what was true when the store was last read: `refresh` reads it again."""
         return self._log.state
 
     @classmethod
@@ -89,6 +90,9 @@ class Session:
             person: who answers, where a call does not say it.
             clock: gives the time in seconds.
             write: whether to label, too. Without it the store may lie where nothing can be written.
+
+        Raises:
+            DfalError: where there is no store.
         """
         if not Path(store).exists():
             raise DfalError(f"there is no store {store}: start it with `dfal label FOLDER`")
@@ -106,18 +110,19 @@ class Session:
         person: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> "Session":
-        """Begin a store, or go on with one: other settings hold from now on, and images and classes
-        that are new are added.
+        """Begin a store, or resume one with other settings, new images and new classes.
 
         Args:
             store: the file; it is made where there is none.
             settings: its seed and its hold-out are drawn from for good, and cannot be changed.
             paths: the images, each by a text that stays. Their places here are their indices in a
-            new store.
+                new store.
             classes: their names, in order; a name that a class had before it was renamed stands for
-            that class.
+                that class.
             prelabelled: path → class, for images that have a label already. It must be one of the
-            classes.
+                classes.
+            person: who answers, where a call does not say it.
+            clock: gives the time in seconds.
         """
         names = class_names(classes)
         for path in paths:
@@ -173,12 +178,14 @@ class Session:
         return bool(self.state.labels[image] == UNKNOWN) and image not in self.state.votes
 
     def claim_page(self, url: str) -> None:
-        """Be the only page over this store, at this address; other processes may still label."""
+        """Make this the only page over this store; others may still label."""
         self._log.claim_page(url)
 
     def close(self) -> None:
-        """Close the store; everything is on disk already. What was not answered is asked again when
-        its time is over."""
+        """Close the store; everything is on disk already.
+
+        What was not answered is asked again when its time is over.
+        """
         self._log.close()
 
     def __enter__(self) -> "Session":
@@ -202,14 +209,18 @@ class Session:
         client_id: str | None = None,
         keep: Sequence[int] = (),
     ) -> list[Question]:
-        """The next k questions: fewer where fewer are left. They are this person's until their time
-        is over.
+        """Return the next k questions; fewer where fewer are left.
+
+        They are this person's until their time is over.
 
         Args:
             k: how many, with those of `keep`.
-            person, holder: who is asked, and through which of their pages; by default the session's
-            own.
-            keep: open questions of this holder that stay. Its others are given back.
+            person: who is asked; by default the session's own.
+            client_id: through which of their pages; by default the session's own.
+            keep: open questions of this client that stay. Its others are released.
+
+        Raises:
+            DfalError: for a k that is out of range.
         """
         if not _is_number(k) or not 1 <= k <= MAX_OPEN_QUESTIONS:
             raise DfalError(
@@ -240,8 +251,10 @@ class Session:
     def _from_elsewhere(
         self, transaction: Transaction, person: str, client_id: str
     ) -> Choice | None:
-        """Release a question of this person's other pages, which may have been closed, and return
-        it; None where there is none."""
+        """Release a question of this person's other pages, and return its image.
+
+        Such a page may have been closed. None where there is none.
+        """
         for question in self.state.open.values():
             if question.person == person and question.client_id != client_id:
                 transaction.release(question)
@@ -263,18 +276,19 @@ class Session:
         seconds: float | None = None,
         image: int | None = None,
     ) -> None:
-        """The answer to a question. To tell it again, as after a lost connection, changes nothing.
+        """Answer a question. To tell it again, as after a lost connection, changes nothing.
 
         Args:
-            question: what `ask` gave, or its id.
+            question: what `ask` returned, or its id.
             label: a class, by name or number, or `DECLINED`.
+            person: who answers; by default the session's own.
             seconds: how long somebody looked at the image.
             image: the image that was looked at, where only the question's id is given. After a
                 power loss an id that was not on the disk yet is given to another image.
 
         Raises:
-            Missing: for a question or a class that is not there.
-            Refused: where it was answered otherwise, or by others after its time was over.
+            NotFoundError: for a question or a class that is not there.
+            ConflictError: where it was answered otherwise, or by others after its time was over.
         """
         person = person_name(person or self.person)
         id = question.id if isinstance(question, Question) else question
@@ -333,17 +347,22 @@ class Session:
         seconds: float | None = None,
         image: int | None = None,
     ) -> None:
-        """No answer: this image is not asked again."""
+        """Decline a question: its image is not asked about again."""
         self.tell(question, DECLINED, person=person, seconds=seconds, image=image)
 
     def undo(self, *, person: str | None = None, client_id: str | None = None) -> Question | int:
         """Take back this person's last answer or correction.
 
-        Returns: The question, asked once more, or the index of the image whose correction was taken
+        Args:
+            person: who; by default the session's own.
+            client_id: through which of their pages; by default the session's own.
+
+        Returns:
+            The question, asked once more, or the index of the image whose correction was taken
             back.
 
         Raises:
-            Refused: where nothing is left to take back.
+            ConflictError: where nothing is left to take back.
         """
         person, client_id = person_name(person or self.person), client_id or self.client_id
         with self._log.adding() as transaction:
@@ -367,9 +386,6 @@ class Session:
             image: its index.
             label: a class, by name or number, or `DECLINED`.
             person: who says so; by default the session's own.
-
-        Raises:
-            NotFoundError: for an image or a class that is not there.
         """
         with self._log.adding() as transaction:
             self.check_image(image)
@@ -379,28 +395,25 @@ class Session:
     def flag(
         self, image: int, text: str = "", *, raised: bool = True, person: str | None = None
     ) -> None:
-        """Put a flag with a note on an image, or take it off.
-
-        Raises:
-            NotFoundError: for an image that is not there.
-        """
+        """Put a flag with a note on an image, or take it off."""
         text, person = note(text), person_name(person or self.person)
         with self._log.adding() as transaction:
             self.check_image(image)
             transaction.add_flag(int(image), text, person, raised=raised)
 
     def add_class(self, name: str, *, person: str | None = None) -> int:
-        """Add a class, and return its number.
-
-        Raises:
-            ConflictError: where a class had this name before it was renamed.
-        """
+        """Add a class, and return its number."""
         with self._log.adding() as transaction:
             self._add_class(transaction, name, person_name(person or self.person))
             return len(self.state.classes) - 1
 
     def rename_class(self, label: int | str, name: str, *, person: str | None = None) -> None:
         """Give a class another name. Answers keep their class.
+
+        Args:
+            label: the class, by name or number.
+            name: its new name.
+            person: who says so; by default the session's own.
 
         Raises:
             NotFoundError: for a class that is not there.
@@ -440,7 +453,11 @@ class Session:
         return int(label)
 
     def check_image(self, image: int) -> None:
-        """Raise unless there is an image of this index."""
+        """Check that there is an image of this index.
+
+        Raises:
+            NotFoundError: where there is none.
+        """
         if not _is_number(image) or not 0 <= image < len(self.state.paths):
             raise NotFoundError(
                 f"there is no image {image!r}: there are {len(self.state.paths)}, numbered from 0"
@@ -450,21 +467,21 @@ class Session:
 
     @property
     def path(self) -> Path:
-        """The store's file."""
+        """Return the store's file."""
         return self._log.path
 
     @property
     def classes(self) -> list[str]:
-        """Their names, by number."""
+        """Return the names of the classes, by number."""
         return list(self.state.classes)
 
     @property
     def settings(self) -> Settings:
-        """Those that hold now."""
+        """Return the settings that hold now."""
         return self.state.settings
 
     def refresh(self) -> State:
-        """What is true now, also by what others have added."""
+        """Read what others have added, and return what is true now."""
         with self._log.reading():
             return self.state
 
@@ -478,7 +495,7 @@ class Session:
 
     @contextlib.contextmanager
     def locked_state(self) -> Iterator[State]:
-        """The state, while nobody else changes it in this process."""
+        """Keep the state from changes by other threads of this process."""
         with self._log.reading():
             yield self.state
 

@@ -68,7 +68,11 @@ class State(Annotations):
         self.classes[number] = name
 
     def add_images(self, rows: Iterable[tuple[int, str, int | None]]) -> None:
-        """Add images: index, path, and the label that they came with."""
+        """Add images: index, path, and the label that they came with.
+
+        Raises:
+            ValueError: for indices that do not follow those of the images before.
+        """
         images = list(rows)
         if not images:
             return
@@ -96,7 +100,11 @@ class State(Annotations):
             self._rewind()
 
     def add_answer(self, id: int, answer: Answer) -> None:
-        """Add an answer, a correction, or an undo of one of them."""
+        """Add an answer, a correction, or an undo of one of them.
+
+        Raises:
+            ValueError: for an undo of another answer than the person's last.
+        """
         self.last_answer_id = id
         kind, person, image = answer.kind, answer.person, answer.image
         history = self.undo_history.setdefault(person, deque(maxlen=UNDOABLE_ANSWERS))
@@ -145,8 +153,10 @@ class State(Annotations):
     # The next question.
 
     def _draw(self) -> None:
-        """Draw the hold-out and the random order: what an image draws does not depend on which
-        images come after it."""
+        """Draw the hold-out and the random order.
+
+        What an image draws does not depend on which images come after it.
+        """
         seed, n = self.settings.seed, len(self.paths)
         draws = _uniform(seed, n, "hold-out")
         self.hold_out = (draws < self.settings.holdout) & (self.prelabelled == UNKNOWN)
@@ -161,16 +171,15 @@ class State(Annotations):
 
     @property
     def random_order(self) -> Int64[np.ndarray, "m"]:
-        """Return all images but the hold-out in random order: what is asked where no network has
-        ranked the images."""
+        """Return all images but the hold-out in the random order in which they are asked about."""
         return self._random_scan.order
 
     @property
     def sample_order(self) -> Int64[np.ndarray, "n"]:
-        """Return all images that came without a label in a random order that nothing depends on:
-        those of the hold-out first, as they are asked about.
+        """Return all images without a prior label in random order, the hold-out first.
 
-        What is measured on the first of them is measured on a random sample.
+        Nothing depends on the order: what is measured on the first of them is measured on a random
+        sample.
         """
         rest = self.random_order[self.prelabelled[self.random_order] == UNKNOWN]
         return np.concatenate([self._hold_out_scan.order, rest])
@@ -256,7 +265,6 @@ class Scan:
 
 
 def _uniform(seed: int, n: int, purpose: str) -> Float64[np.ndarray, "n"]:
-    """Return a number in [0, 1) for each image, a function of the seed, the image and the
-    purpose."""
+    """Return a number in [0, 1) for each image, a function of seed, image and purpose."""
     draws = [derive_seed(seed, image, purpose) for image in range(n)]
     return np.array(draws, dtype=np.float64) / 2.0**63

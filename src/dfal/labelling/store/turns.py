@@ -1,5 +1,4 @@
-"""Turns at writing: of several processes that write to one store, none is kept waiting by another
-that never rests.
+"""Take turns at writing, so that no process waits for another that never rests.
 
 SQLite lets whoever asks at the right moment write. A process in a loop asks again microseconds
 after it has finished, and one that waits looks only now and then: it may wait for minutes.
