@@ -280,7 +280,7 @@ function judgement({ predicted, confidence, label, suspicion }) {
   if (predicted === null) return "Not checked by a model yet";
   if (predicted === label && !suspicion) return "The model agrees";
   const text = `Prediction: ${nameOf(predicted)}, ${percent(confidence)} confident`;
-  return suspicion ? text : `${text}; no reason to doubt the label`;
+  return suspicion ? text : `${text}; not enough to doubt the label`;
 }
 
 /**
