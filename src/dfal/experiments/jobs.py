@@ -8,9 +8,6 @@ from dfal.data.datasets import Dataset
 from dfal.experiments.serialization import id_of, to_json
 from dfal.experiments.store import Record
 
-if TYPE_CHECKING:
-    from dfal.experiments.trial import Trial
-
 
 class Job(ABC):
     """A frozen dataclass that decides its result: it is stored as text, and resumed at any round.
@@ -37,8 +34,8 @@ class Job(ABC):
         return to_json(self)
 
     @property
-    def sources(self) -> tuple["Trial", ...]:
-        """Return the trials whose rounds this job needs; by default none."""
+    def sources(self) -> tuple["Job", ...]:
+        """Return the jobs, all of them trials, whose rounds this job needs; by default none."""
         return ()
 
     @property
