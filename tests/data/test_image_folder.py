@@ -20,6 +20,7 @@ from PIL import Image
 import dfal
 import dfal.data.decode_cache
 from dfal.data import image_folder as module
+from dfal.data.decode_cache import Decoded
 from dfal.data.image_files import Unavailable, fitted
 from dfal.data.image_folder import Folder
 from dfal.data.listing import GONE
@@ -107,7 +108,7 @@ def test_one_image_at_once_and_then_the_rest(photos: Path, cache: Path) -> None:
 def test_what_is_wanted_first_is_decoded_first(
     photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TOGETHER", 1)
+    monkeypatch.setattr(module, "WRITE_BATCH", 1)
     with Folder.open(photos, cache) as folder:
         running = folder.decode(order=[9, 4, 9], workers=1)
         assert next(running) == 0
@@ -122,7 +123,7 @@ def test_what_is_wanted_first_is_decoded_first(
 def test_a_stopped_decoding_goes_on(
     photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TOGETHER", 1)
+    monkeypatch.setattr(module, "WRITE_BATCH", 1)
     with Folder.open(photos, cache) as folder:
         running = folder.decode(workers=1)
         assert next(running) == 0
@@ -493,7 +494,7 @@ def test_a_full_database_is_one_sentence_and_goes_on_when_there_is_room(
         (pages,) = database.execute("PRAGMA page_count").fetchone()
         database.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(DfalError, match=r"cannot be written .database or disk is full"):
-            folder._cache.keep([(0, folder._cache.entries[0], "x" * 100_000)])
+            folder._cache.write([Decoded(0, folder._cache.entries[0], "x" * 100_000)])
         assert folder.set_aside() == {}
         database.execute("PRAGMA max_page_count = 100000")
         all_of(folder)
@@ -501,7 +502,7 @@ def test_a_full_database_is_one_sentence_and_goes_on_when_there_is_room(
 
 
 def test_two_may_decode_at_once(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TOGETHER", 2)
+    monkeypatch.setattr(module, "WRITE_BATCH", 2)
     with Folder.open(photos, cache) as one, Folder.open(photos, cache) as other:
         threads = [threading.Thread(target=all_of, args=(folder,)) for folder in (one, other, one)]
         for thread in threads:
@@ -518,7 +519,7 @@ def test_killed_again_and_again_it_still_gets_everything_right(tmp_path: Path, c
     for number in range(60):
         write(tmp_path / "many" / f"{number:03}.png", number)
     code = (
-        "import sys; from dfal.data import image_folder as folder; folder.TOGETHER = 3\n"
+        "import sys; from dfal.data import image_folder as folder; folder.WRITE_BATCH = 3\n"
         "for done in folder.Folder.open(sys.argv[1], sys.argv[2]).decode(): print(done, flush=True)"
     )
     last = -1
@@ -702,7 +703,7 @@ def test_the_cache_begins_anew_beside_that_of_another_folder(
 def test_of_the_caches_at_one_place_only_some_are_kept_and_none_that_is_open(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dfal.data.decode_cache, "KEPT", 2)
+    monkeypatch.setattr(dfal.data.decode_cache, "MAX_CACHES", 2)
     first = write(tmp_path / "0" / "0.png", 0).parent
     with Folder.open(first, cache) as held:
         all_of(held)

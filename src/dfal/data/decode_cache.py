@@ -1,5 +1,7 @@
-"""What is decoded of a folder, on the disk: it outlives kill -9 and power failures, and several
-processes may use it."""
+"""Decoded images of a folder on the disk, which several processes may use.
+
+The cache survives kill -9 and power failures.
+"""
 
 import contextlib
 import os
@@ -9,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 try:
     import fcntl
@@ -25,11 +28,10 @@ from dfal.errors import DfalError
 from dfal.storage import transaction
 
 TO_DO, READY, ASIDE = 0, 1, 2
-DECODER = 1
-"""To be raised where files come out otherwise than before, or are set aside otherwise: see
-`_renew`."""
-KEPT = 3
-"""Caches that one place keeps: a drive may hold now this folder, now that."""
+DECODER_VERSION = 1
+"""To be raised where files are decoded or set aside otherwise than before: see `_renew`."""
+MAX_CACHES = 3
+"""Caches of one place: a drive may hold now this folder, now that."""
 
 SCHEMA = (
     # What is decoded: of a file of that size and time. `part` counts the writes, so that a reader
@@ -43,9 +45,18 @@ SCHEMA = (
 )
 
 
-Found = tuple[int, Entry, NDArray[np.uint8] | str]
-"""The index of an image, its file as it was read, and its pixels, channels first, or the reason why
-there are none."""
+class Decoded(NamedTuple):
+    """What became of an image.
+
+    Attributes:
+        index: of the image.
+        entry: its file as it was read.
+        result: its pixels, channels first, or the reason why there are none.
+    """
+
+    index: int
+    entry: Entry
+    result: NDArray[np.uint8] | str
 
 
 class OtherFolder(Exception):  # noqa: N818
@@ -57,11 +68,11 @@ class Damaged(DfalError):  # noqa: N818
 
 
 class Cache:
-    """`pixels.u8`, a row an image, and `files.db`, which says which of its rows are good.
+    """Decoded images in `pixels.u8`, a row each, and their state in `files.db`.
 
     A row is on the disk before the database says that it is. Threads may share a Cache. Where the
     cache is that of another folder, has its images in another order, or is damaged, another one is
-    begun beside it: some process may have the old one open.
+    begun next to it: some process may have the old one open.
 
     Args:
         place: where the first cache of the folder lies.
@@ -72,7 +83,7 @@ class Cache:
     Attributes:
         place: the folder that holds the two files.
         entries: by index, the files as they were when they were decoded, or listed.
-        state: of each: `TO_DO`, `READY` or `ASIDE`.
+        state: of each image: `TO_DO`, `READY` or `ASIDE`.
         raw: all rows, (n, c, h, w), as a live memory map.
     """
 
@@ -108,15 +119,15 @@ class Cache:
         self._part = 0
         self.refresh()
         h, w, c = shape
-        with self._explained():
+        with self._cache_errors():
             self._reserve(count * h * w * c)
             self.raw: NDArray[np.uint8] = np.memmap(
                 self.place / "pixels.u8", np.uint8, "r", shape=(count, c, h, w)
             )
 
     def refresh(self) -> None:
-        """Take over what this or another process has written since the last time."""
-        with self._lock, self._explained():
+        """Read the states that this or another process has written since the last time."""
+        with self._lock, self._cache_errors():
             rows = self._database.execute(
                 "SELECT part, number, path, size, modified, decoded, reason IS NOT NULL FROM files"
                 " WHERE part > ?",
@@ -124,53 +135,51 @@ class Cache:
             )
             for part, number, path, size, modified, done, aside in rows.fetchall():
                 self._part = max(self._part, part)
-                if number < len(
-                    self.entries
-                ):  # files that another process has found since belong to its folder, not to this
+                # Files that another process has found since belong to its folder, not to this one.
+                if number < len(self.entries):
                     self.entries[number] = Entry(os.fsdecode(path), size, modified)
                     self.state[number] = ASIDE if aside else READY if done else TO_DO
 
-    def look(self, index: int) -> tuple[Entry, int, str | None]:
-        """The file of an image as it was last seen, the image's state, and why it is set aside if
-        it is."""
-        with self._lock, self._explained():
+    def status(self, index: int) -> tuple[Entry, int, str | None]:
+        """Return the file of an image as it was last seen, its state, and why it is set aside."""
+        with self._lock, self._cache_errors():
             self.refresh()
             (reason,) = self._database.execute(
                 "SELECT reason FROM files WHERE number = ?", (index,)
             ).fetchone()
             return self.entries[index], int(self.state[index]), reason
 
-    def row(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        """A copy of an image's row, channels last."""
+    def pixels(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        """Return a copy of the pixels of an image."""
         return np.array(self.raw[index].transpose(1, 2, 0), order="C")
 
     def reasons(self) -> dict[str, str]:
-        """path → reason, of all files that are set aside."""
-        with self._lock, self._explained():
+        """Return path → reason, of all files that are set aside."""
+        with self._lock, self._cache_errors():
             rows = self._database.execute(
                 "SELECT path, reason FROM files WHERE reason IS NOT NULL ORDER BY number"
             ).fetchall()
         return {os.fsdecode(path): reason for path, reason in rows}
 
     def gone(self) -> list[int]:
-        """The files that were no longer there, by number."""
-        with self._lock, self._explained():
+        """Return the indices of the images whose files were no longer there."""
+        with self._lock, self._cache_errors():
             rows = self._database.execute(
                 "SELECT number FROM files WHERE reason = ?", (GONE,)
             ).fetchall()
         return [number for (number,) in rows if number < len(self.entries)]
 
-    def keep(self, found: list[Found]) -> None:
-        """Write what was decoded: the pixels first, then that they are there.
+    def write(self, images: list[Decoded]) -> None:
+        """Write decoded images: first the pixels, then their state.
 
         Raises:
             DfalError: where the disk is full, or the cache cannot be written.
         """
-        if not found:
+        if not images:
             return
         with self._lock:
-            with self._explained(), (self.place / "pixels.u8").open("r+b") as file:
-                for index, _, result in found:
+            with self._cache_errors(), (self.place / "pixels.u8").open("r+b") as file:
+                for index, _, result in images:
                     if isinstance(result, np.ndarray):
                         file.seek(index * result.nbytes)
                         file.write(result.data)
@@ -181,12 +190,12 @@ class Cache:
                     "UPDATE files SET size = ?, modified = ?, decoded = ?, reason = ?, part = ?"
                     " WHERE number = ?",
                     [
-                        (entry.size, entry.modified, kept, None if kept else result, part, at)
-                        for at, entry, result in found
-                        for kept in [isinstance(result, np.ndarray)]
+                        (entry.size, entry.modified, good, None if good else result, part, index)
+                        for index, entry, result in images
+                        for good in [isinstance(result, np.ndarray)]
                     ],
                 )
-            for index, entry, result in found:
+            for index, entry, result in images:
                 self.entries[index] = entry
                 self.state[index] = READY if isinstance(result, np.ndarray) else ASIDE
 
@@ -199,12 +208,11 @@ class Cache:
                 self._in_use = -1
 
     def _connect(self) -> tuple[sqlite3.Connection, int]:
-        """The database, and an open file whose lock says that this cache is in use."""
-        with self._explained():
+        """Open the database, and a file whose lock says that this cache is in use."""
+        with self._cache_errors():
             self.place.mkdir(parents=True, exist_ok=True)
-            (self.place / "pixels.u8").open(
-                "ab"
-            ).close()  # its time stays: it says when the cache was last written to
+            # Its time stays as it is: it says when the cache was last written to.
+            (self.place / "pixels.u8").open("ab").close()
             in_use = _lock(self.place)
             try:
                 database = sqlite3.connect(
@@ -220,26 +228,30 @@ class Cache:
         return database, in_use
 
     def _set_up(self) -> None:
-        with self._explained():
+        with self._cache_errors():
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
             for statement in SCHEMA:
                 self._database.execute(statement)
 
     def _remove_old(self, place: Path) -> None:
-        """Remove the caches beside this one that were not written to for longest, and that no
-        process has open."""
+        """Remove all but the `MAX_CACHES` that were written to last, if no process has them open."""
         others = [other for other in _existing(place) if other != self.place]
         with contextlib.suppress(OSError):
             others.sort(key=lambda other: (other / "pixels.u8").stat().st_mtime, reverse=True)
-            for other in others[KEPT - 1 :]:
+            for other in others[MAX_CACHES - 1 :]:
                 if (lock := _lock(other, alone=True)) >= 0:
                     shutil.rmtree(other, ignore_errors=True)
                     os.close(lock)
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """What goes wrong with the cache, in one sentence."""
+    def _cache_errors(self) -> Iterator[None]:
+        """Turn the errors of SQLite and of the system into one sentence.
+
+        Raises:
+            Damaged: where the database cannot be read.
+            DfalError: where the cache cannot be written.
+        """
         try:
             yield
         except sqlite3.DatabaseError as error:
@@ -259,18 +271,20 @@ class Cache:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[int]:
-        """A transaction, and the number of its part."""
-        with self._lock, self._explained(), transaction(self._database):
+        """Run a block in a transaction; yield the number of the write, counted from 1."""
+        with self._lock, self._cache_errors(), transaction(self._database):
             (part,) = self._database.execute(
                 "SELECT coalesce(max(part), 0) + 1 FROM files"
             ).fetchone()
             yield part
 
     def _renew(self, part: int) -> None:
-        """Decode again what an earlier version set aside or decoded wrongly: it took what the
-        system said for a fault of the file, refused images for their metadata, and made deep TIFF
-        files too dark."""
-        if self._database.execute("PRAGMA user_version").fetchone() < (DECODER,):
+        """Decode again what an earlier version set aside or decoded wrongly.
+
+        It took errors of the system for faults of the file, refused images for their metadata, and
+        made deep TIFF files too dark.
+        """
+        if self._database.execute("PRAGMA user_version").fetchone() < (DECODER_VERSION,):
             again = (
                 "(reason IS NOT NULL AND reason != ?) OR lower(CAST(path AS TEXT)) GLOB '*.tif*'"
             )
@@ -278,11 +292,22 @@ class Cache:
                 f"UPDATE files SET decoded = 0, reason = NULL, part = ? WHERE {again}",  # noqa: S608  a constant
                 (part, GONE),
             )
-            self._database.execute(f"PRAGMA user_version = {DECODER}")
+            self._database.execute(f"PRAGMA user_version = {DECODER_VERSION}")
 
     def _bring_up_to_date(self, entries: list[Entry], order: Sequence[str], part: int) -> int:
-        """Number the new files, forget what was decoded of changed ones, set aside those that are
-        gone; how many there are."""
+        """Number new files, decode changed ones again, and set aside those that are gone.
+
+        Args:
+            entries: the files that the folder holds.
+            order: as in `Cache`.
+            part: the number of this write.
+
+        Returns:
+            The number of images.
+
+        Raises:
+            OtherFolder: where the cache is that of another folder or in another order.
+        """
         known = {
             os.fsdecode(path): (number, size, modified, reason)
             for path, number, size, modified, reason in self._database.execute(
@@ -296,10 +321,10 @@ class Cache:
             raise OtherFolder
         new = [path for path in dict.fromkeys([*order[len(known) :], *listed]) if path not in known]
         changed = [
-            one
-            for one in entries
-            if (old := known.get(one.path))
-            and (old[1:3] != (one.size, one.modified) or old[3] == GONE)
+            entry
+            for entry in entries
+            if (before := known.get(entry.path))
+            and (before[1:3] != (entry.size, entry.modified) or before[3] == GONE)
         ]
         self._database.executemany(
             "INSERT INTO files (number, path, size, modified, decoded, reason, part) VALUES (?, ?,"
@@ -314,7 +339,7 @@ class Cache:
         self._database.executemany(
             "UPDATE files SET size = ?, modified = ?, decoded = 0, reason = NULL, part = ? WHERE"
             " path = ?",
-            [(one.size, one.modified, part, os.fsencode(one.path)) for one in changed],
+            [(entry.size, entry.modified, part, os.fsencode(entry.path)) for entry in changed],
         )
         self._database.executemany(
             "UPDATE files SET reason = ?, part = ? WHERE number = ?",
@@ -323,7 +348,7 @@ class Cache:
         return len(known) + len(new)
 
     def _reserve(self, size: int) -> None:
-        """Room for all rows, as a hole: it takes space on the disk as it is filled."""
+        """Make room for all rows, as a hole, which takes space on the disk as it is filled."""
         with (self.place / "pixels.u8").open("r+b") as file:
             if file.seek(0, os.SEEK_END) < size:
                 file.truncate(size)
@@ -332,8 +357,10 @@ class Cache:
 def _are_in_another_order(
     known: Sequence[str], order: Sequence[str], listed: Collection[str]
 ) -> bool:
-    """Return whether a cache's rows are not those of `order`. A file that is gone may have had its
-    accents written otherwise."""
+    """Return whether the rows of a cache are not those of `order`.
+
+    A file that is gone may have had its accents written otherwise.
+    """
     return any(
         path != wanted and (wanted in listed or nfc(path) != nfc(wanted))
         for path, wanted in zip(known, order, strict=False)
@@ -341,21 +368,21 @@ def _are_in_another_order(
 
 
 def _existing(place: Path) -> list[Path]:
-    """The caches at a place, the first and those begun after it."""
+    """Return the caches at a place, in the order in which they were begun."""
     ends = re.compile(re.escape(place.name) + r"(-[1-9]\d*)?")
     try:
-        found = [
-            other
-            for other in place.parent.iterdir()
-            if ends.fullmatch(other.name) and (other / "files.db").exists()
+        caches = [
+            path
+            for path in place.parent.iterdir()
+            if ends.fullmatch(path.name) and (path / "files.db").exists()
         ]
     except OSError:
         return []
-    return sorted(found, key=lambda other: int(other.name[len(place.name) + 1 :] or 1))
+    return sorted(caches, key=lambda path: int(path.name[len(place.name) + 1 :] or 1))
 
 
 def _candidates(place: Path) -> Iterator[Path]:
-    """The caches that may be a folder's: those that are there, and then one that is not."""
+    """Yield the caches that may be a folder's: those that exist, and then new ones."""
     existing = _existing(place)
     yield from existing
     number = 1
@@ -369,8 +396,11 @@ def _candidates(place: Path) -> Iterator[Path]:
 
 
 def _lock(place: Path, *, alone: bool = False) -> int:
-    """Lock a cache as being in use, or for nobody else; the file that holds the lock, or -1 where
-    it is not to be had."""
+    """Lock a cache as being in use, or alone, to remove it.
+
+    Returns:
+        The open file that holds the lock, or -1 where the cache cannot be locked.
+    """
     if fcntl is None:
         return -1
     file = os.open(place / "in-use", os.O_RDWR | os.O_CREAT, 0o600)

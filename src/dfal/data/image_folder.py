@@ -1,5 +1,4 @@
-"""A folder of images: listed at once, decoded once, in the background, into a memory map at the
-network's size."""
+"""A folder of images, decoded once, in the background, to the size that a network sees."""
 
 import hashlib
 import os
@@ -16,7 +15,7 @@ from jaxtyping import Bool, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 
-from dfal.data.decode_cache import READY, TO_DO, Cache, Found
+from dfal.data.decode_cache import READY, TO_DO, Cache, Decoded
 from dfal.data.image_array import Images
 from dfal.data.image_files import Unavailable, decoded, fitted
 from dfal.data.label_table import read_labels
@@ -25,23 +24,23 @@ from dfal.data.listing import GONE, Entry, Listing, is_listable, side_and_channe
 from dfal.data.path_names import PathIndex
 from dfal.errors import DfalError
 
-TOGETHER = 256
+WRITE_BATCH = 256
 """Images written with one flush to the disk, at most."""
-WAIT = 0.5
-"""Seconds after which what is decoded is written, however little it is."""
-PATIENCE = 10.0
+WRITE_INTERVAL = 0.5
+"""Seconds after which decoded images are written, however few they are."""
+RETRY_SECONDS = 10.0
 """Seconds without progress for which `decode` tries again what cannot be read just now."""
-PAUSE = 0.25
+FIRST_PAUSE = 0.25
 """Seconds before the first of these attempts; before each further one twice as many."""
 LONGEST_PAUSE = 15.0
 """Seconds between two attempts, at most."""
-ATTEMPTS = 3
+MEMORY_ATTEMPTS = 3
 """Attempts after which a file is left alone that there is not enough memory for."""
 
-SHOWN = 2400
+SHOWN_SIDE = 2400
 """Pixels of the longer side of an original that are enough to be shown."""
-STUCK = 3
-"""Attempts after which a file that the system does not let be read is as good as one that cannot
+STUCK_ATTEMPTS = 3
+"""Attempts after which a file that the system does not let be read is shown as one that cannot
 be, until it can."""
 
 
@@ -49,19 +48,19 @@ class Folder:
     """The images of a folder and its sub-folders, by index.
 
     An index never changes while the cache stays: files that come later get the next ones, files
-    that vanish keep theirs and are set aside. What cannot be read just now, because the folder is
-    away or the system refuses, is not: it is tried again. Threads may share a Folder, and processes
-    a cache.
+    that vanish keep theirs and are set aside. Files that cannot be read just now, because the
+    folder is away or the system refuses, are not set aside but tried again. Threads may share a
+    Folder, and processes a cache.
 
     Attributes:
         path: the folder.
-        paths: of each image, relative to it, with "/"; sorted, but for files that came later, or
-        in the order that `open` was given.
-        shape: height, width and channels of what `image` gives.
+        paths: of each image, relative to it, with "/"; sorted, except for files that came later,
+            or in the order that `open` was given.
+        shape: height, width and channels of what `image` returns.
         known: index → class, of the images whose class a CSV or the first sub-folder names.
-        others: how many files of other kinds there are, by ending.
-        layout: what its sub-folders say.
-        left_out: rows of the CSV that give no label, by what they say in its column `how`.
+        others: ending → number of files of other kinds.
+        layout: the classes and parts of a data set by its sub-folders.
+        left_out: rows of the CSV that give no label, counted by their column `how`.
     """
 
     def __init__(
@@ -106,25 +105,24 @@ class Folder:
         order: Sequence[str] = (),
         listing: Listing | None = None,
     ) -> "Folder":
-        """List a folder, and go on with its cache where there is one. Nothing is decoded yet.
+        """List a folder, and open its cache where there is one. Nothing is decoded yet.
 
         Args:
             path: the folder.
-            cache: where to keep what is decoded; by default in the user's cache.
+            cache: the folder for decoded images; by default in the user's cache.
             size: side of the square that a network sees; by default the images' own, if a sample of
-                them is square, alike and not larger than `OWN`, else `SIZE`.
+                them is square, alike and not larger than `MAX_OWN_SIDE`, else `DEFAULT_SIDE`.
             channels: 1 or 3; by default 1 where the sample is grey.
             labels: a CSV with the columns path and label; by default the names of sub-folders are
-            the classes (`Layout.of`).
-            classes: names of classes that are known; a sub-folder that is called as one of them is
-            that class.
+                the classes (`Layout.of`).
+            classes: names of known classes; a sub-folder with such a name is that class.
             order: paths of the first images, however their accents are written: image i of the
-            folder is order[i], and set aside where its file is gone. Other files follow.
+                folder is order[i], and set aside where its file is gone. Other files follow.
             listing: of the folder, where it was listed already.
 
         Raises:
             DfalError: for a folder that is not there or holds no image, a bad CSV, a cache that
-            cannot be written.
+                cannot be written.
         """
         if size is not None and size < 1:
             raise DfalError(f"size = {size} is no number of pixels: give 1 or more")
@@ -133,12 +131,12 @@ class Folder:
         folder = Path(path)
         listing = listing or Listing.of(folder)
         if size is None or channels is None:
-            own, seen = side_and_channels(folder, listing.entries)
-            size, channels = size or own, channels or seen
+            suited_size, suited_channels = side_and_channels(folder, listing.entries)
+            size, channels = size or suited_size, channels or suited_channels
         root = (
             Path(cache)
             if cache
-            else Path(platformdirs.user_cache_dir("dfal")) / "folders" / _name(folder)
+            else Path(platformdirs.user_cache_dir("dfal")) / "folders" / _cache_name(folder)
         )
         shape = (size, size, channels)
         return cls(
@@ -153,7 +151,7 @@ class Folder:
 
     @property
     def place(self) -> Path:
-        """Where the cache lies."""
+        """Return the folder of the cache."""
         return self._cache.place
 
     def __len__(self) -> int:
@@ -164,25 +162,27 @@ class Folder:
 
     @property
     def images(self) -> Images:
-        """All images, channels first, as a live memory map: rows that are not `ready` are zeros."""
+        """Return all images as a live memory map: those that are not `ready` are zeros."""
         return Images(self._cache.raw)
 
     def ready(self) -> Bool[np.ndarray, "n"]:
-        """Which images are decoded, here or by another process."""
+        """Return which images are decoded, here or by another process."""
         self._cache.refresh()
         return np.equal(self._cache.state, READY)
 
     def set_aside(self) -> dict[str, str]:
-        """The files that could not be read so far, each with the reason; sub-folders too. What is
-        for now is not among them."""
+        """Return path → reason, of the files and sub-folders that cannot be read.
+
+        Those that cannot be read just now are not among them: see `delayed`.
+        """
         return self._unreadable | self._cache.reasons()
 
     def delayed(self, attempts: int = 1) -> dict[str, str]:
-        """The files that could not be read just now, so often or more, each with the reason. They
-        are tried again.
+        """Return path → reason, of the files that cannot be read just now and are tried again.
 
-        With two or more attempts only those are named for which the file itself is the reason, such
-        as a permission that is missing, and not the folder that is away or the system.
+        Args:
+            attempts: that failed, at least. From 2 on, only files are returned that are themselves
+                the reason, say by a missing permission, and not the system or a folder that is away.
         """
         return {
             self.paths[index]: str(error)
@@ -191,7 +191,7 @@ class Folder:
         }
 
     def file(self, index: int) -> Path:
-        """The original of an image.
+        """Return the path of an original.
 
         Raises:
             Unavailable: where it cannot be reached just now.
@@ -200,9 +200,8 @@ class Folder:
         self._entry(index)
         return self.path / self.paths[index]
 
-    def original(self, index: int, longest: int | None = SHOWN) -> Image.Image:
-        """The original, as every browser can show it: 8 bits, grey or colour, turned as its EXIF
-        data say.
+    def original(self, index: int, longest: int | None = SHOWN_SIDE) -> Image.Image:
+        """Decode an original as every browser can show it: 8 bits, grey or colour, upright.
 
         Args:
             index: of the image.
@@ -223,26 +222,27 @@ class Folder:
             raise DfalError(f"{self.paths[index]}: {error}") from None
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        """An image as the network sees it: decoded now if it is not yet, or if its file has
-        changed.
+        """Return an image as the network sees it.
+
+        It is decoded now if it is not yet, or if its file has changed.
 
         Raises:
             Unavailable: where it cannot be read just now.
             DfalError: where it cannot be read, with the reason.
         """
         now = self._entry(index)
-        before, state, reason = self._cache.look(index)
+        before, state, reason = self._cache.status(index)
         if now == before and state == READY:
-            return self._cache.row(index)
+            return self._cache.pixels(index)
         if now != before or reason is None or reason == GONE:
             try:
                 result = self._decode(now)
             except Unavailable as error:
                 raise self._named(index, error) from None
-            self._cache.keep([(index, now, result)])
+            self._cache.write([Decoded(index, now, result)])
             self._delayed.pop(index, None)
             if isinstance(result, np.ndarray):
-                return self._cache.row(index)
+                return self._cache.pixels(index)
             reason = result
         raise DfalError(f"{self.paths[index]} is set aside: {reason}")
 
@@ -252,54 +252,58 @@ class Folder:
         workers: int | None = None,
         patience: float | None = None,
     ) -> Generator[int]:
-        """Decode everything that is not yet, on several threads, and say after each part how many
-        images are dealt with.
+        """Decode all images that are not yet, on several threads.
 
-        A killed process loses no more than the part in flight. Closing the iterator stops it. What
-        cannot be read just now is tried again, and is named by `delayed` where it still cannot when
-        this ends.
+        A killed process loses no more than what is not written yet. Closing the iterator stops the
+        threads. Files that cannot be read just now are tried again; `delayed` returns those that
+        still cannot be when this ends.
 
         Args:
             order: indices to begin with; the others follow by index.
             workers: threads; by default one for each core that this process may use.
-            patience: seconds without progress after which what cannot be read just now is left for
-                another time; by default `PATIENCE`.
+            patience: seconds without progress after which files that cannot be read just now are
+                left for another time; by default `RETRY_SECONDS`.
+
+        Yields:
+            The number of images that are decoded or set aside.
         """
-        patience = PATIENCE if patience is None else patience
+        patience = RETRY_SECONDS if patience is None else patience
         order = list(dict.fromkeys([*(order or ()), *range(len(self))]))
         self._cache.refresh()
         state = self._cache.state
-        back = [index for index in self._cache.gone() if (self.path / self.paths[index]).exists()]
-        to_do = [index for index in order if state[index] == TO_DO] + back
+        returned = [
+            index for index in self._cache.gone() if (self.path / self.paths[index]).exists()
+        ]
+        to_do = [index for index in order if state[index] == TO_DO] + returned
         self._delayed = {}
-        pause, progress = PAUSE, time.monotonic()
-        yield self._dealt_with()
+        pause, progress = FIRST_PAUSE, time.monotonic()
+        yield self._done()
         while True:
             before = len(to_do)
             yield from self._decode_once(to_do, workers or _cores())
-            to_do = [index for index in to_do if self._is_worth_another(index)]
+            to_do = [index for index in to_do if self._is_to_retry(index)]
             if len(to_do) < before:
-                pause, progress = PAUSE, time.monotonic()
+                pause, progress = FIRST_PAUSE, time.monotonic()
             if not to_do or time.monotonic() - progress >= patience:
                 break
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-            yield self._dealt_with()
+            yield self._done()
 
-    def _dealt_with(self) -> int:
+    def _done(self) -> int:
         return int((self._cache.state != TO_DO).sum())
 
-    def _is_worth_another(self, index: int) -> bool:
+    def _is_to_retry(self, index: int) -> bool:
         count, error = self._delayed.get(index, (0, None))
-        return error is not None and (count < ATTEMPTS or not error.memory)
+        return error is not None and (count < MEMORY_ATTEMPTS or not error.memory)
 
     def _decode_once(self, to_do: list[int], workers: int) -> Generator[int]:
-        """Decode each of these images that nobody has asked for in the meantime."""
+        """Decode each of these images that was not decoded in the meantime."""
         state = self._cache.state
         waiting = iter(to_do)
-        found: list[Found] = []
+        unwritten: list[Decoded] = []
         pool = ThreadPoolExecutor(workers, "decode")
-        running: set[Future[Found | None]] = set()
+        running: set[Future[Decoded | None]] = set()
         flushed = time.monotonic()
         try:
             while True:
@@ -311,20 +315,22 @@ class Folder:
                 if not running:
                     break
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
-                found += [result for one in finished if (result := one.result()) is not None]
-                if len(found) >= TOGETHER or time.monotonic() - flushed > WAIT:
-                    self._cache.keep(found)
-                    found, flushed = [], time.monotonic()
-                    yield self._dealt_with()
-            self._cache.keep(found)
-            found = []
-            yield self._dealt_with()
+                unwritten += [
+                    image for future in finished if (image := future.result()) is not None
+                ]
+                if len(unwritten) >= WRITE_BATCH or time.monotonic() - flushed > WRITE_INTERVAL:
+                    self._cache.write(unwritten)
+                    unwritten, flushed = [], time.monotonic()
+                    yield self._done()
+            self._cache.write(unwritten)
+            unwritten = []
+            yield self._done()
         finally:
             pool.shutdown(cancel_futures=True)
-            self._cache.keep(found)
+            self._cache.write(unwritten)
 
     def close(self) -> None:
-        """Close the cache. What is decoded is there at the next opening."""
+        """Close the cache. Decoded images are there at the next opening."""
         self._cache.close()
 
     def __enter__(self) -> "Folder":
@@ -334,7 +340,12 @@ class Folder:
         self.close()
 
     def _entry(self, index: int) -> Entry:
-        """The file as it is now; where it has vanished it is set aside."""
+        """Return the file of an image as it is now; one that has vanished is set aside.
+
+        Raises:
+            Unavailable: where it cannot be reached just now.
+            DfalError: for an index outside the folder, and where the file has vanished.
+        """
         if not 0 <= index < len(self):
             raise DfalError(
                 f"image {index} is outside the folder: its {len(self)} images are 0 to"
@@ -346,7 +357,7 @@ class Folder:
                 if stat.S_ISREG(status.st_mode) and is_listable(self.paths[index]):
                     return Entry(self.paths[index], status.st_size, status.st_mtime_ns)
                 break
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotDecodedError, NotADirectoryError):
                 if self._is_away(self.paths[index]):
                     away = f"the folder {(self.path / self.paths[index]).parent} is away"
                     raise Unavailable(
@@ -356,19 +367,19 @@ class Folder:
                     continue
             except OSError as error:
                 raise Unavailable.because(error, self.paths[index]) from None
-        self._cache.keep([(index, self._cache.entries[index], GONE)])
+        self._cache.write([Decoded(index, self._cache.entries[index], GONE)])
         raise DfalError(f"{self.paths[index]} is set aside: {GONE}")
 
     def _is_away(self, path: str) -> bool:
-        """Whether what holds a file is not there, or holds nothing of what was listed there: as a
-        drive that is unplugged.
+        """Return whether the folder of a file is away, as that of an unplugged drive.
 
-        A folder of one image only tells nothing: then the folder around it is looked at.
+        It is where it does not exist, or holds nothing of what was listed in it. Of a folder with
+        one image only, the folder around it is examined.
         """
         if not self._listed:
             listed: dict[str, set[str]] = {}
-            for known in self.paths:
-                inside, _, name = known.rpartition("/")
+            for listed_path in self.paths:
+                inside, _, name = listed_path.rpartition("/")
                 while name not in (names := listed.setdefault(inside, set())):
                     names.add(name)
                     if not inside:
@@ -378,39 +389,38 @@ class Folder:
         inside, _, name = path.rpartition("/")
         others = self._listed.get(inside, set()) - {name}
         try:
-            with os.scandir(self.path / inside) as there:
+            with os.scandir(self.path / inside) as files:
                 if others:
-                    return not any(one.name in others for one in there)
+                    return not any(file.name in others for file in files)
         except OSError:
             return True
         return bool(inside) and self._is_away(inside)
 
     def _named(self, index: int, error: Unavailable) -> Unavailable:
-        """The same reason, with the file in front."""
+        """Return the same error with the path of the image in front."""
         path = self.paths[index]
         text = str(error) if str(error).startswith(path) else f"{path}: {error}"
         return Unavailable(text, general=error.general, memory=error.memory)
 
-    def _attempt(self, index: int) -> Found | None:
-        """For `decode`, which goes on whatever happens to one file. None where it cannot be read
-        just now."""
+    def _attempt(self, index: int) -> Decoded | None:
+        """Decode an image, whatever may be wrong with it; None where it cannot be read just now."""
         try:
             entry = self._entry(index)
-            result = index, entry, self._decode(entry)
+            image = Decoded(index, entry, self._decode(entry))
         except Unavailable as error:
             count, _ = self._delayed.get(index, (0, None))
             self._delayed[index] = count + 1, self._named(index, error)
             return None
         except DfalError:
-            result = index, self._cache.entries[index], GONE
+            image = Decoded(index, self._cache.entries[index], GONE)
         self._delayed.pop(index, None)
-        return result
+        return image
 
     def _decode(self, entry: Entry) -> NDArray[np.uint8] | str:
-        """The pixels as they are kept, channels first, or the reason why there are none.
+        """Return the pixels of an image, channels first, or the reason why there are none.
 
         Raises:
-            Unavailable: where there is a reason, but it is for now.
+            Unavailable: where it cannot be read just now.
         """
         try:
             return np.ascontiguousarray(
@@ -423,8 +433,7 @@ class Folder:
 
 
 def _as_listed(paths: Sequence[str], listed: Sequence[str]) -> list[str]:
-    """Return paths as a folder writes them: accents may be composed otherwise. A path that is not
-    listed stays."""
+    """Return paths with their accents as a folder writes them; those not listed stay."""
     index, taken = PathIndex(listed), {*paths}
     written = []
     for path in paths:
@@ -434,11 +443,10 @@ def _as_listed(paths: Sequence[str], listed: Sequence[str]) -> list[str]:
     return written
 
 
-def _name(folder: Path) -> str:
-    """What the folder's cache is called: the same folder, the same cache, from wherever it is
-    named."""
-    whole = folder.resolve()
-    return f"{whole.name or 'root'}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:12]}"
+def _cache_name(folder: Path) -> str:
+    """Return the name of a folder's cache, which is the same for every path of the folder."""
+    resolved = folder.resolve()
+    return f"{resolved.name or 'root'}-{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:12]}"
 
 
 def _cores() -> int:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps
 
 from dfal.data.image_files import Unavailable
-from dfal.data.image_folder import STUCK, Folder
+from dfal.data.image_folder import STUCK_ATTEMPTS, Folder
 from dfal.data.path_names import nfc
 from dfal.data.pictures import to_picture
 from dfal.errors import DfalError
@@ -107,7 +107,7 @@ class Photos:
 
     def set_aside(self) -> dict[int, str]:
         """Return the images that cannot be read, each with the reason, but not for now only."""
-        reasons = self.folder.set_aside() | self.folder.delayed(STUCK)
+        reasons = self.folder.set_aside() | self.folder.delayed(STUCK_ATTEMPTS)
         if not reasons:
             return {}
         return {

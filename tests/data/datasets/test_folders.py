@@ -154,7 +154,7 @@ def test_images_that_cannot_be_read_just_now_are_not_left_out_in_silence(
             raise PermissionError(13, "Permission denied")
         return whole(path)
 
-    monkeypatch.setattr(image_folder, "PATIENCE", 0.0)
+    monkeypatch.setattr(image_folder, "RETRY_SECONDS", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", read)
         with pytest.raises(
