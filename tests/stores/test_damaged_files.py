@@ -477,7 +477,7 @@ def test_an_idx_file_of_impossible_dimensions_is_refused(
 def test_a_packed_file_that_unpacks_without_end_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idx, "LARGEST", 10_000)
+    monkeypatch.setattr(idx, "MAX_BYTES", 10_000)
     (tmp_path / "t.gz").write_bytes(gzip.compress(bytes(1_000_000)))
     with pytest.raises(DfalError, match=r"t\.gz cannot be read \(it unpacks to more than"):
         idx.content(tmp_path / "t.gz")

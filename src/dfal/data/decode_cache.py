@@ -49,12 +49,12 @@ class Decoded(NamedTuple):
     """What became of an image.
 
     Attributes:
-        index: of the image.
+        image_index: of the image.
         entry: its file as it was read.
         result: its pixels, channels first, or the reason why there are none.
     """
 
-    index: int
+    image_index: int
     entry: Entry
     result: NDArray[np.uint8] | str
 
@@ -235,7 +235,7 @@ class Cache:
                 self._database.execute(statement)
 
     def _remove_old(self, place: Path) -> None:
-        """Remove all but the `MAX_CACHES` that were written to last, if no process has them open."""
+        """Remove all but the `MAX_CACHES` written to last, unless a process has them open."""
         others = [other for other in _existing(place) if other != self.place]
         with contextlib.suppress(OSError):
             others.sort(key=lambda other: (other / "pixels.u8").stat().st_mtime, reverse=True)

@@ -182,7 +182,7 @@ class Folder:
 
         Args:
             attempts: that failed, at least. From 2 on, only files are returned that are themselves
-                the reason, say by a missing permission, and not the system or a folder that is away.
+                the reason, by a missing permission say, not the system or a folder that is away.
         """
         return {
             self.paths[index]: str(error)
@@ -357,7 +357,7 @@ class Folder:
                 if stat.S_ISREG(status.st_mode) and is_listable(self.paths[index]):
                     return Entry(self.paths[index], status.st_size, status.st_mtime_ns)
                 break
-            except (FileNotDecodedError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError):
                 if self._is_away(self.paths[index]):
                     away = f"the folder {(self.path / self.paths[index]).parent} is away"
                     raise Unavailable(

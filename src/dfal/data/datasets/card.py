@@ -1,5 +1,4 @@
-"""What a data set is: a card that says where it comes from, and the images and labels that its
-loader returns."""
+"""Data sets, and their cards, which say where they come from."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -18,11 +17,13 @@ from dfal.errors import DfalError
 
 @dataclass(frozen=True)
 class Dataset:
-    """A pool to ask about and a test set to measure on.
+    """A pool to select images from and a test set to measure accuracy on.
 
     Attributes:
-        images, labels: the pool: what an oracle knows, and no strategy sees.
-        test_images, test_labels: never trained on, never asked about.
+        images: of the pool.
+        labels: of the pool, which the oracle knows and no strategy sees.
+        test_images: never trained on and never queried.
+        test_labels: their classes.
         classes: the name of each class.
     """
 
@@ -34,7 +35,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over everything, shortened: a store remembers on which data its trials ran."""
+        """Return a short SHA-256 of images and labels, by which a store knows its data."""
         digest = hashlib.sha256()
         for images, labels in ((self.images, self.labels), (self.test_images, self.test_labels)):
             digest.update(repr(((len(images), *images.shape), images.array.dtype.str)).encode())
@@ -46,21 +47,23 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Card:
-    """Where a data set comes from and how large it is.
+    """Describe a data set: its origin, its size, and how to get it.
 
     Attributes:
         name: in the registry of data sets, whose line says what it is.
-        origin, licence: of the images.
-        pool, test: counts of images.
+        origin: of the images: who made them, and where they are published.
+        licence: of the images.
+        pool: number of images of the pool.
+        test: number of images of the test set.
         image: channels, height, width in pixels.
         classes: their names.
-        split: what is held out for testing.
+        split: which images are the test set.
         download: bytes to download, or None where there is nothing to download.
-        get: what to do where it is not here and cannot be downloaded.
-        sums: file → the checksum that its makers publish. Without any, that of the first download
-        is recorded.
-        where: the folder or file that holds it on this machine, or None.
-        load: gives the data set, downloading it first where it must.
+        get: how to get it where it cannot be downloaded.
+        sums: file → the checksum that its makers publish. Where there is none, that of the first
+            download is recorded.
+        where: returns the folder or file that holds it on this machine, or None.
+        load: returns the data set, which is downloaded first if need be.
     """
 
     name: str
@@ -81,19 +84,27 @@ class Card:
 def stratified_split(
     labels: Int64[Tensor, "n"], test: float, seed: int
 ) -> tuple[Int64[Tensor, "p"], Int64[Tensor, "t"]]:
-    """Indices of a pool and of a test set that takes the fraction `test` of every class, each
-    ascending."""
+    """Split images at random into a pool and a test set with the same proportions of classes.
+
+    Args:
+        labels: the class of each image.
+        test: the fraction of every class that the test set takes.
+        seed: fixes the split.
+
+    Returns:
+        The ascending indices of the pool, and those of the test set.
+
+    Raises:
+        DfalError: where one of the two would be empty.
+    """
     rng = torch.Generator().manual_seed(seed)
-    held = []
+    in_test = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
         members = (labels == label).nonzero().squeeze(1)
-        held.append(
-            members[torch.randperm(len(members), generator=rng)[: round(test * len(members))]]
-        )
-    out = torch.zeros(len(labels), dtype=torch.bool)
-    out[torch.cat(held)] = True
-    if out.all() or not out.any():
+        order = torch.randperm(len(members), generator=rng)
+        in_test[members[order[: round(test * len(members))]]] = True
+    if in_test.all() or not in_test.any():
         raise DfalError(
             f"{len(labels)} images are too few to hold out {test:.0%} of each class for testing"
         )
-    return (~out).nonzero().squeeze(1), out.nonzero().squeeze(1)
+    return (~in_test).nonzero().squeeze(1), in_test.nonzero().squeeze(1)

@@ -1,5 +1,4 @@
-"""Files from their official addresses: with progress, resumed where a transfer broke, and trusted
-only by checksum."""
+"""Downloads from official addresses: with progress, resumed, and verified by checksum."""
 
 import base64
 import contextlib
@@ -30,22 +29,25 @@ from dfal.atomic import atomic_write
 from dfal.errors import DfalError
 
 TIMEOUT = 30
-"""Seconds without a byte before a mirror is given up."""
+"""Seconds without a byte after which another mirror is tried."""
 SUMS = "SHA256SUMS"
-"""What is recorded at first use, beside the files."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""The file, next to those of a data set, in which checksums are recorded at first use."""
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors of a disk that is full or read-only."""
 
 
 def folders(name: str) -> list[Path]:
-    """Where the files of a data set may lie: `DFAL_DATA/name`, then `name` in the user's cache,
-    where downloads go."""
+    """Return the folders that may hold the files of a data set.
+
+    They are `DFAL_DATA/name`, and `name` in the user's cache, where downloads go.
+    """
     cache = Path(platformdirs.user_cache_dir("dfal")) / name
-    named = os.environ.get("DFAL_DATA")
-    return [Path(named) / name, cache] if named else [cache]
+    root = os.environ.get("DFAL_DATA")
+    return [Path(root) / name, cache] if root else [cache]
 
 
 def find(name: str, file: str) -> Path | None:
-    """The file, or the file compressed by gzip, in one of the `folders`."""
+    """Return the path of a file of a data set, plain or compressed by gzip, if it is there."""
     for folder in folders(name):
         for path in (folder / file, folder / f"{file}.gz"):
             if path.is_file():
@@ -60,18 +62,21 @@ def folder_with(name: str, files: Iterable[str]) -> Path | None:
 
 
 def verify(content: bytes | memoryview, sha256: str, path: Path) -> None:
-    """Raise unless the content has this SHA-256."""
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
+    """Check the SHA-256 of the content of a file.
+
+    Raises:
+        DfalError: where it is another one.
+    """
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != sha256:
         raise DfalError(
-            f"{path} is damaged or another file: SHA-256 begins with {found[:12]}, not"
+            f"{path} is damaged or another file: SHA-256 begins with {actual[:12]}, not"
             f" {sha256[:12]}; delete it and try again"
         )
 
 
 def recorded(name: str) -> dict[str, str]:
-    """File → SHA-256, of the files of a data set for which nobody publishes one: as it was at their
-    first use."""
+    """Return file → SHA-256 at first use, of the files for which nobody publishes one."""
     try:
         lines = (folders(name)[-1] / SUMS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -82,8 +87,7 @@ def recorded(name: str) -> dict[str, str]:
 
 
 def record(name: str, file: str, sha256: str) -> None:
-    """Remember the SHA-256 of a file at its first use, in a form that `sha256sum --check`
-    understands."""
+    """Record the SHA-256 of a file at its first use, in the format of `sha256sum --check`."""
     sums = folders(name)[-1] / SUMS
     with writing(sums):
         sums.parent.mkdir(parents=True, exist_ok=True)
@@ -100,23 +104,20 @@ def fetch(
     md5: str | None = None,
     packed: str = ".gz",
 ) -> Path:
-    """Download a file from the first mirror that has it, unpack and verify it, and keep it in the
-    user's cache.
+    """Download a file into the user's cache, from the first mirror that has it; unpack and verify.
 
     Args:
         name: of the data set.
         file: its name, unpacked.
         mirrors: addresses of folders, tried in order.
         sha256: of the unpacked file. Without one, that of the first download is recorded, and later
-        ones must have it.
+            ones must have it.
         md5: of the packed file, where its makers publish that.
-        packed: how it is packed: `.gz`; `.zip`, which takes the place of the file's own ending; or
-        nothing.
+        packed: how it is packed: `.gz`; `.zip`, which replaces the file's own ending; or empty.
 
     Raises:
-        DfalError: where no mirror can be reached, or none sends what has the checksum. Only the
-        part of a transfer that broke
-            off is kept then: the next call goes on from there.
+        DfalError: where no mirror can be reached, or none sends a file with the checksum. The part
+            of a transfer that broke off is kept: the next call resumes it.
     """
     target = folders(name)[-1] / file
     try:
@@ -140,7 +141,7 @@ def fetch(
         try:
             sent = _transfer(f"{mirror}/{remote}", part)
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, OSError) and error.errno in FULL:
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                 raise DfalError(
                     f"{part} cannot be written ({error.strerror}): free some space, and try again"
                 ) from None
@@ -149,20 +150,20 @@ def fetch(
         try:
             _check_md5(part, md5 or sent)
             with atomic_write(target, "free some space, and try again") as unpacked:
-                found = _unpack(part, unpacked, file, packed)
-                if wanted is not None and found != wanted:
+                actual = _unpack(part, unpacked, file, packed)
+                if wanted is not None and actual != wanted:
                     raise _Unusable(
-                        f"another file, whose SHA-256 begins with {found[:12]}, not"
+                        f"another file, whose SHA-256 begins with {actual[:12]}, not"
                         f" {wanted[:12]}{hint}"
                     )
                 if wanted is None:
-                    record(name, file, found)
+                    record(name, file, actual)
         except _Unusable as error:
             errors.append(f"{mirror}: {error}")
             part.unlink()
             continue
-        for one in parts.values():
-            one.unlink(missing_ok=True)
+        for other in parts.values():
+            other.unlink(missing_ok=True)
         return target
     raise DfalError(
         f"{file} of {name} could not be downloaded ({'; '.join(errors)}): connect to the network, "
@@ -171,12 +172,19 @@ def fetch(
 
 
 class _Unusable(Exception):  # noqa: N818
-    """What a mirror sent is not what was wanted; why, in a few words."""
+    """A mirror sent another or a damaged file. Its text says why, in a few words."""
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """A full or read-only disk in one sentence."""
+    """Turn the errors of a full or read-only disk into one sentence.
+
+    Args:
+        path: of the file that is written.
+
+    Raises:
+        DfalError: for any error of the system.
+    """
     try:
         yield
     except OSError as error:
@@ -189,23 +197,29 @@ def _check_md5(part: Path, md5: str | None) -> None:
     if md5 is None:
         return
     with part.open("rb") as content:
-        found = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != md5:
+        actual = hashlib.file_digest(
+            content, lambda: hashlib.md5(usedforsecurity=False)
+        ).hexdigest()
+    if actual != md5:
         raise _Unusable(
-            f"another or a damaged file, whose MD5 begins with {found[:12]}, not {md5[:12]}"
+            f"another or a damaged file, whose MD5 begins with {actual[:12]}, not {md5[:12]}"
         )
 
 
 def _unpack(part: Path, unpacked: Path, file: str, packed: str) -> str:
-    """Write what is packed in `part`, block by block; return its SHA-256."""
+    """Unpack a file block by block, and return the SHA-256 of the unpacked one.
+
+    Raises:
+        _Unusable: where it is damaged, or an archive without the file.
+    """
     digest = hashlib.sha256()
     try:
         with contextlib.ExitStack() as stack:
             content: IO[bytes] | gzip.GzipFile
             if packed == ".zip":
                 archive = stack.enter_context(zipfile.ZipFile(part))
-                inside = next(one for one in archive.namelist() if Path(one).name == file)
-                content = stack.enter_context(archive.open(inside))
+                member = next(name for name in archive.namelist() if Path(name).name == file)
+                content = stack.enter_context(archive.open(member))
             elif packed:
                 content = stack.enter_context(gzip.open(part))
             else:
@@ -229,8 +243,15 @@ def _unpack(part: Path, unpacked: Path, file: str, packed: str) -> str:
 
 
 def _transfer(address: str, part: Path) -> str | None:
-    """Download into `part`, going on where an earlier transfer broke; return the MD5 that the
-    server gives, if it does."""
+    """Download a file into `part`, and resume a transfer that broke off.
+
+    Returns:
+        The MD5 that the server states, or None.
+
+    Raises:
+        HTTPError: where the server refuses.
+        ConnectionError: where bytes are missing at the end.
+    """
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -238,9 +259,8 @@ def _transfer(address: str, part: Path) -> str | None:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:
-            return (
-                None  # Nothing is missing, or the part is of another file: unpacking it will tell.
-            )
+            # Nothing is missing, or the part is of another file, which unpacking it will show.
+            return None
         raise
     with response:
         resumed = response.status == 206
@@ -264,9 +284,9 @@ def _transfer(address: str, part: Path) -> str | None:
             raise ConnectionError(
                 f"the transfer ended after {part.stat().st_size:,} of {total:,} bytes"
             )
-        # Google's storage says what it has: x-goog-hash: crc32c=…, md5=…, in base64.
+        # Google's storage states checksums in base64: x-goog-hash: crc32c=…, md5=…
         hashes = ",".join(response.headers.get_all("x-goog-hash", [])).split(",")
         sums = [
-            one.strip().removeprefix("md5=") for one in hashes if one.strip().startswith("md5=")
+            text.strip().removeprefix("md5=") for text in hashes if text.strip().startswith("md5=")
         ]
         return base64.b64decode(sums[0]).hex() if sums else None

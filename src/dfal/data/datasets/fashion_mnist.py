@@ -1,5 +1,4 @@
-"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): articles of clothing in MNIST's form and counts,
-harder to tell apart."""
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): clothing in MNIST's form, harder to tell apart."""
 
 import hashlib
 from pathlib import Path
@@ -44,17 +43,22 @@ def where() -> Path | None:
 
 
 def load() -> Dataset:
-    """The data set, downloaded first where it must be; unpacked files are memory-mapped."""
+    """Load the data set, which is downloaded first if need be; unpacked files are mapped.
+
+    Raises:
+        DfalError: where a download fails, or a file is damaged or another one.
+    """
     return idx.dataset(list(map(_array, MD5, SHAPES)), CLASSES)
 
 
 def _array(file: str, shape: tuple[int, ...]) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    """Return the array of a file, which is downloaded first if need be, and verified."""
     path = find(NAME, file) or fetch(NAME, file, MIRRORS, md5=MD5[file])
     if path.suffix == ".gz":
-        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        if found != MD5[file]:
+        md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if md5 != MD5[file]:
             raise DfalError(
-                f"{path} is damaged or another file: MD5 begins with {found[:12]}, not"
+                f"{path} is damaged or another file: MD5 begins with {md5[:12]}, not"
                 f" {MD5[file][:12]}; delete it"
             )
     raw = idx.content(path)
@@ -63,16 +67,16 @@ def _array(file: str, shape: tuple[int, ...]) -> "np.ndarray[tuple[int, ...], np
         raise DfalError(
             f"{path} holds {array.shape}, but {shape} is expected: delete it and try again"
         )
-    found = idx.digest(raw)
-    if found == mnist.SHA256[file]:
+    sha256 = hashlib.sha256(raw.data).hexdigest()
+    if sha256 == mnist.SHA256[file]:
         raise DfalError(
             f"{path} is the file of MNIST, which has the same name: put that of Fashion-MNIST there"
         )
     if (known := recorded(NAME).get(file)) is None:
-        record(NAME, file, found)
-    elif known != found:
+        record(NAME, file, sha256)
+    elif known != sha256:
         raise DfalError(
-            f"{path} has changed since its first use: SHA-256 begins with {found[:12]}, not"
+            f"{path} has changed since its first use: SHA-256 begins with {sha256[:12]}, not"
             f" {known[:12]}; delete it"
         )
     return array

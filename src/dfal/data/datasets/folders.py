@@ -1,4 +1,4 @@
-"""Any folder of images as a data set: its first sub-folders are the classes."""
+"""Data sets in folders of images: the first sub-folders are the classes."""
 
 import multiprocessing
 import sys
@@ -18,18 +18,19 @@ from dfal.errors import DfalError
 SPLIT_SEED = 0
 """Fixes the stratified fifth that is held out where the folder has no train and test."""
 TEST = "test"
+"""The part that is the test set."""
 
 
 def load(path: Path) -> Dataset:
-    """Every image below a sub-folder, memory-mapped; what is not decoded yet is decoded first.
+    """Load every image below a sub-folder, memory-mapped; images are decoded first if need be.
 
     Where the sub-folders are parts of a data set (`train`, `test`, `val`), their sub-folders are
-    the classes and `test` is the test set; folders beside the parts are named and left out. Where
+    the classes and `test` is the test set; folders next to the parts are named and left out. Where
     there is no such part, a fifth of each class is held out.
 
     Raises:
         DfalError: for a folder without images or with fewer than two classes, and where images
-        cannot be read just now.
+            cannot be read just now.
     """
     with Folder.open(path) as folder:
         before = int(folder.ready().sum())
@@ -65,20 +66,19 @@ def load(path: Path) -> Dataset:
         sys.stderr.write(
             f"dfal: folders of {path} beside its parts are left out: {count_names(layout.beside)}\n"
         )
-    known, parts = layout.classes, layout.parts
     order = [index for index in sorted(range(len(paths)), key=paths.__getitem__) if ready[index]]
-    named = {index: known[index] for index in order if index in known}
-    classes = tuple(sorted(set(named.values())))
+    class_of = {index: layout.classes[index] for index in order if index in layout.classes}
+    classes = tuple(sorted(set(class_of.values())))
     if len(classes) < 2:
         raise DfalError(
             f"{path} has images of {len(classes)} classes in sub-folders, but two are needed: "
             "put the images of each class into a sub-folder with its name"
         )
-    rows = np.array(list(named), np.int64)
-    labels = torch.tensor([classes.index(name) for name in named.values()])
-    held = torch.tensor([parts.get(index) == TEST for index in named])
-    if held.any():
-        pool, test = (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
+    rows = np.array(list(class_of), np.int64)
+    labels = torch.tensor([classes.index(name) for name in class_of.values()])
+    in_test = torch.tensor([layout.parts.get(index) == TEST for index in class_of])
+    if in_test.any():
+        pool, test = (~in_test).nonzero().squeeze(1), in_test.nonzero().squeeze(1)
     else:
         pool, test = stratified_split(labels, test=0.2, seed=SPLIT_SEED)
     return Dataset(

@@ -1,7 +1,6 @@
-"""IDX files of bytes, which MNIST and those that took its form come as."""
+"""IDX files of bytes, the format of MNIST and of data sets in its form."""
 
 import gzip
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,17 +15,20 @@ from dfal.data.datasets.download import verify
 from dfal.data.image_array import Images
 from dfal.errors import DfalError, first_line
 
-LARGEST = 2**30
-"""Bytes of an unpacked file: MNIST has 47 million."""
-MOST_DIMENSIONS = 8
+MAX_BYTES = 2**30
+"""Of an unpacked file: MNIST has 47 million."""
+MAX_DIMENSIONS = 8
 
 
 def read(path: Path, sha256: str) -> NDArray[Any]:
-    """The array of an IDX file that has this SHA-256, unpacked; memory-mapped where it is not
-    packed.
+    """Read an IDX file, memory-mapped where it is not packed.
+
+    Args:
+        path: of the file.
+        sha256: that it must have unpacked.
 
     Raises:
-        DfalError: for a file that is damaged or another.
+        DfalError: where the file is damaged or another one.
     """
     raw = content(path)
     verify(raw.data, sha256, path)
@@ -34,15 +36,24 @@ def read(path: Path, sha256: str) -> NDArray[Any]:
 
 
 def content(path: Path) -> NDArray[np.uint8]:
-    """The bytes of a file, unpacked where it ends in .gz."""
+    """Return the bytes of a file, unpacked where it ends in .gz.
+
+    Raises:
+        DfalError: where it cannot be read.
+    """
     try:
         if path.suffix != ".gz":
             return np.memmap(path, np.uint8, "r")
         with gzip.open(path) as file:
-            unpacked = file.read(LARGEST + 1)
-        if len(unpacked) > LARGEST:
-            raise ValueError(f"it unpacks to more than {LARGEST / 2**30:g} GiB")
+            unpacked = file.read(MAX_BYTES + 1)
+        if len(unpacked) > MAX_BYTES:
+            raise DfalError(
+                f"{path} cannot be read (it unpacks to more than {MAX_BYTES / 2**30:g} GiB): delete"
+                " it and try again"
+            )
         return np.frombuffer(unpacked, np.uint8)
+    except DfalError:
+        raise
     except Exception as error:  # changed bytes make gzip fail in many ways
         raise DfalError(
             f"{path} cannot be read ({first_line(error)}): delete it and try again"
@@ -50,23 +61,33 @@ def content(path: Path) -> NDArray[np.uint8]:
 
 
 def array(raw: NDArray[np.uint8], path: Path) -> NDArray[Any]:
-    """Two zero bytes, the type 8, the number of dimensions, each as a big-endian int32, then the
-    data."""
+    """Return the array of an IDX file of bytes.
+
+    The file begins with two zero bytes, the type 8 and the number of dimensions; the dimensions
+    follow as big-endian int32, and then the data.
+
+    Args:
+        raw: the bytes of the file.
+        path: of the file, for the error.
+
+    Raises:
+        DfalError: for another format.
+    """
     start = 4 + 4 * int(raw[3]) if len(raw) > 3 else 4
     shape = np.frombuffer(raw[4:start].tobytes(), ">i4").tolist() if len(raw) >= start else []
-    good = raw[:3].tolist() == [0, 0, 8] and 0 < len(shape) <= MOST_DIMENSIONS and min(shape) >= 0
+    good = raw[:3].tolist() == [0, 0, 8] and 0 < len(shape) <= MAX_DIMENSIONS and min(shape) >= 0
     if not good or len(raw) != start + math.prod(shape):
         raise DfalError(f"{path} is no IDX file of bytes: delete it and try again")
     return raw[start:].reshape(shape)
 
 
-def digest(raw: NDArray[np.uint8]) -> str:
-    """The SHA-256 of the bytes."""
-    return hashlib.sha256(raw.data).hexdigest()
-
-
 def dataset(arrays: Sequence[NDArray[np.uint8]], classes: tuple[str, ...]) -> Dataset:
-    """Images and labels to ask about, then images and labels to measure on."""
+    """Return a data set of four arrays.
+
+    Args:
+        arrays: images and labels of the pool, images and labels of the test set.
+        classes: the name of each class.
+    """
     images, labels, test_images, test_labels = arrays
     return Dataset(
         Images(images[:, None]),

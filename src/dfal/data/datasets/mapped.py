@@ -1,5 +1,4 @@
-"""Large data sets as two .npy files in the user's cache: written once, block by block, and
-memory-mapped from then on."""
+"""Large data sets, written once as two .npy files in the user's cache and then memory-mapped."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -156,7 +155,7 @@ def _labels(counts: Mapping[str, int]) -> Int64[Tensor, "n"]:
 
 
 def _check_form(array: Any, shape: tuple[int, ...], path: Path) -> None:
-    """Raise unless the array of a file is uint8 of this shape."""
+    """Raise a `DfalError` unless the array of a file is uint8 of this shape."""
     if array.shape != shape or array.dtype != np.uint8:
         raise DfalError(
             f"{path} holds {array.dtype} of shape {array.shape}, not uint8 of {shape}: delete it"
@@ -169,8 +168,7 @@ def _unreadable(path: Path, error: Exception) -> DfalError:
 
 
 def _remove_downloads(name: str, paths: Iterable[Path]) -> None:
-    """Remove the downloads of a data set once it is written in our form. What lies elsewhere, in
-    DFAL_DATA, stays."""
+    """Remove the downloads of a data set that is written in our form; files in DFAL_DATA stay."""
     for path in paths:
         if path.parent == folders(name)[-1]:
             with contextlib.suppress(OSError):

@@ -1,5 +1,4 @@
-"""MNIST in full (LeCun, Cortes, Burges): 60,000 digits to ask about and 10,000 to measure on, as
-IDX files."""
+"""MNIST in full (LeCun, Cortes, Burges), as IDX files."""
 
 from pathlib import Path
 
@@ -17,7 +16,7 @@ SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-"""Of the unpacked files: mirrors compress them differently."""
+"""Checksums of the unpacked files: mirrors compress them differently."""
 CLASSES = tuple("0123456789")
 
 
@@ -27,7 +26,11 @@ def where() -> Path | None:
 
 
 def load() -> Dataset:
-    """The data set, downloaded first where it must be; unpacked files are memory-mapped."""
+    """Load the data set, which is downloaded first if need be; unpacked files are mapped.
+
+    Raises:
+        DfalError: where a download fails, or a file is damaged or another one.
+    """
     arrays = [
         idx.read(find("mnist", file) or fetch("mnist", file, MIRRORS, sha), sha)
         for file, sha in SHA256.items()

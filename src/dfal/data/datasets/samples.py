@@ -1,5 +1,4 @@
-"""Smaller real samples, which lie in DFAL_DATA where there are any. Each has a name of its own, so
-that none stands for a full set."""
+"""Smaller real samples, each under a name of its own, so that none stands for a full set."""
 
 import os
 from dataclasses import replace
@@ -47,8 +46,10 @@ def sample_card(
 
     Args:
         name: of the data set and, before `.npz`, of its file.
-        origin, licence, image: as in `Card`.
+        origin: as in `Card`.
+        licence: as in `Card`.
         counts: class → number of images, of pool and test set together.
+        image: channels, height, width.
     """
     test = sum(round(0.2 * count) for count in counts.values())
     return Card(

@@ -1,5 +1,4 @@
-"""Shoe-Bag as in the paper: photographs of 50,025 shoes and 138,767 handbags on white, 64 × 64 in
-colour."""
+"""Shoe-Bag as in the paper: photographs of 50,025 shoes and 138,767 handbags on white."""
 
 import contextlib
 from collections.abc import Iterator
