@@ -1,11 +1,10 @@
-"""Can DFAL be made aware of its batch, so that the nearest images are not near-copies of each
-other? Forms of it, side by side:
+"""Compare forms of DFAL that avoid near-copies in a batch, by whole trials.
 
     python benchmarks/batch_dfal.py --seeds 10
 
 Each form sees the same candidates and distances as DFAL, and the same networks for the same labels.
-Twins are off: they are another matter than whom to ask. Everything goes into a store, from which a
-stopped run goes on. The form that won is in the package, as `BatchDFAL`; the others live here.
+Twins are off, as they do not affect the selection. Everything goes into a store, from which a
+stopped run resumes. The best form is in the package, as `BatchDFAL`; the others are here.
 """
 
 import argparse
@@ -35,7 +34,7 @@ from measure import taken_on, write
 
 @dataclass(frozen=True)
 class Form:
-    """DFAL with a second look at the `factor` · k nearest candidates.
+    """Query k of the `factor` · k candidates nearest to the boundary.
 
     spread: farthest first in the network's features, from the labelled images and the nearest on.
     facets: the nearest of each piece of boundary in turn; a piece is a pair of classes, of the
@@ -51,19 +50,20 @@ class Form:
     def __call__(
         self, model: nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator
     ) -> dfal.Query:
-        chosen = sample_candidates(pool, self.candidates, k, rng)
-        images = pool.images.take(chosen, device_of(model))
-        found = dfal.DeepFool()(model, images)
-        near = found.distance.sort(stable=True).indices[: self.factor * k]
-        distance, images, twins = found.distance[near], images[near], found.images[near]
-        k = min(k, len(chosen))
+        candidates = sample_candidates(pool, self.candidates, k, rng)
+        images = pool.images.take(candidates, device_of(model))
+        perturbation = dfal.DeepFool()(model, images)
+        near = perturbation.distance.sort(stable=True).indices[: self.factor * k]
+        distance, images = perturbation.distance[near], images[near]
+        twins = perturbation.images[near]
+        k = min(k, len(candidates))
         if self.form == "directions":
             near_is_long = (1 / distance.clamp(min=1e-6)).unsqueeze(1)
             order, _ = k_means_plus_plus(
                 near_is_long, normalize((twins - images).flatten(1)), k, rng
             )
         elif self.form == "facets":
-            own, other = (dfal.predict(model, some).argmax(1) for some in (images, twins))
+            own, other = (dfal.predict(model, batch).argmax(1) for batch in (images, twins))
             order = round_robin(own * 1000 + other, k)
         else:
             features = dfal.features(model, images)
@@ -72,7 +72,7 @@ class Form:
             )
             rest, _ = farthest_first(features[1:], centres, k - 1)
             order = torch.cat([torch.zeros(1, dtype=torch.int64), rest + 1])
-        return dfal.Query(chosen[near[order]], distance[order])
+        return dfal.Query(candidates[near[order]], distance[order])
 
 
 PLAIN = dfal.DFAL(twins=False)
@@ -97,7 +97,7 @@ def main() -> int:
         "--batch",
         type=int,
         default=30,
-        help="images asked about in a round, and labelled before the first",
+        help="images queried in a round, and labelled before the first",
     )
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--processes", type=int, default=runner.cores())
@@ -108,21 +108,21 @@ def main() -> int:
         default=Path(__file__).parent / "results" / "batch_dfal.json",
         help="JSON file",
     )
-    asked = parser.parse_args()
-    training = dfal.Training(epochs=asked.epochs)
+    options = parser.parse_args()
+    training = dfal.Training(epochs=options.epochs)
     common = {
-        "annotations": asked.annotations,
-        "batch": asked.batch,
-        "first": asked.batch,
+        "annotations": options.annotations,
+        "batch": options.batch,
+        "first": options.batch,
         "training": training,
     }
     trials = {
         (name, seed): Trial(strategy=form, seed=seed, **common)
-        for seed in range(asked.seeds)
+        for seed in range(options.seeds)
         for name, form in FORMS.items()
     }
-    with Store(asked.store, write=True) as store:
-        for trial, record in runner.run(list(trials.values()), store, asked.processes):
+    with Store(options.store, write=True) as store:
+        for trial, record in runner.run(list(trials.values()), store, options.processes):
             if record.last:
                 print(
                     trial.seed,
@@ -131,7 +131,7 @@ def main() -> int:
                     flush=True,
                 )
         curves = {
-            name: np.array([accuracies(store, trials[name, seed]) for seed in range(asked.seeds)])
+            name: np.array([accuracies(store, trials[name, seed]) for seed in range(options.seeds)])
             for name in FORMS
         }
     areas = {
@@ -162,12 +162,12 @@ def main() -> int:
     }
     facts = taken_on(("dfal", "torch", "numpy")) | {
         "threads": 1,
-        "seeds": asked.seeds,
-        "epochs": asked.epochs,
+        "seeds": options.seeds,
+        "epochs": options.epochs,
     }
     write(
-        asked.out,
-        facts | {"annotations": asked.annotations, "batch": asked.batch, "forms": figures},
+        options.out,
+        facts | {"annotations": options.annotations, "batch": options.batch, "forms": figures},
     )
     show(figures)
     return 0
@@ -184,7 +184,7 @@ def show(figures: dict[str, dict[str, float]]) -> None:
             " Holm's correction"
         )
     )
-    for heading in ("", "area", "difference", "p", "last accuracy", "difference", "p"):
+    for heading in ("", "AULC", "difference", "p", "last accuracy", "difference", "p"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, row in figures.items():
         cells = []

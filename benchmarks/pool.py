@@ -1,13 +1,12 @@
-"""A pool larger than memory: what a question costs an image, and how much memory it takes, from
-1,000 images to a million.
+"""Measure time and memory of a query on pools from 1,000 images to a million, larger than memory.
 
     python benchmarks/pool.py --data mnist
 
 The images are MNIST digits, moved by a few pixels and with noise, in a memory-mapped file of uint8
 (784 MB for a million) that is written once beside --folder. Every measurement has a process of its
-own, with a trained LeNet5, 1,000 labels and every other image a candidate; 10 are asked for. Memory
+own, with a trained LeNet5, 1,000 labels and every other image a candidate; 10 are queried. Memory
 is the peak resident size of the whole process, Python, PyTorch and the pages of the file that were
-read included; above it stands what the process had before the question.
+read included; above it stands what the process had before the query.
 """
 
 import argparse
@@ -29,11 +28,11 @@ from dfal.data.datasets import load
 from dfal.strategies import named, with_candidates
 from measure import reset_peak, resident, taken_on, write
 
-LABELLED, N = 1000, 10
+LABELLED_IMAGES, QUERIED_IMAGES = 1000, 10
 
 
 def digits(data: str, path: Path, count: int) -> None:
-    """Write so many images, a thousand at a time."""
+    """Write that many images, a thousand at a time."""
     images = load(data).images
     out = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *images.shape))
     rng = np.random.default_rng(0)
@@ -48,76 +47,78 @@ def alone(strategy: str, path: Path, weights: Path, count: int, threads: int) ->
     torch.set_num_threads(threads)
     model = dfal.lenet5()
     model.load_state_dict(torch.load(weights, weights_only=True))
-    images = np.load(path, mmap_mode="r")[: count + LABELLED]
-    pool = dfal.Pool.new(images, {i: i % 10 for i in range(LABELLED)})
-    ask = with_candidates(named(strategy), None)
+    images = np.load(path, mmap_mode="r")[: count + LABELLED_IMAGES]
+    pool = dfal.Pool.new(images, {i: i % 10 for i in range(LABELLED_IMAGES)})
+    select = with_candidates(named(strategy), None)
     before = resident()
     reset_peak()
     start = perf_counter()
-    ask(model, pool, N, dfal.generator(0, 0, "select"))
+    select(model, pool, QUERIED_IMAGES, dfal.generator(0, 0, "select"))
     return {"seconds": perf_counter() - start, "before_mb": before, "peak_mb": resident(peak=True)}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Ask about pools of growing size.")
+    parser = argparse.ArgumentParser(description="Query pools of growing size.")
     parser.add_argument("--data", default="mnist-5k")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
-        "--asked",
+        "--strategies",
         default=(
             "dfal:1000 10000 100000 1000000,core-set:10000 100000 1000000,"
             "badge:10000 100000 1000000,bald:10000 100000,egl:10000 100000"
         ),
     )
     parser.add_argument(
-        "--folder", type=Path, help="where the file of images is kept  [default: a temporary one]"
+        "--folder", type=Path, help="where to write the file of images  [default: a temporary one]"
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "pool.json")
     parser.add_argument(
         "--figure", type=Path, default=Path(__file__).parents[1] / "docs" / "pictures" / "pool.svg"
     )
     parser.add_argument("--alone", nargs=4, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.alone:
-        name, path, weights, count = asked.alone
-        print(json.dumps(alone(name, Path(path), Path(weights), int(count), asked.threads)))
+    options = parser.parse_args()
+    if options.alone:
+        name, path, weights, count = options.alone
+        print(json.dumps(alone(name, Path(path), Path(weights), int(count), options.threads)))
         return 0
-    torch.set_num_threads(asked.threads)
+    torch.set_num_threads(options.threads)
     sizes = {
         text.split(":")[0]: list(map(int, text.split(":")[1].split()))
-        for text in asked.asked.split(",")
+        for text in options.strategies.split(",")
     }
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
-        folder = asked.folder or Path(temporary)
+        folder = options.folder or Path(temporary)
         path, weights = folder / "digits.npy", folder / "lenet5.pt"
-        digits(asked.data, path, LABELLED + max(max(counts) for counts in sizes.values()))
-        torch.save(trained(asked.data).state_dict(), weights)
+        digits(options.data, path, LABELLED_IMAGES + max(max(counts) for counts in sizes.values()))
+        torch.save(trained(options.data).state_dict(), weights)
         for name, counts in sizes.items():
             for count in counts:
                 command = [
                     sys.executable,
                     __file__,
                     "--threads",
-                    str(asked.threads),
+                    str(options.threads),
                     "--alone",
                     name,
                     path,
                     weights,
                     str(count),
                 ]
-                found = json.loads(
+                measured = json.loads(
                     subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
                 )
-                micro = 1e6 * found["seconds"] / count
+                micro = 1e6 * measured["seconds"] / count
                 rows.append(
                     {"strategy": name, "images": count, "microseconds_an_image": round(micro, 1)}
-                    | found
+                    | measured
                 )
                 print(rows[-1], flush=True)
-    write(asked.out, taken_on(("dfal", "torch", "numpy")) | {"data": asked.data, "rows": rows})
-    draw(rows, asked.figure)
-    table = Table(title=f"Asking for {N} images of a pool: LeNet5, {asked.threads} threads")
+    write(options.out, taken_on(("dfal", "torch", "numpy")) | {"data": options.data, "rows": rows})
+    draw(rows, options.figure)
+    table = Table(
+        title=f"Querying {QUERIED_IMAGES} images of a pool: LeNet5, {options.threads} threads"
+    )
     for heading in ("", "images", "seconds", "µs an image", "peak memory, MB", "before"):
         table.add_column(heading, justify="right" if heading else "left")
     for row in rows:
@@ -135,7 +136,9 @@ def main() -> int:
 def trained(data: str) -> torch.nn.Module:
     dataset = load(data)
     order = torch.randperm(len(dataset.images), generator=dfal.generator(0, 0, "benchmark"))
-    pool = dfal.Pool.new(dataset.images, {int(i): int(dataset.labels[i]) for i in order[:LABELLED]})
+    pool = dfal.Pool.new(
+        dataset.images, {int(i): int(dataset.labels[i]) for i in order[:LABELLED_IMAGES]}
+    )
     return dfal.fit(dfal.lenet5, pool.labelled_data(), dfal.Training(epochs=30), seed=0)
 
 

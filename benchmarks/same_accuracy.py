@@ -1,11 +1,12 @@
-"""Does a chain train networks as good as autograd does? Pairs of trainings on the same labels, from
-the same weights.
+"""Compare the accuracy of networks trained by fused layers and by autograd, in pairs.
+
+Both of a pair start from the same weights and train on the same labels.
 
     python benchmarks/same_accuracy.py --pairs 90
 
-They differ in dropout's masks, which a chain draws otherwise, and in rounding. Accuracies on the
-test set, their mean difference and its 95 % t interval; the exit status is 1 where the interval
-does not hold 0.
+They differ in dropout's masks, which fused layers draw otherwise, and in rounding. Accuracies on
+the test set, their mean difference and its 95 % t interval; the exit status is 1 where the interval
+does not contain 0.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from measure import taken_on, write
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description="Compare the accuracies of a chain and of autograd."
+        description="Compare the accuracies of fused layers and of autograd."
     )
     parser.add_argument("--data", default="mnist-5k")
     parser.add_argument("--labels", type=int, default=100)
@@ -35,35 +36,35 @@ def main() -> int:
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results" / "same_accuracy.json"
     )
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     _keep_memory()
-    data, found = load(asked.data), []
+    data, pairs = load(options.data), []
     test = data.test_images.take(torch.arange(len(data.test_labels)))
-    for seed in range(asked.pairs):
+    for seed in range(options.pairs):
         drawn = torch.randperm(len(data.labels), generator=dfal.generator(seed, 0, "first"))[
-            : asked.labels
+            : options.labels
         ]
         known = dfal.Pool.new(
             data.images, {int(i): int(data.labels[i]) for i in drawn}
         ).labelled_data()
         pair = []
-        for form in (fast_sequential, lambda *_: None):
-            training.chain = form  # type: ignore[attr-defined]
-            model = dfal.fit(dfal.lenet5, known, dfal.Training(epochs=asked.epochs), seed)
+        for layers in (fast_sequential, lambda *_: None):
+            training.fast_sequential = layers  # type: ignore[attr-defined]
+            model = dfal.fit(dfal.lenet5, known, dfal.Training(epochs=options.epochs), seed)
             pair.append(
                 float((dfal.predict(model, test).argmax(1) == data.test_labels).double().mean())
             )
-        found.append(pair)
-    values = 100 * np.array(found)
+        pairs.append(pair)
+    values = 100 * np.array(pairs)
     difference, half = (
         float((values[:, 0] - values[:, 1]).mean()),
         half_width(values[:, 0] - values[:, 1]),
     )
-    settings = {name: getattr(asked, name) for name in ("data", "labels", "epochs", "pairs")}
+    settings = {name: getattr(options, name) for name in ("data", "labels", "epochs", "pairs")}
     means = {"chain": round(values[:, 0].mean(), 2), "autograd": round(values[:, 1].mean(), 2)}
     write(
-        asked.out,
+        options.out,
         taken_on(("dfal", "torch"))
         | settings
         | means
@@ -73,7 +74,7 @@ def main() -> int:
         },
     )
     both = f"chain {means['chain']} %, autograd {means['autograd']} %"
-    print(f"{asked.pairs} pairs, {asked.labels} labels: {both}, {difference:+.2f} ± {half:.2f}")
+    print(f"{options.pairs} pairs, {options.labels} labels: {both}, {difference:+.2f} ± {half:.2f}")
     return int(abs(difference) > half)
 
 

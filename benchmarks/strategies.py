@@ -1,12 +1,11 @@
-"""What a question costs, strategy by strategy, and how the selection compares with other
-libraries'. One command, one run:
+"""Measure what a query costs by each strategy, and compare the selection with other libraries.
 
     python benchmarks/strategies.py --data mnist
 
 Strategies: full MNIST, LeNet5 trained on |L| = 1,000 labels, each strategy with its own K, picking
 10 and 100. Each runs in a process of its own, once to warm up on a small pool, then `--repeats`
 times, or fewer if that is slow. Seconds are medians; memory is the peak resident size above that
-before the first question, images in memory and all.
+before the first query, images in memory and all.
 
 Peers: the same features or probabilities go into both sides, which take turns. What is chosen is
 compared: faster and worse is a failure (exit status 1). It needs scikit-activeml, of the dependency
@@ -42,8 +41,8 @@ from measure import interleaved, ratio, reset_peak, resident, taken_on, write
 from table3 import features_84
 
 LABELLED, PICKS = 1000, (10, 100)
-ENOUGH = 15
-"""Seconds after which a strategy is not asked again."""
+MAX_SECONDS = 15
+"""Seconds after which a strategy is not measured again."""
 
 
 def pool_of(data: str, labelled: int, limit: int | None = None) -> dfal.Pool:
@@ -60,29 +59,29 @@ def network(pool: dfal.Pool) -> nn.Sequential:
 
 
 def alone(name: str, data: str, weights: Path, repeats: int) -> dict[str, Any]:
-    """One strategy, in this process."""
+    """Measure one strategy, in this process."""
     model = dfal.lenet5()
     model.load_state_dict(torch.load(weights, weights_only=True))
     strategy, pool = STRATEGIES[name], pool_of(data, LABELLED)
     strategy(model, pool_of(data, 50, 300), 10, dfal.generator(0, 0, "warm"))
-    found: dict[str, Any] = {
+    costs: dict[str, Any] = {
         "candidates": min(getattr(strategy, "candidates", None) or 10**9, len(pool.unlabelled))
     }
     for k in PICKS:
         seconds: list[float] = []
         before = resident()
         reset_peak()
-        while len(seconds) < repeats and sum(seconds) < ENOUGH:
+        while len(seconds) < repeats and sum(seconds) < MAX_SECONDS:
             start = perf_counter()
             query = strategy(model, pool, k, dfal.generator(0, len(seconds), "select"))
             seconds.append(perf_counter() - start)
         assert len(query.indices.unique()) == k
-        found[str(k)] = {
+        costs[str(k)] = {
             "seconds": round(median(seconds), 3),
             "all": [round(s, 3) for s in seconds],
             "peak_mb": resident(peak=True) - before,
         }
-    return found
+    return costs
 
 
 def peers(model: nn.Module, data: str, repeats: int) -> dict[str, Any]:
@@ -92,7 +91,7 @@ def peers(model: nn.Module, data: str, repeats: int) -> dict[str, Any]:
 
     pool = pool_of(data, LABELLED)
     rows = [unit_rows(model, pool, which) for which in (pool.unlabelled, pool.labelled)]
-    found = {}
+    comparisons = {}
     x = torch.cat([rows[1], rows[0]]).numpy()
     y = np.concatenate([np.zeros(len(rows[1])), np.full(len(rows[0]), np.nan)])
 
@@ -105,7 +104,7 @@ def peers(model: nn.Module, data: str, repeats: int) -> dict[str, Any]:
         ) - len(rows[1])
 
     for k in (10, 100, 1000):
-        found[f"core-set: {k} of {len(rows[0]):,} × {x.shape[1]}"] = beside(
+        comparisons[f"core-set: {k} of {len(rows[0]):,} × {x.shape[1]}"] = compare(
             {"dfal": partial(ours, k), "scikit-activeml": partial(theirs, k)},
             repeats,
             lambda chosen: float(
@@ -114,7 +113,7 @@ def peers(model: nn.Module, data: str, repeats: int) -> dict[str, Any]:
             smaller=True,
         )
     p = torch.randn(10, 1000, 10, generator=dfal.generator(0, 0, "p")).mul(3).softmax(2)
-    found["batch-bald: 4 of 1,000, 10 networks, exact"] = beside(
+    comparisons["batch-bald: 4 of 1,000, 10 networks, exact"] = compare(
         {
             "dfal": lambda: batch_bald(p, 4, 10_000, torch.Generator())[0],
             "scikit-activeml": lambda: torch.from_numpy(
@@ -127,7 +126,7 @@ def peers(model: nn.Module, data: str, repeats: int) -> dict[str, Any]:
     )
     few = rows[0][:5000]
     herding = MaxHerding(normalize_samples=False, metric_dict={"gamma": 2.0}, random_state=0)
-    found["max-herding: 100 of 5,000 × 84"] = beside(
+    comparisons["max-herding: 100 of 5,000 × 84"] = compare(
         {
             "dfal": lambda: cover(few, few[:0], 100, kernel=partial(gaussian, sigma=0.5))[0],
             "scikit-activeml": lambda: torch.from_numpy(
@@ -138,7 +137,7 @@ def peers(model: nn.Module, data: str, repeats: int) -> dict[str, Any]:
         lambda chosen: float(gaussian(to_nearest(few, few[chosen]), 0.5).sum()),
         smaller=False,
     )
-    return found
+    return comparisons
 
 
 def unit_rows(model: nn.Module, pool: dfal.Pool, which: Tensor) -> Tensor:
@@ -146,7 +145,7 @@ def unit_rows(model: nn.Module, pool: dfal.Pool, which: Tensor) -> Tensor:
 
 
 def joint_information(p: Tensor, chosen: Tensor) -> float:
-    """I(y_1 … y_k; ω) over all combinations of classes."""
+    """Return I(y_1 … y_k; ω) over all combinations of classes."""
     joint = torch.ones(1, len(p), dtype=torch.float64)
     for i in chosen.tolist():
         joint = (joint.unsqueeze(1) * p[:, i].double().T).flatten(0, 1)
@@ -154,14 +153,14 @@ def joint_information(p: Tensor, chosen: Tensor) -> float:
     return float(-torch.xlogy(q, q).sum() + torch.xlogy(joint, joint).sum(0).mean())
 
 
-def beside(
+def compare(
     sides: dict[str, Callable[[], Tensor]],
     repeats: int,
     worth: Callable[[Tensor], float],
     *,
     smaller: bool,
 ) -> dict[str, Any]:
-    """Two sides in turns, how much faster ours is, and what their choices are worth."""
+    """Time two sides in turns, and compare what their choices are worth."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         growth = {}
@@ -187,7 +186,7 @@ def beside(
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description="Time the strategies on full MNIST, and their selection beside peers."
+        description="Time strategies on full MNIST, and their selection next to other libraries'."
     )
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--repeats", type=int, default=3)
@@ -204,13 +203,13 @@ def main() -> int:
         help="JSON file",
     )
     parser.add_argument("--alone", nargs=2, metavar=("NAME", "WEIGHTS"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    if asked.alone:
-        name, weights = asked.alone
-        print(json.dumps(alone(name, asked.data, Path(weights), asked.repeats)))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.alone:
+        name, weights = options.alone
+        print(json.dumps(alone(name, options.data, Path(weights), options.repeats)))
         return 0
-    model = network(pool_of(asked.data, LABELLED))
+    model = network(pool_of(options.data, LABELLED))
     costs = {}
     with TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pt"
@@ -219,33 +218,33 @@ def main() -> int:
             sys.executable,
             __file__,
             "--data",
-            asked.data,
+            options.data,
             "--repeats",
-            str(asked.repeats),
+            str(options.repeats),
             "--threads",
-            str(asked.threads),
+            str(options.threads),
         ]
-        for name in asked.only.split(","):
+        for name in options.only.split(","):
             done = subprocess.run(
                 [*common, "--alone", name, str(weights)], capture_output=True, text=True, check=True
             )
             costs[name] = json.loads(done.stdout.splitlines()[-1])
             print(name, costs[name], flush=True)
     facts = taken_on(("dfal", "torch", "numpy", "scipy", "scikit-learn", "scikit-activeml")) | {
-        "data": asked.data,
-        "repeats": asked.repeats,
+        "data": options.data,
+        "repeats": options.repeats,
     }
-    beside_peers = peers(model, asked.data, asked.repeats)
-    write(asked.out, facts | {"strategies": costs, "peers": beside_peers})
-    show(facts, costs, beside_peers)
-    return 0 if all(row["as_good"] for row in beside_peers.values()) else 1
+    comparisons = peers(model, options.data, options.repeats)
+    write(options.out, facts | {"strategies": costs, "peers": comparisons})
+    show(facts, costs, comparisons)
+    return 0 if all(row["as_good"] for row in comparisons.values()) else 1
 
 
-def show(facts: dict[str, Any], costs: dict[str, Any], beside_peers: dict[str, Any]) -> None:
+def show(facts: dict[str, Any], costs: dict[str, Any], comparisons: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 128)
     table = Table(
         title=(
-            f"A question about {facts['data']}, LeNet5, |L| = {LABELLED}: {facts['machine']},"
+            f"A query on {facts['data']}, LeNet5, |L| = {LABELLED}: {facts['machine']},"
             f" {facts['threads']} threads"
         )
     )
@@ -260,7 +259,7 @@ def show(facts: dict[str, Any], costs: dict[str, Any], beside_peers: dict[str, A
             f"{row['100']['peak_mb']:,.0f}",
         )
     console.print(table)
-    table = Table(title="The selection alone, beside another library")
+    table = Table(title="The selection alone, next to another library")
     for heading in (
         "",
         "dfal, s",
@@ -272,7 +271,7 @@ def show(facts: dict[str, Any], costs: dict[str, Any], beside_peers: dict[str, A
         "peer",
     ):
         table.add_column(heading, justify="right" if heading else "left")
-    for name, row in beside_peers.items():
+    for name, row in comparisons.items():
         mine, theirs = row["seconds"].values()
         sizes, worths = row["peak_mb"].values(), row["worth"].values()
         table.add_row(
