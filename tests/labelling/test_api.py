@@ -22,7 +22,7 @@ from dfal.labelling.photos import Photos
 from dfal.labelling.store.records import Judgement, Model, RankedImage
 from dfal.labelling.store.session import Session
 from dfal.labelling.web import security
-from dfal.labelling.web.security import LARGEST, Guard
+from dfal.labelling.web.security import MAX_REQUEST_BYTES, Guard
 from labelled import DIGITS, a_session, some_pngs
 from stored import rows_of
 from stubbed import NO_REASON
@@ -95,6 +95,14 @@ def test_ask_tell_undo_decline_flag_correct_progress(
     assert now["class_counts"]["1"] == 1
     assert now["seconds_per_label"] == 1.5
     assert third["image"] in {one["image"] for one in ask(web, 3, keep=[third["id"]])}
+
+
+def test_clients_may_still_call_themselves_holder(web: TestClient) -> None:
+    asked = web.post("/api/ask", json={"person": "ann", "holder": "h1", "count": 2}).json()
+    kept = {question["id"] for question in asked["questions"]}
+    assert kept == {question["id"] for question in ask(web, 2, keep=[*kept])}, "the same client"
+    both = web.post("/api/ask", json=ME | {"holder": "h1", "count": 1})
+    assert both.status_code == 422
 
 
 def test_a_class_is_added_and_then_an_answer(web: TestClient) -> None:
@@ -368,7 +376,7 @@ def test_on_another_address_a_token_is_needed(folder: Path) -> None:
 
 
 def test_what_is_too_large_or_too_much_is_refused(web: TestClient) -> None:
-    assert web.post("/api/ask", content=b"x" * (LARGEST + 1)).status_code == 413
+    assert web.post("/api/ask", content=b"x" * (MAX_REQUEST_BYTES + 1)).status_code == 413
 
     def endless() -> Iterator[bytes]:
         for _ in range(100):

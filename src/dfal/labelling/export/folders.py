@@ -71,6 +71,12 @@ def _copy(
         path: of the new folder.
         folder_of: name of the folder inside it for a row.
         finish: writes what else belongs there, given the folder under its temporary name.
+
+    Returns:
+        The paths of images that have vanished.
+
+    Raises:
+        DfalError: if the folder exists or cannot be written.
     """
     if path.exists() or not path.name:
         raise DfalError(f"{path} is there already: name a folder that is not")

@@ -11,7 +11,7 @@ from dfal.errors import DfalError
 Headers = Iterable[tuple[bytes, bytes]]
 
 PORTS = {"http": 80, "https": 443}
-"""The ports that addresses need not name."""
+"""Default port of each scheme."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class PublicAddress:
         """Read an address such as https://labels.example.org/photos/.
 
         Raises:
-            DfalError: where it is none.
+            DfalError: if it is not an address that visitors can use.
         """
         cure = "give one such as https://labels.example.org/photos/"
         if re.search(r"[\s\x00-\x1f\x7f\\\"<>]", text):
@@ -77,21 +77,19 @@ class PublicAddress:
 
 
 def is_near(address: str) -> bool:
-    """Return whether an address is of this machine or of a private network, where a proxy may
-    be."""
+    """Return whether an address belongs to this machine or a private network, as a proxy's may."""
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    mapped = getattr(found, "ipv4_mapped", None) or found
+    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
     return bool(mapped.is_loopback or mapped.is_private)
 
 
 def client_address(headers: Headers, peer: str, *, behind_proxy: bool) -> str:
-    """Return whose request this is.
+    """Return the address of the client that sent a request.
 
-    A proxy appends the address that it was asked from to `X-Forwarded-For`, so that only the last
-    one is its own word.
+    A proxy appends its client's address to `X-Forwarded-For`: only the last one can be trusted.
 
     Args:
         headers: of the request.

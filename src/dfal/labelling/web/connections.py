@@ -1,5 +1,4 @@
-"""Connections that do not send what they opened for: each has a time limit, and one address a
-number of them."""
+"""Limits for connections: time to send a request or read a reply, and number per address."""
 
 import asyncio
 import time
@@ -13,15 +12,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from dfal.labelling.web.address import is_near
 
 REQUEST_SECONDS = 20.0
-"""How long a request may take until all of it is here."""
+"""Seconds in which a whole request must arrive."""
 STALLED_SECONDS = 120.0
-"""How long a reply may stay where it is because nobody reads it."""
+"""Seconds that a reply may wait to be read."""
 MAX_WAITING = 100
 """Connections of one address that have sent no whole request yet. Beyond them the oldest are
 closed."""
 GRACE_SECONDS = 1.0
-"""How long a connection has before it can be closed for that: what was sent with it is read by
-then."""
+"""Seconds that a new connection has before it can be closed for that."""
 MAX_CONNECTIONS = 600
 """Connections of one address: fifty browsers behind one router have six each."""
 DESCRIPTORS = 8192
@@ -75,8 +73,7 @@ class Connections:
 
 
 class Connection(H11Protocol):
-    """One connection, which is closed where its request or the reading of the reply does not go
-    on."""
+    """A connection that is closed when its request or the reading of its reply stalls."""
 
     address = ""
 
@@ -87,16 +84,16 @@ class Connection(H11Protocol):
         self._stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for a request."""
+        """Start the time limit of the first request."""
         super().connection_made(transport)
         self.address = self.client[0] if self.client else ""
         if not self._all.add(self):
             self.drop()
             return
-        self._look()
+        self._update_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End every wait."""
+        """Cancel the timers."""
         for timer in (self._deadline, self._stalled):
             if timer is not None:
                 timer.cancel()
@@ -104,29 +101,29 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """See whether the request is all here."""
+        """Process received data, and end the time limit when the request is complete."""
         super().data_received(data)
-        self._look()
+        self._update_deadline()
 
     def pause_writing(self) -> None:
-        """Begin to wait until the reply is read."""
+        """Start the time limit for reading the reply."""
         super().pause_writing()
         if self._stalled is None:
             self._watch(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        """End that wait."""
+        """End the time limit for reading the reply."""
         super().resume_writing()
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
 
     def drop(self) -> None:
-        """Close at once, whatever was to be sent."""
+        """Close at once, without sending what is pending."""
         self.transport.abort()
 
-    def _look(self) -> None:
-        """The time limit is for the whole request, and single bytes do not extend it.
+    def _update_deadline(self) -> None:
+        """Start or end the time limit of a request, which single bytes do not extend.
 
         A connection whose request was answered is not looked at: it is closed by uvicorn's own
         limit, unless it sends more.

@@ -1,4 +1,4 @@
-"""The page for as long as somebody wants it: one server, and the trainer that it keeps alive."""
+"""The server of the page, and the training process that it keeps alive."""
 
 import os
 import secrets
@@ -20,18 +20,19 @@ from dfal.labelling.store.session import Session
 from dfal.labelling.web.address import PublicAddress
 from dfal.labelling.web.api import application
 from dfal.labelling.web.connections import Connection, Connections, raise_descriptor_limit
-from dfal.labelling.web.security import HERE, LARGEST, Guard
+from dfal.labelling.web.security import HERE, MAX_REQUEST_BYTES, Guard
 from dfal.processes import start_worker
 
 PORT = 8765
-"""Where the page is, if nobody else is there."""
-PATIENCE = 60.0
-"""Seconds between two attempts to start a trainer that always dies, at most."""
+"""Default port, unless it is taken."""
+MAX_RESTART_PAUSE = 60.0
+"""Seconds, at most, until a training process that died is started again."""
 
 
 class TrainerProcess(threading.Thread):
-    """Keeps a training process alive. Where it dies, the page says so, labelling goes on, and
-    another one is started.
+    """Keep a training process alive.
+
+    When it dies, the page says so, labelling continues, and another one is started.
 
     Attributes:
         doing: "starting", "waiting", "training", "reviewing", or "" where there is none.
@@ -48,10 +49,14 @@ class TrainerProcess(threading.Thread):
             self._session.model_outputs.add_error("")  # what went wrong before may go well now
         pause = 1.0
         while not self._stopped.is_set():
-            began, code = time.monotonic(), self._once()
+            began, code = time.monotonic(), self._run_once()
             if self._stopped.is_set():
                 return
-            pause = 1.0 if time.monotonic() - began > PATIENCE else min(2 * pause, PATIENCE)
+            pause = (
+                1.0
+                if time.monotonic() - began > MAX_RESTART_PAUSE
+                else min(2 * pause, MAX_RESTART_PAUSE)
+            )
             how = (
                 f"by signal {-code}, perhaps for want of memory"
                 if code < 0
@@ -63,8 +68,8 @@ class TrainerProcess(threading.Thread):
                 )
             self._stopped.wait(pause)
 
-    def _once(self) -> int:
-        """A process, from its start to its end; its exit code."""
+    def _run_once(self) -> int:
+        """Run one training process until it ends, and return its exit code."""
         self.doing = "starting"
         worker, pipe = start_worker(work, self._store)
         with suppress(EOFError, OSError):
@@ -81,25 +86,25 @@ class TrainerProcess(threading.Thread):
         return worker.exitcode or 0
 
     def stop(self) -> None:
-        """End it."""
+        """End the training process."""
         self._stopped.set()
         self.join(5)
 
 
 class PageServer:
-    """A server on its port, not yet answering.
+    """The page's server, bound to its port.
 
     Args:
         session: over the store; no other page may be.
         photos: its images.
         store: the file.
-        host: where to answer. On another address than this machine's own a token is asked for.
-        listening: bound to that host.
-        public: where a reverse proxy shows the page. Then a token is asked for on any address: all
-            visitors come from the proxy's.
+        host: address to listen on. Any but this machine's own requires a token.
+        listening: a socket bound to that host.
+        public: address at which a reverse proxy shows the page. It requires a token on any host,
+            since all requests come from the proxy.
 
     Raises:
-        DfalError: where another page is open over the store.
+        DfalError: if another page is open over the store.
     """
 
     def __init__(
@@ -128,7 +133,8 @@ class PageServer:
             uvicorn.Config(
                 guard,
                 http=cast(Any, partial(Connection, connections)),
-                h11_max_incomplete_event_size=LARGEST,  # other programs' cookies come along
+                # cookies of other programs come along
+                h11_max_incomplete_event_size=MAX_REQUEST_BYTES,
                 ws="none",
                 proxy_headers=False,  # uvicorn would believe everybody on this machine
                 log_level="error",
@@ -140,7 +146,7 @@ class PageServer:
         )
 
     def run(self) -> None:
-        """Answer until Ctrl-C."""
+        """Serve the page until Ctrl-C or SIGTERM."""
         raise_descriptor_limit()
         self._training.start()
         # The server ends at once when it is told to end, and then tells us, by the signal that it
@@ -155,8 +161,13 @@ class PageServer:
 
 
 def _token(store: Path) -> str:
-    """The secret of a page, which lies beside its store: links that were handed out hold as long as
-    that file does."""
+    """Return the token in the file next to a store, which is made if there is none.
+
+    Links that were handed out stay valid as long as the file exists.
+
+    Raises:
+        DfalError: if the file cannot be read or written, or holds no token.
+    """
     path = store.with_name(f".{store.name}.token")
     try:
         with (
@@ -177,8 +188,7 @@ def _token(store: Path) -> str:
 
 
 def _address() -> str:
-    """The machine's own in its network, which telephones understand; its name where that is not to
-    be had."""
+    """Return this machine's address in its network, or its name if that is unknown."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
         probe.connect(("192.0.2.1", 9))  # sends nothing
         return str(probe.getsockname()[0])
@@ -186,10 +196,14 @@ def _address() -> str:
 
 
 def bound(host: str, port: int | None) -> socket.socket:
-    """A socket on that port; with None on PORT or, where that is taken, on any that is free.
+    """Return a socket bound to a port.
+
+    Args:
+        host: address to listen on.
+        port: None for PORT or, if that is taken, any free port.
 
     Raises:
-        DfalError: where it cannot be had.
+        DfalError: if the port cannot be bound.
     """
     wanted = [PORT, 0] if port is None else [port]
     reason = ""

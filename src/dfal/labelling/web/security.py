@@ -1,5 +1,4 @@
-"""What stands before the page: who may talk to it, how much, and what a browser may do with what it
-gets."""
+"""Access control of the page: tokens, origins, rates, sizes, and headers for browsers."""
 
 import hmac
 import json
@@ -17,15 +16,14 @@ Send = Callable[[Message], Awaitable[None]]
 Reply = tuple[int, str, list[tuple[bytes, bytes]]]
 """A status, a sentence and headers."""
 
-LARGEST = 64 * 1024
-"""Bytes of a request."""
+MAX_REQUEST_BYTES = 64 * 1024
+"""Bytes of the body of a request, at most."""
 RATE, BURST = 1000.0, 4000.0
-"""Requests a second from one address, in the long run and at once: fifty people stay far below."""
-ADDRESSES = 1000
-"""Addresses remembered."""
+"""Requests from one address: per second in the long run, and at once."""
+MAX_ADDRESSES = 1000
+"""Addresses whose requests are counted."""
 HERE = frozenset({"127.0.0.1", "localhost", "::1"})
-"""Names of a page that only this machine sees. Any other is a foreign name that was bent to point
-here."""
+"""Hosts of a page that only this machine sees. Any other name was made to point here by DNS."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src"
@@ -41,16 +39,14 @@ HEADERS = [
 
 
 class Guard:
-    """Lets requests through to an ASGI application, or answers them with a sentence.
+    """Pass requests on to an ASGI application, or refuse them with a sentence.
 
     Args:
         app: the application.
-        burst: requests that one address may send at once; it may go on with RATE a second.
-        token: without which nobody else's machine gets anything; None where only this machine can
-        ask.
-        public: the address at which a reverse proxy shows the page; None without one.
-        only_here: whether the page listens on this machine only; by default where there is no
-        token.
+        burst: requests that one address may send at once; after that RATE per second.
+        token: that every request needs; None if only this machine can connect.
+        public: address at which a reverse proxy shows the page; None without one.
+        only_here: whether the page listens on this machine only; by default if there is no token.
     """
 
     def __init__(
@@ -82,14 +78,14 @@ class Guard:
 
     def _too_many(self, scope: Scope) -> "Reply | None":
         peer = (scope.get("client") or ("",))[0]
-        if self._may_go_on(
+        if self._is_within_rate(
             client_address(scope["headers"], peer, behind_proxy=self._public is not None)
         ):
             return None
         return 429, "too many requests: wait a second", [(b"retry-after", b"1")]
 
     def _without_slash(self, scope: Scope) -> "Reply | None":
-        """The page's own paths are relative: they need the slash at the end of the prefix."""
+        """Redirect to the prefix with a slash at its end, which the page's relative paths need."""
         if (
             not self._prefix
             or scope["path"] != self._prefix
@@ -100,16 +96,15 @@ class Guard:
         return 307, "", [(b"location", self._prefix.encode() + b"/" + query)]
 
     def _refused(self, scope: Scope, headers: "_Headers") -> "Reply | None":
-        """What is said to those who may not go on, and to those who come by the link with the
-        token."""
+        """Return the reply to a request that is refused, or that brings the token in its link."""
         path = scope["path"].removeprefix(self._prefix)
         foreign = self._foreign(scope["method"], path, headers)
         if foreign:
             return 403, foreign, []
         query = parse_qs(scope.get("query_string", b"").decode("latin-1")) if path == "/" else {}
-        given = [*query.get("token", []), *headers.cookies(_cookie(scope)), headers.bearer()]
+        tokens = [*query.get("token", []), *headers.cookies(_cookie(scope)), headers.bearer()]
         if self._token is not None and not any(
-            hmac.compare_digest(one.encode(), self._token.encode()) for one in given
+            hmac.compare_digest(token.encode(), self._token.encode()) for token in tokens
         ):
             return (
                 401,
@@ -121,24 +116,22 @@ class Guard:
             where = f"Path={self._prefix}/; Max-Age=31536000{secure}"
             cookie = f"{_cookie(scope)}={self._token}; HttpOnly; SameSite=Lax; {where}"
             return 303, "", [(b"location", b"./"), (b"set-cookie", cookie.encode())]
-        if headers.is_larger(LARGEST):
-            return 413, f"the request is larger than {LARGEST} bytes: send less", []
+        if headers.is_larger(MAX_REQUEST_BYTES):
+            return 413, f"the request is larger than {MAX_REQUEST_BYTES} bytes: send less", []
         return None
 
-    def _may_go_on(self, address: str) -> bool:
-        """A bucket that fills by RATE a second, up to the burst, and from which each request takes
-        one."""
+    def _is_within_rate(self, address: str) -> bool:
+        """Take a token from an address's bucket, which fills by RATE per second up to the burst."""
         now = time.monotonic()
         full, since = self._buckets.pop(address, (self._burst, now))
         full = min(self._burst, full + RATE * (now - since))
         self._buckets[address] = (max(full - 1, 0.0), now)  # the latest come last
-        if len(self._buckets) > ADDRESSES:
+        if len(self._buckets) > MAX_ADDRESSES:
             del self._buckets[next(iter(self._buckets))]
         return full >= 1
 
     def _inside(self, scope: Scope) -> Scope:
-        """The same request with the prefix in its path, whether the proxy has taken it away or
-        not."""
+        """Return the request with the prefix in its path, which the proxy may have removed."""
         if not self._prefix:
             return scope
         path = scope["path"]
@@ -146,7 +139,7 @@ class Guard:
         return {**scope, "path": whole, "root_path": self._prefix}
 
     def _foreign(self, method: str, path: str, headers: "_Headers") -> str:
-        """Why a request comes from somewhere else than the page; empty where it does not."""
+        """Return why a request does not come from the page; empty if it does."""
         try:
             name, port = _host(headers.only("host"))
             origin = _origin(headers.only("origin")) if headers.all("origin") else None
@@ -181,20 +174,20 @@ class Guard:
 
 
 class _Headers:
-    """The headers of a request. Whatever bytes they hold, reading them does not fail."""
+    """The headers of a request. Reading them never fails, whatever bytes they contain."""
 
     def __init__(self, scope: Scope):
         self._rows = [(name.lower(), value.decode("latin-1")) for name, value in scope["headers"]]
 
     def all(self, name: str) -> list[str]:
-        """Every value of this name."""
-        return [value for held, value in self._rows if held == name.encode()]
+        """Return every value of a header."""
+        return [value for header, value in self._rows if header == name.encode()]
 
     def only(self, name: str, default: str = "") -> str:
-        """The value of a header that may be there once.
+        """Return the value of a header that may occur once.
 
         Raises:
-            ValueError: where it is there more often.
+            ValueError: if it occurs more often.
         """
         values = self.all(name)
         if len(values) > 1:
@@ -202,33 +195,32 @@ class _Headers:
         return values[0] if values else default
 
     def cookies(self, name: str) -> list[str]:
-        """The values of our cookie. Other programs on this host have theirs, in any form: those are
-        passed over."""
+        """Return the values of a cookie. Cookies of other programs on this host are ignored."""
         pairs = [pair.partition("=") for header in self.all("cookie") for pair in header.split(";")]
         return [value.strip().strip('"') for key, _, value in pairs if key.strip() == name]
 
     def bearer(self) -> str:
-        """The token in the header `authorization`."""
+        """Return the token in the header `authorization`."""
         scheme, _, token = " ".join(self.all("authorization")).strip().partition(" ")
         return token.strip() if scheme.lower() == "bearer" else ""
 
     def is_larger(self, limit: int) -> bool:
-        """Whether the request says that it is larger, or does not say it in digits."""
-        said = [value.strip() for value in self.all("content-length")]
+        """Return whether the request declares more than `limit` bytes, or no valid length."""
+        lengths = [value.strip() for value in self.all("content-length")]
         return any(
-            not (one.isascii() and one.isdecimal()) or len(one) > 18 or int(one) > limit
-            for one in said
+            not (text.isascii() and text.isdecimal()) or len(text) > 18 or int(text) > limit
+            for text in lengths
         )
 
 
 def _host(text: str) -> tuple[str, int | None]:
-    """The name in small letters and the port of a header `host`."""
+    """Return the name, in lower case, and the port of a header `host`."""
     parts = urlsplit(f"//{text}")
     return parts.hostname or "", parts.port
 
 
 def _origin(text: str) -> tuple[str, str, int]:
-    """The scheme, the name and the port of a header `origin`."""
+    """Return the scheme, the name and the port of a header `origin`."""
     parts = urlsplit(text)
     if parts.scheme not in PORTS or not parts.hostname:
         return "http", "", 0  # such as null: nobody's
@@ -236,20 +228,19 @@ def _origin(text: str) -> tuple[str, str, int]:
 
 
 def _cookie(scope: Scope) -> str:
-    """Cookies do not know ports: two pages on one machine must not overwrite each other's."""
+    """Return the name of the token's cookie. It has the port in it, since cookies ignore ports."""
     return f"dfal-{(scope.get('server') or ('', 0))[1]}"
 
 
 def _at_most(receive: Receive) -> Receive:
-    """What is received, cut off where it is larger than it said: the application then sees a broken
-    request."""
-    so_far = 0
+    """Limit what the application receives: a body that is too large looks like a disconnect."""
+    received = 0
 
     async def counted() -> Message:
-        nonlocal so_far
+        nonlocal received
         message = await receive()
-        so_far += len(message.get("body", b""))
-        return message if so_far <= LARGEST else {"type": "http.disconnect"}
+        received += len(message.get("body", b""))
+        return message if received <= MAX_REQUEST_BYTES else {"type": "http.disconnect"}
 
     return counted
 
