@@ -158,7 +158,7 @@ WRONG: dict[str, str] = {
     "dfal.Training(epochs=2.5)": r"epochs = 2.5 is no whole number",
     "dfal.Training(epochs='30')": r"epochs = '30' is no whole number",
     "dfal.Training(learning_rate='0.1')": r"learning_rate = '0.1' is no number",
-    "dfal.Training(learning_rate=float('inf'))": r"learning_rate = inf would not train",
+    "dfal.Training(learning_rate=float('inf'))": r"learning_rate must be more than 0 and finite \(got inf\)",
     # strategies
     "dfal.Random()(net, pool, 2, 0)": (
         r"rng must be a torch.Generator, but it is int: give dfal.generator\(seed, round,"

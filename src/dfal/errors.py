@@ -8,8 +8,25 @@ class DfalError(ValueError):
     """Wrong use or bad input. Its text is one sentence that names what is wrong and what to do."""
 
 
+class SettingError(DfalError):
+    """A setting with a value that it cannot have. The command line says its option instead of its
+    name.
+
+    Args:
+        name: of the setting.
+        reason: what goes behind its name: "must be 1 or more (got 0)".
+    """
+
+    def __init__(self, name: str, reason: str):
+        super().__init__(name, reason)  # so that pickle sends it from a worker
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.reason}"
+
+
 class Stopped(Exception):  # noqa: N818
-    """The user pressed Ctrl-C. Its text says how to resume."""
+    """Ctrl-C or SIGTERM. Its text says how to resume."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> DfalError:

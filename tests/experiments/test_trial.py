@@ -270,9 +270,9 @@ def test_any_module_works_unchanged(digits: Dataset) -> None:
     ("change", "sentence"),
     [
         ({"annotations": 4001}, "annotations = 4001 is more than the 4000 images of the pool"),
-        ({"annotations": 5}, "annotations = 5 must not be fewer than the first 10"),
-        ({"batch": 0}, "batch = 0"),
-        ({"seed": -1}, "seed = -1"),
+        ({"annotations": 5}, "annotations must not be fewer than the first 10"),
+        ({"batch": 0}, r"batch must be 1 or more images \(got 0\)"),
+        ({"seed": -1}, r"seed must be 0 or more \(got -1\)"),
         (
             {"device": "tpu"},
             r"^there is no device 'tpu': use cpu, cuda, or cuda:1 for the second GPU$",

@@ -189,10 +189,10 @@ def test_restarts_keep_the_lowest_validation_loss() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"learning_rate": 0}, "learning_rate = 0"),
+        ({"learning_rate": 0}, r"learning_rate must be more than 0 and finite \(got 0\)"),
         ({"epochs": 0}, "must be 1 or more"),
         ({"restarts": 0}, "must be 1 or more"),
-        ({"holdout": 1.0}, "holdout = 1.0 is no fraction"),
+        ({"holdout": 1.0}, r"holdout must be at least 0 and below 1 \(got 1\.0\)"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, float], sentence: str) -> None:

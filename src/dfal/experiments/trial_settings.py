@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfal.arguments import check_fields, kind_of
-from dfal.errors import DfalError
+from dfal.errors import DfalError, SettingError
 from dfal.fields import setting
+from dfal.nn import NETWORKS
 from dfal.nn.training_settings import Training
 
 
@@ -20,13 +21,13 @@ class TrialSettings:
     )
     model: str = setting(
         "lenet5",
-        "network: lenet5, vgg8, or your own package.module:function, which is called as"
+        f"network: {', '.join(NETWORKS)}, or your own package.module:function, which is called as"
         " function(image=(c, h, w), classes=n) and returns an nn.Module of logits",
     )
     strategy: Any = None
-    annotations: int = setting(100, "N: images labelled in all, the first ones included")
-    batch: int = setting(10, "n_query: images asked about in a round")
-    first: int = setting(10, "images labelled before the first round, drawn at random")
+    annotations: int = setting(100, "images labelled in all, with the first ones (N)")
+    batch: int = setting(10, "images queried in each round (n_query)")
+    first: int = setting(10, "images labelled before the first round, sampled at random")
     seed: int = 0
     training: Training = Training()
     device: str = setting("cpu", "where networks are trained: cpu, cuda, cuda:1, …")
@@ -38,13 +39,13 @@ class TrialSettings:
                 f"training must be a dfal.Training, but it is {kind_of(self.training)}: give"
                 " dfal.Training()"
             )
-        if self.batch < 1 or self.first < 1:
-            raise DfalError(
-                f"batch = {self.batch} and first = {self.first} must be 1 or more images"
-            )
+        for name in ("batch", "first"):
+            if getattr(self, name) < 1:
+                raise SettingError(name, f"must be 1 or more images (got {getattr(self, name)})")
         if self.annotations < self.first:
-            raise DfalError(
-                f"annotations = {self.annotations} must not be fewer than the first {self.first}"
+            raise SettingError(
+                "annotations",
+                f"must not be fewer than the first {self.first} (got {self.annotations})",
             )
         if self.seed < 0:
-            raise DfalError(f"seed = {self.seed} must be 0 or more")
+            raise SettingError("seed", f"must be 0 or more (got {self.seed})")

@@ -4,9 +4,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dfal.damage import check_types
-from dfal.errors import DfalError
+from dfal.errors import SettingError
 from dfal.fields import setting
+from dfal.nn import NETWORKS
 from dfal.nn.training_settings import Training
+
+TRAINING_OPTIONS = ("learning_rate", "training_batch", "epochs")
+"""The settings of training that `dfal label` has options for."""
 
 LARGEST_SIDE = 2**14
 """Pixels of the side of an image as a network sees it."""
@@ -19,62 +23,54 @@ class Settings:
     folder: str = ""
     strategy: str = setting(
         "dfal",
-        "whom to ask: one that `dfal strategies` lists, with +twins behind it to learn twins too",
+        "query strategy: one that `dfal strategies` lists; +twins behind it adds adversarial twins",
     )
     candidates: int = setting(
-        300, "K: unlabelled images that the strategy looks at each time, drawn at random"
+        300, "unlabelled images among which the strategy selects, sampled at random (K)"
     )
     model: str = setting(
         "lenet5",
-        "network: lenet5, vgg8, or package.module:function that returns an nn.Module of logits",
+        f"network: {', '.join(NETWORKS)}, or package.module:function that returns an nn.Module of"
+        " logits",
     )
     size: int = setting(
-        0, "side in pixels of the images as the network sees them; 0: as suits the folder"
+        0, "side in pixels to which images are scaled for the network; 0: as suits the folder"
     )
     channels: int = 0
     cache: str = ""
     first: int = setting(
-        10, "answers about images drawn at random before the first network is trained"
+        10, "answers about randomly sampled images before the first model is trained"
     )
-    batch: int = setting(
-        10, "new answers after which the network is trained again; images of a grid"
-    )
+    batch: int = setting(10, "new answers after which the model is trained again; images of a grid")
     holdout: float = setting(
         0.2,
-        "fraction of the questions that are drawn at random, measure accuracy and never train; 0:"
-        " none",
+        "fraction of the questions that are sampled at random, to measure accuracy, and never"
+        " trained on; 0: none",
     )
     votes: int = setting(
         1,
-        "people who are asked about each image; the majority is its label, and one more is asked"
-        " where there is a tie",
+        "people who label each image; the majority is its label, and one more person decides a tie",
     )
-    lease: float = setting(
-        600.0, "seconds after which an unanswered question is asked of somebody else"
-    )
-    target: float = setting(0.95, "accuracy to reach, for the estimate of the labels left")
-    seed: int = setting(0, "fixes what is drawn at random")
+    lease: float = setting(600.0, "seconds after which somebody else gets an unanswered question")
+    target: float = setting(0.95, "accuracy for which the number of labels left is estimated")
+    seed: int = setting(0, "seed of everything that is sampled at random")
     device: str = setting("cpu", "where networks are trained: cpu, cuda, cuda:1, …")
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
         for name in ("candidates", "first", "batch", "votes"):
             if getattr(self, name) < 1:
-                raise DfalError(f"{name} = {getattr(self, name)} must be 1 or more")
+                raise SettingError(name, f"must be 1 or more (got {getattr(self, name)})")
         if not 0 <= self.holdout <= 0.5:
-            raise DfalError(
-                f"holdout = {self.holdout} is no fraction of the questions: give 0 ≤ holdout ≤ 0.5"
+            raise SettingError(
+                "holdout", f"must be at least 0 and at most 0.5 (got {self.holdout})"
             )
         if not 0 < self.target < 1:
-            raise DfalError(
-                f"target = {self.target} is no accuracy to reach: give a fraction between 0 and 1"
-            )
+            raise SettingError("target", f"must be above 0 and below 1 (got {self.target})")
         if not self.lease > 0:
-            raise DfalError(
-                f"lease = {self.lease} would leave no time to answer: give some seconds"
-            )
+            raise SettingError("lease", f"must be more than 0 seconds (got {self.lease})")
         if self.seed < 0:
-            raise DfalError(f"seed = {self.seed} must be 0 or more")
+            raise SettingError("seed", f"must be 0 or more (got {self.seed})")
 
     def to_dict(self) -> dict[str, Any]:
         """As it is stored."""

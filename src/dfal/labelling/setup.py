@@ -14,16 +14,13 @@ from dfal.data.listing import Listing
 from dfal.data.path_names import PathIndex, class_key, nfc
 from dfal.errors import DfalError
 from dfal.labelling.names import class_names
-from dfal.labelling.store.schema import Settings
+from dfal.labelling.settings import TRAINING_OPTIONS, Settings
 from dfal.labelling.store.session import Session
 from dfal.labelling.validation import check_path
 from dfal.nn import NETWORKS
 from dfal.nn.networks import build
 from dfal.nn.training import check_device
 from dfal.strategies import named
-
-TRAINING_OPTIONS = ("learning_rate", "training_batch", "epochs")
-"""What people choose about training."""
 
 
 def open_session(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dfal.arguments import check_fields
-from dfal.errors import DfalError
+from dfal.errors import SettingError
 from dfal.fields import setting
 
 
@@ -13,29 +13,28 @@ class Training:
     restarts 5."""
 
     learning_rate: float = setting(1e-3, "step size of Adam")
-    training_batch: int = setting(32, "images a training step")
-    epochs: int = setting(100, "passes over the labelled data, at most")
+    training_batch: int = setting(32, "mini-batch size")
+    epochs: int = setting(100, "most passes over the labelled data")
     holdout: float = setting(
         0.0,
-        "fraction of the annotated images held out, with their twins, for early stopping; 0: no"
+        "fraction of the annotated images, with their twins, held out for early stopping; 0: no"
         " early stopping",
     )
     patience: int = setting(
-        5, "with a hold-out, stop after so many epochs without a lower validation loss"
+        5, "epochs without a lower validation loss after which training stops, with a hold-out"
     )
     restarts: int = setting(
-        1, "trainings a round, of which the one with the lowest validation loss is kept"
+        1, "networks trained in each round, of which that with the lowest validation loss is used"
     )
 
     def __post_init__(self) -> None:
         check_fields(self)
         if not 0 < self.learning_rate < float("inf"):
-            raise DfalError(
-                f"learning_rate = {self.learning_rate} would not train: give more than 0, and a"
-                " finite number"
+            raise SettingError(
+                "learning_rate", f"must be more than 0 and finite (got {self.learning_rate})"
             )
         for name in ("training_batch", "epochs", "patience", "restarts"):
             if getattr(self, name) < 1:
-                raise DfalError(f"{name} = {getattr(self, name)} must be 1 or more")
+                raise SettingError(name, f"must be 1 or more (got {getattr(self, name)})")
         if not 0 <= self.holdout < 1:
-            raise DfalError(f"holdout = {self.holdout} is no fraction: give 0 ≤ holdout < 1")
+            raise SettingError("holdout", f"must be at least 0 and below 1 (got {self.holdout})")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfal.data import datasets
-from dfal.errors import DfalError
+from dfal.errors import DfalError, SettingError
 from dfal.experiments.trial import Trial
 from dfal.nn.training import Training
 from dfal.protocols import Strategy
@@ -40,10 +40,9 @@ class Preset(PresetSettings):
     trial: Trial
 
     def __post_init__(self) -> None:
-        if self.seeds < 1 or self.full_epochs < 1:
-            raise DfalError(
-                f"seeds = {self.seeds} and full_epochs = {self.full_epochs} must be 1 or more"
-            )
+        for name in ("seeds", "full_epochs"):
+            if getattr(self, name) < 1:
+                raise SettingError(name, f"must be 1 or more (got {getattr(self, name)})")
         if not self.strategies:
             raise DfalError(
                 "no strategy is named: give one or several that `dfal strategies` lists"

@@ -21,16 +21,16 @@ class PresetSettings:
 
     trial: Any
     candidates: int | None = setting(
-        300, "K: images of the pool that a strategy looks at in a round, the same for all"
+        300, "images of the pool among which a strategy selects in each round (K)"
     )
     seeds: int = setting(5, "trials of each strategy")
     full_epochs: int = setting(
-        20, "passes over the data of the network that is trained on the full training set"
+        20, "passes over the data for the network that is trained on the full training set"
     )
-    until: int = setting(2000, "annotations to which Table 2 goes on")
+    until: int = setting(2000, "annotations up to which trials of Table 2 run")
     other: str = setting("vgg8", "the other network of Table 4 and Figure 3")
     one_way: bool = setting(
-        False, "only --model chooses, and --other learns from it: half of Table 4"
+        False, "only --model selects, and --other is trained on its images: half of Table 4"
     )
     strategies: tuple[str, ...] = ROWS
 
