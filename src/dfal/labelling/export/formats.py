@@ -1,4 +1,4 @@
-"""The formats of `dfal export`: what a format is, and the registry of all of them."""
+"""What a format of `dfal export` is. The package lists all of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ from dfal.atomic import atomic_write
 from dfal.errors import DfalError
 from dfal.labelling.export.rows import Label
 from dfal.models import SavedModel
-from dfal.registry import Entry, Registry
 
 
 @dataclass(frozen=True)
@@ -38,22 +37,6 @@ class ModelFormat:
 
     ending: str
     write: Callable[[SavedModel, Path], None]
-
-
-_EXPORT = "dfal.labelling.export"
-FORMATS: Registry[LabelFormat | ModelFormat] = Registry(
-    "export format",
-    {
-        "csv": Entry(f"{_EXPORT}.csv_table:CSV", "a table as CSV"),
-        "parquet": Entry(f"{_EXPORT}.parquet:PARQUET", "a table as Parquet, which keeps types"),
-        "folders": Entry(f"{_EXPORT}.folders:FOLDERS", "a folder of images for each class"),
-        "hugging-face": Entry(
-            f"{_EXPORT}.folders:HUGGING_FACE", "a folder that Hugging Face datasets can load"
-        ),
-        "onnx": Entry(f"{_EXPORT}.model_files:ONNX", "the latest model as ONNX"),
-    },
-)
-"""The export formats, by the name that `dfal export --format` takes."""
 
 
 def check_target(path: Path, begin: bytes) -> None:
