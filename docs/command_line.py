@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from dfal.cli import cli
+from dfal.cli.commands import OTHER, Command
 
 PAGE = Path(__file__).resolve().parent / "command-line.md"
 HEAD = """\
@@ -54,14 +55,16 @@ def _command(name: str, command: click.Command, context: click.Context) -> str:
     for example in examples:
         shown = textwrap.dedent(example.replace("\b", "", 1).strip("\n"))
         lines.append(f"```sh\n{shown}\n```")
-    options = [
-        _option(parameter, inner)
-        for parameter in command.params
-        if isinstance(parameter, click.Option) and not parameter.hidden
-    ]
-    if any(options):
-        rows = "\n".join(option for option in options if option)
-        lines.append(f"| option | what it does | default |\n|---|---|---|\n{rows}")
+    if isinstance(command, Command) and command.examples:
+        shown = "\n".join(f"# {about}\ndfal {line}" for about, line in command.examples)
+        lines.append(f"```sh\n{shown}\n```")
+    rows: dict[str, list[str]] = {}
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and (row := _option(parameter, inner)):
+            rows.setdefault(getattr(parameter, "group", OTHER), []).append(row)
+    for group, options in rows.items():
+        table = "\n".join(options)
+        lines.append(f"| {group} | what it does | default |\n|---|---|---|\n{table}")
     return "\n\n".join(lines)
 
 

@@ -6,6 +6,7 @@ from jaxtyping import install_import_hook
 install_import_hook("dfal", "checked.checked")
 
 import os  # noqa: E402  the hook must be there before dfal is imported
+from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -13,6 +14,7 @@ from torch import Tensor, nn  # noqa: E402
 
 import dfal  # noqa: E402
 from dfal.data.datasets import Dataset, load  # noqa: E402
+from shell import Shell  # noqa: E402
 from skips import pytest_sessionfinish  # noqa: E402, F401
 
 pytest_plugins = ["browsers"]
@@ -37,3 +39,12 @@ def trained(digits: Dataset) -> nn.Sequential:
 def some_digits(digits: Dataset) -> Tensor:
     """48 digits that `trained` has not seen, of all classes."""
     return digits.images.take(torch.arange(1, 4000, 83)[:48])
+
+
+@pytest.fixture(name="dfal")
+def command_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Shell:
+    """The command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return Shell(capsys, monkeypatch)

@@ -2,24 +2,24 @@
 moved."""
 
 import shutil
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import Ran, Shell
 
 import dfal
-from dfal import cli
+from dfal.cli import trials
+from dfal.cli.commands import COMMANDS
 from dfal.cli.places import absolute_files, stored_name
+from dfal.cli.trials import latest_store, new_store
 from dfal.data import datasets
 from dfal.experiments import runner
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
+from shell import Ran, Shell
 
 QUICK = [
     "--annotations",
@@ -192,7 +192,6 @@ def test_the_latest_run_is_the_one_that_was_begun_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever its name says: that of local time, another zone's, or no time at all."""
-    latest: Any = sys.modules["dfal.cli.run"].__dict__["_latest"]
     monkeypatch.chdir(tmp_path)
     begin("2026-03-01-090000", "2026-03-01T17:00:00+00:00")  # local time in California, begun last
     begin("2026-03-02-010000", "2026-03-01T16:00:00+00:00")  # local time in Tokyo
@@ -201,27 +200,25 @@ def test_the_latest_run_is_the_one_that_was_begun_last(
     begin("never begun", None)
     (tmp_path / "runs" / "no store").mkdir()
     (tmp_path / "runs" / "no store" / "study.db").write_text("no store")
-    assert latest().parent.name == "2026-03-01-090000"
+    assert latest_store().parent.name == "2026-03-01-090000"
 
 
 def test_a_new_run_is_named_in_utc_and_goes_into_no_old_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module: Any = sys.modules["dfal.cli.run"]
-
-    class Set(datetime):
+    class SetBack(datetime):
         """A clock that was set back: it says again what it said before."""
 
         @classmethod
-        def now(cls, tz: object = None) -> "Set":
+        def now(cls, tz: object = None) -> "SetBack":
             assert tz is UTC
             return cls(2026, 3, 1, 16, 0, 0)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "datetime", Set)
-    assert str(module._new()) == "runs/2026-03-01-160000/study.db"
+    monkeypatch.setattr(trials, "datetime", SetBack)
+    assert str(new_store()) == "runs/2026-03-01-160000/study.db"
     (tmp_path / "runs" / "2026-03-01-160000").mkdir(parents=True)
-    assert str(module._new()) == "runs/2026-03-01-160000-2/study.db"
+    assert str(new_store()) == "runs/2026-03-01-160000-2/study.db"
 
 
 EMPTY = [
@@ -257,9 +254,9 @@ def test_an_empty_path_is_refused(shell: Shell, tmp_path: Path, arguments: list[
 def test_every_path_of_every_command_refuses_an_empty_one() -> None:
     from click import Path as Plain
 
-    kinds = [param.type for command in cli.cli.commands.values() for param in command.params]
+    kinds = [param.type for command in COMMANDS.values() for param in command.params]
     assert not any(isinstance(kind, Plain) for kind in kinds)
-    assert sum(type(kind).__name__ == "_Path" for kind in kinds) > 15
+    assert sum(type(kind).__name__ == "_NonEmptyPath" for kind in kinds) > 15
 
 
 @pytest.mark.parametrize("command", ["report", "export"])

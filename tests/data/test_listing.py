@@ -233,7 +233,7 @@ def test_a_store_goes_on_with_a_copy_of_its_folder_that_writes_accents_otherwise
     tmp_path: Path,
 ) -> None:
 
-    from dfal.cli.label import _found
+    from dfal.cli.folder_summary import summary_lines
     from dfal.labelling.export import labels
     from dfal.labelling.export.folders import write_folders
     from dfal.labelling.learning.review import review
@@ -254,7 +254,8 @@ def test_a_store_goes_on_with_a_copy_of_its_folder_that_writes_accents_otherwise
         assert (photos.original(0).kind, photos.set_aside()) == ("image/png", {})
         assert review(session, text=NFC).total == review(session, text=NFD).total == 1
         assert not any(
-            "no longer there" in line for line in _found(session, folder, linux, tmp_path / "s.db")
+            "no longer there" in line
+            for line in summary_lines(session, folder, linux, tmp_path / "s.db")
         )
         assert write_folders(labels(session), linux, tmp_path / "out") == []
         assert len(list((tmp_path / "out" / NFC).iterdir())) == 1

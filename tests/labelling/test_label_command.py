@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from dfal import cli
-from dfal.cli.label import _found
+from dfal.cli.folder_summary import summary_lines
 from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
 from dfal.labelling.setup import open_session
@@ -62,9 +62,9 @@ def refused(
         (["photos", "--strategy", "dfla"], "did you mean 'dfal'"),
         (["photos", "--model", "nothing:here"], "'nothing:here' cannot be found"),
         (["photos", "--model", "lenet"], "did you mean 'lenet5'"),
-        (["photos", "--holdout", "0.9"], "holdout = 0.9"),
-        (["photos", "--votes", "0"], "votes = 0"),
-        (["photos", "--target", "95"], "target = 95"),
+        (["photos", "--holdout", "0.9"], "--holdout must be at least 0 and at most 0.5 (got 0.9)"),
+        (["photos", "--votes", "0"], "--votes must be 1 or more (got 0)"),
+        (["photos", "--target", "95"], "--target must be above 0 and below 1 (got 95.0)"),
         (["photos", "--labels", "nowhere.csv"], "nowhere.csv cannot be read"),
         (["photos", "--host", "256.1.1.1", "--classes", "a", "b"], "256.1.1.1"),
         (
@@ -76,7 +76,7 @@ def refused(
         (["photos", "--store", "photos"], "is a folder"),
         (["photos/0.png"], "is a file"),
         (["photos", "--device", "tpu"], "there is no device 'tpu'"),
-        (["photos", "--epochs", "0"], "epochs = 0 must be 1 or more"),
+        (["photos", "--epochs", "0"], "--epochs must be 1 or more (got 0)"),
         (
             ["photos", "--classes", "_declined", "a"],
             "'_declined' is no name that a folder may have",
@@ -271,7 +271,7 @@ def test_what_the_folder_holds_is_said_before_the_page_opens(
             session, folder = open_session(
                 opened, Path("photos"), Path("s.db"), classes, labels=labels
             )
-            return "; ".join(_found(session, folder, Path("photos"), Path("s.db")))
+            return "; ".join(summary_lines(session, folder, Path("photos"), Path("s.db")))
 
     first = said(["cat"])
     assert "3 images in photos, 2 of them came with a label" in first

@@ -1,37 +1,36 @@
-"""The command line: dfal label | export | predict | model | run | reproduce | report | strategies |
-data. One file a topic."""
+"""The command line `dfal`. `commands` lists its commands; each is imported when it is called."""
 
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from dfal.cli.label import export, label
-from dfal.cli.lists import data, strategies
-from dfal.cli.options import refuse_empty_paths
-from dfal.cli.predict import model, predict
-from dfal.cli.report import report
-from dfal.cli.reproduce import reproduce
-from dfal.cli.run import run
+from dfal import __version__
+from dfal.cli.commands import CommandGroup
 from dfal.data import datasets
-from dfal.errors import DfalError, Stopped
+from dfal.errors import DfalError, SettingError, Stopped
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(package_name="dfal")
+@click.group(
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "-V", "--version", prog_name="dfal", help="Show the version.")
 def cli() -> None:
-    """Label fewer images: ask about those closest to the network's decision boundary, and learn
-    from each answer twice."""
-
-
-for command in (label, export, predict, model, run, reproduce, report, strategies, data):
-    refuse_empty_paths(command)
-    cli.add_command(command)
+    """Label fewer images: dfal picks the images worth labelling, by DeepFool active learning and
+    other query strategies."""
 
 
 def main() -> None:
-    """Run the command line; wrong use and bad input end in one sentence and exit code 2, Ctrl-C in
-    130."""
+    """Run the command line.
+
+    Wrong use and bad input end in one sentence and exit code 2; Ctrl-C and SIGTERM end in one
+    sentence and exit code 130.
+    """
     # So that package.module:name finds files of this folder, in worker processes too, which are
     # given this path. It comes last: a file of the user's that is called as a library's module is
     # does not stand in for it.
@@ -39,15 +38,35 @@ def main() -> None:
         sys.path.append(here)
     datasets.move({})
     try:
-        cli.main(standalone_mode=False)
+        with _sigterm_as_sigint():
+            cli.main(prog_name="dfal", standalone_mode=False)
+    except SettingError as error:
+        click.echo(f"dfal: --{error.name.replace('_', '-')} {error.reason}", err=True)
+        sys.exit(2)
     except DfalError as error:
         click.echo(f"dfal: {error}", err=True)
         sys.exit(2)
-    except (Stopped, click.exceptions.Abort) as stop:
+    except (Stopped, KeyboardInterrupt, click.exceptions.Abort) as stop:
         click.echo(f"dfal: stopped; {stop}" if str(stop) else "dfal: stopped", err=True)
+        # An interrupt inside exec of a text, as in dataclass while a module is imported, would make
+        # Python end by SIGINT, handled or not; exec of another text makes it forget that.
+        exec("")  # noqa: S102
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
+
+
+@contextlib.contextmanager
+def _sigterm_as_sigint() -> Iterator[None]:
+    """Let SIGTERM, by which systems and job queues end a process, do what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,68 +1,108 @@
-"""Options of the command line that are fields of a configuration."""
+"""Options that are settings of a dataclass, and options that several commands have."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from dfal.cli import completion
+from dfal.cli.commands import option
 from dfal.errors import DfalError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+PATH = click.Path(path_type=Path)
+STDOUT = Path("-")
+"""What stands for standard output in an option that names a file to write."""
 
-def settings(kind: type, *names: str, preset: bool = False) -> Callable[[F], F]:
-    """Options for the fields of a configuration: name, type, default and help are the field's; with
-    `preset` the default is a preset's."""
+COMPLETERS = {
+    "dataset": completion.datasets,
+    "model": completion.networks,
+    "other": completion.networks,
+    "strategy": completion.strategies,
+}
+"""Name of a setting → what completes its value."""
+
+quiet_option = option(
+    "-q", "--quiet", is_flag=True, group="Output", help="Print errors only, and no progress."
+)
+processes_option = option(
+    "--processes",
+    type=click.IntRange(1),
+    group="Computation",
+    help="Trials to run at a time, one thread each.  [default: the number of cores; 1 on a GPU]",
+)
+network_option = option(
+    "--model",
+    "network",
+    metavar="NAME",
+    group="Model",
+    help="The package.module:function that built the network, if its code may be run.",
+)
+
+
+def json_option(what: str) -> Callable[[F], F]:
+    """Return a decorator that adds `--json`, which prints `what` as JSON and nothing else."""
+    return option("--json", "as_json", is_flag=True, group="Output", help=f"Print {what} as JSON.")
+
+
+def settings(kind: type, *names: str, group: str, preset: bool = False) -> Callable[[F], F]:
+    """Return a decorator that adds an option for each field of a configuration that has a help.
+
+    Name, type, default and help are the field's.
+
+    Args:
+        kind: a dataclass.
+        names: of the fields; without any all that have a help.
+        group: the heading of the options.
+        preset: whether the defaults are those of a preset, and not of the fields.
+    """
 
     def decorate(function: F) -> F:
         for field in reversed(fields(kind)):
             if field.name in names or (not names and "help" in field.metadata):
-                flag, kind_of = "--" + field.name.replace("_", "-"), type(field.default)
-                function = click.option(
-                    flag,
-                    type=kind_of,
-                    is_flag=kind_of is bool,
+                type_of_value = int if field.default is None else type(field.default)
+                text = field.metadata["help"]
+                function = option(
+                    "--" + field.name.replace("_", "-"),
+                    group=group,
+                    type=type_of_value,
+                    is_flag=type_of_value is bool,
                     default=None if preset else field.default,
                     show_default=not preset,
-                    help=field.metadata["help"] + ".",
+                    shell_complete=COMPLETERS.get(field.name),
+                    help=f"{text[0].upper()}{text[1:]}.",
                 )(function)
         return function
 
     return decorate
 
 
-class _Path(click.ParamType):  # type: ignore[type-arg]
-    """A path that is not empty: an empty one, of a variable that is not set, would be the working
-    directory."""
-
-    def __init__(self, inner: click.Path):
-        self.inner, self.name = inner, inner.name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path."""
-        if value == "" and param is not None:
-            name = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
-            raise DfalError(f"{name} is empty: name a file or folder, or leave it out")
-        return self.inner.convert(value, param, ctx)
-
-
-def refuse_empty_paths(command: click.Command) -> None:
-    """Let every option and argument of a command that is a path refuse an empty one."""
-    for param in command.params:
-        if isinstance(param.type, click.Path):
-            param.type = _Path(param.type)
+def options_given(context: click.Context) -> dict[str, Any]:
+    """Return the options and arguments that stand in the command line, by their names."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
 
 
 def strategy_names(given: Sequence[str]) -> tuple[str, ...]:
-    """The names of strategies in options that may hold several with commas; those of `dfal
-    strategies` in small letters."""
+    """Return the names of strategies in options that may hold several with commas; those that `dfal
+    strategies` lists in lower case."""
     names = (name.strip() for names in given for name in names.split(","))
     return tuple(name if ":" in name else name.lower() for name in names if name)
 
 
-def candidates(text: str) -> int | None:
-    """K as the command line gives it; None for all."""
+def candidate_count(text: str) -> int | None:
+    """Return K as the command line gives it; None for all.
+
+    Raises:
+        DfalError: for what is neither a number nor "all".
+    """
     if text != "all" and not text.isdecimal():
         raise DfalError(f"--candidates {text!r} is neither a number of images nor 'all'")
     return None if text == "all" else int(text)

@@ -1,24 +1,33 @@
-"""Trials run, and how far they are."""
+"""Run trials and show their progress on standard error, if that is a terminal."""
 
 import time
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dfal.cli import output
 from dfal.experiments import runner
 from dfal.experiments.jobs import Job
 from dfal.experiments.store import Record, Store
 
 
-def side_by_side(trials: Sequence[Job]) -> int:
-    """How many trials run at a time unless somebody says so: the cores, 1 on a GPU."""
+def default_processes(trials: Sequence[Job]) -> int:
+    """Return how many trials run at a time by default: the number of cores, 1 on a GPU."""
     return 1 if any(trial.device != "cpu" for trial in trials) else runner.cores()
 
 
-def follow(trials: Sequence[Job], store: Store, processes: int) -> None:
-    """Run the trials and show how far they are. The time left is by the training of each round, not
-    by rounds."""
+def run_trials(
+    trials: Sequence[Job], store: Store, processes: int | None, *, quiet: bool = False
+) -> None:
+    """Run trials and show their progress. The time left is estimated from the images that each
+    round trains on.
+
+    Args:
+        trials: what to run; what is stored already is not run again.
+        store: to which every round is added.
+        processes: how many trials run at a time; None for the default.
+        quiet: whether to show nothing.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
@@ -26,10 +35,15 @@ def follow(trials: Sequence[Job], store: Store, processes: int) -> None:
         TextColumn("{task.fields[state]}"),
         TimeRemainingColumn(),
     )
+    console = Console(stderr=True)
     width = max(len(trial.label) for trial in trials)
     began = time.monotonic()
     with Progress(
-        *columns, console=output.console, speed_estimate_period=900, refresh_per_second=2
+        *columns,
+        console=console,
+        speed_estimate_period=900,
+        refresh_per_second=2,
+        disable=quiet or not console.is_terminal,
     ) as progress:
         whole = progress.add_task(
             "all trials", total=sum(sum(trial.round_costs) for trial in trials), done="", state=""
@@ -38,7 +52,10 @@ def follow(trials: Sequence[Job], store: Store, processes: int) -> None:
         for trial in trials:
             past = store.records(trial.id, twins=False)
             progress.advance(whole, sum(trial.round_costs[: len(past)]))
+        processes = processes or default_processes(trials)
         for trial, record in runner.run(trials, store, processes):
+            if progress.disable:
+                continue
             label, rounds = f"{trial.label:{width}}", len(trial.round_costs)
             if trial.id not in tasks:
                 tasks[trial.id] = progress.add_task(label, total=rounds, done="", state="")
@@ -56,6 +73,7 @@ def follow(trials: Sequence[Job], store: Store, processes: int) -> None:
 
 
 def _state(record: Record) -> str:
+    """Return what a round measured, in a few words."""
     measured = record.measurements
     if "accuracy" not in measured:
         return f"{record.costs['select']:.3f} s"

@@ -1,73 +1,82 @@
 """dfal reproduce: the tables and figures of the paper."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dfal import reproduce as paper
-from dfal.cli import output
-from dfal.cli.options import candidates as number_of
-from dfal.cli.options import settings, strategy_names
-from dfal.cli.places import stored_name
-from dfal.cli.progress import follow, side_by_side
-from dfal.cli.report import page_of, write_tables
+from dfal.cli import completion
+from dfal.cli.commands import Command, option
+from dfal.cli.options import (
+    PATH,
+    candidate_count,
+    json_option,
+    processes_option,
+    quiet_option,
+    settings,
+    strategy_names,
+)
+from dfal.cli.report import tables_option
 from dfal.errors import DfalError, Stopped
-from dfal.experiments import runner
-from dfal.experiments.jobs import Job
-from dfal.experiments.store import Store
-from dfal.experiments.trial import Trial
-from dfal.nn.training import Training
-from dfal.reporting import html as page
-from dfal.reporting import terminal
-from dfal.reproduce.settings import PresetSettings
+from dfal.experiments.trial_settings import TrialSettings
+from dfal.nn.training_settings import Training
+from dfal.reproduce.settings import ARTEFACTS, FIXED, PresetSettings
 
 
-@click.command()
-@click.argument("what", type=click.Choice(list(paper.ARTEFACTS)))
-@click.option(
+@click.command(
+    cls=Command,
+    examples=[
+        ("Table 1 on a few images, in minutes", "reproduce table1 --preset quick"),
+        ("Figure 2 by the paper's protocol", "reproduce figure2 --dataset mnist --seeds 5"),
+    ],
+)
+@click.argument("what", type=click.Choice(list(ARTEFACTS)))
+@option(
     "--preset",
     default="paper",
     show_default=True,
+    group="Data and network",
+    shell_complete=completion.presets,
     help=(
-        "Where every setting comes from that is not given here: paper, the paper's protocol; or"
-        " quick, coarser, minutes."
+        "Where settings come from that are not given here: paper, the paper's protocol; or quick,"
+        " a coarser one that takes minutes."
     ),
 )
-@settings(Trial, "dataset", "model", preset=True)
-@click.option(
+@settings(TrialSettings, "dataset", "model", group="Data and network", preset=True)
+@settings(PresetSettings, "other", "one_way", group="Data and network", preset=True)
+@option(
     "--strategy",
     multiple=True,
+    group="Queries",
+    shell_complete=completion.strategies,
     help=(
-        "Rows in place of the paper's: names that `dfal strategies` lists, or your own"
-        " package.module:name, with commas."
+        "Query strategies in place of the paper's, several with commas: names that `dfal"
+        " strategies` lists, or your own package.module:name."
     ),
 )
-@settings(Trial, "annotations", "batch", "first", preset=True)
-@click.option(
+@settings(TrialSettings, "annotations", "batch", "first", group="Queries", preset=True)
+@option(
     "--candidates",
-    help="K: images of the pool that a strategy looks at in a round, the same for all; or 'all'.",
+    group="Queries",
+    help=(
+        "Images of the unlabelled pool among which a strategy selects in each round (K), the same"
+        " for all strategies; or 'all'."
+    ),
 )
-@settings(PresetSettings, "seeds", "full_epochs", "until", "other", "one_way", preset=True)
-@settings(Training, preset=True)
-@settings(Trial, "device", preset=True)
-@click.option(
-    "--processes",
-    type=click.IntRange(1),
-    help="Trials side by side, one thread each.  [default: the cores; 1 on a GPU]",
-)
-@click.option(
+@settings(PresetSettings, "seeds", "until", group="Queries", preset=True)
+@settings(Training, group="Training", preset=True)
+@settings(PresetSettings, "full_epochs", group="Training", preset=True)
+@settings(TrialSettings, "device", group="Computation", preset=True)
+@processes_option
+@option(
     "--store",
-    type=click.Path(path_type=Path),
-    help="The SQLite file for everything found.  [default: reproduced/PRESET/study.db]",
+    type=PATH,
+    group="Output",
+    help="The SQLite file for all results.  [default: reproduced/PRESET/study.db]",
 )
-@click.option(
-    "--tables",
-    "tables_",
-    type=click.Path(path_type=Path),
-    help="Also write all tables as LaTeX and CSV to this folder.",
-)
+@tables_option
+@json_option("the results")
+@quiet_option
 def reproduce(  # noqa: PLR0917
     what: str,
     preset: str,
@@ -75,15 +84,24 @@ def reproduce(  # noqa: PLR0917
     candidates: str | None,
     processes: int | None,
     store: Path | None,
-    tables_: Path | None,
+    tables_folder: Path | None,
+    as_json: bool,
+    quiet: bool,
     **given: Any,
 ) -> None:
-    """Make a table or figure of the paper again, and put our numbers beside the paper's.
+    """Reproduce a table or figure of the paper, and print our numbers next to the paper's.
 
-    What the store does not hold yet is run, seed by seed; a run that was stopped goes on when the
-    same command is given again. Tables and figures that need the same trials share them.
+    What the store does not hold yet is run, seed by seed; run the same command to resume. Tables
+    and figures that need the same trials share them.
     """
-    if strategy and what in paper.FIXED:
+    from dfal import reproduce as paper
+    from dfal.cli.places import stored_name
+    from dfal.cli.progress import run_trials
+    from dfal.cli.reproduced import show
+    from dfal.experiments import runner
+    from dfal.experiments.store import Store
+
+    if strategy and what in FIXED:
         raise DfalError(
             f"{what} is about the strategies that the paper names there: leave out --strategy"
         )
@@ -92,36 +110,19 @@ def reproduce(  # noqa: PLR0917
     chosen = paper.preset(preset).changed(
         (paper.usual_data(what) if preset == "paper" else {})
         | {name: value for name, value in given.items() if value is not None}
-        | ({"candidates": number_of(candidates)} if candidates else {})
+        | ({"candidates": candidate_count(candidates)} if candidates else {})
         | ({"strategies": strategy_names(strategy)} if strategy else {})
     )
     path = store or Path("reproduced") / preset / "study.db"
     chosen = chosen.changed({"dataset": stored_name(chosen.trial.dataset, path)})
-    stages: list[Sequence[Job]] = paper.ARTEFACTS[what].stages(chosen)
+    stages = ARTEFACTS[what].stages(chosen)
     runner.check([trial for trials in stages for trial in trials])
     with Store(path, write=True) as opened:
         try:
-            for trials in stages:
-                follow(trials, opened, 1 if what == "table3" else processes or side_by_side(trials))
+            for trials in stages:  # those of Table 3 are timed, one at a time
+                run_trials(trials, opened, 1 if what == "table3" else processes, quiet=quiet)
         except KeyboardInterrupt:
             raise Stopped(
-                "every finished round is stored: give the same command again to go on"
+                "every finished round is stored: run the same command to resume"
             ) from None
-    _compare(path, what, tables_)
-
-
-def _compare(path: Path, what: str, exported: Path | None) -> None:
-    """Print a table or figure beside the paper's, and write the page of everything."""
-    chosen = paper.ARTEFACTS[what]
-    with Store(path) as store:
-        found = paper.read_results(store)
-        for made in chosen.tables(found):
-            output.console.print(terminal.paper_table(made))
-        for table in terminal.verdict_tables(chosen.verdicts(found)):
-            output.console.print(table)
-        if exported:
-            write_tables(exported, found)
-        written = page.write(store, found, page_of(path))
-    output.console.print(
-        f"[bold]Report[/bold] {written}\n[bold]Store [/bold] {path}", soft_wrap=True
-    )
+    show(path, what, tables_folder, as_json=as_json, quiet=quiet)

@@ -1,0 +1,78 @@
+"""What `dfal label` says of a folder and its store."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dfal.data.image_folder import Folder
+from dfal.data.listing import count_names
+from dfal.data.path_names import PathIndex, class_key
+from dfal.labelling.store.session import Session
+
+
+def summary(session: Session, folder: Folder, path: Path) -> dict[str, Any]:
+    """Return the store, its classes and the counts of its images, for JSON."""
+    state = session.state
+    return {
+        "store": path,
+        "folder": session.settings.folder,
+        "classes": list(state.classes),
+        "images": len(state.paths) - _missing(session, folder),
+        "missing": _missing(session, folder),
+        "prelabelled": _prelabelled(session),
+    }
+
+
+def summary_lines(session: Session, folder: Folder, photos: Path, path: Path) -> Iterator[str]:
+    """Yield lines that say what is in the folder, and what of it is left out and why."""
+    state = session.state
+    missing, known = _missing(session, folder), _prelabelled(session)
+    labelled = f", {known:,} of them came with a label" if known else ""
+    yield (
+        f"{count_of(len(state.paths) - missing, 'image')} in {photos}{labelled}; every answer goes"
+        f" to {path}"
+    )
+    if missing:
+        yield (
+            f"{count_of(missing, 'image')} of the store {'is' if missing == 1 else 'are'} no longer"
+            " there or cannot be read"
+        )
+    classes = {class_key(name) for name in (*state.classes, *state.former)}
+    ignored = Counter(name for name in folder.known.values() if class_key(name) not in classes)
+    if ignored:
+        yield (
+            f"labels that are none of the classes are left out: {count_names(ignored)};"
+            " --classes NAME takes them in"
+        )
+    if folder.left_out:
+        yield f"rows of the CSV that are no labels are left out: {count_names(folder.left_out)}"
+    if folder.layout.beside:
+        beside = count_names(folder.layout.beside)
+        yield f"folders beside the parts of the data set say nothing about their images: {beside}"
+    if folder.others:
+        yield f"files of other kinds are left out: {count_names(folder.others)}"
+
+
+def answers_stored(session: Session) -> str:
+    """Return the count of answers in words: "3 answers are"."""
+    state = session.refresh()
+    count = sum(map(len, state.votes.values())) + len(state.corrected.keys() - state.votes.keys())
+    return f"{count_of(count, 'answer')} {'is' if count == 1 else 'are'}"
+
+
+def count_of(count: int, noun: str) -> str:
+    """Return a count with its noun in singular or plural."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _missing(session: Session, folder: Folder) -> int:
+    """Return how many images of the store are no longer in the folder, or cannot be read."""
+    index = PathIndex(folder.paths)
+    gone = sum(index.get(image) < 0 for image in session.state.paths)
+    return gone + len(folder.set_aside().keys() & {*folder.paths})
+
+
+def _prelabelled(session: Session) -> int:
+    """Return how many images came with a label."""
+    return int((session.state.prelabelled >= 0).sum())
