@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dfal.attacks import ATTACKS
+from dfal.data.datasets import DATASETS
 from dfal.strategies import STRATEGIES, WithTwins, short_repr
 
 DOCS = Path(__file__).resolve().parent
@@ -89,11 +90,32 @@ def attack_names() -> Rows:
     ]
 
 
+def data_sets() -> Rows:
+    """Return a row for each data set."""
+    rows = [["name", "pool / test set", "what", "test set", "origin; licence", "checksum"]]
+    for name, card in DATASETS.items():
+        channels, height, width = card.image
+        shape = f"{height}×{width}" + (f"×{channels}" if channels > 1 else "")
+        checksum = "published" if card.sums else "–" if card.get else "recorded at first use"
+        rows.append(
+            [
+                f"`{name}`",
+                f"{card.pool:,} / {card.test:,} of {shape}",
+                DATASETS.about(name),
+                card.split,
+                f"{card.origin}; {card.licence}",
+                checksum,
+            ]
+        )
+    return rows
+
+
 TABLES: dict[str, tuple[str, Callable[[], Rows]]] = {
     "strategy names": ("strategies.md", strategy_names),
     "strategy costs": ("strategies.md", strategy_costs),
     "strategy settings": ("strategies.md", lambda: setting_rows(strategy_classes())),
     "attack names": ("strategies.md", attack_names),
+    "data sets": ("data.md", data_sets),
     "attack settings": ("strategies.md", lambda: setting_rows(ATTACKS.values())),
 }
 """Tables by the name in their markers: the page and what makes the rows, the head first."""
