@@ -1,5 +1,6 @@
 """docs/architecture.md and its picture say what the code is."""
 
+import json
 import re
 import runpy
 import tomllib
@@ -64,6 +65,8 @@ def test_the_page_justifies_every_dependency_and_no_other() -> None:
     for group in (*project["optional-dependencies"].values(), *groups.values()):
         required += [requirement for requirement in group if isinstance(requirement, str)]
     names = {re.split(r"[\s<>=!~\[;]", requirement)[0] for requirement in required}
+    tools = json.loads((ROOT / "package.json").read_text())["devDependencies"]
+    names |= {name.split("/")[-1] for name in tools}
     section = (DOCS / "architecture.md").read_text().split("\n## Dependencies\n")[1]
     table = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", section, re.MULTILINE)
     justified = {name for cell, _ in table for name in re.findall(r"[\w-]+", cell) if name != "---"}
