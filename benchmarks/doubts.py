@@ -48,15 +48,15 @@ def main() -> None:
             for epochs in (10, 40):
                 for seed in options.seeds:
                     measure(data, n, dfal.Training(epochs=epochs), seed, counts, gaps)
-    found: dict[str, Any] = {key: dict(counted) for key, counted in counts.items()}
+    results: dict[str, Any] = {key: dict(counted) for key, counted in counts.items()}
     for key, values in gaps.items():
-        found[f"|confidence − accuracy|, {key}"] = {
+        results[f"|confidence − accuracy|, {key}"] = {
             "mean": float(np.mean(values)),
             "largest": float(np.max(values)),
         }
-    for key, value in found.items():
+    for key, value in results.items():
         print(key, value)
-    write(Path(__file__).parent / "results" / "doubts.json", taken_on(["dfal", "torch"]) | found)
+    write(Path(__file__).parent / "results" / "doubts.json", taken_on(["dfal", "torch"]) | results)
 
 
 def measure(
@@ -71,7 +71,7 @@ def measure(
     confidence and accuracy."""
     truth = data.labels.numpy()
     chosen = np.random.default_rng(seed).choice(len(truth), n + CALIBRATED + FRESH, replace=False)
-    labelled, held = chosen[:n], chosen[n:]
+    labelled, fresh_images = chosen[:n], chosen[n:]
     folds = np.arange(n) % FOLDS
     for noise, counted in zip((0.0, 0.03, 0.1), counts.values(), strict=True):
         rng = np.random.default_rng([seed, n])
@@ -91,11 +91,11 @@ def measure(
         counted["suspicious"] += int(suspicious.sum())
         counted["suspicious and wrong"] += int((suspicious & wrong).sum())
         if not noise:
-            outputs = logits(trained(data, labelled, labels, training, seed), data, held)
-            t = temperature(outputs[:CALIBRATED], truth[held[:CALIBRATED]])
+            outputs = logits(trained(data, labelled, labels, training, seed), data, fresh_images)
+            t = temperature(outputs[:CALIBRATED], truth[fresh_images[:CALIBRATED]])
             fresh, right = (
                 outputs[CALIBRATED:],
-                outputs[CALIBRATED:].argmax(1) == truth[held[CALIBRATED:]],
+                outputs[CALIBRATED:].argmax(1) == truth[fresh_images[CALIBRATED:]],
             )
             for key, scaled in (("raw", fresh), ("calibrated", fresh / t)):
                 gaps[key].append(abs(float(softmax(scaled, axis=1).max(1).mean() - right.mean())))
@@ -116,10 +116,10 @@ def trained(
 def logits(
     model: nn.Module, data: Dataset, images: Int64[np.ndarray, "n"]
 ) -> Float64[np.ndarray, "n c"]:
-    found: Float64[np.ndarray, n] = (
+    results: Float64[np.ndarray, n] = (
         dfal.predict(model, data.images.take(torch.from_numpy(images))).double().numpy()
     )
-    return found
+    return results
 
 
 if __name__ == "__main__":

@@ -39,11 +39,12 @@ def main() -> None:
         folder.mkdir()
         for place in range(options.answers):
             Image.new("L", (16, 16), place % 256).save(folder / f"{place:06}.png")
-        found = measured(folder, options.people, options.answers)
-    for name, value in found.items():
+        results = measured(folder, options.people, options.answers)
+    for name, value in results.items():
         print(f"{name:32} {value}")
     write(
-        Path(__file__).parent / "results" / "people.json", taken_on(["fastapi", "uvicorn"]) | found
+        Path(__file__).parent / "results" / "people.json",
+        taken_on(["fastapi", "uvicorn"]) | results,
     )
 
 

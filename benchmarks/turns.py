@@ -47,11 +47,11 @@ def main() -> None:
         folder.mkdir()
         for place in range(int(IMAGES_A_SECOND * options.seconds)):
             Image.new("L", (16, 16), place % 256).save(folder / f"{place:06}.png")
-        found = measured(folder, options.seconds)
-    for name, value in found.items():
+        results = measured(folder, options.seconds)
+    for name, value in results.items():
         print(f"{name:32} {value}")
     write(
-        Path(__file__).parent / "results" / "turns.json", taken_on(["fastapi", "uvicorn"]) | found
+        Path(__file__).parent / "results" / "turns.json", taken_on(["fastapi", "uvicorn"]) | results
     )
 
 

@@ -732,10 +732,14 @@ def test_a_folder_takes_the_order_it_is_given(photos: Path, cache: Path) -> None
             all_of(folder)
             assert_right(folder, 11)
             assert folder.set_aside() == {"gone.png": GONE}
-    with Folder.open(photos, cache, order=listed) as folder:
-        assert list(folder.paths) == listed
+    with Folder.open(photos, cache, order=[*listed, "gone.png"]) as folder:
+        assert list(folder.paths) == [*listed, "gone.png"]
         assert_right(folder, 11)
-        assert folder.set_aside() == {"a/00.png": GONE}
+    assert len(list(cache.iterdir())) == 2
+    with Folder.open(photos, cache, order=listed) as folder:
+        assert list(folder.paths) == [*listed, "gone.png"]
+        assert_right(folder, 11)
+        assert folder.set_aside() == {"a/00.png": GONE, "gone.png": GONE}
     write(photos / "gone.png", 3)
     write(photos / "new.png", 4)
     with Folder.open(photos, cache, order=[*order, listed[1], "new.png", "late.png"]) as folder:
@@ -745,6 +749,17 @@ def test_a_folder_takes_the_order_it_is_given(photos: Path, cache: Path) -> None
         assert folder.set_aside() == {"late.png": GONE}
         assert np.array_equal(folder.image(0)[..., 0], picture(3))
         assert np.array_equal(folder.image(12)[..., 0], picture(4))
+
+
+def test_two_ways_of_writing_an_accent_are_two_images_of_an_order(cache: Path) -> None:
+    composed, apart = "\u00e9.png", "e\u0301.png"
+    photos = write(cache.parent / "accents" / composed, 1).parent
+    with Folder.open(photos, cache, order=[apart]) as folder:
+        assert folder.paths == (composed,), "as the folder writes it"
+    with Folder.open(photos, cache, order=[apart, composed]) as folder:
+        assert folder.paths == (apart, composed)
+        all_of(folder)
+        assert folder.set_aside() == {apart: GONE}
 
 
 def test_no_order_makes_a_folder_read_what_it_would_not_list(photos: Path, cache: Path) -> None:

@@ -251,7 +251,7 @@ def test_a_store_goes_on_with_a_copy_of_its_folder_that_writes_accents_otherwise
         photos = Photos(session, folder)
         assert [nfc(path) for path in folder.paths] == [nfc(path) for path in session.state.paths]
         assert photos.network_image(0).shape == (16, 16, 1)
-        assert (photos.original(0).kind, photos.set_aside()) == ("image/png", {})
+        assert (photos.original(0).media_type, photos.set_aside()) == ("image/png", {})
         assert review(session, text=NFC).total == review(session, text=NFD).total == 1
         assert not any(
             "no longer there" in line

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dfal.labelling.learning.progress import (
-    DRAWN,
-    STEADY,
+    MAX_CURVE_POINTS,
+    STOP_PAIRS,
     Accuracy,
     curve,
     labels_left,
@@ -189,7 +189,7 @@ def test_it_is_no_time_to_stop_with_few_hold_out_answers_or_few_watched_images()
         watched = np.arange(n)
         state.models = [
             Model(number, 0.0, 0, 10 * number, 10, 2, 1.0, watched, state.models[0].predicted)
-            for number in range(1, STEADY + 2)
+            for number in range(1, STOP_PAIRS + 2)
         ]
         assert progress(state).stop == stop
     state.models = [
@@ -244,10 +244,10 @@ def test_after_hundreds_of_networks_the_curve_goes_evenly_from_the_first_to_the_
         state.add_model(a_model(number, 10 * number, [0] * 30), [])
     now = progress(state)
     numbers = [point.model for point in now.curve]
-    assert (len(numbers), numbers[0], numbers[-1]) == (DRAWN, 1, 500)
+    assert (len(numbers), numbers[0], numbers[-1]) == (MAX_CURVE_POINTS, 1, 500)
     assert set(np.diff(numbers)) == {4, 5}
-    assert len(now.agreement) == STEADY
-    state.models = state.models[:DRAWN]
-    assert [point.model for point in progress(state).curve] == list(range(1, DRAWN + 1)), (
-        "all of them, where they are few"
-    )
+    assert len(now.agreement) == STOP_PAIRS
+    state.models = state.models[:MAX_CURVE_POINTS]
+    assert [point.model for point in progress(state).curve] == list(
+        range(1, MAX_CURVE_POINTS + 1)
+    ), "all of them, where they are few"

@@ -221,6 +221,18 @@ def test_undo_takes_back_one_answer_after_the_other_and_asks_again(
         assert len(rows_of(session.path, "SELECT 1 FROM answers")) == 6
 
 
+def test_an_image_whose_answer_was_taken_back_is_asked_of_others(
+    begin: Callable[..., Session],
+) -> None:
+    with begin(paths=PATHS[:3], holdout=0.0) as session:
+        for question in session.ask(3):
+            session.tell(question, 0)
+        assert session.ask() == []
+        session.undo()
+        session.leave()
+        assert len(session.ask(person="bob")) == 1
+
+
 def test_undo_is_everybodys_own(begin: Callable[..., Session]) -> None:
     with begin() as session:
         (mine,), (theirs,) = session.ask(client_id="a"), session.ask(person="bob", client_id="b")

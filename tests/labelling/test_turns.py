@@ -90,7 +90,7 @@ def held(store: Path, name: str) -> Iterator[bool]:
 def test_whoever_waits_too_long_goes_on_without_a_turn(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "PATIENCE", 0.05)
+    monkeypatch.setattr(turns, "MAX_TURN_SECONDS", 0.05)
     one, other, third = Turns(store), Turns(store), Turns(store)
     with one.one():
         with other.one(), third.one(), held(store, "queue") as free:

@@ -18,7 +18,7 @@ from dfal.data.pictures import to_picture
 from dfal.errors import DfalError
 from dfal.labelling.store.session import Session
 
-KINDS = {
+MEDIA_TYPES = {
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
     ".png": "image/png",
@@ -26,16 +26,16 @@ KINDS = {
     ".webp": "image/webp",
 }
 """What browsers show as it is."""
-LARGE = 8 * 2**20
+MAX_ORIGINAL_BYTES = 8 * 2**20
 """Bytes beyond which an original is sent smaller: nobody waits for a photograph of 50
 megapixels."""
-SIDE = 2400
+MAX_SIDE = 2400
 """Pixels of the longer side of what is sent smaller."""
-SMALL = 256
+THUMBNAIL_SIDE = 256
 """Pixels of the longer side of a picture in a grid."""
-READS = 3
+MAX_READS = 3
 """Attempts to read a file that is replaced meanwhile."""
-RENDERING = 1
+RENDERING_VERSION = 1
 """To be raised where the same file is shown otherwise than before: browsers keep pictures."""
 
 
@@ -45,12 +45,12 @@ class Picture:
 
     Attributes:
         content: its bytes.
-        kind: its media type.
+        media_type: of the bytes.
         version: names the content; empty where the file changed while it was read.
     """
 
     content: bytes
-    kind: str
+    media_type: str
     version: str = ""
 
 
@@ -130,7 +130,7 @@ class Photos:
         except OSError:
             return ""
         file = (path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        return _digest(RENDERING, self.store, image, *file)
+        return _digest(RENDERING_VERSION, self.store, image, *file)
 
     def original(self, image: int) -> Picture:
         """Return an image's file if browsers show it quickly, else the image as JPEG or PNG."""
@@ -139,12 +139,12 @@ class Photos:
 
             def read() -> Picture:
                 file = self.folder.file(image)
-                kind = KINDS.get(file.suffix.lower())
-                if kind and file.stat().st_size <= LARGE:
+                kind = MEDIA_TYPES.get(file.suffix.lower())
+                if kind and file.stat().st_size <= MAX_ORIGINAL_BYTES:
                     content = file.read_bytes()
                     if _is(kind, content):
                         return Picture(content, kind)
-                return _picture(self.folder.original(image), SIDE)
+                return _picture(self.folder.original(image), MAX_SIDE)
 
             return self._steady(image, lambda version: self._unchanged(image, version, read), read)
 
@@ -156,11 +156,13 @@ class Photos:
             return self._steady(
                 image,
                 lambda version: self._small(image, version),
-                lambda: _picture(self.folder.original(image), SMALL),
+                lambda: _picture(self.folder.original(image), THUMBNAIL_SIDE),
             )
 
     def _shrunk(self, image: int, version: str) -> Picture:
-        return self._unchanged(image, version, lambda: _picture(self.folder.original(image), SMALL))
+        return self._unchanged(
+            image, version, lambda: _picture(self.folder.original(image), THUMBNAIL_SIDE)
+        )
 
     def _unchanged(self, image: int, version: str, read: Callable[[], Picture]) -> Picture:
         """Read a picture whose file has this version before and after.
@@ -177,7 +179,7 @@ class Photos:
         self, image: int, versioned: Callable[[str], Picture], read: Callable[[], Picture]
     ) -> Picture:
         """Read a picture with its version, or without one where the file changes all the time."""
-        for _ in range(READS):
+        for _ in range(MAX_READS):
             with contextlib.suppress(Changed):
                 return versioned(self.version(image))
         return read()
@@ -210,7 +212,7 @@ class Photos:
             shown = 0.5 + 0.5 * r / max(float(np.abs(r).max()), 1e-12)
         else:
             shown = pixels + r if part == "twin" else pixels
-        version = _digest(RENDERING, self.store, image, seen.tobytes(), change.tobytes())
+        version = _digest(RENDERING_VERSION, self.store, image, seen.tobytes(), change.tobytes())
         return replace(_picture(to_picture(shown.transpose(2, 0, 1)), None), version=version)
 
     def _check(self, image: int) -> None:
@@ -273,6 +275,6 @@ def _picture(image: Image.Image, side: int | None) -> Picture:
     if side is not None and max(image.size) > side:
         image = ImageOps.contain(image, (side, side))
     file = io.BytesIO()
-    small = max(image.size) <= SMALL
+    small = max(image.size) <= THUMBNAIL_SIDE
     image.save(file, "PNG" if small else "JPEG", **({} if small else {"quality": 88}))
     return Picture(file.getvalue(), "image/png" if small else "image/jpeg")

@@ -17,7 +17,7 @@ from dfal.errors import DfalError
 from dfal.labelling.names import FORBIDDEN, shown
 from dfal.query import DECLINED, UNKNOWN
 
-LONGEST_STORED = 1000
+MAX_STORED_NAME = 1000
 """Characters of a name that is read."""
 
 
@@ -43,7 +43,7 @@ def check_name(name: str) -> None:
     """
     if (
         not name
-        or len(name) > LONGEST_STORED
+        or len(name) > MAX_STORED_NAME
         or any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in name)
     ):
         raise ValueError(f"the name {shown(name)}")
@@ -107,7 +107,7 @@ def target_file(folder: Path, name: str) -> Path:
         name in {"", ".", ".."}
         or "/" in name
         or "\0" in name
-        or (os.name == "nt" and any(one in name for one in "\\:"))
+        or (os.name == "nt" and any(letter in name for letter in "\\:"))
     ):
         raise DfalError(f"{shown(name)} is no name of a file in {folder}: do not use this store")
     return folder / name

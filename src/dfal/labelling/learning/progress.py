@@ -17,15 +17,17 @@ from dfal.query import DECLINED, UNKNOWN
 from dfal.stats.agreement import ENOUGH, alpha, answers_to_confirm, kappa, wilson
 from dfal.stats.sampling import evenly_spaced
 
-NETWORKS = 4
+MIN_CURVE_NETWORKS = 4
 """Networks of different sizes that a curve needs."""
-RESAMPLES = 200
+BOOTSTRAP_SAMPLES = 200
 """Bootstrap samples for the interval of the labels left."""
-DRAWN = 120
+MAX_CURVE_POINTS = 120
 """Networks of a curve: after many hours there are thousands, and this is asked for every second."""
-STABLE, STEADY = 0.99, 3
-"""It looks time to stop when STEADY pairs of networks in a row have a kappa of STABLE (Bloodgood &
-Vijay-Shanker 2009)."""
+STOP_KAPPA, STOP_PAIRS = 0.99, 3
+"""It looks time to stop when STOP_PAIRS pairs of networks in a row have a kappa of STOP_KAPPA.
+
+Source: Bloodgood and Vijay-Shanker (2009).
+"""
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class Progress:
         left: images that can still be asked about.
         classes: name → images that have it.
         people: name → answers of theirs that hold.
-        curve: of at most DRAWN networks, evenly from the first to the present one, on all hold-out
-        answers there are.
+        curve: of at most MAX_CURVE_POINTS networks, evenly from the first to the present one, on
+            all hold-out answers there are.
         seconds: a label takes, the median of the latest; None before the first.
         reached: whether the target is: the lower end of the accuracy's interval, on ENOUGH hold-out
         answers at least.
@@ -83,8 +85,8 @@ class Progress:
             more hold-out answers make it so if the accuracy stays what it is; None otherwise.
         labels_left: until the accuracy is at the target; None as long as it is too early to say,
         and when it is above.
-        agreement: of the latest STEADY networks with the one before each, Cohen's kappa on images
-        drawn at random.
+        agreement: of the latest STOP_PAIRS networks with the one before each, Cohen's kappa on
+            images drawn at random.
         stop: whether it looks time to stop.
         alpha: Krippendorff's, where several people are asked about each image; None where nothing
         can be said.
@@ -121,21 +123,25 @@ def progress(state: State) -> Progress:
     annotated, disputed = state.annotated, state.disputed
     counts = np.bincount(labels[labels >= 0], minlength=len(state.classes)).tolist()
     truth = hold_out_labels(state)
-    models = [state.models[place] for place in evenly_spaced(len(state.models), DRAWN)]
-    found = curve(models, truth)
-    latest = state.models[-STEADY - 1 :]
+    models = [state.models[place] for place in evenly_spaced(len(state.models), MAX_CURVE_POINTS)]
+    points = curve(models, truth)
+    latest = state.models[-STOP_PAIRS - 1 :]
     agreement = [
         kappa(a.predicted, b.predicted)
         for a, b in pairwise(latest)
         if np.array_equal(a.watched, b.watched)
     ]
-    target, enough = state.settings.target, bool(found) and found[-1].of >= ENOUGH
-    reached = enough and found[-1].low >= target
+    target, enough = state.settings.target, bool(points) and points[-1].of >= ENOUGH
+    reached = enough and points[-1].low >= target
     missing = (
-        answers_to_confirm(found[-1].value, found[-1].of, target) if found and not reached else None
+        answers_to_confirm(points[-1].value, points[-1].of, target)
+        if points and not reached
+        else None
     )
     steady = (
-        len(agreement) == STEADY and min(agreement) >= STABLE and len(latest[-1].watched) >= ENOUGH
+        len(agreement) == STOP_PAIRS
+        and min(agreement) >= STOP_KAPPA
+        and len(latest[-1].watched) >= ENOUGH
     )
     return Progress(
         images=len(labels),
@@ -150,7 +156,7 @@ def progress(state: State) -> Progress:
         left=state.left,
         classes=dict(zip(state.classes, counts, strict=True)),
         people=dict(Counter(person for votes in state.votes.values() for person in votes)),
-        curve=found,
+        curve=points,
         seconds=float(np.median(state.seconds)) if state.seconds else None,
         target=target,
         reached=reached,
@@ -230,7 +236,7 @@ def labels_left(
         else []
     )
     sizes = np.array([model.annotations for model in latest], dtype=float)
-    if len(set(sizes.tolist())) < NETWORKS:
+    if len(set(sizes.tolist())) < MIN_CURVE_NETWORKS:
         return None
     right = np.array([judged(model, truth) for model in latest])
     h = right.shape[1]
@@ -238,7 +244,7 @@ def labels_left(
         return None
     rng = np.random.default_rng(len(sizes))
     draws = np.concatenate(
-        [np.ones((1, h)), rng.multinomial(h, np.full(h, 1 / h), RESAMPLES)]
+        [np.ones((1, h)), rng.multinomial(h, np.full(h, 1 / h), BOOTSTRAP_SAMPLES)]
     )  # how often each is drawn
     wrong = draws @ (~right).T.astype(float)
     needed = reached_at(sizes, (wrong + 0.5) / (h + 1), 1 - target)

@@ -151,9 +151,9 @@ class Trainer:
         evaluations: list[Evaluation] = []
         for fold in range(FOLDS):
             images = labelled[folds == fold]
-            part = _without(pool, images[state.trained_on[images]])
-            if len(images) and len(part.labels[part.labels >= 0].unique()) > 1:
-                model = self._learner.fit(part, classes, self._seed(latest.id, f"fold {fold}"))
+            fold_pool = _without(pool, images[state.trained_on[images]])
+            if len(images) and len(fold_pool.labels[fold_pool.labels >= 0].unique()) > 1:
+                model = self._learner.fit(fold_pool, classes, self._seed(latest.id, f"fold {fold}"))
                 evaluations.append(self._evaluate(model, pool, images, state))
         temperature = self._review_temperature = fit_temperature(evaluations)
         self._session.model_outputs.add_judgements(
@@ -285,7 +285,7 @@ def _without(pool: Pool, images: Int64[np.ndarray, "m"]) -> Pool:
     """Return a pool without the labels of some images and their twins."""
     labels = pool.labels.clone()
     labels[torch.from_numpy(images)] = UNKNOWN
-    kept = labels[pool.twinned] >= 0
+    is_kept = labels[pool.twinned] >= 0
     return dataclasses.replace(
-        pool, labels=labels, twinned=pool.twinned[kept], twins=pool.twins[kept]
+        pool, labels=labels, twinned=pool.twinned[is_kept], twins=pool.twins[is_kept]
     )

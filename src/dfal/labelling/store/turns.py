@@ -18,9 +18,9 @@ with contextlib.suppress(ImportError):
 
     locks = fcntl
 
-PATIENCE = 10.0
+MAX_TURN_SECONDS = 10.0
 """Seconds after which a process goes on without a turn: whoever has it may have been stopped."""
-SHORTEST, LONGEST = 0.0001, 0.001
+MIN_PAUSE, MAX_PAUSE = 0.0001, 0.001
 """Seconds between two looks at a lock that another process holds."""
 
 
@@ -31,7 +31,7 @@ class Turns:
     first. A process that has just written cannot overtake one that waits: that one holds the first
     lock already. The system takes both from a process that is killed. The locks only order the
     writers; SQLite's own lock protects the store, also where these two cannot be had: on Windows,
-    in a folder that cannot be written, or after PATIENCE.
+    in a folder that cannot be written, or after MAX_TURN_SECONDS.
 
     Args:
         store: the file.
@@ -75,7 +75,7 @@ class Turns:
             yield
             return
         queue, turn = files
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + MAX_TURN_SECONDS
         waited = _lock(queue, until)
         mine = waited and _lock(turn, until)
         if waited:
@@ -89,7 +89,7 @@ class Turns:
 
 def _lock(file: int, until: float) -> bool:
     """Take a lock; False where it cannot be had in time, or not at all."""
-    pause = SHORTEST
+    pause = MIN_PAUSE
     while True:
         try:
             locks.flock(file, locks.LOCK_EX | locks.LOCK_NB)
@@ -97,7 +97,7 @@ def _lock(file: int, until: float) -> bool:
             if time.monotonic() >= until:
                 return False
             time.sleep(pause)
-            pause = min(2 * pause, LONGEST)
+            pause = min(2 * pause, MAX_PAUSE)
         except OSError:  # a file system without locks
             return False
         else:

@@ -171,7 +171,7 @@ def _picture_response(picture: Picture, version: str, if_none_match: str) -> Res
     """Return a picture, which may be kept only under an address that names its content."""
     if not picture.version:
         return Response(
-            picture.content, media_type=picture.kind, headers={"cache-control": "no-store"}
+            picture.content, media_type=picture.media_type, headers={"cache-control": "no-store"}
         )
     names_content = version == picture.version
     caching = f"max-age={PICTURE_SECONDS}, immutable" if names_content else "no-cache"
@@ -179,4 +179,4 @@ def _picture_response(picture: Picture, version: str, if_none_match: str) -> Res
     known = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
     if headers["etag"] in known:
         return Response(status_code=304, headers=headers)
-    return Response(picture.content, media_type=picture.kind, headers=headers)
+    return Response(picture.content, media_type=picture.media_type, headers=headers)
