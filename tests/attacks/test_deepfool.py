@@ -127,6 +127,13 @@ def test_too_few_steps_are_a_failure_and_not_a_short_distance(
     assert torch.equal(found.distance.isinf(), ~found.fooled)
 
 
+def test_no_image_takes_more_steps_than_it_may(trained: nn.Sequential, some_digits: Tensor) -> None:
+    counting = Counting(trained)
+    found = dfal.DeepFool(max_steps=1, overshoot=0)(counting, some_digits)
+    assert not found.fooled.all()
+    assert set(counting.passes) == {len(some_digits)}, "a second step would be one of fewer images"
+
+
 def test_nan_on_the_way_is_a_failure() -> None:
     class Cliff(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -291,6 +298,19 @@ def test_images_certain_to_be_beyond_the_limit_are_given_up(
     found = dfal.DeepFool().nearest(trained, some_digits, limit)
     assert found.distance.isinf().all()
     assert torch.equal(found.images, some_digits)
+
+
+def test_images_within_the_limit_are_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For an affine network, whose certified distances are exact."""
+    monkeypatch.setattr(deepfool, "MIN_CERTIFIED_IMAGES", 0)
+    layer = affine(12, 4, seed=0)
+    x = torch.randn(30, 12, generator=torch.Generator().manual_seed(0))
+    exact = affine_distance(layer, x, 2)
+    order, limit = exact.argsort(), KNearestLimit(1, exact=True)
+    limit.add(1.01 * exact[order[:1]])
+    found = dfal.DeepFool().nearest(nn.Sequential(layer), x, limit)
+    assert found.fooled[order[0]]
+    assert not found.fooled[order[-1]]
 
 
 def test_with_fewer_images_than_k_there_is_no_limit(

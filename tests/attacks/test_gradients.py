@@ -34,3 +34,16 @@ def certified(network: LogitGradients, x: Tensor, p: float) -> Tensor:
     """A distance within which each image keeps its class."""
     f = network.logits(x)
     return network.certified_distance(f, f.argmax(1), p).amin(1)
+
+
+def test_one_logit_has_the_certified_distances_of_two() -> None:
+    single, double = affine(12, 1, seed=0), affine(12, 2, seed=0)
+    with torch.no_grad():
+        double.weight[0], double.bias[0] = 0, 0
+        double.weight[1], double.bias[1] = single.weight[0], single.bias[0]
+    x = torch.randn(20, 12, generator=torch.Generator().manual_seed(0))
+    one, two = (
+        certified(gradients_of(nn.Sequential(end), x[:1]), x, 2) for end in (single, double)
+    )
+    torch.testing.assert_close(one, two)
+    assert (one > 0).all()
