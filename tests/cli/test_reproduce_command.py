@@ -28,8 +28,8 @@ def test_reproduce_runs_goes_on_and_reports(dfal: Shell) -> None:
     assert first.code == 0, first.err
     for word in (
         "Table 1: mnist-5k, lenet5",
-        "What the paper does not say",
-        "What each trial cost",
+        "Statistics beyond the paper",
+        "Seconds of each trial",
         "The paper's claims",
         "99.04",
     ):

@@ -33,6 +33,8 @@ def test_run_leaves_a_table_a_report_and_a_store(dfal: Shell, tmp_path: Path) ->
         "50",
     ):
         assert word in ran.out
+    before_tables = ran.out[: ran.out.index("Test accuracy")].splitlines()
+    assert any(line.startswith("With 30 labels, dfal reaches ") for line in before_tables)
     (store,) = tmp_path.glob("runs/*/study.db")
     assert (store.parent / "report.html").is_file()
     assert sorted(file.name for file in store.parent.iterdir()) == [
@@ -63,7 +65,7 @@ def test_many_strategies_stand_one_below_the_other_and_are_compared(dfal: Shell)
         assert f"\n{name}\t" in table, name
     assert re.search(r"^margin\+twins\tmargin\t[+−]\d", comparisons, re.MULTILINE)
     page = Path("s.html").read_text(encoding="utf-8")
-    assert "Which differences are real?" in page
+    assert "<h2>Significance</h2>" in page
     assert page.count("<td>margin</td>") == 1
 
 
