@@ -48,3 +48,16 @@ def command_line(
     """The command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return Shell(capsys, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def pool(digits: Dataset) -> dfal.Pool:
+    """60 digits, three of them labelled."""
+    return dfal.Pool.new(digits.images.take(torch.arange(0, 4000, 66)[:60]), {0: 0, 7: 1, 59: 2})
+
+
+@pytest.fixture(scope="session")
+def one_class(pool: dfal.Pool) -> nn.Sequential:
+    """LeNet5 that has seen nothing but sevens."""
+    sevens = dfal.Pool.new(pool.images, {0: 7, 7: 7, 59: 7})
+    return dfal.fit(dfal.lenet5, sevens.labelled_data(), dfal.Training(epochs=20), seed=0)
