@@ -35,9 +35,9 @@ def _option(option: click.Option, context: click.Context) -> str:
         return ""
     flags, text = record
     default = ""
+    text = re.sub(r"\s*\[[^\[\]]*[<>]=?[^\[\]]*\]$", "", text)
     if match := re.search(r"\s*\[(?:env var: [^\]]*; )?default: (.*?)(?:; [^\]]*)?\]$", text):
         text, default = text[: match.start()], match[1]
-    text = re.sub(r"\s*\[[^\[\]]*[<>]=?[^\[\]]*\]$", "", text)
     return f"| `{_cell(flags)}` | {_cell(text)} | {f'`{_cell(default)}`' if default else ''} |"
 
 
