@@ -33,10 +33,9 @@ def _option(option: click.Option, context: click.Context) -> str:
         record = option.get_help_record(context)
     if record is None:
         return ""
-    flags, text = record
-    default = ""
-    text = re.sub(r"\s*\[[^\[\]]*[<>]=?[^\[\]]*\]$", "", text)
-    if match := re.search(r"\s*\[(?:env var: [^\]]*; )?default: (.*?)(?:; [^\]]*)?\]$", text):
+    flags, text = record[0], option.help or ""
+    default = option.get_help_extra(context).get("default", "")
+    if match := re.search(r"\s*\[default: (.*)\]$", text):  # written by hand
         text, default = text[: match.start()], match[1]
     return f"| `{_cell(flags)}` | {_cell(text)} | {f'`{_cell(default)}`' if default else ''} |"
 
