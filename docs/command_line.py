@@ -1,5 +1,6 @@
-"""Write docs/command-line.md: every command and option, from the code. Usage:
+"""Write docs/command-line.md: every command and option, from the code.
 
+Usage:
 python docs/command_line.py            # or: make reference
 python docs/command_line.py --check    # exit status 1 where the page is not that of the code
 """

@@ -69,9 +69,7 @@ def accuracies() -> dict[str, NDArray[np.float64]]:
 
 
 def labels_to_reach(curve: NDArray[np.float64], target: float) -> int:
-    """Return the number of labels at which a curve, a point every ten labels, first reaches a
-    target.
-    """
+    """Return the labels at which a curve, a point every ten labels, first reaches a target."""
     return int(10 * (1 + np.argmax(curve >= target)))
 
 

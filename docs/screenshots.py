@@ -1,5 +1,6 @@
-"""The pictures of docs/labelling.md, from a real session: `python docs/screenshots.py`. Needs
-playwright and chromium.
+"""Make the pictures of docs/labelling.md from a real session, with playwright and chromium.
+
+Usage: `python docs/screenshots.py`.
 
 500 digits are labelled by a machine that knows them, with two mistakes, until there are 120
 answers; then the page is pictured.

@@ -1,5 +1,6 @@
-"""Label fewer images: DeepFool active learning (Ducoffe & Precioso 2018) for any PyTorch
-classifier.
+"""Label fewer images: DeepFool active learning for any PyTorch classifier.
+
+Source: Ducoffe & Precioso 2018.
 
 >>> import dfal, torch
 >>> model, images = dfal.lenet5(), torch.rand(64, 1, 28, 28)

@@ -9,8 +9,9 @@ class DfalError(ValueError):
 
 
 class SettingError(DfalError):
-    """A setting with a value that it cannot have. The command line says its option instead of its
-    name.
+    """A setting with a value that it cannot have.
+
+    The command line says its option instead of its name.
 
     Args:
         name: of the setting.

@@ -1,5 +1,7 @@
-"""Names of a package that are imported when they are first used, so that `dfal --help` and
-`import dfal` load no PyTorch."""
+"""Names of a package that are imported when they are first used.
+
+So `dfal --help` and `import dfal` load no PyTorch.
+"""
 
 import importlib
 import sys

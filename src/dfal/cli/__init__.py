@@ -21,8 +21,7 @@ from dfal.errors import DfalError, SettingError, Stopped
 )
 @click.version_option(__version__, "-V", "--version", prog_name="dfal", help="Show the version.")
 def cli() -> None:
-    """Label fewer images: dfal picks the images worth labelling, by DeepFool active learning and
-    other query strategies."""
+    """Pick the images worth labelling, by DeepFool active learning and other query strategies."""
 
 
 def main() -> None:

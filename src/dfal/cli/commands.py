@@ -1,5 +1,7 @@
-"""The commands by name, and how their help is laid out: commands in sections, options under
-headings, examples at the end."""
+"""The commands by name, and the layout of their help.
+
+Commands stand in sections, options under headings, examples at the end.
+"""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -59,8 +61,10 @@ def option(*names: str, group: str = OTHER, **attributes: Any) -> Callable[[F], 
 
 
 class _NonEmptyPath(click.ParamType):  # type: ignore[type-arg]
-    """A path that is not empty: an empty one, of a variable that is not set, would be the working
-    directory."""
+    """A path that is not empty.
+
+    An empty one, of a variable that is not set, would be the working directory.
+    """
 
     def __init__(self, inner: click.Path):
         self.inner, self.name = inner, inner.name

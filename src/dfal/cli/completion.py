@@ -16,8 +16,9 @@ from dfal.cli.commands import Command
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, /, shell: str) -> None:
-    """Print the script by which SHELL completes commands, options, strategies, data sets,
-    networks, formats and presets.
+    """Print the script by which SHELL completes commands, options and registered names.
+
+    Registered names are those of strategies, data sets, networks, formats and presets.
 
     For fish, write it to ~/.config/fish/completions/dfal.fish.
     """

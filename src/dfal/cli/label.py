@@ -124,8 +124,9 @@ def label(  # noqa: PLR0917
     quiet: bool,
     **configuration: Any,
 ) -> None:
-    """Label the images in the folder PHOTOS on a page, while a model trains and selects the images
-    worth labelling.
+    """Label the images in the folder PHOTOS on a page.
+
+    Meanwhile a model trains and selects the images worth labelling.
 
     The names of sub-folders are known labels, unless --classes names others. Run the same command
     to resume.

@@ -91,8 +91,10 @@ def options_given(context: click.Context) -> dict[str, Any]:
 
 
 def strategy_names(given: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of strategies in options that may hold several with commas; those that `dfal
-    strategies` lists in lower case."""
+    """Return the names of strategies in options that may hold several with commas.
+
+    Names that `dfal strategies` lists are in lower case, whatever was typed.
+    """
     names = (name.strip() for names in given for name in names.split(","))
     return tuple(name if ":" in name else name.lower() for name in names if name)
 

@@ -100,8 +100,10 @@ def _jsonable(value: Any) -> Any:
 
 @contextlib.contextmanager
 def output_file(path: Path) -> Iterator[Path]:
-    """Yield the path of a file to write. What is written for "-" goes to standard output, when it
-    is whole."""
+    """Yield the path of a file to write.
+
+    What is written for "-" goes to standard output when it is whole.
+    """
     if path != STDOUT:
         yield path
         return

@@ -14,8 +14,7 @@ from dfal.experiments.store import Store
 
 
 def stored_name(given: str, store: Path) -> str:
-    """Return the name of a data set in a store: an absolute path for a file or folder, whatever the
-    working directory is.
+    """Return the name of a data set in a store: an absolute path for a file or folder.
 
     Data that the store has under another path, say a relative one or that from which they were
     moved, keep that name, and are
@@ -37,8 +36,7 @@ def stored_name(given: str, store: Path) -> str:
 
 
 def find_again(names: Iterable[str], store: Path, given: str | None) -> None:
-    """Find the data of a store that goes on: where `given` says, or where they were at its last
-    run.
+    """Find the data of a store that is resumed: where `given` says, or where they were last.
 
     Raises:
         DfalError: where other data are given, or data are no longer there.
@@ -62,8 +60,10 @@ def find_again(names: Iterable[str], store: Path, given: str | None) -> None:
 
 
 def absolute_files(strategy: Any, store: Path) -> Any:
-    """Return a strategy whose embeddings are named by their absolute paths, but for those that a
-    store has as they are."""
+    """Return a strategy whose embeddings are named by their absolute paths.
+
+    Paths that a store has keep their form.
+    """
     if not dataclasses.is_dataclass(strategy) or isinstance(strategy, type):
         return strategy
     changes: dict[str, Any] = {}

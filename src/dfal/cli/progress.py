@@ -19,8 +19,9 @@ def default_processes(trials: Sequence[Job]) -> int:
 def run_trials(
     trials: Sequence[Job], store: Store, processes: int | None, *, quiet: bool = False
 ) -> None:
-    """Run trials and show their progress. The time left is estimated from the images that each
-    round trains on.
+    """Run trials and show their progress.
+
+    The time left is estimated from the images that each round trains on.
 
     Args:
         trials: what to run; what is stored already is not run again.

@@ -79,10 +79,10 @@ def report(  # noqa: PLR0917
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Print the tables of a STORE and write its page, with the paper's numbers next to ours where
-    it has them.
+    """Print the tables of a STORE and write its page.
 
-    The run of the store may still be going on.
+    The paper's numbers stand next to ours where it has them. The run of the store may still be
+    going on.
     """
     from dfal.cli.study_report import show
 

@@ -81,8 +81,7 @@ def new_store() -> Path:
 
 
 def latest_store() -> Path:
-    """Return the store in the folder runs whose run began last, whatever it is called and in
-    whatever time zone.
+    """Return the store in the folder runs whose run began last, whatever it is called.
 
     Raises:
         DfalError: where there is none.
@@ -94,8 +93,7 @@ def latest_store() -> Path:
 
 
 def _beginning(path: Path) -> datetime | None:
-    """Return when the first run of a store began; None where it did not begin, or the file is no
-    store."""
+    """Return when the first run of a store began; None where there was none, or no store."""
     try:
         with Store(path) as store:
             at = datetime.fromisoformat(store.environments()[0]["at"])

@@ -295,7 +295,7 @@ class Cache:
             self._database.execute(f"PRAGMA user_version = {DECODER_VERSION}")
 
     def _bring_up_to_date(self, entries: list[Entry], order: Sequence[str], part: int) -> int:
-        """Number new files, decode changed ones again, and set aside those that are gone.
+        """Give new files numbers, decode changed ones again, and set aside those that are gone.
 
         Args:
             entries: the files that the folder holds.

@@ -275,7 +275,8 @@ def _decode(
     Args:
         content: what is decoded.
         original: the file, from which the orientation is read.
-        least, finish: as in `_read`.
+        least: pixels of the shorter side that are enough, as in `_read`.
+        finish: what is done with the decoded image, as in `_read`.
     """
     tags = tiff.parse(content)
     if tags and not tags.suits_pillow():

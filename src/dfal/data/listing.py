@@ -1,5 +1,4 @@
-"""The files of a folder, which of them are images, and the shape that suits them, from their
-headers."""
+"""The files of a folder, which of them are images, and the shape that suits these."""
 
 import os
 import re

@@ -9,8 +9,10 @@ from dfal.fields import setting
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained, from scratch in every round. The paper's code: holdout 0.2 and
-    restarts 5."""
+    """How a network is trained, from scratch in every round.
+
+    The paper's code has holdout 0.2 and restarts 5.
+    """
 
     learning_rate: float = setting(1e-3, "step size of Adam")
     training_batch: int = setting(32, "mini-batch size")
