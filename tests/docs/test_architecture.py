@@ -51,6 +51,9 @@ def test_an_arrow_is_left_out_only_where_others_imply_it(architecture: Any) -> N
 
 def test_the_page_says_a_line_of_every_package(drawing: dict[str, Any], architecture: Any) -> None:
     assert set(drawing["abouts"]()) == set(architecture.imports)
+    text = (DOCS / "architecture.md").read_text()
+    for path in re.findall(r"^\| `(\w+(?:/|\.py))` \|", text, re.MULTILINE):
+        assert (ROOT / "src" / "dfal" / path).exists(), path
 
 
 def test_circles_are_found(drawing: dict[str, Any]) -> None:
