@@ -63,6 +63,16 @@ def test_stopped_after_any_round_it_goes_on_to_the_same_end(
         assert list(runner.run(TRIALS, store, 2)) == []
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_trial_that_is_given_twice_runs_once(
+    tmp_path: Path, whole: object, processes: int
+) -> None:
+    twice = [trial for trial in TRIALS for _ in range(2)]
+    with Store(tmp_path / "s.db", write=True) as store:
+        assert len(list(runner.run(twice, store, processes))) == 12
+        assert store.contents() == whole
+
+
 def test_one_thread_whatever_the_caller_uses(tmp_path: Path, whole: object) -> None:
     torch.set_num_threads(2)
     try:

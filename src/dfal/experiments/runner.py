@@ -38,7 +38,7 @@ def run(trials: Sequence[J], store: Store, processes: int) -> Iterator[tuple[J, 
     same to the bit.
 
     Args:
-        trials: the jobs.
+        trials: the jobs; one that is given twice runs once.
         store: open for writing.
         processes: how many jobs run at the same time.
 
@@ -46,6 +46,7 @@ def run(trials: Sequence[J], store: Store, processes: int) -> Iterator[tuple[J, 
         DfalError: if a job cannot run, if data or code are not those the store began with, or if a
             process dies.
     """
+    trials = list({trial.id: trial for trial in trials}.values())  # a job given twice runs once
     configurations, now = {trial.id: trial.to_json() for trial in trials}, environment(trials)
     refuse_changed(store, now)
     stored = store.trials()
