@@ -64,6 +64,15 @@ def test_budgets_that_are_named_are_all_there_in_parts() -> None:
     assert set(map(str, budgets)) < set(heads)
 
 
+def test_parts_fit_a_terminal_of_any_width() -> None:
+    """A column more or less decides: 40 holds the name and one number, 140 nearly all."""
+    long_run = study(*FIVE[:2], "egl-last-layer", *FIVE[2:], rounds=40)
+    for width in range(40, 141):
+        grid = terminal._Grid.of(comparison.accuracies("mnist-5k", long_run, long_run.budgets(12)))
+        for part in grid.parts(width):
+            assert terminal._width(part.table()) <= width or len(part.head) == 1, width
+
+
 RANDOM = "labels to reach random sampling's final accuracy"
 
 
