@@ -120,7 +120,15 @@ class Choice:
         k: int,
         rng: torch.Generator,
     ) -> Query:
-        """Query k of n ≥ 1 candidates, k ≤ n, which are given in random order."""
+        """Query k of the candidates.
+
+        Args:
+            model: returns logits; left as it was.
+            pool: has the images, and says which are labelled.
+            candidates: n ≥ 1 unlabelled images, in random order.
+            k: how many to query, at most n.
+            rng: decides all that is random.
+        """
 
 
 @dataclass(frozen=True)
