@@ -7,7 +7,7 @@ from typing import Any
 
 from dfal.data.image_folder import Folder
 from dfal.data.listing import count_names
-from dfal.data.path_names import PathIndex, class_key
+from dfal.data.path_names import class_key
 from dfal.labelling.store.session import Session
 
 
@@ -18,8 +18,8 @@ def summary(session: Session, folder: Folder, path: Path) -> dict[str, Any]:
         "store": path,
         "folder": session.settings.folder,
         "classes": list(state.classes),
-        "images": len(state.paths) - _missing(session, folder),
-        "missing": _missing(session, folder),
+        "images": len(state.paths) - _missing(folder),
+        "missing": _missing(folder),
         "prelabelled": _prelabelled(session),
     }
 
@@ -27,7 +27,7 @@ def summary(session: Session, folder: Folder, path: Path) -> dict[str, Any]:
 def summary_lines(session: Session, folder: Folder, photos: Path, path: Path) -> Iterator[str]:
     """Yield lines that say what is in the folder, and what of it is left out and why."""
     state = session.state
-    missing, known = _missing(session, folder), _prelabelled(session)
+    missing, known = _missing(folder), _prelabelled(session)
     labelled = f", {known:,} of them came with a label" if known else ""
     yield (
         f"{count_of(len(state.paths) - missing, 'image')} in {photos}{labelled}; every answer goes"
@@ -66,11 +66,9 @@ def count_of(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _missing(session: Session, folder: Folder) -> int:
-    """Return how many images of the store are no longer in the folder, or cannot be read."""
-    index = PathIndex(folder.paths)
-    gone = sum(index.get(image) < 0 for image in session.state.paths)
-    return gone + len(folder.set_aside().keys() & {*folder.paths})
+def _missing(folder: Folder) -> int:
+    """Return how many images are no longer in the folder, or cannot be read."""
+    return len(folder.set_aside().keys() & {*folder.paths})
 
 
 def _prelabelled(session: Session) -> int:

@@ -25,8 +25,8 @@ class PathIndex:
         self._exact = {path: index for index, path in enumerate(paths)}
         self._composed: dict[str, int] | None = None
 
-    def get(self, path: str, missing: int = -1) -> int:
-        """Return the index of a path, or `missing` where it is not there."""
+    def get(self, path: str) -> int:
+        """Return the index of a path, or -1 where it is not there."""
         index = self._exact.get(path)
         if index is not None:
             return index
@@ -34,7 +34,7 @@ class PathIndex:
             self._composed = {}
             for exact, exact_index in self._exact.items():
                 self._composed.setdefault(nfc(exact), exact_index)
-        return self._composed.get(nfc(path), missing)
+        return self._composed.get(nfc(path), -1)
 
 
 def find_file(folder: Path, path: str) -> Path:
