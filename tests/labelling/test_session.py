@@ -17,9 +17,10 @@ from dfal.errors import DfalError
 from dfal.labelling import export
 from dfal.labelling.learning.progress import progress
 from dfal.labelling.learning.review import review
+from dfal.labelling.store.checks import ConflictError, NotFoundError
 from dfal.labelling.store.records import Model, RankedImage
 from dfal.labelling.store.schema import Settings
-from dfal.labelling.store.session import ConflictError, NotFoundError, Session
+from dfal.labelling.store.session import Session
 from dfal.query import DECLINED, UNKNOWN
 from stored import rows_of
 

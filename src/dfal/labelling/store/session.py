@@ -19,15 +19,21 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-
-from dfal.data.path_names import nfc
 from dfal.errors import DfalError
-from dfal.labelling.names import class_name, class_names, note, person_name, shown
+from dfal.labelling.names import class_names, note, person_name
 from dfal.labelling.settings import Settings
-from dfal.labelling.store.event_log import EventLog, Transaction
+from dfal.labelling.store.asking import next_questions, release_questions
+from dfal.labelling.store.beginning import begin
+from dfal.labelling.store.checks import (
+    ConflictError,
+    NotFoundError,
+    check_image,
+    is_whole_number,
+)
+from dfal.labelling.store.classes import add_class, class_number, rename_class
+from dfal.labelling.store.event_log import EventLog
 from dfal.labelling.store.model_outputs import ModelOutputs
-from dfal.labelling.store.records import Answer, Choice, LastAnswer, Question
+from dfal.labelling.store.records import Answer, LastAnswer, Question
 from dfal.labelling.store.state import State
 from dfal.labelling.validation import check_path
 from dfal.query import DECLINED, UNKNOWN
@@ -36,14 +42,6 @@ MAX_OPEN_QUESTIONS = 200
 """Questions that may be open at one place."""
 MAX_ANSWER_SECONDS = 3600.0
 """Seconds on one image beyond which nobody looked at it all the time."""
-
-
-class ConflictError(DfalError):
-    """What was asked for is not possible now: it was answered meanwhile, or nothing is left."""
-
-
-class NotFoundError(DfalError):
-    """There is no such question, image or class."""
 
 
 class Session:
@@ -129,53 +127,11 @@ class Session:
             check_path(path, settings.folder)
         session = cls(EventLog(store, clock), person)
         try:
-            session._begin(settings, paths, names, prelabelled or {})
+            begin(session._log, settings, paths, names, prelabelled or {}, person=session.person)
         except BaseException:
             session.close()
             raise
         return session
-
-    def _begin(
-        self,
-        settings: Settings,
-        paths: Sequence[str],
-        names: Sequence[str],
-        prelabelled: Mapping[str, str],
-    ) -> None:
-        with self._log.adding() as transaction:
-            is_new = self._log.is_new
-            for name in ("seed", "holdout") if not is_new else ():
-                stored = getattr(self.state.settings, name)
-                if getattr(settings, name) != stored:
-                    raise DfalError(
-                        f"{self._log.path} was begun with {name} = {stored}, which"
-                        " cannot be changed: leave it out, or name another --store"
-                    )
-            if is_new or settings != self.state.settings:
-                transaction.add_settings(settings)
-            for name in names:
-                if name not in self.state.classes and name not in self.state.former:
-                    self._add_class(transaction, name, self.person)
-            numbers = self.state.former | {
-                name: number for number, name in enumerate(self.state.classes)
-            }
-            index = {path: image for image, path in enumerate(self.state.paths)}
-            transaction.add_prelabels(
-                {
-                    index[path]: numbers[name]
-                    for path, name in prelabelled.items()
-                    if path in index and self._is_unlabelled(index[path])
-                }
-            )
-            transaction.add_images(
-                (path, numbers[prelabelled[path]] if path in prelabelled else None)
-                for path in paths
-                if path not in index
-            )
-
-    def _is_unlabelled(self, image: int) -> bool:
-        """Return whether nobody has said anything about the image, and it came without a label."""
-        return bool(self.state.labels[image] == UNKNOWN) and image not in self.state.votes
 
     def claim_page(self, url: str) -> None:
         """Make this the only page over this store; others may still label."""
@@ -222,50 +178,18 @@ class Session:
         Raises:
             DfalError: for a k that is out of range.
         """
-        if not _is_number(k) or not 1 <= k <= MAX_OPEN_QUESTIONS:
+        if not is_whole_number(k) or not 1 <= k <= MAX_OPEN_QUESTIONS:
             raise DfalError(
                 f"k = {k!r} questions cannot be open at a time: ask for 1 to {MAX_OPEN_QUESTIONS}"
             )
         person, client_id = person_name(person or self.person), client_id or self.client_id
         with self._log.adding(durable=False) as transaction:
-            kept: list[Question] = []
-            for question in self._open_questions(client_id):
-                if question.id in keep and question.person == person and len(kept) < k:
-                    kept.append(question)
-                else:
-                    transaction.release(question)
-            while len(kept) < k:
-                choice = self.state.next_for(person) or self._from_elsewhere(
-                    transaction, person, client_id
-                )
-                if choice is None:
-                    break
-                kept.append(transaction.add_question(choice, person, client_id))
-        return kept
-
-    def _open_questions(self, client_id: str) -> list[Question]:
-        return [
-            question for question in self.state.open.values() if question.client_id == client_id
-        ]
-
-    def _from_elsewhere(
-        self, transaction: Transaction, person: str, client_id: str
-    ) -> Choice | None:
-        """Release a question of this person's other pages, and return its image.
-
-        Such a page may have been closed. None where there is none.
-        """
-        for question in self.state.open.values():
-            if question.person == person and question.client_id != client_id:
-                transaction.release(question)
-                return Choice(question.image, question.kind, question.model, question.position)
-        return None
+            return next_questions(transaction, self.state, k, person, client_id, keep=keep)
 
     def leave(self, *, client_id: str | None = None) -> None:
         """Release all questions of a client, by default the session's own: a page was closed."""
         with self._log.adding(durable=False) as transaction:
-            for question in self._open_questions(client_id or self.client_id):
-                transaction.release(question)
+            release_questions(transaction, self.state, client_id or self.client_id)
 
     def tell(
         self,
@@ -293,7 +217,7 @@ class Session:
         person = person_name(person or self.person)
         id = question.id if isinstance(question, Question) else question
         looked_at = question.image if isinstance(question, Question) else image
-        if not _is_number(id) or not 0 <= id < 2**63:
+        if not is_whole_number(id) or not 0 <= id < 2**63:
             raise NotFoundError(f"there is no question {id!r}: ask first")
         with self._log.adding() as transaction:
             id = int(id)
@@ -310,7 +234,7 @@ class Session:
                     f"question {id} was put to {stored.person}, not to {person}: ask for one of"
                     " your own"
                 )
-            number = self._label(label)
+            number = class_number(self.state, label)
             if self._is_told(id, number):
                 return
             image = stored.image
@@ -388,8 +312,8 @@ class Session:
             person: who says so; by default the session's own.
         """
         with self._log.adding() as transaction:
-            self.check_image(image)
-            number, person = self._label(label), person_name(person or self.person)
+            check_image(self.state, image)
+            number, person = class_number(self.state, label), person_name(person or self.person)
             transaction.add_answer(Answer("correction", int(image), number, person))
 
     def flag(
@@ -398,13 +322,13 @@ class Session:
         """Put a flag with a note on an image, or take it off."""
         text, person = note(text), person_name(person or self.person)
         with self._log.adding() as transaction:
-            self.check_image(image)
+            check_image(self.state, image)
             transaction.add_flag(int(image), text, person, raised=raised)
 
     def add_class(self, name: str, *, person: str | None = None) -> int:
         """Add a class, and return its number."""
         with self._log.adding() as transaction:
-            self._add_class(transaction, name, person_name(person or self.person))
+            add_class(transaction, self.state, name, person_name(person or self.person))
             return len(self.state.classes) - 1
 
     def rename_class(self, label: int | str, name: str, *, person: str | None = None) -> None:
@@ -419,38 +343,7 @@ class Session:
             NotFoundError: for a class that is not there.
         """
         with self._log.adding() as transaction:
-            number = self._label(label)
-            if number == DECLINED:
-                raise NotFoundError("DECLINED is no class that could be renamed")
-            others = [other for place, other in enumerate(self.state.classes) if place != number]
-            tidy = class_name(name, others)
-            transaction.rename_class(number, tidy, person_name(person or self.person))
-
-    def _add_class(self, transaction: Transaction, name: str, person: str) -> None:
-        tidy = class_name(name, self.state.classes)
-        if (number := self.state.former.get(tidy)) is not None:
-            raise ConflictError(
-                f"{tidy!r} was renamed to {self.state.classes[number]!r}: give that class its name"
-                " back, or take another"
-            )
-        transaction.add_class(tidy, person)
-
-    def _label(self, label: int | str) -> int:
-        classes = self.state.classes
-        if isinstance(label, str):
-            label = next((name for name in classes if nfc(name) == nfc(label)), label)
-            if label not in classes:
-                raise NotFoundError(
-                    f"there is no class {shown(label)}: add it first"
-                    + f", or give one of {', '.join(classes[:20])}"
-                )
-            return classes.index(label)
-        if not _is_number(label) or (label != DECLINED and not 0 <= label < len(classes)):
-            raise NotFoundError(
-                f"there is no class {label!r}: there are {len(classes)}, numbered from 0; DECLINED"
-                f" is {DECLINED}"
-            )
-        return int(label)
+            rename_class(transaction, self.state, label, name, person_name(person or self.person))
 
     def check_image(self, image: int) -> None:
         """Check that there is an image of this index.
@@ -458,10 +351,7 @@ class Session:
         Raises:
             NotFoundError: where there is none.
         """
-        if not _is_number(image) or not 0 <= image < len(self.state.paths):
-            raise NotFoundError(
-                f"there is no image {image!r}: there are {len(self.state.paths)}, numbered from 0"
-            )
+        check_image(self.state, image)
 
     # Looking.
 
@@ -503,11 +393,6 @@ class Session:
 def _plausible(seconds: float | None) -> float | None:
     """Return how long somebody looked at an image; None where nobody looks for so long."""
     return seconds if seconds is not None and 0 <= seconds <= MAX_ANSWER_SECONDS else None
-
-
-def _is_number(value: object) -> bool:
-    """Whether this is a whole number, NumPy's too; True and False are none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _user() -> str:

@@ -14,7 +14,8 @@ from fastapi.staticfiles import StaticFiles
 from dfal.data.image_files import Unavailable
 from dfal.errors import DfalError
 from dfal.labelling.photos import Photos
-from dfal.labelling.store.session import ConflictError, NotFoundError, Session
+from dfal.labelling.store.checks import ConflictError, NotFoundError
+from dfal.labelling.store.session import Session
 from dfal.labelling.web import answering, looking
 from dfal.labelling.web.context import OtherStoreError, PageContext, check_store, context_of
 from dfal.labelling.web.replies import Refusal, printable

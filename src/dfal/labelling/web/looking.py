@@ -10,7 +10,7 @@ from dfal.labelling.export import labels
 from dfal.labelling.export.csv_table import as_csv
 from dfal.labelling.learning.review import MAX_REVIEW_PAGE, review
 from dfal.labelling.photos import Picture
-from dfal.labelling.store.session import NotFoundError
+from dfal.labelling.store.checks import NotFoundError
 from dfal.labelling.web.context import Page
 from dfal.labelling.web.replies import (
     ProgressReply,
