@@ -347,6 +347,26 @@ def test_votes_of_different_people_until_there_are_enough(begin: Callable[..., S
         assert session.ask(person="eve") == []
 
 
+def test_more_votes_are_asked_for_first_where_the_first_vote_is_oldest(
+    begin: Callable[..., Session],
+) -> None:
+    with begin(paths=PATHS[:3], holdout=0.0, votes=2) as session:
+        first, second, third = session.ask(3)
+        for question in (first, second, third):
+            session.tell(question, "dog")
+        for question in session.ask(3, person="bob", client_id="bob"):
+            session.tell(question, "dog", person="bob")
+        for _ in range(3):  # the latest first: third, second, first
+            session.undo(person="bob", client_id="bob")
+        session.leave(client_id="bob")
+        asked = session.ask(3, person="cem", client_id="cem")
+        assert [q.image for q in asked] == [third.image, second.image, first.image]
+        session.leave(client_id="cem")
+    with begin(paths=PATHS[:3], holdout=0.0, votes=3) as session:
+        asked = session.ask(3, person="cem", client_id="cem")
+        assert [q.image for q in asked] == [first.image, second.image, third.image]
+
+
 def test_with_votes_no_more_people_are_asked_than_votes_are_missing(
     begin: Callable[..., Session],
 ) -> None:
