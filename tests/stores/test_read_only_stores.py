@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import importlib
 import os
 import shutil
 import tempfile
@@ -38,6 +39,8 @@ def shelf() -> Iterator[Path]:
 CODECS = ("ascii", "cp437", "idna", "latin-1", "utf-16", "utf-32", "utf-8-sig")
 """Python imports a codec when it is first asked for, and remembers for good where that fails, as it
 does for a user who may not read root's Python."""
+LATE_MODULES = ("click._termui_impl", "dfal.cli.study_report")
+"""Modules that commands import when they run, where that user could not read them."""
 
 
 @contextlib.contextmanager
@@ -50,6 +53,8 @@ def read_only(folder: Path) -> Iterator[None]:
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     for codec in CODECS:
         codecs.lookup(codec)
+    for module in LATE_MODULES:
+        importlib.import_module(module)
     if root:
         os.seteuid(65534)
     try:
@@ -293,5 +298,5 @@ def test_a_full_disk_of_another_kind_is_called_so(tmp_path: Path) -> None:
 
 def test_a_pipe_is_no_store(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "l.db")
-    with limit(20), pytest.raises(DfalError, match="is no file and cannot be used as a store"):
+    with limit(20), pytest.raises(DfalError, match="is not a file and cannot be used as a store"):
         Session.open(tmp_path / "l.db")
