@@ -180,7 +180,7 @@ def accuracies(store: Store, trial: Trial) -> list[float]:
 def show(figures: dict[str, dict[str, float]]) -> None:
     table = Table(
         title=(
-            "Differences from DFAL in points, mean and 95 % interval over paired seeds; p with"
+            "Differences from DFAL in points, mean and 95 % CI over paired seeds; p with"
             " Holm's correction"
         )
     )

@@ -76,14 +76,14 @@ WRONG: dict[str, str] = {
     ),
     "dfal.Pool.new(X.long(), {})": r"images must be uint8 or floating point, but they are int64",
     "dfal.Pool.new(X, {0: 'cat'})": (
-        r"known\[0\] = cat is no class: classes are 0, 1, 2, …; number the names of classes"
+        r"known\[0\] = cat is not a class: classes are 0, 1, 2, …; number the names of classes"
     ),
-    "dfal.Pool.new(X, {0: 1.5})": r"known\[0\] = 1.5 is no class",
-    "dfal.Pool.new(X, {0: float('nan')})": r"known\[0\] = nan is no class",
-    "dfal.Pool.new(X, {0: None})": r"known\[0\] = None is no class",
-    "dfal.Pool.new(X, {0: -1})": r"known\[0\] = -1 is no class",
-    "dfal.Pool.new(X, {'0': 1})": r"an index of known = '0' is no whole number",
-    "dfal.Pool.new(X, {1.5: 1})": r"an index of known = 1.5 is no whole number",
+    "dfal.Pool.new(X, {0: 1.5})": r"known\[0\] = 1.5 is not a class",
+    "dfal.Pool.new(X, {0: float('nan')})": r"known\[0\] = nan is not a class",
+    "dfal.Pool.new(X, {0: None})": r"known\[0\] = None is not a class",
+    "dfal.Pool.new(X, {0: -1})": r"known\[0\] = -1 is not a class",
+    "dfal.Pool.new(X, {'0': 1})": r"an index of known = '0' is not a whole number",
+    "dfal.Pool.new(X, {1.5: 1})": r"an index of known = 1.5 is not a whole number",
     "dfal.Pool.new(X, [1, 2, 0])": (
         r"known must be a mapping .* it is list: for a label of each image give"
         r" dict\(enumerate\(labels\)\)"
@@ -94,11 +94,11 @@ WRONG: dict[str, str] = {
         r" none"
     ),
     "pool.learn(dfal.Random()(net, pool, 2, rng()), ['cat', 'dog'])": (
-        r"the answers are no classes .*: give 0, 1, …"
+        r"the answers are not classes .*: give 0, 1, …"
     ),
-    "pool.learn(dfal.Random()(net, pool, 2, rng()), None)": r"the answers are no classes",
+    "pool.learn(dfal.Random()(net, pool, 2, rng()), None)": r"the answers are not classes",
     "pool.learn(dfal.Random()(net, pool, 2, rng()), [0.5, 1])": (
-        r"the answer 0.5 for image \d+ is no class"
+        r"the answer 0.5 for image \d+ is not a class"
     ),
     "pool.learn(torch.tensor([3, 4]), [0, 1])": (
         r"the query must be a dfal.Query, but it is Tensor"
@@ -129,8 +129,8 @@ WRONG: dict[str, str] = {
     "dfal.fit(dfal.lenet5, data, {'epochs': 1}, 0)": (
         r"the settings must be a dfal.Training, but they are dict"
     ),
-    "dfal.fit(dfal.lenet5, data, once, 'now')": r"seed = 'now' is no whole number",
-    "dfal.fit(dfal.lenet5, data, once, 0.5)": r"seed = 0.5 is no whole number",
+    "dfal.fit(dfal.lenet5, data, once, 'now')": r"seed = 'now' is not a whole number",
+    "dfal.fit(dfal.lenet5, data, once, 0.5)": r"seed = 0.5 is not a whole number",
     "dfal.fit(dfal.lenet5, dfal.Pool.new(X, {}).labelled_data(), once, 0)": (
         r"there is no labelled image to train on"
     ),
@@ -155,9 +155,9 @@ WRONG: dict[str, str] = {
     "dfal.fit(lambda: dfal.lenet5((3, 28, 28)), data, once, 0)": (
         r"the network cannot take images of shape \(1, 28, 28\)"
     ),
-    "dfal.Training(epochs=2.5)": r"epochs = 2.5 is no whole number",
-    "dfal.Training(epochs='30')": r"epochs = '30' is no whole number",
-    "dfal.Training(learning_rate='0.1')": r"learning_rate = '0.1' is no number",
+    "dfal.Training(epochs=2.5)": r"epochs = 2.5 is not a whole number",
+    "dfal.Training(epochs='30')": r"epochs = '30' is not a whole number",
+    "dfal.Training(learning_rate='0.1')": r"learning_rate = '0.1' is not a number",
     "dfal.Training(learning_rate=float('inf'))": r"learning_rate must be more than 0 and finite \(got inf\)",
     # strategies
     "dfal.Random()(net, pool, 2, 0)": (
@@ -173,7 +173,7 @@ WRONG: dict[str, str] = {
     "dfal.Margin()(net, X, 2, rng())": (
         r"the pool must be a dfal.Pool, but it is Tensor: give dfal.Pool.new\(images, known\)"
     ),
-    "dfal.Margin()(net, pool, '2', rng())": r"k = '2' is no whole number",
+    "dfal.Margin()(net, pool, '2', rng())": r"k = '2' is not a whole number",
     "dfal.Margin()(net, pool, -2, rng())": r"k = -2 must be 0 or more images",
     "dfal.Margin()(LogisticRegression(), pool, 2, rng())": (
         r"the network must be a torch.nn.Module that returns logits, but it is "
@@ -228,26 +228,26 @@ WRONG: dict[str, str] = {
         r"the oracle must be a function \(indices\), but it is Tensor: give a function .* lambda i:"
         r" labels\[i\]"
     ),
-    "loop(oracle=lambda i: ['cat'] * len(i))": r"the answers are no classes",
-    "loop(batch='2')": r"batch = '2' is no whole number",
-    "loop(annotations=3.5)": r"annotations = 3.5 is no whole number",
-    "loop(seed='a')": r"seed = 'a' is no whole number",
+    "loop(oracle=lambda i: ['cat'] * len(i))": r"the answers are not classes",
+    "loop(batch='2')": r"batch = '2' is not a whole number",
+    "loop(annotations=3.5)": r"annotations = 3.5 is not a whole number",
+    "loop(seed='a')": r"seed = 'a' is not a whole number",
     # Trial
     "Trial(strategy='dfal')": (
         r"the strategy must be .* it is str: give dfal.strategies.named\('dfal'\)"
     ),
     "Trial(strategy=dfal.DFAL)": r"it is the class DFAL: give an object of it, DFAL\(\)",
     "Trial(training={'epochs': 1})": r"training must be a dfal.Training, but it is dict",
-    "Trial(annotations='100')": r"annotations = '100' is no whole number",
-    "Trial(seed=0.5)": r"seed = 0.5 is no whole number",
+    "Trial(annotations='100')": r"annotations = '100' is not a whole number",
+    "Trial(seed=0.5)": r"seed = 0.5 is not a whole number",
     "Trial(dataset=5)": r"dataset = 5 must be a text, but it is int",
     "Trial(model=net)": r"model = Sequential\(.* must be a text, but it is Sequential",
     # generators
     "dfal.generator('select', 0, 0)": (
-        r"the purpose 0 is no text: give dfal.generator\(seed, round, 'select'\)"
+        r"the purpose 0 is not text: give dfal.generator\(seed, round, 'select'\)"
     ),
-    "dfal.generator('a', 0, 'select')": r"seed = 'a' is no whole number",
-    "dfal.derive_seed(0, None, 'fit')": r"round = None is no whole number",
+    "dfal.generator('a', 0, 'select')": r"seed = 'a' is not a whole number",
+    "dfal.derive_seed(0, None, 'fit')": r"round = None is not a whole number",
 }
 
 RIGHT: dict[str, str] = {

@@ -166,7 +166,7 @@ def test_a_score_is_needed_for_each_index() -> None:
 
 
 def test_a_batch_of_none_is_refused() -> None:
-    with pytest.raises(dfal.DfalError, match="batch = 0 would ask about nothing"):
+    with pytest.raises(dfal.DfalError, match="batch = 0 would query nothing"):
         next(dfal.active_learning(pool(), Fits(), dfal.Random(), Oracle(), batch=0))
 
 

@@ -153,7 +153,7 @@ def whole(name: str, value: Any) -> int:
     with contextlib.suppress(DfalError):
         if (real := number(name, value)).is_integer():
             return int(real)
-    raise DfalError(f"{name} = {short(value)} is no whole number: give an int")
+    raise DfalError(f"{name} = {short(value)} is not a whole number: give an int")
 
 
 def number(name: str, value: Any) -> float:
@@ -169,7 +169,7 @@ def number(name: str, value: Any) -> float:
     if not isinstance(value, str | bytes):
         with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
             return float(value)
-    raise DfalError(f"{name} = {short(value)} is no number: give a float")
+    raise DfalError(f"{name} = {short(value)} is not a number: give a float")
 
 
 def short(value: Any) -> str:

@@ -57,7 +57,7 @@ def active_learning(
     batch, seed = whole("batch", batch), whole("seed", seed)
     annotations = None if annotations is None else whole("annotations", annotations)
     if batch < 1:
-        raise DfalError(f"batch = {batch} would ask about nothing: give 1 or more")
+        raise DfalError(f"batch = {batch} would query nothing: give 1 or more")
     while True:
         model = fit(pool, derive_seed(seed, pool.round, "fit"))  # A_k ← train(H, L_k)
         missing = len(pool.unlabelled) if annotations is None else annotations - pool.annotations

@@ -147,8 +147,8 @@ class Pool:
         if bad.any():
             place = int(bad.nonzero()[0])
             raise DfalError(
-                f"the answer {classes[place].item()} for image {int(queried[place])} is no class:"
-                f" give 0, 1, … or DECLINED ({DECLINED})"
+                f"the answer {classes[place].item()} for image {int(queried[place])} is not a"
+                f" class: give 0, 1, … or DECLINED ({DECLINED})"
             )
         self._check(query)
 
@@ -297,7 +297,7 @@ def _class(name: str, label: Any) -> int:
             if isinstance(label, str)
             else ""
         )
-        raise DfalError(f"{name} = {label} is no class: classes are 0, 1, 2, …{names}")
+        raise DfalError(f"{name} = {label} is not a class: classes are 0, 1, 2, …{names}")
     return number
 
 
@@ -307,7 +307,7 @@ def _answers(answers: Any) -> Tensor:
         classes = torch.as_tensor(answers)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DfalError(
-            f"the answers are no classes ({first_line(error)}): give 0, 1, … for each"
+            f"the answers are not classes ({first_line(error)}): give 0, 1, … for each"
             f" image, or DECLINED ({DECLINED})"
         ) from None
     if classes.is_complex():

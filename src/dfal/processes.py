@@ -66,7 +66,7 @@ def _run(target: Callable[..., None], pipe: Connection, *arguments: object) -> N
 def _end_with_parent() -> None:
     """End this process when its parent has ended, even by kill -9.
 
-    Otherwise it would go on training for half an hour, though nobody waits for the result.
+    Otherwise it would continue training for half an hour, though nobody waits for the result.
     """
     if parent := parent_process():
         parent.join()

@@ -26,7 +26,7 @@ def derive_seed(seed: int, round: int, purpose: str) -> int:
     """
     if not isinstance(purpose, str):
         raise DfalError(
-            f"the purpose {short(purpose)} is no text: give dfal.generator(seed, round, 'select')"
+            f"the purpose {short(purpose)} is not text: give dfal.generator(seed, round, 'select')"
         )
     if type(seed) is not int or type(round) is not int:
         seed, round = whole("seed", seed), whole("round", round)

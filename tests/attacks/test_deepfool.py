@@ -194,9 +194,9 @@ def test_double_precision_is_kept() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (lambda: dfal.DeepFool(p=0.5), "p = 0.5 is no norm"),
-        (lambda: dfal.DeepFool(p=math.nan), "p = nan is no norm"),
-        (lambda: dfal.LinearHead(p=0), "p = 0 is no norm"),
+        (lambda: dfal.DeepFool(p=0.5), "p = 0.5 is not a norm"),
+        (lambda: dfal.DeepFool(p=math.nan), "p = nan is not a norm"),
+        (lambda: dfal.LinearHead(p=0), "p = 0 is not a norm"),
         (lambda: dfal.DeepFool(overshoot=-0.1), "overshoot = -0.1"),
         (lambda: dfal.DeepFool(max_steps=0), "max_steps = 0"),
         (lambda: dfal.DeepFool(classes=1), "classes = 1"),

@@ -78,7 +78,7 @@ def test_predict_says_what_the_card_says_and_writes_no_formula(
     ] == ["'=cmd()"]
     assert ran.err.splitlines()[:2] == [
         (
-            "dfal: n.safetensors: accuracy 90.0% (95 % interval 84.0% to 94.0%) on 150 images held"
+            "dfal: n.safetensors: accuracy 90.0% (95 % CI 84.0% to 94.0%) on 150 images held"
             " out at random; confidences are calibrated (temperature 2.00)"
         ),
         (

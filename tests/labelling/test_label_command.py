@@ -69,7 +69,7 @@ def refused(
         (["photos", "--host", "256.1.1.1", "--classes", "a", "b"], "256.1.1.1"),
         (
             ["photos", "--url", "labels.example.org"],
-            "--url 'labels.example.org' is no address that begins with http",
+            "--url 'labels.example.org' is not an address that begins with http",
         ),
         (["photos", "--url", "https://labels.example.org/api/"], "give another than /api"),
         (["photos", "--store", "photos/0.png"], "no dfal store"),
@@ -79,7 +79,7 @@ def refused(
         (["photos", "--epochs", "0"], "--epochs must be 1 or more (got 0)"),
         (
             ["photos", "--classes", "_declined", "a"],
-            "'_declined' is no name that a folder may have",
+            "'_declined' is not a name that a folder may have",
         ),
         (["photos", "--labels", "latin.csv"], "is not written in UTF-8"),
         (["photos", "--labels", "columns.csv"], "has no columns path and label, but 'file,class'"),

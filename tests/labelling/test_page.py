@@ -554,7 +554,7 @@ def test_a_phone_and_a_small_window_show_what_matters(stub: Any) -> None:
     assert page.locator(".hint").all_text_contents() == [
         (
             "The target of 95 % is reached. The latest model is right on 99 of 100 hold-out"
-            " answers: 95 % interval 95 % to 100 %."
+            " answers: 95 % CI 95 % to 100 %."
         ),
         (
             "It looks time to stop. The latest models agree on nearly every image: more labels"

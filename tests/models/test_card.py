@@ -70,9 +70,7 @@ def test_a_card_that_does_not_fit_the_weights_is_one_sentence(
 
 def test_a_card_reads_like_sentences() -> None:
     lines = DIGITS.lines()
-    assert (
-        lines["accuracy"] == "87.0% (95 % interval 84.0% to 90.0%) on 500 images held out at random"
-    )
+    assert lines["accuracy"] == "87.0% (95 % CI 84.0% to 90.0%) on 500 images held out at random"
     assert lines["trained on"] == "200 annotations"
     assert lines["images"].startswith("28×28 pixels, grey")
     few = replace(DIGITS, accuracy=1.0, interval=(0.51, 1.0), held_out=4).lines()["accuracy"]

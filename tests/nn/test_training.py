@@ -97,7 +97,7 @@ def test_a_last_image_alone_joins_the_batch_before_it_only_where_there_is_batch_
 
     joined = dfal.fit(Normed, data(65), settings, seed=0)
     assert joined.trained == [32, 33] * 2
-    with pytest.raises(dfal.DfalError, match="batch norm cannot learn from one image"):
+    with pytest.raises(dfal.DfalError, match="batch norm cannot train on one image"):
         dfal.fit(Normed, data(1), settings, seed=0)
 
 

@@ -116,7 +116,7 @@ def test_a_file_that_is_no_image_is_not_copied(store: Path, tmp_path: Path) -> N
         db.execute("UPDATE images SET path = ? WHERE image = 1", (b"notes.txt",))
     for form in ("folders", "hugging-face"):
         with pytest.raises(
-            DfalError, match=r"'notes\.txt' .* is no image by its ending: do not use this store"
+            DfalError, match=r"'notes\.txt' .* is not an image by its ending: do not use this store"
         ):
             command("export", store, "--format", form, "--out", tmp_path / "out")
         assert not [one for one in tmp_path.iterdir() if "out" in one.name]
@@ -436,7 +436,7 @@ def test_a_store_that_was_cut_off_is_one_sentence_and_stays_as_it_is(
 ) -> None:
     os.truncate(store, size)
     with pytest.raises(
-        DfalError, match=r"labels\.db (is damaged|is no dfal store|is a database, but no store)"
+        DfalError, match=r"labels\.db (is damaged|is not a dfal store|is a database, but no store)"
     ):
         Session.open(store, write=write)
     assert store.stat().st_size == size

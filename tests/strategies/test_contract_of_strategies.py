@@ -221,7 +221,7 @@ def test_no_candidates_are_refused(strategy: dfal.DFAL) -> None:
         (lambda: dfal.Stochastic(dfal.Entropy(), beta=-1), "beta = -1"),
         (lambda: dfal.TypiClust(neighbours=0), "neighbours = 0"),
         (lambda: dfal.ProbCover(radius=0), "radius = 0"),
-        (lambda: dfal.ProbCover(purity=2), "purity = 2"),
+        (lambda: dfal.ProbCover(purity=2), r"purity must be .* \(got 2\)"),
         (lambda: dfal.MaxHerding(sigma=0), "sigma = 0"),
         (lambda: dfal.UHerding(sigma=-1), "sigma = -1"),
         (lambda: dfal.ClusterMargin(factor=0), "factor = 0"),

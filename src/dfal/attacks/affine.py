@@ -22,7 +22,7 @@ def check_norm(p: float) -> None:
         DfalError: where it is not.
     """
     if not p >= 1:
-        raise DfalError(f"p = {p} is no norm: give 1 ≤ p ≤ inf")
+        raise DfalError(f"p = {p} is not a norm: give 1 ≤ p ≤ inf")
 
 
 def norm(r: Float[Tensor, "*rows"], p: float, rows: int = 1) -> Float[Tensor, "*lengths"]:

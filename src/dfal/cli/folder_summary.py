@@ -46,7 +46,7 @@ def summary_lines(session: Session, folder: Folder, photos: Path, path: Path) ->
             " --classes NAME takes them in"
         )
     if folder.left_out:
-        yield f"rows of the CSV that are no labels are left out: {count_names(folder.left_out)}"
+        yield f"rows of the CSV that are not labels are left out: {count_names(folder.left_out)}"
     if folder.layout.beside:
         beside = count_names(folder.layout.beside)
         yield f"folders beside the parts of the data set say nothing about their images: {beside}"

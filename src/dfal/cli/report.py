@@ -81,15 +81,15 @@ def report(  # noqa: PLR0917
 ) -> None:
     """Print the tables of a STORE and write its page.
 
-    The paper's numbers stand next to ours where it has them. The run of the store may still be
-    going on.
+    The paper's numbers stand next to ours where it has them. The run may still be in
+    progress.
     """
     from dfal.cli.study_report import show
 
     budgets = at.split(",") if at else []
     if not all(budget.strip().isdecimal() for budget in budgets):
         raise DfalError(
-            f"--at {at!r} is no list of annotations: give whole numbers with commas, like"
+            f"--at {at!r} is not a list of annotations: give whole numbers with commas, like"
             " 100,500,1000"
         )
     show(

@@ -125,7 +125,7 @@ class Folder:
                 cannot be written.
         """
         if size is not None and size < 1:
-            raise DfalError(f"size = {size} is no number of pixels: give 1 or more")
+            raise DfalError(f"size = {size} is not a number of pixels: give 1 or more")
         if channels not in (None, 1, 3):
             raise DfalError(f"channels = {channels} is neither 1 (grey) nor 3 (colour)")
         folder = Path(path)

@@ -32,7 +32,7 @@ here."""
 DISK_CHECK_FOLDER = re.compile(r"found\.\d{3}")
 """The name of a folder of what Windows found when it checked a disk."""
 SAMPLED_HEADERS = 64
-"""Headers read to learn the size and the channels of a folder."""
+"""Headers read to determine the size and the channels of a folder."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,11 +118,11 @@ def _decode(path: Path, what: str) -> str:
     try:
         text = content.decode(encoding, "surrogateescape" if encoding == "utf-8" else "strict")
     except UnicodeDecodeError:
-        raise DfalError(f"{what} {path} are no table of text: save it as CSV in UTF-8") from None
+        raise DfalError(f"{what} {path} are not a table of text: save it as CSV in UTF-8") from None
     text = text.removeprefix("\ufeff")
     if "\0" in text:
         raise DfalError(
-            f"{what} {path} are no table of text (it has bytes of zero): save it as CSV in UTF-8"
+            f"{what} {path} are not a table of text (it has bytes of zero): save it as CSV in UTF-8"
         )
     return text
 

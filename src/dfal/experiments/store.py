@@ -104,7 +104,7 @@ class Store(Ledger):
     application = APPLICATION
     schema = SCHEMA
     maker = "dfal run"
-    when_full = "go on with --resume; every finished round is safe"
+    when_full = "resume with --resume; every finished round is safe"
 
     def add_run(self, trials: Mapping[str, str], environment: Mapping[str, Any]) -> None:
         """Add jobs that are run from now on, and the environment in which they are.

@@ -69,8 +69,8 @@ def class_name(name: str, others: Sequence[str] = ()) -> str:
         )
     if tidy.casefold() in RESERVED:
         raise DfalError(
-            f"the class name {shown(tidy)} is no name that a folder may have everywhere: change it"
-            " a little"
+            f"the class name {shown(tidy)} is not a name that a folder may have everywhere:"
+            " change it a little"
         )
     for other in others:
         if other.casefold() == tidy.casefold():
@@ -127,7 +127,7 @@ def shown(name: str) -> str:
 
 def _tidy(name: str, what: str) -> str:
     if not isinstance(name, str):
-        raise DfalError(f"{what} {name!r} is no text")
+        raise DfalError(f"{what} {name!r} is not text")
     tidy = " ".join(unicodedata.normalize("NFC", name).split())
     if not tidy:
         raise DfalError(f"{what} is empty: give it a letter at least")

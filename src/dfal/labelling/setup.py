@@ -92,7 +92,7 @@ def open_session(
 
 @dataclass(frozen=True)
 class _Past:
-    """What a store says before it is gone on with; of a new one nothing.
+    """What a store says before it is resumed; of a new one nothing.
 
     Attributes:
         former: what classes were called before they were renamed, plain → their names now.

@@ -30,8 +30,8 @@ def check_class(name: str) -> None:
     check_name(name)
     if any(letter in FORBIDDEN for letter in name) or name.startswith(".") or name.endswith("."):
         raise DfalError(
-            f"it has the class {shown(name)}, whose name is no name of a folder: do not use this"
-            " store"
+            f"it has the class {shown(name)}, whose name is not one that a folder may"
+            " have: do not use this store"
         )
 
 
@@ -92,7 +92,8 @@ def image_file(folder: str | Path, path: str) -> Path:
         )
     if Path(path).suffix.lower() not in ENDINGS:
         raise DfalError(
-            f"{shown(path)} of the folder {folder} is no image by its ending: do not use this store"
+            f"{shown(path)} of the folder {folder} is not an image by its ending: do not use"
+            " this store"
         )
     return find_file(Path(folder), path)
 
@@ -109,7 +110,7 @@ def target_file(folder: Path, name: str) -> Path:
         or "\0" in name
         or (os.name == "nt" and any(letter in name for letter in "\\:"))
     ):
-        raise DfalError(f"{shown(name)} is no name of a file in {folder}: do not use this store")
+        raise DfalError(f"{shown(name)} is not a name of a file in {folder}: do not use this store")
     return folder / name
 
 

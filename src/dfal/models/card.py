@@ -37,7 +37,7 @@ class ModelCard:
         network: one of `dfal.nn.NETWORKS`, or the `package.module:function` that makes it.
         annotations: labels that people gave, which it was trained on.
         accuracy: fraction of correct predictions on a random hold-out, if there was one.
-        interval: the 95 % interval of the accuracy.
+        interval: the 95 % CI of the accuracy.
         held_out: how many images the hold-out has.
         temperature: divides the logits before the softmax, so that confidences are as high as the
             model is often right; None where they are not calibrated.
@@ -65,7 +65,7 @@ class ModelCard:
         if self.accuracy is not None:
             low, high = self.interval or (float("nan"), float("nan"))
             measured = (
-                f"{self.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {self.held_out:,}"
+                f"{self.accuracy:.1%} (95 % CI {low:.1%} to {high:.1%}) on {self.held_out:,}"
                 " images held out at random"
             )
             if self.held_out < ENOUGH:

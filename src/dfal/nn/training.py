@@ -220,7 +220,7 @@ def _train(
     images = prepare_images(model, data.images)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise DfalError(
-            "the network has no parameter to train: set requires_grad of those that should learn,"
+            "the network has no parameter to train: set requires_grad of those to train,"
             " or give it some"
         )
     optimiser = torch.optim.Adam(_flatten_parameters(model), lr=settings.learning_rate, fused=True)
@@ -341,7 +341,7 @@ def _autograd_step(model: nn.Module, label_check: _LabelCheck) -> Step:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise DfalError(
-                "batch norm cannot learn from one image: let first and training_batch be 2 or more,"
+                "batch norm cannot train on one image: let first and training_batch be 2 or more,"
                 " or take it out"
             ) from error
 

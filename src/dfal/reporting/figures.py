@@ -38,7 +38,7 @@ MAX_BANDS = 8
 MAX_NAME = 24
 """Characters of a name that fits four times above a chart."""
 MIN_PAPER_AXIS = 500
-"""Fewest annotations of ours for which the axis goes on as far as the paper's, to 1000."""
+"""Fewest annotations of ours for which the axis extends as far as the paper's, to 1000."""
 VARIABLES = {
     INK: "var(--ink)",
     SOFT: "var(--soft)",

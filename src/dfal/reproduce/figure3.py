@@ -1,7 +1,7 @@
 """Figure 3: Shoe-Bag, VGG8 trained on images selected by LeNet5, or selected by itself.
 
-The claim: VGG8 learns from LeNet5's selection nearly as well as from its own, and better than from
-random images.
+The claim: VGG8 trained on LeNet5's selection is nearly as accurate as on its own, and more accurate
+than on random images.
 """
 
 from collections.abc import Sequence

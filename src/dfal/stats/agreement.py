@@ -22,7 +22,7 @@ ENOUGH = 20
 
 
 def answers_to_confirm(value: float, n: int, target: float) -> int | None:
-    """Return how many more answers raise the lower end of the 95 % interval to a target.
+    """Return how many more answers raise the lower end of the 95 % CI to a target.
 
     Args:
         value: the fraction of right answers so far, assumed for the further answers too.

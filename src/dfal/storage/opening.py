@@ -81,7 +81,7 @@ class LedgerFile(Schema):
                 f"{self.path} is a folder and cannot be used as a store: name a file in it"
             )
         if self.path.exists() and not self.path.is_file():
-            raise DfalError(f"{self.path} is no file and cannot be used as a store: name one")
+            raise DfalError(f"{self.path} is not a file and cannot be used as a store: name one")
         if not size(self.path):
             if not write:
                 raise DfalError(
@@ -91,7 +91,7 @@ class LedgerFile(Schema):
         with self.path.open("r+b" if write else "rb") as file:
             header = file.read(100)
         if header[:16] != b"SQLite format 3\0":
-            raise DfalError(f"{self.path} is no dfal store: name another file")
+            raise DfalError(f"{self.path} is not a dfal store: name another file")
         if int.from_bytes(header[68:72], "big") != self.application:
             raise DfalError(
                 f"{self.path} is a database, but no store of {self.maker}: name another file"

@@ -51,7 +51,7 @@ class ProbCover(Choice):
         if self.radius is not None and not self.radius > 0:
             raise DfalError(f"radius = {self.radius} covers nothing: give more than 0, or None")
         if not 0 < self.purity <= 1:
-            raise DfalError(f"purity = {self.purity} is no fraction: give 0 < purity ≤ 1")
+            raise DfalError(f"purity must be above 0 and at most 1 (got {self.purity})")
 
     def choose(
         self,

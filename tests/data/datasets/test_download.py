@@ -32,7 +32,7 @@ class Mirror(ThreadingHTTPServer):
         self.content = content
         self.files: dict[str, bytes] = {}  # name → content, where it serves several
         self.cut: int | None = None  # bytes after which it hangs up
-        self.ranges = True  # whether it goes on where it is asked to
+        self.ranges = True  # whether it answers requests for a range
         self.chunked = False  # whether it says beforehand how much will come
         self.status = 200
         self.stall = 0.0  # seconds before the last byte

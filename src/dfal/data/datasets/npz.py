@@ -77,7 +77,7 @@ def _arrays(path: Path) -> "dict[str, NDArray[Any]]":
     refusal = "cannot be read as .npz ({}): write it with numpy.savez"
     try:
         if not zipfile.is_zipfile(path):
-            raise DfalError(f"{path} {refusal.format('it is no zip archive')}")
+            raise DfalError(f"{path} {refusal.format('it is not a zip archive')}")
         with zipfile.ZipFile(path) as archive:
             _check_sizes(archive, path)
         with np.load(path, allow_pickle=False) as file:

@@ -1,1 +1,1 @@
-"""What a session learns: training, ranking, review and progress."""
+"""Train models on a session's labels, rank and review images, and measure progress."""

@@ -73,7 +73,7 @@ class Progress:
         annotations: images that somebody gave a class to; `trained_on` of them and of the known
         ones teach, `held_out` measure.
         declined, disputed, flagged: images that people skipped; whose votes are tied; with a flag.
-        left: images that can still be asked about.
+        left: images that can still be queried.
         classes: name → images that have it.
         people: name → answers of theirs that hold.
         curve: of at most MAX_CURVE_POINTS networks, evenly from the first to the present one, on
@@ -88,7 +88,7 @@ class Progress:
         agreement: of the latest STOP_PAIRS networks with the one before each, Cohen's kappa on
             images drawn at random.
         stop: whether it looks time to stop.
-        alpha: Krippendorff's, where several people are asked about each image; None where nothing
+        alpha: Krippendorff's, where several people label each image; None where nothing
         can be said.
         trouble: why no network could be trained; empty where one was.
     """

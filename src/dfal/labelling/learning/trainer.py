@@ -39,7 +39,7 @@ MAX_QUEUE = 500
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """What a training begins with. The state changes meanwhile: people go on labelling.
+    """What a training begins with. The state changes meanwhile: people continue labelling.
 
     Attributes:
         number: of the network, from 1.
@@ -205,7 +205,7 @@ class Trainer:
         )
 
     def _select(self, model: nn.Module, pool: Pool, *, number: int, state: State) -> Query:
-        """Return the images to ask about next, and keep the pseudo-labels for the next training."""
+        """Return the images to query next, and keep the pseudo-labels for the next training."""
         settings = self._session.settings
         new_answers = settings.first
         if state.models:
@@ -249,7 +249,7 @@ class Trainer:
     def _evaluate(
         self, model: nn.Module, pool: Pool, images: Int64[np.ndarray, "n"], state: State
     ) -> Evaluation:
-        labels = state.labels[images].copy()  # people go on labelling
+        labels = state.labels[images].copy()  # people continue labelling
         logits = self._learner.logits(model, pool.images, images).double().numpy()
         return Evaluation(model, images, logits, labels)
 

@@ -24,7 +24,7 @@ def majority(votes: Sequence[int], needed: int) -> int | None:
 
     Args:
         votes: a class or DECLINED for each person who answered.
-        needed: how many people are asked about each image at least.
+        needed: how many people label each image at least.
 
     Returns:
         The class that more people gave than any other; DECLINED where all abstained, and where
@@ -44,7 +44,7 @@ class Annotations:
     """Votes, corrections and open questions of all images, and the labels and counts that follow.
 
     Attributes:
-        votes_needed: people who are asked about each image at least.
+        votes_needed: people who label each image at least.
         prelabelled: (n,) labels that the images came with; UNKNOWN where there was none.
         labels: (n,) the label of each image: a class, UNKNOWN, or DECLINED.
         hold_out: (n,) images that measure accuracy and are never trained on.

@@ -56,6 +56,6 @@ def rename_class(
     """
     number = class_number(state, label)
     if number == DECLINED:
-        raise NotFoundError("DECLINED is no class that could be renamed")
+        raise NotFoundError("DECLINED is not a class and cannot be renamed")
     others = [other for place, other in enumerate(state.classes) if place != number]
     transaction.rename_class(number, class_name(name, others), person)

@@ -305,7 +305,7 @@ class Transaction:
         return self._log.state.open[id]
 
     def release(self, question: Question) -> None:
-        """Release a question, so that others may be asked about its image."""
+        """Release a question, so that others may label its image."""
         self._insert("returned", [{"question": question.id, "at": self._clock()}])
         self._log.catch_up()
 
@@ -389,5 +389,5 @@ def _twin(stored: bytes) -> Float[np.ndarray, "d"]:
     """
     change: Float[np.ndarray, d] = np.frombuffer(stored, dtype=np.float16).astype(np.float32)
     if np.isnan(change).any():
-        raise ValueError("a twin has values that are no numbers")
+        raise ValueError("a twin has values that are not numbers")
     return change

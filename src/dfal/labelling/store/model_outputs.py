@@ -50,7 +50,7 @@ class ModelOutputs:
     def set_aside(self, reasons: Mapping[int, str]) -> None:
         """Set aside images that cannot be read, image → reason.
 
-        Nobody is asked about them until they are restored.
+        They are not queried until they are restored.
         """
         unreadable = self._log.state.unreadable
         new = {image: reason for image, reason in reasons.items() if image not in unreadable}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Question:
-    """An image that somebody is asked about.
+    """An image that somebody is asked to label.
 
     Attributes:
         id: the question's number.
@@ -20,7 +20,7 @@ class Question:
         person: who is asked.
         client_id: the page or session through which they are asked.
         at: when it was asked.
-        until: when somebody else is asked about the image.
+        until: when somebody else is asked to label the image.
     """
 
     id: int
@@ -36,7 +36,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Choice:
-    """An image to ask about, and why: a question that nobody has been asked yet.
+    """An image to query, and why: a question that nobody has been asked yet.
 
     Attributes:
         image, kind, model, position: those of `Question`.
@@ -64,7 +64,7 @@ class StoredQuestion:
 
     @property
     def choice(self) -> Choice:
-        """Return the image and why it was asked about."""
+        """Return the image and why it was queried."""
         return Choice(self.image, self.kind, self.model, self.position)
 
 

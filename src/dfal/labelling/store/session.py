@@ -241,7 +241,7 @@ class Session:
             if self.state.labels[image] != UNKNOWN or person in self.state.votes.get(image, {}):
                 raise ConflictError(
                     f"image {image} was answered meanwhile, as the time for question {id} was over:"
-                    " go on with the next"
+                    " continue with the next"
                 )
             answer = Answer("answer", image, number, person, question=id)
             transaction.add_answer(replace(answer, seconds=_plausible(seconds)))
@@ -271,7 +271,7 @@ class Session:
         seconds: float | None = None,
         image: int | None = None,
     ) -> None:
-        """Decline a question: its image is not asked about again."""
+        """Decline a question: its image is not queried again."""
         self.tell(question, DECLINED, person=person, seconds=seconds, image=image)
 
     def undo(self, *, person: str | None = None, client_id: str | None = None) -> Question | int:

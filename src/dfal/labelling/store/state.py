@@ -171,7 +171,7 @@ class State(Annotations):
 
     @property
     def random_order(self) -> Int64[np.ndarray, "m"]:
-        """Return all images but the hold-out in the random order in which they are asked about."""
+        """Return all images but the hold-out in the random order in which they are queried."""
         return self._random_scan.order
 
     @property
@@ -186,12 +186,12 @@ class State(Annotations):
 
     @property
     def left(self) -> int:
-        """Return how many images can still be asked about."""
+        """Return how many images can still be queried."""
         unlabelled = int((self.labels == UNKNOWN).sum())
         return unlabelled - sum(1 for image in self.unreadable if self.labels[image] == UNKNOWN)
 
     def may_ask(self, image: int, person: str) -> bool:
-        """Return whether this person may be asked about the image now.
+        """Return whether this person may be asked to label the image now.
 
         Nobody is asked twice. As many people are asked as there are votes; while their votes are
         tied, one more at a time.
@@ -254,7 +254,7 @@ class Scan:
         self._start = 0
 
     def first(self, may_ask: Callable[[int], bool], is_done: Callable[[int], bool]) -> int | None:
-        """Return the first image that may be asked about, None where there is none."""
+        """Return the first image that may be queried, None where there is none."""
         for place in range(self._start, len(self.order)):
             image = int(self.order[place])
             if may_ask(image):

@@ -19,7 +19,7 @@ with contextlib.suppress(ImportError):
     locks = fcntl
 
 MAX_TURN_SECONDS = 10.0
-"""Seconds after which a process goes on without a turn: whoever has it may have been stopped."""
+"""Seconds after which a process proceeds without a turn: whoever has it may have been stopped."""
 MIN_PAUSE, MAX_PAUSE = 0.0001, 0.001
 """Seconds between two looks at a lock that another process holds."""
 

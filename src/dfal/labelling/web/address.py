@@ -50,10 +50,10 @@ class PublicAddress:
             )
             port = parts.port
         except ValueError:
-            raise DfalError(f"--url {text!r} is no address: {cure}") from None
+            raise DfalError(f"--url {text!r} is not an address: {cure}") from None
         if parts.scheme not in PORTS or not host:
             raise DfalError(
-                f"--url {text!r} is no address that begins with http:// or https://: {cure}"
+                f"--url {text!r} is not an address that begins with http:// or https://: {cure}"
             )
         if parts.query or parts.fragment or "@" in parts.netloc:
             raise DfalError(

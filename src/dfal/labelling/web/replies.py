@@ -40,7 +40,7 @@ class StatusReply(Reply):
     Attributes:
         last_answer_id: id of the latest answer; 0 before the first.
         model: number of the latest model; 0 before the first.
-        left: images that can still be asked about.
+        left: images that can still be queried.
         store: id of the store.
     """
 

@@ -76,7 +76,7 @@ function totals(now, latest) {
   const images = `of ${count(now.images - now.unreadable)} images`;
   const number = h("p", big, count(now.annotations), h("small", {}, labels(now.annotations)));
   if (!latest) return h("div", { className: "sum" }, number, h("p", small, images));
-  const title = `95 % interval: ${percent(latest.low, 1)} to ${percent(latest.high, 1)}`;
+  const title = `95 % CI: ${percent(latest.low, 1)} to ${percent(latest.high, 1)}`;
   return h(
     "div",
     { className: "sum" },
@@ -125,7 +125,7 @@ function aboutAccuracy(now, latest) {
   }
   const few = latest.of < ENOUGH ? ` Fewer than ${ENOUGH} are too few to rely on.` : "";
   const right = `${latest.right} of ${latest.of} hold-out answers right; the model was not trained on them.`;
-  return `${right} The range is the 95 % interval.${few}`;
+  return `${right} The range is the 95 % CI.${few}`;
 }
 
 /**
@@ -207,7 +207,7 @@ function hints(now, latest) {
   const found = [];
   const target = percent(now.target);
   if (latest && now.reached) {
-    const interval = `95 % interval ${percent(latest.low)} to ${percent(latest.high)}`;
+    const interval = `95 % CI ${percent(latest.low)} to ${percent(latest.high)}`;
     const right = `The latest model is right on ${latest.right} of ${latest.of} hold-out answers`;
     found.push(hint(`The target of ${target} is reached.`, `${right}: ${interval}.`));
   }
