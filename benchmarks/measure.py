@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shlex
+import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -116,3 +117,12 @@ def _timed(function: Callable[[], object]) -> float:
     start = perf_counter()
     function()
     return perf_counter() - start
+
+
+def label_command(folder: Path) -> tuple[list[str], str]:
+    """Return a command that serves a folder to be labelled with one class, and its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = ["label", str(folder), "--classes", "one", "--no-browser", "--port", port]
+    return [sys.executable, "-m", "dfal", *command], f"http://127.0.0.1:{port}"

@@ -10,9 +10,7 @@ looking. The store syncs every answer to the disk.
 
 import argparse
 import contextlib
-import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from dfal.labelling.store.session import Session
-from measure import taken_on, write
+from measure import label_command, taken_on, write
 
 
 def main() -> None:
@@ -50,23 +48,8 @@ def main() -> None:
 
 def measured(folder: Path, people: int, answers: int) -> dict[str, float]:
     """Everybody labels until nothing is left."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "dfal",
-        "label",
-        str(folder),
-        "--classes",
-        "one",
-        "--no-browser",
-        "--port",
-        str(port),
-    ]
+    command, url = label_command(folder)
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
     for _ in range(300):
         with contextlib.suppress(httpx.TransportError):
             httpx.get(f"{url}/api/progress")

@@ -10,7 +10,6 @@ The store syncs every answer to the disk.
 
 import argparse
 import contextlib
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ import httpx2 as httpx
 from PIL import Image
 
 from dfal.labelling.store.session import Session
-from measure import taken_on, write
+from measure import label_command, taken_on, write
 
 LOOP = """
 import sys
@@ -57,24 +56,9 @@ def main() -> None:
 
 def measured(folder: Path, seconds: float) -> dict[str, float]:
     """Alone first, then beside the loop."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "dfal",
-        "label",
-        str(folder),
-        "--classes",
-        "one",
-        "--no-browser",
-        "--port",
-        str(port),
-    ]
+    command, url = label_command(folder)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
-            url = f"http://127.0.0.1:{port}"
             wait_for_images(url)
             return both(url, folder.parent / "photos.labels.db", seconds)
         finally:

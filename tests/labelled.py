@@ -23,6 +23,14 @@ from dfal.labelling.store.session import Session
 DIGITS = tuple("0123456789")
 
 
+def grey_pngs(folder: Path, n: int) -> Path:
+    """n grey images as 0.png, 1.png, each brighter than the one before."""
+    folder.mkdir()
+    for place in range(n):
+        Image.new("L", (20, 20), 240 // n * place).save(folder / f"{place}.png")
+    return folder
+
+
 def some_pngs(folder: Path, digits: Dataset, n: int) -> dict[str, int]:
     """n digits as PNG files; the class of each by its name."""
     folder.mkdir(parents=True, exist_ok=True)

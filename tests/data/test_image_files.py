@@ -14,6 +14,7 @@ from PIL import Image
 
 from dfal.data import image_files, image_metadata
 from dfal.data.image_files import PixelBudget, Unavailable, decoded, fitted, header
+from orientations import as_oriented
 
 RNG = np.random.default_rng(0)
 COLOUR = Image.fromarray(RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8))
@@ -67,16 +68,7 @@ def test_images_are_turned_as_their_exif_data_say(tmp_path: Path, orientation: i
     exif = Image.Exif()
     exif[0x0112] = orientation
     upright = pixels(COLOUR)
-    turned = {
-        1: upright,
-        2: upright[:, ::-1],
-        3: upright[::-1, ::-1],
-        4: upright[::-1],
-        5: upright.transpose(1, 0, 2),
-        6: np.rot90(upright, -1),
-        7: upright[::-1, ::-1].transpose(1, 0, 2),
-        8: np.rot90(upright),
-    }[orientation]
+    turned = as_oriented(upright, orientation)
     assert np.array_equal(pixels(decoded(saved(tmp_path, COLOUR, exif=exif))), turned)
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dfal.data import image_files
 from dfal.data.image_files import decoded, fitted, header
+from orientations import as_oriented
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -364,16 +365,7 @@ def test_bits_in_the_other_order(tmp_path: Path, bits: int) -> None:
 def test_tiff_is_turned_as_it_says(tmp_path: Path, bits: int, turn: int) -> None:
     samples = ramp(bits, 3)
     upright = eight(samples, 2**bits - 1)
-    turned = {
-        1: upright,
-        2: upright[:, ::-1],
-        3: upright[::-1, ::-1],
-        4: upright[::-1],
-        5: upright.transpose(1, 0, 2),
-        6: np.rot90(upright, -1),
-        7: upright[::-1, ::-1].transpose(1, 0, 2),
-        8: np.rot90(upright),
-    }[turn]
+    turned = as_oriented(upright, turn)
     close(tiff(tmp_path / "a.tif", samples, bits, 2, t274=[turn]), turned)
 
 

@@ -21,7 +21,7 @@ from dfal.errors import DfalError
 from dfal.labelling.setup import open_session
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session
-from labelled import DIGITS, Served, some_pngs
+from labelled import DIGITS, Served, grey_pngs, some_pngs
 from stored import rows_of
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
@@ -29,10 +29,7 @@ pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[l
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    (tmp_path / "photos").mkdir()
-    for place in range(6):
-        Image.new("L", (20, 20), 40 * place).save(tmp_path / "photos" / f"{place}.png")
-    return tmp_path / "photos"
+    return grey_pngs(tmp_path / "photos", 6)
 
 
 def refused(

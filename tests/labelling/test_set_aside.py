@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from dfal.data.image_files import Unavailable
 from dfal.data.image_folder import Folder
@@ -18,14 +17,12 @@ from dfal.labelling.learning.training_process import _decode
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session
+from labelled import grey_pngs
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    (tmp_path / "photos").mkdir()
-    for place in range(8):
-        Image.new("L", (20, 20), 30 * place).save(tmp_path / "photos" / f"{place}.png")
-    return tmp_path / "photos"
+    return grey_pngs(tmp_path / "photos", 8)
 
 
 @contextlib.contextmanager
