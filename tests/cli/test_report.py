@@ -47,5 +47,5 @@ def test_report_names_its_page(dfal: Shell) -> None:
     assert "\n10\t" in chosen.out
     assert "\n20\t" not in chosen.out
     assert len(Path("all.csv").read_text().splitlines()) == 1 + 3 * 3
-    assert "no list of annotations" in dfal.refused("report", "deep/er/s.db", "--at", "ten")
+    assert "not a list of annotations" in dfal.refused("report", "deep/er/s.db", "--at", "ten")
     assert "no accuracy was measured at 15" in dfal.refused("report", "deep/er/s.db", "--at", "15")

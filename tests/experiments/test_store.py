@@ -213,8 +213,8 @@ def a_database(path: Path, *, application: int, version: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        ("text", "no dfal store"),
-        ("short text", "no dfal store"),
+        ("text", "not a dfal store"),
+        ("short text", "not a dfal store"),
         ("database", "no store of dfal"),
         ("newer", "2.*update"),
     ],

@@ -69,7 +69,7 @@ def refused(
             "--url 'labels.example.org' is not an address that begins with http",
         ),
         (["photos", "--url", "https://labels.example.org/api/"], "give another than /api"),
-        (["photos", "--store", "photos/0.png"], "no dfal store"),
+        (["photos", "--store", "photos/0.png"], "not a dfal store"),
         (["photos", "--store", "photos"], "is a folder"),
         (["photos/0.png"], "is a file"),
         (["photos", "--device", "tpu"], "there is no device 'tpu'"),
@@ -112,7 +112,7 @@ def test_bad_input_is_a_sentence_and_nothing_is_written(
     ("arguments", "sentence"),
     [
         (["nowhere.db"], "there is no store"),
-        (["photos/0.png"], "no dfal store"),
+        (["photos/0.png"], "not a dfal store"),
         (["s.db"], "no label yet"),
     ],
 )
