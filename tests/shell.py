@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from dfal import cli
+from dfal.experiments.store import Store
 
 SMALL = [
     *("--annotations", "30"),
@@ -60,6 +61,21 @@ class Shell:
             code = end.code if isinstance(end.code, int) else 0
         out, err = self.capsys.readouterr()
         return Ran(code, out, err)
+
+    def stopped_after(self, rounds: int, *arguments: str) -> Ran:
+        """Run a command that is interrupted, as by Ctrl-C, when it stores one more round."""
+        add, added = Store.add, 0
+
+        def interrupted(store: Store, *arguments: object) -> None:
+            nonlocal added
+            added += 1
+            if added > rounds:
+                raise KeyboardInterrupt
+            add(store, *arguments)  # type: ignore[arg-type]
+
+        with self.monkeypatch.context() as patch:
+            patch.setattr(Store, "add", interrupted)
+            return self(*arguments)
 
     def refused(self, *arguments: str) -> str:
         """The one sentence with which a command is refused."""

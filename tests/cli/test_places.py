@@ -19,7 +19,7 @@ from dfal.data import datasets
 from dfal.experiments import runner
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
-from shell import Ran, Shell
+from shell import Shell
 
 QUICK = [
     "--annotations",
@@ -55,21 +55,6 @@ def shell(
     datasets.move({})
 
 
-def stopped_after_two_rounds(shell: Shell, *arguments: str) -> Ran:
-    add, added = Store.add, 0
-
-    def interrupted(self: Store, *arguments: object) -> None:
-        nonlocal added
-        added += 1
-        if added == 3:
-            raise KeyboardInterrupt
-        add(self, *arguments)  # type: ignore[arg-type]
-
-    with shell.monkeypatch.context() as patch:
-        patch.setattr(Store, "add", interrupted)
-        return shell(*arguments)
-
-
 def only(path: str | Path) -> Trial:
     with Store(path) as store:
         (text,) = store.trials().values()
@@ -81,10 +66,7 @@ def test_a_run_goes_on_from_another_folder_and_after_its_data_moved(
     shell: Shell, tmp_path: Path, name: str
 ) -> None:
     assert shell("run", *QUICK, "--dataset", name, "--store", "whole.db").code == 0
-    assert (
-        stopped_after_two_rounds(shell, "run", *QUICK, "--dataset", name, "--store", "s.db").code
-        == 130
-    )
+    assert shell.stopped_after(2, "run", *QUICK, "--dataset", name, "--store", "s.db").code == 130
     assert only("s.db").dataset == str(tmp_path / name)
     (tmp_path / "elsewhere").mkdir()
     shell.monkeypatch.chdir(tmp_path / "elsewhere")
@@ -113,7 +95,7 @@ def test_a_run_goes_on_from_another_folder_and_after_its_data_moved(
 
 def test_workers_find_data_that_moved(shell: Shell, tmp_path: Path) -> None:
     command = [*QUICK, "--dataset", "digits.npz", "--strategy", "random", "--store", "s.db"]
-    assert stopped_after_two_rounds(shell, "run", *command).code == 130
+    assert shell.stopped_after(2, "run", *command).code == 130
     Path("digits.npz").rename("moved.npz")
     ran = shell("run", "--resume", "--store", "s.db", "--dataset", "moved.npz", "--processes", "2")
     assert ran.code == 0, ran.err
@@ -121,9 +103,7 @@ def test_workers_find_data_that_moved(shell: Shell, tmp_path: Path) -> None:
 
 def test_other_data_are_refused(shell: Shell) -> None:
     assert (
-        stopped_after_two_rounds(
-            shell, "run", *QUICK, "--dataset", "digits.npz", "--store", "s.db"
-        ).code
+        shell.stopped_after(2, "run", *QUICK, "--dataset", "digits.npz", "--store", "s.db").code
         == 130
     )
     np.savez("other.npz", images=np.zeros((60, 28, 28), np.uint8), labels=np.arange(60) % 2)

@@ -10,20 +10,9 @@ from dfal.experiments.trial import Trial
 from shell import OWN, SMALL, Shell
 
 
-def test_stopped_and_resumed(dfal: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_and_resumed(dfal: Shell) -> None:
     assert dfal("run", *SMALL, "--store", "whole.db").code == 0
-    add, added = Store.add, 0
-
-    def interrupted(self: Store, *arguments: object) -> None:
-        nonlocal added
-        added += 1
-        if added == 4:
-            raise KeyboardInterrupt
-        add(self, *arguments)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Store, "add", interrupted)
-        stopped = dfal("run", *SMALL)
+    stopped = dfal.stopped_after(3, "run", *SMALL)
     assert stopped.code == 130
     assert (
         "stopped; every finished round is stored: resume with dfal run --resume --store runs/"

@@ -5,11 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import dfal
 from dfal.nn.inference import check_logits, frozen_eval, logits, prepare_images
 from dfal.nn.networks import build
+from small_networks import Wrapped
 
 
 def test_frozen_eval_is_in_evaluation_mode_without_parameter_gradients() -> None:
@@ -56,18 +57,6 @@ def test_other_outputs_than_a_tensor_are_refused_with_the_way_out() -> None:
         dfal.DfalError, match=r"but it returned tuple: wrap it in a module that returns out\[0\]"
     ):
         check_logits((f, f), 2)
-
-
-class Wrapped(nn.Module):
-    """No chain of known layers: it goes through autograd, with PyTorch's own errors."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.inner(x)
-        return out
 
 
 @pytest.mark.parametrize(

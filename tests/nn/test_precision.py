@@ -19,6 +19,7 @@ from dfal.protocols import Strategy
 from dfal.strategies import STRATEGIES
 from dfal.strategies.base import Ranking
 from dfal.strategies.egl import expected_gradient_length
+from small_networks import Wrapped
 
 HALVES = [torch.float16, torch.bfloat16]
 TYPES = [torch.float64, torch.float32, *HALVES]
@@ -45,18 +46,6 @@ RANKED = [
     if isinstance(strategy, Ranking | dfal.CEAL | dfal.DFAL) and name not in {"bald", "dfal-fgsm"}
 ]
 """Strategies that give each image a score of its own, without a draw."""
-
-
-class Wrapped(nn.Module):
-    """No chain of known layers: it is differentiated by autograd."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.inner(x)
-        return out
 
 
 class Casting(Wrapped):

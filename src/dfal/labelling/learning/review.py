@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -14,17 +15,12 @@ from dfal.labelling.store.state import State
 from dfal.query import DECLINED, UNKNOWN
 from dfal.stats.agreement import ENOUGH
 
-FILTERS = (
-    "labelled",
-    "suspicious",
-    "flagged",
-    "declined",
-    "disputed",
-    "disagreed",
-    "hold-out",
-    "all",
-)
-ORDERS = ("suspicious", "latest", "path")
+Filter = Literal[
+    "labelled", "suspicious", "flagged", "declined", "disputed", "disagreed", "hold-out", "all"
+]
+Order = Literal["suspicious", "latest", "path"]
+FILTERS: tuple[Filter, ...] = get_args(Filter)
+ORDERS: tuple[Order, ...] = get_args(Order)
 MAX_REVIEW_PAGE = 200
 """Images on a page of the review."""
 

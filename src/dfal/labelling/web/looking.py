@@ -8,7 +8,7 @@ from fastapi import Path as PathParameter
 
 from dfal.labelling.export import labels
 from dfal.labelling.export.csv_table import as_csv
-from dfal.labelling.learning.review import MAX_REVIEW_PAGE, review
+from dfal.labelling.learning.review import MAX_REVIEW_PAGE, Filter, Order, review
 from dfal.labelling.photos import Picture
 from dfal.labelling.store.checks import NotFoundError
 from dfal.labelling.web.context import Page
@@ -124,17 +124,8 @@ def set_aside(page: Page) -> list[SetAsideReply]:
 @router.get("/review")
 def labels_to_review(  # noqa: PLR0917
     page: Page,
-    show: Literal[
-        "labelled",
-        "suspicious",
-        "flagged",
-        "declined",
-        "disputed",
-        "disagreed",
-        "hold-out",
-        "all",
-    ] = "labelled",
-    order: Literal["suspicious", "latest", "path"] = "suspicious",
+    show: Filter = "labelled",
+    order: Order = "suspicious",
     label: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
     text: Annotated[str, Query(max_length=200)] = "",
     start: Annotated[int, Query(ge=0, lt=2**31)] = 0,
