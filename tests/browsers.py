@@ -9,9 +9,12 @@ import pytest
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, which playwright drives."""
+    """Chromium, which playwright drives.
+
+    It lives for one module: while it does, an event loop runs, and no other can be started.
+    """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
     chromium = next((path for name in CHROMIUMS if (path := shutil.which(name))), None)
     if chromium is None:

@@ -280,7 +280,8 @@ for line in json.load(sys.stdin):
     try:
         said = ["right", repr(eval(line))]
     except Exception as error:
-        said = [type(error).__name__, str(error)]
+        known = isinstance(error, dfal.DfalError)
+        said = ["DfalError" if known else type(error).__name__, str(error)]
     print(json.dumps(said), flush=True)
 """
 

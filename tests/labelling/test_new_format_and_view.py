@@ -66,7 +66,7 @@ def split(block: str, root: Path) -> tuple[Path, str]:
 def test_the_page_about_export_formats_suffices(copy: Path) -> None:
     file, line, check = blocks("export-format.md")
     add_file(file, copy)
-    add_lines(line, copy, "FORMATS: Registry", "    },\n")
+    add_lines(line, copy, "FORMATS: ", "    },\n")
     run = functools.partial(
         subprocess.run,
         env=os.environ | {"PYTHONPATH": str(copy / "src")},
