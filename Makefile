@@ -11,7 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
-DEBIAN = caddy chromium gcc libc6-dev nginx nodejs npm openssl texlive-latex-base texlive-latex-recommended
+DEBIAN = caddy chromium gcc libc6-dev nginx openssl texlive-latex-base texlive-latex-recommended
 
 .PHONY: run test lint lint-page picture reference figure debian format clean
 
@@ -52,6 +52,9 @@ node_modules/installed: package.json package-lock.json
 debian:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(DEBIAN)
+	@# Node.js from elsewhere brings an npm that Debian's own would replace.
+	command -v npm >/dev/null || \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm
 
 format: $(VENV)/installed node_modules/installed
 	$(BIN)/ruff check --fix
