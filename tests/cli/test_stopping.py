@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,19 +26,39 @@ DFAL = [sys.executable, "-m", "dfal"]
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 
+def started(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
+    """Start a command that hears Ctrl-C, though the tests may run in the background, where it is
+    ignored."""
+    return subprocess.Popen(
+        [*DFAL, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        **options,
+    )
+
+
+def output(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Return standard output and standard error, when the command has ended; it may not hang."""
+    try:
+        return process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
 def stopped(arguments: list[str], number: int, ready: Callable[[], bool]) -> tuple[int, str, str]:
     """Return exit code, standard output and standard error of a command that got a signal as soon
     as it was ready."""
-    with subprocess.Popen(
-        [*DFAL, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with started(arguments) as process:
         until = time.monotonic() + 300
         while not ready():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < until, "it was never ready"
             time.sleep(0.05)
         process.send_signal(number)
-        out, err = process.communicate(timeout=120)
+        out, err = output(process)
     return process.returncode, out, err
 
 
@@ -101,17 +122,14 @@ def test_a_page_says_how_to_resume(dfal: Shell, tmp_path: Path, number: int) -> 
     Path("photos").mkdir()
     for index in range(6):
         Image.new("L", (20, 20), 40 * index).save(f"photos/{index}.png")
-    with subprocess.Popen(
-        [*DFAL, "label", "photos", "--classes", "a", "b", "--no-browser", "--quiet"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    with started(
+        ["label", "photos", "--classes", "a", "b", "--no-browser", "--quiet"],
         env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
     ) as process:
         assert process.stdout is not None
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/?\n", process.stdout.readline())
         process.send_signal(number)
-        out, err = process.communicate(timeout=120)
+        out, err = output(process)
     assert (process.returncode, out) == (130, ""), err
     assert err.strip().endswith(
         "0 answers are stored in photos.labels.db: run the same command to resume, or export the"
