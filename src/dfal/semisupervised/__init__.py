@@ -1,0 +1,1 @@
+"""Learn from a few labels and many images without one, given features of all of them."""
