@@ -186,3 +186,38 @@ def test_after_hundreds_of_networks_the_curve_goes_evenly_from_the_first_to_the_
     assert [point.model for point in progress(state).curve] == list(
         range(1, MAX_CURVE_POINTS + 1)
     ), "all of them, where they are few"
+
+
+def test_networks_of_neighbouring_answers_are_not_compared() -> None:
+    """A network after each answer agrees with the one before it, whatever is learnt."""
+    state = a_state_of(30, 30, n=400)
+    same = state.models[0].predicted
+    state.models = [a_model(1, 10, (1 - same).tolist())]
+    for annotations in range(11, 50):
+        state.add_model(a_model(annotations - 9, annotations, same.tolist()), [])
+    now = progress(state)
+    assert not now.stop, "the first pair, 10 and 20 labels, disagrees"
+    assert len(now.agreement) == 3
+    assert now.agreement[0] < 0.5
+    assert now.labels_left is None
+    assert [point.annotations for point in now.curve] == [10, 20, 30, 40, 49]
+    state.add_model(a_model(41, 50, same.tolist()), [])
+    assert progress(state).stop, "three pairs a batch of labels apart agree"
+
+
+def test_labels_left_needs_networks_of_different_batches() -> None:
+    state = a_state_of(20, 30, n=400)
+    seen = state.models[0].predicted.tolist()
+    for annotations in range(11, 40):
+        state.add_model(a_model(annotations, annotations, seen), [])
+    assert progress(state).labels_left is None, "30 networks, but of three batches"
+    state.add_model(a_model(40, 40, seen), [])
+    assert progress(state).labels_left is not None
+
+
+def test_a_network_after_labels_were_taken_back_is_on_the_curve() -> None:
+    state = a_state_of(20, 30)
+    seen = state.models[0].predicted.tolist()
+    for number, annotations in enumerate((30, 29, 28), 2):
+        state.add_model(a_model(number, annotations, seen), [])
+    assert [point.model for point in progress(state).curve] == [1, 2, 4]

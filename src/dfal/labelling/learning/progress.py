@@ -24,7 +24,8 @@ BOOTSTRAP_SAMPLES = 200
 MAX_CURVE_POINTS = 120
 """Networks of a curve: after many hours there are thousands, and this is asked for every second."""
 STOP_KAPPA, STOP_PAIRS = 0.99, 3
-"""It looks time to stop when STOP_PAIRS pairs of networks in a row have a kappa of STOP_KAPPA.
+"""It looks time to stop when STOP_PAIRS pairs of networks in a row have a kappa of STOP_KAPPA, the
+networks of a pair a batch of labels apart.
 
 Source: Bloodgood and Vijay-Shanker (2009).
 """
@@ -76,8 +77,8 @@ class Progress:
         left: images that can still be queried.
         classes: name → images that have it.
         people: name → answers of theirs that hold.
-        curve: of at most MAX_CURVE_POINTS networks, evenly from the first to the present one, on
-            all hold-out answers there are.
+        curve: of at most MAX_CURVE_POINTS networks a batch of labels apart, evenly from the first
+            on, and of the present one, on all hold-out answers there are.
         seconds: a label takes, the median of the latest; None before the first.
         reached: whether the target is: the lower end of the accuracy's interval, on ENOUGH hold-out
         answers at least.
@@ -85,8 +86,8 @@ class Progress:
             more hold-out answers make it so if the accuracy stays what it is; None otherwise.
         labels_left: until the accuracy is at the target; None as long as it is too early to say,
         and when it is above.
-        agreement: of the latest STOP_PAIRS networks with the one before each, Cohen's kappa on
-            images drawn at random.
+        agreement: of the latest STOP_PAIRS networks with the one a batch of labels before each,
+            Cohen's kappa on images drawn at random.
         stop: whether it looks time to stop.
         alpha: Krippendorff's, where several people label each image; None where nothing
         can be said.
@@ -123,9 +124,11 @@ def progress(state: State) -> Progress:
     annotated, disputed = state.annotated, state.disputed
     counts = np.bincount(labels[labels >= 0], minlength=len(state.classes)).tolist()
     truth = hold_out_labels(state)
-    models = [state.models[place] for place in evenly_spaced(len(state.models), MAX_CURVE_POINTS)]
-    points = curve(models, truth)
-    latest = state.models[-STOP_PAIRS - 1 :]
+    apart = spaced(state.models, state.settings.batch)
+    models = [apart[place] for place in evenly_spaced(len(apart), MAX_CURVE_POINTS)]
+    present = [model for model in state.models[-1:] if model is not apart[-1]]
+    points = curve([*models, *present], truth)
+    latest = apart[-STOP_PAIRS - 1 :]
     agreement = [
         kappa(a.predicted, b.predicted)
         for a, b in pairwise(latest)
@@ -171,6 +174,23 @@ def progress(state: State) -> Progress:
         ),
         error=state.error,
     )
+
+
+def spaced(models: Sequence[Model], batch: int) -> list[Model]:
+    """Return the first network, and each that follows the one before by a batch of labels.
+
+    A network may follow each answer. Those of neighbouring answers always agree, and their errors
+    say no more of the learning curve than one of them does.
+
+    Args:
+        models: all networks, the latest last.
+        batch: labels between two of them, at least.
+    """
+    apart: list[Model] = []
+    for model in models:
+        if not apart or model.annotations - apart[-1].annotations >= batch:
+            apart.append(model)
+    return apart
 
 
 def hold_out_labels(state: State) -> Int64[np.ndarray, "n"]:
