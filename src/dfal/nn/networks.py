@@ -1,5 +1,7 @@
 """The paper's networks, and how any network is made by its name."""
 
+import math
+
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -19,7 +21,7 @@ def lenet5(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.S
     Raises:
         DfalError: for smaller images.
     """
-    c, h, w = image
+    c, h, w = _sides(image, "lenet5")
     h, w = ((h - 4) // 2 - 4) // 2, ((w - 4) // 2 - 4) // 2
     _check_size(h, w, "lenet5", image)
     return _glorot(
@@ -43,7 +45,7 @@ def vgg8(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Seq
     Raises:
         DfalError: for smaller images.
     """
-    c, h, w = image
+    c, h, w = _sides(image, "vgg8")
     _check_size(h // 16, w // 16, "vgg8", image)
     layers: list[nn.Module] = []
     for block in ((64,), (128,), (256, 256), (512, 512)):
@@ -58,6 +60,23 @@ def vgg8(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Seq
         nn.Dropout(0.5),
     ]
     return _glorot(nn.Sequential(*layers, nn.Linear(4096, classes)))
+
+
+def linear(image: tuple[int, ...] = (1, 28, 28), classes: int = 10) -> nn.Sequential:
+    """Make a linear layer after dropout, which returns logits of images or of features.
+
+    Args:
+        image: the shape of an input: channels, height and width, or the number of features.
+        classes: how many logits.
+    """
+    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(math.prod(image), classes))
+
+
+def is_linear(model: nn.Module) -> bool:
+    """Return whether a network, evaluated, is one linear layer of its flattened input."""
+    layers = list(model.children()) if type(model) is nn.Sequential else [model]
+    kinds = [type(layer) for layer in layers]
+    return kinds.count(nn.Linear) == 1 and set(kinds) <= {nn.Linear, nn.Flatten, nn.Dropout}
 
 
 def build(name: str, image: tuple[int, ...], classes: int) -> nn.Module:
@@ -124,6 +143,21 @@ def _glorot(model: nn.Sequential) -> nn.Sequential:
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return model
+
+
+def _sides(image: tuple[int, ...], name: str) -> tuple[int, int, int]:
+    """Return channels, height and width of an image.
+
+    Raises:
+        DfalError: for features, which have none.
+    """
+    if len(image) != 3:
+        raise DfalError(
+            f"{name} takes images, but it is given {math.prod(image)} features of each: give"
+            " --model linear, or a network of your own that takes features"
+        )
+    c, h, w = image
+    return c, h, w
 
 
 def _check_size(h: int, w: int, name: str, image: tuple[int, ...]) -> None:

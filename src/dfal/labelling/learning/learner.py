@@ -5,8 +5,6 @@ features, once: training a linear layer takes little time, and the distance to i
 closed form.
 """
 
-import dataclasses
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -24,7 +22,8 @@ from dfal.nn.training import fit
 from dfal.pool import Pool
 from dfal.protocols import Attack, Strategy
 from dfal.seeding import derive_seed, fork_rng
-from dfal.strategies import DFAL, WithTwins, named, with_candidates
+from dfal.strategies import named, with_candidates
+from dfal.strategies.closed_form import in_closed_form
 
 
 class Learner:
@@ -121,9 +120,7 @@ class Learner:
         """
         settings = self._session.settings
         strategy = with_candidates(named(settings.strategy), settings.candidates)
-        if self._features is not None and isinstance(strategy, DFAL | WithTwins):
-            return dataclasses.replace(strategy, attack=LinearHead())
-        return strategy
+        return strategy if self._features is None else in_closed_form(strategy)
 
     def attack(self) -> Attack:
         """Return what measures the distance of an image to the decision boundary."""
