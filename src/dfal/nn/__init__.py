@@ -15,6 +15,7 @@ NETWORKS: "Registry[Callable[..., nn.Module]]" = Registry(
     {
         "lenet5": Entry("dfal.nn.networks:lenet5", "two convolutions, for small images"),
         "vgg8": Entry("dfal.nn.networks:vgg8", "six convolutions, slow without a GPU"),
+        "linear": Entry("dfal.nn.networks:linear", "one linear layer, for features of a backbone"),
     },
 )
 """Name of a network → the function that makes a new one, for images (c, h, w) and a number of
