@@ -46,7 +46,9 @@ def some_pngs(folder: Path, digits: Dataset, n: int) -> dict[str, int]:
 def a_session(
     folder: Path, known: dict[str, str] | None = None, **settings: object
 ) -> Iterator[tuple[Session, Photos]]:
-    """A session over a folder, with the store and the cache beside it."""
+    """A session over a folder, with the store and the cache beside it, that learns from pixels
+    unless a backbone is given."""
+    settings = {"backbone": "none", **settings}
     given = Settings(folder=str(folder), cache=str(folder.parent / "cache"), **settings)  # type: ignore[arg-type]
     store = folder.parent / "labels.db"
     stored: list[str] = []

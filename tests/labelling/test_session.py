@@ -658,12 +658,48 @@ def test_flags_are_raised_and_taken_off(begin: Callable[..., Session], tmp_path:
             assert other.state.flags == {4: ""}
 
 
+def test_images_that_cover_the_folder_come_before_random_ones(
+    begin: Callable[..., Session], tmp_path: Path
+) -> None:
+    with begin(holdout=0.0) as session:
+        random = session.ask()[0].image
+        session.leave()
+        ranking = [image for image in (2, 0, 3) if image != random][:2]
+        session.model_outputs.add_coverage(ranking)
+        session.model_outputs.add_coverage(ranking)
+        first, second, third = session.ask(3)
+        assert [first.image, second.image] == ranking
+        assert (first.kind, second.kind, third.kind) == ("coverage", "coverage", "random")
+        session.tell(first, 0)
+        session.model_outputs.add_coverage([ranking[0], 1])
+        session.leave()
+        assert session.ask()[0].image == 1, "the latest ranking holds, without what is answered"
+    with Session.open(tmp_path / "s.db") as again:
+        assert again.state.coverage == [ranking[0], 1]
+        assert again.state.coverage_ranking == 2
+
+
+def test_what_networks_learn_from_is_stored_when_it_changes(
+    begin: Callable[..., Session],
+) -> None:
+    with begin() as session:
+        assert (session.state.learner, session.state.backbone) == (None, "auto")
+        for why in ("why", "why", "better"):
+            session.model_outputs.add_learner("pixels", why)
+        learner = session.state.learner
+        assert learner is not None
+        assert (learner.backbone, learner.why, learner.model) == ("pixels", "better", 1)
+        assert session.state.backbone == "pixels"
+        rows = sqlite3.connect(session.path).execute("SELECT why FROM learners").fetchall()
+        assert rows == [("why",), ("better",)]
+
+
 def test_no_row_can_be_changed(begin: Callable[..., Session], tmp_path: Path) -> None:
     with begin() as session:
         session.tell(session.ask()[0], 0)
     db = sqlite3.connect(tmp_path / "s.db")
     tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    assert len(tables) == 15
+    assert len(tables) == 17
     for change in ("UPDATE answers SET label = 1", "DELETE FROM answers", "DELETE FROM questions"):
         with pytest.raises(sqlite3.IntegrityError, match="rows are added, never changed"):
             db.execute(change)

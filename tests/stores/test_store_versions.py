@@ -78,6 +78,9 @@ def test_a_labelling_store_of_an_older_version_is_renewed_and_goes_on(
             {3: "blurred"},
             1,
         )
+        kept = path.stem == "label-version-4"
+        assert (state.learner is not None, state.coverage) == (kept, [6, 8, 10] if kept else [])
+        assert session.settings.backbone == "none", "it learnt from pixels, and goes on so"
         session.rename_class("dog", "wolf")
         session.tell(session.ask()[0], "wolf")
         assert other.refresh().classes == ["cat", "wolf"]

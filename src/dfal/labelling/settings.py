@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from dfal.backbones import BACKBONES
 from dfal.damage import check_types
 from dfal.errors import SettingError
 from dfal.fields import setting
@@ -11,6 +12,11 @@ from dfal.nn.training_settings import Training
 
 TRAINING_OPTIONS = ("learning_rate", "training_batch", "epochs")
 """The settings of training that `dfal label` has options for."""
+
+AUTO, NO_BACKBONE = "auto", "none"
+"""Values of `Settings.backbone`: what predicts the labels best, and a network on pixels."""
+PIXEL_STRATEGY, FEATURE_STRATEGY = "dfal", "typiclust"
+"""What the strategy "auto" is for a network on pixels, and on features."""
 
 LARGEST_SIDE = 2**14
 """Pixels of the side of an image as a network sees it."""
@@ -22,8 +28,9 @@ class Settings:
 
     folder: str = ""
     strategy: str = setting(
-        "dfal",
-        "query strategy: one that `dfal strategies` lists; +twins behind it adds adversarial twins",
+        "auto",
+        "query strategy: one that `dfal strategies` lists; +twins behind it adds adversarial twins;"
+        " auto: as suits what is learnt from",
     )
     candidates: int = setting(
         300, "unlabelled images among which the strategy selects, sampled at random (K)"
@@ -33,15 +40,25 @@ class Settings:
         f"network: {', '.join(NETWORKS)}, or package.module:function that returns an nn.Module of"
         " logits",
     )
+    backbone: str = setting(
+        "auto",
+        f"network that turns images into the features that are learnt from: {', '.join(BACKBONES)},"
+        " or package.module:function; none: a network is trained on pixels; auto: what predicts the"
+        " labels best",
+    )
     size: int = setting(
         0, "side in pixels to which images are scaled for the network; 0: as suits the folder"
     )
     channels: int = 0
     cache: str = ""
     first: int = setting(
-        10, "answers about randomly sampled images before the first model is trained"
+        10, "answers before a network on pixels is first trained; features need no such start"
     )
-    batch: int = setting(10, "new answers after which the model is trained again; images of a grid")
+    batch: int = setting(
+        10,
+        "answers after which a network on pixels is trained again, on features after each;"
+        " images of a grid",
+    )
     holdout: float = setting(
         0.2,
         "fraction of the questions that are sampled at random, to measure accuracy, and never"
@@ -72,6 +89,12 @@ class Settings:
         if self.seed < 0:
             raise SettingError("seed", f"must be 0 or more (got {self.seed})")
 
+    def strategy_on(self, backbone: str) -> str:
+        """Return the strategy's name where networks learn from these features, or from none."""
+        if self.strategy != AUTO:
+            return self.strategy
+        return PIXEL_STRATEGY if backbone == NO_BACKBONE else FEATURE_STRATEGY
+
     def to_dict(self) -> dict[str, Any]:
         """As it is stored."""
         return asdict(self)
@@ -84,7 +107,8 @@ class Settings:
             ValueError: for a setting that is none, of another type, or outside what it may be.
         """
         check_types(Training, stored["training"])
-        settings = {**stored, "training": Training(**stored["training"])}
+        # Sessions of earlier versions learnt from pixels, and go on so.
+        settings = {"backbone": NO_BACKBONE, **stored, "training": Training(**stored["training"])}
         check_types(cls, settings)
         if (
             settings.get("channels", 0) not in {0, 1, 3}

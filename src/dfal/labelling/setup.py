@@ -14,7 +14,7 @@ from dfal.data.listing import Listing
 from dfal.data.path_names import PathIndex, class_key, nfc
 from dfal.errors import DfalError
 from dfal.labelling.names import class_names
-from dfal.labelling.settings import TRAINING_OPTIONS, Settings
+from dfal.labelling.settings import AUTO, NO_BACKBONE, TRAINING_OPTIONS, Settings
 from dfal.labelling.store.session import Session
 from dfal.labelling.validation import check_path
 from dfal.nn import NETWORKS
@@ -120,7 +120,10 @@ def _settings(past: _Past, options: Mapping[str, Any], store: Path) -> Settings:
     taught = {name: value for name, value in options.items() if name in TRAINING_OPTIONS}
     own = {name: value for name, value in options.items() if name not in TRAINING_OPTIONS}
     settings = replace(past.settings, **own, training=replace(past.settings.training, **taught))
-    named(settings.strategy)
+    if "model" in options and "backbone" not in options:
+        settings = replace(settings, backbone=NO_BACKBONE)  # a network of one's own is meant
+    for backbone in (NO_BACKBONE, AUTO):
+        named(settings.strategy_on(backbone))
     check_device(settings.device)
     if ":" in settings.model or settings.model not in NETWORKS:
         if store.exists() and "model" not in options:

@@ -14,6 +14,7 @@ from dfal.attacks import DeepFool, LinearHead
 from dfal.data.image_array import CHUNK, Images
 from dfal.errors import DfalError
 from dfal.labelling.photos import Photos
+from dfal.labelling.settings import NO_BACKBONE
 from dfal.labelling.store.session import Session
 from dfal.nn.features import features
 from dfal.nn.inference import predict
@@ -119,7 +120,7 @@ class Learner:
         Where only the last layer is trained, the distance to the boundary is the closed form.
         """
         settings = self._session.settings
-        strategy = with_candidates(named(settings.strategy), settings.candidates)
+        strategy = with_candidates(named(settings.strategy_on(NO_BACKBONE)), settings.candidates)
         return strategy if self._features is None else in_closed_form(strategy)
 
     def attack(self) -> Attack:

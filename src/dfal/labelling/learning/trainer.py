@@ -265,7 +265,7 @@ class Trainer:
             accuracy=measured[0].value if measured else None,
             interval=(measured[0].low, measured[0].high) if measured else None,
             held_out=measured[0].of if measured else 0,
-            about=f"labelled with dfal, strategy {settings.strategy}",
+            about=f"labelled with dfal, strategy {settings.strategy_on(state.backbone)}",
             temperature=temperature,
         )
 

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -24,6 +25,22 @@ POLL_SECONDS = 0.2
 """Seconds between two readings of the store where there is nothing to do."""
 
 
+@dataclass(frozen=True)
+class TrainerStatus:
+    """What the trainer does now.
+
+    Attributes:
+        doing: "starting", "waiting", "training", "reviewing", or "" where there is no trainer.
+        backbone: whose features are computed; empty where none are.
+        features_done, features_total: images that have features, and all that can have some.
+    """
+
+    doing: str = ""
+    backbone: str = ""
+    features_done: int = 0
+    features_total: int = 0
+
+
 def work(pipe: Connection, store: Path) -> None:
     """Train for as long as the page lives, and send it a word for what is done now."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # ending the page ends this process
@@ -34,13 +51,14 @@ def work(pipe: Connection, store: Path) -> None:
         photos = Photos.open(session)
         threading.Thread(target=_decode, args=(session, photos), daemon=True).start()
         trainer = Trainer(session, photos)
-        sent = ""
+        sent = TrainerStatus()
 
         def send(activity: str) -> None:
             nonlocal sent
-            if activity != sent:
-                sent = activity
-                pipe.send(activity)
+            status = TrainerStatus(activity)
+            if status != sent:
+                sent = status
+                pipe.send(status)
 
         while True:
             try:

@@ -354,6 +354,17 @@ class Transaction:
             ),
         )
 
+    def add_learner(self, backbone: str, why: str) -> None:
+        """Add what the next networks learn from, and why."""
+        model = len(self._log.state.models) + 1
+        row = {"backbone": backbone, "why": why, "model": model, "at": self._clock()}
+        self._insert("learners", [row])
+
+    def add_coverage(self, images: Sequence[int]) -> None:
+        """Add a ranking of images to query before there is a network."""
+        ranking = self._log.state.coverage_ranking + 1
+        self._insert("coverage", ({"ranking": ranking, "image": image} for image in images))
+
     def add_judgements(self, model: int, judgements: Sequence[Judgement]) -> None:
         """Add what networks that were not trained on some images predict for them."""
         self._insert(

@@ -32,6 +32,19 @@ class ModelOutputs:
             if self._log.state.error:
                 transaction.add_error("")
 
+    def add_learner(self, backbone: str, why: str) -> None:
+        """Add what the next networks learn from, and why, where it is not what the store says."""
+        with self._log.adding() as transaction:
+            before = self._log.state.learner
+            if before is None or (before.backbone, before.why) != (backbone, why):
+                transaction.add_learner(backbone, why)
+
+    def add_coverage(self, images: Sequence[int]) -> None:
+        """Add the images to query before there is a network, the first to be first."""
+        with self._log.adding() as transaction:
+            if list(images) != self._log.state.coverage:
+                transaction.add_coverage(images)
+
     def add_judgements(self, model: int, judgements: Sequence[Judgement]) -> None:
         """Add what networks that were not trained on some images predict for them."""
         with self._log.adding() as transaction:

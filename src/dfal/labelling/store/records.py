@@ -14,8 +14,9 @@ class Question:
     Attributes:
         id: the question's number.
         image: the image's index.
-        kind: "strategy", where a network chose it; "random"; "hold-out", where it measures accuracy
-            and is never trained on; "vote", where others have answered before.
+        kind: "strategy", where a network chose it; "coverage", where it stands for images like it
+            before there is a network; "random"; "hold-out", where it measures accuracy and is
+            never trained on; "vote", where others have answered before.
         model, position: the network that chose it, and its place in that network's queue.
         person: who is asked.
         client_id: the page or session through which they are asked.
@@ -160,6 +161,23 @@ class Model:
     seconds: float
     watched: Int64[np.ndarray, "w"]
     predicted: Int64[np.ndarray, "w"]
+
+
+@dataclass(frozen=True)
+class LearnerChoice:
+    """What networks learn from.
+
+    Attributes:
+        model: the first network that does.
+        backbone: whose features it is; "none" for pixels.
+        why: a sentence for the page.
+        at: when it was chosen.
+    """
+
+    model: int
+    backbone: str
+    why: str
+    at: float
 
 
 @dataclass(frozen=True)

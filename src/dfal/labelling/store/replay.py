@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dfal.labelling.settings import Settings
-from dfal.labelling.store.records import Answer, Model, Question
+from dfal.labelling.store.records import Answer, LearnerChoice, Model, Question
 from dfal.labelling.store.state import State
 from dfal.labelling.validation import (
     check_class,
@@ -20,7 +20,7 @@ from dfal.labelling.validation import (
     check_seconds,
 )
 
-QUESTION_KINDS = frozenset({"strategy", "random", "hold-out", "vote"})
+QUESTION_KINDS = frozenset({"strategy", "coverage", "random", "hold-out", "vote"})
 ANSWER_KINDS = frozenset({"answer", "correction", "undo"})
 
 Rows = list[tuple[Any, ...]]
@@ -105,6 +105,22 @@ def _models(state: State, rows: Rows) -> None:
         state.add_model(model, ())
 
 
+def _learners(state: State, rows: Rows) -> None:
+    for _, backbone, why, model, at in rows:
+        check_name(backbone)
+        check_seconds(at)
+        state.learner = LearnerChoice(model, backbone, why, at)
+
+
+def _coverage(state: State, rows: Rows) -> None:
+    latest = rows[-1][1]
+    for _, _, image in rows:
+        check_index(image, len(state.paths))
+    if latest != state.coverage_ranking:
+        state.coverage_ranking, state.coverage = latest, []
+    state.coverage += [image for _, ranking, image in rows if ranking == latest]
+
+
 def _questions(state: State, rows: Rows) -> None:
     for row in rows:
         question = Question(*row)
@@ -160,6 +176,8 @@ TABLES: Mapping[str, Table] = {
         "at, heard, annotations, labelled_data, classes, seconds, watched, seen",
         _models,
     ),
+    "learners": Table("number", "backbone, why, model, at", _learners),
+    "coverage": Table("number", "ranking, image", _coverage),
     "questions": Table(
         "question", "image, kind, model, position, person, holder, at, until", _questions
     ),

@@ -16,7 +16,7 @@ from dfal.errors import DfalError
 from dfal.labelling.settings import Settings
 from dfal.storage import Ledger
 
-__all__ = ["SCHEMA", "SINCE_2", "SINCE_3", "LabelStore", "Settings"]
+__all__ = ["SCHEMA", "SINCE_2", "SINCE_3", "SINCE_4", "LabelStore", "Settings"]
 
 SCHEMA = """
 CREATE TABLE settings (number INTEGER PRIMARY KEY, at REAL NOT NULL, json TEXT NOT NULL) STRICT;
@@ -71,14 +71,25 @@ SINCE_3 = (
 """Images that cannot be read, after those of the table `unreadable`; without a reason where one can
 be read after all."""
 
+SINCE_4 = (
+    """CREATE TABLE learners (
+  number INTEGER PRIMARY KEY, backbone TEXT NOT NULL, why TEXT NOT NULL, model INTEGER NOT NULL, at
+  REAL NOT NULL) STRICT""",
+    """CREATE TABLE coverage (
+  number INTEGER PRIMARY KEY, ranking INTEGER NOT NULL, image INTEGER NOT NULL REFERENCES images)
+  STRICT""",
+)
+"""What networks learn from and why, from one network on; and the images to query before there is a
+network: those of the latest ranking, in its order."""
+
 
 class LabelStore(Ledger):
     """An open store of `dfal label`."""
 
     application = 0x4446414D
-    version = 3
-    schema = SCHEMA + ";".join((*SINCE_2, *SINCE_3, ""))
-    migrations = MappingProxyType({1: SINCE_2, 2: SINCE_3})
+    version = 4
+    schema = SCHEMA + ";".join((*SINCE_2, *SINCE_3, *SINCE_4, ""))
+    migrations = MappingProxyType({1: SINCE_2, 2: SINCE_3, 3: SINCE_4})
     maker = "dfal label"
     when_full = "answer again; every answer that was accepted is safe"
     shared = True

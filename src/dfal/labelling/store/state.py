@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 
 from dfal.labelling.settings import Settings
 from dfal.labelling.store.annotations import Annotations
-from dfal.labelling.store.records import Answer, Choice, Model, UndoEntry
+from dfal.labelling.store.records import Answer, Choice, LearnerChoice, Model, UndoEntry
 from dfal.query import UNKNOWN
 from dfal.seeding import derive_seed
 
@@ -35,6 +35,9 @@ class State(Annotations):
         flags: image → note.
         models: the networks, the latest last.
         queue: (image, position) as the latest one ranks them.
+        learner: what the latest networks learn from; None before it was chosen.
+        coverage: the images to query before there is a network, the first to be first.
+        coverage_ranking: the number of that ranking.
         error: why the latest training failed; empty where it did not.
         last_answer_id: the number of the latest answer.
     """
@@ -51,9 +54,17 @@ class State(Annotations):
         self.flags: dict[int, str] = {}
         self.models: list[Model] = []
         self.queue: list[tuple[int, int]] = []
+        self.learner: LearnerChoice | None = None
+        self.coverage: list[int] = []
+        self.coverage_ranking = 0
         self.error = ""
         self.last_answer_id = 0
         self._hold_out_scan = self._random_scan = Scan(np.empty(0, np.int64))
+
+    @property
+    def backbone(self) -> str:
+        """Return whose features networks learn from now; "none" for pixels."""
+        return self.learner.backbone if self.learner else self.settings.backbone
 
     def set_settings(self, settings: Settings) -> None:
         """Apply other settings from now on."""
@@ -212,7 +223,8 @@ class State(Annotations):
         """Return the image to ask this person about next; None where nothing is left.
 
         The hold-out comes first as long as its share of the queried images allows for one more,
-        then images that need more votes, then the queue of the latest network, then random ones.
+        then images that need more votes, then the queue of the latest network, then those that
+        cover the folder, then random ones.
         """
 
         def may_ask(image: int) -> bool:
@@ -226,6 +238,9 @@ class State(Annotations):
         for image, position in self.queue:
             if not self.hold_out[image] and may_ask(image):
                 return Choice(image, "strategy", self.models[-1].id, position)
+        for image in self.coverage:
+            if not self.hold_out[image] and may_ask(image):
+                return Choice(image, "coverage")
         random = self._random_scan.first(may_ask, self._is_done)
         return self._next_hold_out(may_ask) if random is None else Choice(random, "random")
 

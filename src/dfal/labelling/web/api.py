@@ -13,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 
 from dfal.data.image_files import Unavailable
 from dfal.errors import DfalError
+from dfal.labelling.learning.training_process import TrainerStatus
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.checks import ConflictError, NotFoundError
 from dfal.labelling.store.session import Session
@@ -51,7 +52,7 @@ MAX_SENTENCE = 300
 def application(
     session: Session,
     photos: Photos,
-    training: Callable[[], str] = lambda: "",
+    training: Callable[[], TrainerStatus] = TrainerStatus,
     *,
     here: bool = True,
 ) -> FastAPI:
@@ -60,7 +61,7 @@ def application(
     Args:
         session: of the store.
         photos: its images.
-        training: returns what the trainer does now; empty where there is none.
+        training: returns what the trainer does now.
         here: whether only this machine's user can open the page, so that their name is known.
     """
     app = _api()

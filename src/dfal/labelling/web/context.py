@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Query, Request
 
+from dfal.labelling.learning.training_process import TrainerStatus
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
 
@@ -17,13 +18,13 @@ class PageContext:
     Attributes:
         session: of the store.
         photos: its images.
-        training: returns what the trainer does now; empty where there is none.
+        training: returns what the trainer does now.
         only_here: whether only this machine's user can open the page, so that their name is known.
     """
 
     session: Session
     photos: Photos
-    training: Callable[[], str]
+    training: Callable[[], TrainerStatus]
     only_here: bool
 
 

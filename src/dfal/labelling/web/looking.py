@@ -46,7 +46,7 @@ router = APIRouter(prefix="/api", tags=["looking"])
 def progress(page: Page) -> ProgressReply:
     """Return how far the labelling is."""
     person = page.session.person if page.only_here else None
-    return ProgressReply.of_session(page.session, page.photos, page.training(), person)
+    return ProgressReply.of_session(page.session, page.photos, page.training().doing, person)
 
 
 @router.get("/questions/{question}")
@@ -73,7 +73,7 @@ def reason(question: Id, page: Page) -> ReasonReply:
         twin=twin is not None,
         twin_predicted=ranked.twin_predicted,
         version=None if twin is None else twin.version,
-        strategy=page.session.settings.strategy,
+        strategy=page.session.settings.strategy_on(page.session.state.backbone),
     )
 
 

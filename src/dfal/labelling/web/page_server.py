@@ -14,7 +14,7 @@ from typing import Any, cast
 import uvicorn
 
 from dfal.errors import DfalError
-from dfal.labelling.learning.training_process import work
+from dfal.labelling.learning.training_process import TrainerStatus, work
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
 from dfal.labelling.web.address import PublicAddress
@@ -35,12 +35,12 @@ class TrainerProcess(threading.Thread):
     When it dies, the page says so, labelling continues, and another one is started.
 
     Attributes:
-        doing: "starting", "waiting", "training", "reviewing", or "" where there is none.
+        status: what it does.
     """
 
     def __init__(self, store: Path, session: Session):
         super().__init__(name="training", daemon=True)
-        self.doing = ""
+        self.status = TrainerStatus()
         self._store, self._session = store, session
         self._stopped = threading.Event()
 
@@ -70,13 +70,13 @@ class TrainerProcess(threading.Thread):
 
     def _run_once(self) -> int:
         """Run one training process until it ends, and return its exit code."""
-        self.doing = "starting"
+        self.status = TrainerStatus("starting")
         worker, pipe = start_worker(work, self._store)
         with suppress(EOFError, OSError):
             while not self._stopped.is_set():
                 if pipe.poll(0.2):
-                    self.doing = str(pipe.recv())
-        self.doing = ""
+                    self.status = pipe.recv()
+        self.status = TrainerStatus()
         pipe.close()
         if self._stopped.is_set():
             # nothing of it can be half done: the store has transactions, the network's file is
@@ -126,7 +126,7 @@ class PageServer:
         self.url = base + (f"?token={self.token}" if self.token else "")
         session.claim_page(self.url)
         self._training = TrainerProcess(store, session)
-        app = application(session, photos, lambda: self._training.doing, here=self.token is None)
+        app = application(session, photos, lambda: self._training.status, here=self.token is None)
         guard = Guard(app, self.token, public=public, only_here=host in HERE)
         connections = Connections(behind_proxy=public is not None)
         self._server = uvicorn.Server(

@@ -259,7 +259,7 @@ class ProgressReply(StatusReply):
                 "folder": Path(settings.folder).name,
                 "decoded": int(photos.ready().sum()),
                 "training": training,
-                "strategy": settings.strategy,
+                "strategy": settings.strategy_on(state.backbone),
                 "batch": settings.batch,
                 "first": settings.first,
             }
