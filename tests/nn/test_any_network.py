@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 import dfal
 from dfal.attacks import ATTACKS
-from dfal.models.onnx import _Logits
+from dfal.models.onnx import _Outputs
 from dfal.nn.features import affine_last_linear, last_linear
 from dfal.nn.inference import check_logits, frozen_eval, logits, unwrap_network
 from dfal.nn.networks import init_lazy_layers
@@ -176,7 +176,7 @@ def test_outputs_with_logits_are_taken(output: str, pool: dfal.Pool, images: Ten
         assert torch.equal(
             ask(STRATEGIES[name], model, pool).scores, ask(STRATEGIES[name], plain, pool).scores
         ), name
-    assert torch.equal(_Logits(model)(images), plain(images)), "ONNX"
+    assert torch.equal(_Outputs(model, 1.0)(images)[0], plain(images)), "ONNX"
     trained, want = (
         dfal.fit(partial(copy.deepcopy, made), pool.labelled_data(), dfal.Training(epochs=2), 0)
         for made in (model, plain)
@@ -250,7 +250,7 @@ def test_no_image_of_the_caller_is_changed(expanded: bool, images: Tensor) -> No
             expected_gradient_length,
             init_lazy_layers,
         ),
-        lambda network, images: _Logits(network)(images),
+        lambda network, images: _Outputs(network, 1.0)(images),
     ]
     for look in looks:
         look(model, mine)

@@ -28,7 +28,10 @@ from dfal.plugins import line_of_user_code
 def save_onnx(model: nn.Module, card: ModelCard, path: Path) -> None:
     """Write the network and its card as one ONNX file.
 
-    Its input `images` is (n, c, h, w), with values in [0, 1]; its output `logits` is (n, classes).
+    Its input `images` is (n, c, h, w), with values in [0, 1]; its outputs are `logits`,
+    (n, classes), and `probabilities`, their softmax at the card's temperature. The metadata hold
+    all that another program needs: `classes`, and `preprocessing`, which says how an image file
+    becomes a row of `images` (`preprocessing`).
 
     Args:
         model: the network.
@@ -46,10 +49,12 @@ def save_onnx(model: nn.Module, card: ModelCard, path: Path) -> None:
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
-                _Logits(copy.deepcopy(unwrap_network(model)).cpu().float()).eval(),
+                _Outputs(
+                    copy.deepcopy(unwrap_network(model)).cpu().float(), card.temperature or 1.0
+                ).eval(),
                 (torch.zeros(2, *card.image),),
                 input_names=["images"],
-                output_names=["logits"],
+                output_names=["logits", "probabilities"],
                 dynamic_shapes=({0: torch.export.Dim("n")},),
                 dynamo=True,
                 verbose=False,
@@ -66,15 +71,49 @@ def save_onnx(model: nn.Module, card: ModelCard, path: Path) -> None:
             f"the network {card.network} cannot be exported as ONNX: it takes one number of images"
             " only, as a loop over them does; let it compute with all images of a batch at once"
         )
-    metadata = {KEY: json.dumps(dataclasses.asdict(card)), "classes": json.dumps(card.classes)}
+    metadata = {
+        KEY: json.dumps(dataclasses.asdict(card)),
+        "classes": json.dumps(card.classes),
+        "preprocessing": json.dumps(preprocessing(card)),
+    }
     if card.temperature is not None:
-        metadata["temperature"] = repr(
-            card.temperature
-        )  # softmax(logits / temperature) is calibrated
+        metadata["temperature"] = repr(card.temperature)  # `probabilities` are calibrated by it
     for name, text in metadata.items():
         proto.metadata_props.add(key=name, value=text)
     with atomic_write(path, "name another file", "the model") as part:
         part.write_bytes(proto.SerializeToString())
+
+
+def preprocessing(card: ModelCard) -> dict[str, Any]:
+    """Describe how an image file becomes a row of `images`, as `dfal.data.image_files.fitted` does.
+
+    The steps are in the order in which they are done.
+
+    Args:
+        card: of the model.
+    """
+    c, h, w = card.image
+    return {
+        "input": "images",
+        "shape": ["n", c, h, w],
+        "dtype": "float32",
+        "jpeg_draft": 2 * max(h, w),
+        "bits": "8; of more, scaled by their full range",
+        "orientation": "upright, by EXIF",
+        "transparency": "on white",
+        "mode": "RGB" if c == 3 else "L",
+        "resize": {
+            "to_fit": [h, w],
+            "sides": "max(1, round(side * min(h / height, w / width)))",
+            "resampling": "bicubic",
+            "antialias": True,
+            "reducing_gap": 3.0,
+        },
+        "position": "centred; an odd pixel goes to the bottom or the right",
+        "fill": "the median of each channel over the first and last row and column, rounded down",
+        "scale": 1 / 255,
+        "normalisation": "none: it is part of the network",
+    }
 
 
 def _why(error: BaseException) -> str:
@@ -110,21 +149,26 @@ def _why(error: BaseException) -> str:
     )
 
 
-class _Logits(nn.Module):
-    """Computes what `inference.logits` does, as operations only, in float32.
+class _Outputs(nn.Module):
+    """Computes logits as `inference.logits` does, and probabilities, as operations in float32.
 
     One logit f becomes two, (0, f).
+
+    Args:
+        model: the network.
+        temperature: divides the logits before the softmax.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, temperature: float):
         super().__init__()
-        self.model = model
+        self.model, self.temperature = model, temperature
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         out: Tensor = unwrap_logits(self.model(images.clone()))
         if out.ndim == 1:
             out = out.unsqueeze(1)
-        return F.pad(out, (1, 0)) if out.shape[1] == 1 else out
+        out = F.pad(out, (1, 0)) if out.shape[1] == 1 else out
+        return out, (out / self.temperature).softmax(1)
 
 
 @contextlib.contextmanager
