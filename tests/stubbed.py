@@ -230,8 +230,11 @@ NO_PROGRESS: dict[str, Any] = {
     **dict.fromkeys(
         ["unreadable", "prelabelled", "trained_on", "held_out", "flagged", "disputed"], 0
     ),
+    "newer": 0,
+    "rare": [],
     "answers_by_person": {},
     "curve": [],
+    "baseline": None,
     "seconds_per_label": None,
     "target": 0.95,
     "reached": False,
@@ -243,6 +246,9 @@ NO_PROGRESS: dict[str, Any] = {
     "error": "",
     "folder": "photos",
     "training": "",
+    "learner": {"backbone": "auto", "why": ""},
+    "features": None,
+    "photos_extra": True,
     "strategy": "dfal",
     "batch": 10,
     "first": 10,

@@ -221,3 +221,56 @@ def test_a_network_after_labels_were_taken_back_is_on_the_curve() -> None:
     for number, annotations in enumerate((30, 29, 28), 2):
         state.add_model(a_model(number, annotations, seen), [])
     assert [point.model for point in progress(state).curve] == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "beaten"),
+    [(19, 19, None), (14, 20, False), (15, 20, True), (59, 100, False), (60, 100, True)],
+)
+def test_nothing_is_learnt_before_the_interval_is_above_the_commonest_class(
+    right: int, of: int, beaten: bool | None
+) -> None:
+    state = a_state_of(of // 2, of)  # half of the hold-out answers have each class
+    state.models.clear()
+    held = np.flatnonzero(state.hold_out)[:of]
+    seen = state.labels.clip(0)
+    seen[held[right:]] = 1 - seen[held[right:]]
+    state.add_model(a_model(1, 10, seen.tolist()), [])
+    now = progress(state)
+    assert (now.curve[-1].right, now.curve[-1].of) == (right, of)
+    if beaten is None:
+        assert now.baseline is None, "too few answers to say"
+    else:
+        assert now.baseline is not None
+        assert (now.baseline.share, now.baseline.beaten) == (0.5, beaten)
+
+
+def test_the_baseline_is_the_commonest_class_of_the_hold_out_alone() -> None:
+    state = a_state_of(30, 40)  # 30 a, 10 b
+    rest = np.flatnonzero(~state.hold_out)
+    for place, image in enumerate(rest[:100]):
+        state.add_answer(100 + place, Answer("answer", int(image), 1, "ann"))
+    baseline = progress(state).baseline
+    assert baseline is not None
+    assert (baseline.name, baseline.share, baseline.beaten) == ("a", 0.75, False)
+
+
+def test_rare_classes_are_those_with_few_labels_to_train_on() -> None:
+    state = State()
+    state.set_settings(Settings(holdout=0.5))
+    state.classes = ["a", "b", "c", "d"]
+    state.add_images((i, f"{i}.png", None) for i in range(200))
+    assert progress(state).rare == []
+    rest, held = np.flatnonzero(~state.hold_out).tolist(), np.flatnonzero(state.hold_out).tolist()
+    answers = [*zip(rest, [0] * 10 + [1] * 10 + [2] * 2, strict=False)]
+    answers += [(image, 2) for image in held[:20]]  # networks never see them
+    for number, (image, label) in enumerate(answers, 1):
+        state.add_answer(number, Answer("answer", image, label, "ann"))
+    assert progress(state).rare == ["d", "c"]
+
+
+def test_labels_that_the_latest_network_has_not_seen_are_counted() -> None:
+    state = a_state_of(5, 12)
+    assert progress(state).newer == 2
+    state.models.clear()
+    assert progress(state).newer == 0

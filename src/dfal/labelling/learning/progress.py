@@ -66,6 +66,21 @@ class LabelsLeft:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """What always predicting one class would reach.
+
+    Attributes:
+        name: the commonest class of the hold-out answers.
+        share: the fraction of them that have it.
+        beaten: whether the lower end of the latest network's interval is above it.
+    """
+
+    name: str
+    share: float
+    beaten: bool
+
+
+@dataclass(frozen=True)
 class Progress:
     """Everything that the page always shows.
 
@@ -75,10 +90,15 @@ class Progress:
         ones teach, `held_out` measure.
         declined, disputed, flagged: images that people skipped; whose votes are tied; with a flag.
         left: images that can still be queried.
+        newer: labels that came after the latest network's training began.
         classes: name → images that have it.
+        rare: classes that networks are trained on less than half as often as on all classes on
+            average, the rarest first.
         people: name → answers of theirs that hold.
         curve: of at most MAX_CURVE_POINTS networks a batch of labels apart, evenly from the first
             on, and of the present one, on all hold-out answers there are.
+        baseline: what the accuracy must exceed for anything to be learnt; None for fewer than
+            ENOUGH hold-out answers.
         seconds: a label takes, the median of the latest; None before the first.
         reached: whether the target is: the lower end of the accuracy's interval, on ENOUGH hold-out
         answers at least.
@@ -104,9 +124,12 @@ class Progress:
     disputed: int
     flagged: int
     left: int
+    newer: int
     classes: dict[str, int]
+    rare: list[str]
     people: dict[str, int]
     curve: list[Accuracy]
+    baseline: Baseline | None
     seconds: float | None
     target: float
     reached: bool
@@ -146,20 +169,24 @@ def progress(state: State) -> Progress:
         and min(agreement) >= STOP_KAPPA
         and len(latest[-1].watched) >= ENOUGH
     )
+    annotations = int(annotated.sum())
     return Progress(
         images=len(labels),
         unreadable=len(state.unreadable),
         prelabelled=int((state.prelabelled >= 0).sum()),
-        annotations=int(annotated.sum()),
+        annotations=annotations,
         trained_on=int(state.trained_on.sum()),
         held_out=int((annotated & state.hold_out).sum()),
         declined=int((labels == DECLINED).sum() - (labels[disputed] == DECLINED).sum()),
         disputed=len(disputed),
         flagged=len(state.flags),
         left=state.left,
+        newer=max(0, annotations - state.models[-1].annotations) if state.models else 0,
         classes=dict(zip(state.classes, counts, strict=True)),
+        rare=rare_classes(state),
         people=dict(Counter(person for votes in state.votes.values() for person in votes)),
         curve=points,
+        baseline=baseline(state, truth, points[-1]) if enough else None,
         seconds=float(np.median(state.seconds)) if state.seconds else None,
         target=target,
         reached=reached,
@@ -220,6 +247,27 @@ def curve(models: Sequence[Model], truth: Int64[np.ndarray, "n"]) -> list[Accura
                 )
             )
     return points
+
+
+def baseline(state: State, truth: Int64[np.ndarray, "n"], accuracy: Accuracy) -> Baseline:
+    """Return what always predicting the commonest class of the hold-out reaches.
+
+    Args:
+        state: of the session.
+        truth: (n,) labels of the hold-out, UNKNOWN for other images.
+        accuracy: of the latest network.
+    """
+    counts = np.bincount(truth[truth >= 0], minlength=len(state.classes))
+    share = float(counts.max() / counts.sum())
+    return Baseline(state.classes[counts.argmax()], share, accuracy.low > share)
+
+
+def rare_classes(state: State) -> list[str]:
+    """Return the classes with less than half of the average class's labels to train on."""
+    labels = state.labels[state.trained_on]
+    counts = np.bincount(labels[labels >= 0], minlength=len(state.classes))
+    rare = [label for label in counts.argsort(kind="stable") if 2 * counts[label] < counts.mean()]
+    return [state.classes[label] for label in rare]
 
 
 def judged(model: Model, truth: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "h"]:

@@ -12,8 +12,8 @@ from dfal.labelling.learning.review import MAX_REVIEW_PAGE, Filter, Order, revie
 from dfal.labelling.photos import Picture
 from dfal.labelling.store.checks import NotFoundError
 from dfal.labelling.web.context import Page
+from dfal.labelling.web.progress_reply import ProgressReply
 from dfal.labelling.web.replies import (
-    ProgressReply,
     ReasonReply,
     ReviewedReply,
     ReviewReply,
@@ -46,7 +46,7 @@ router = APIRouter(prefix="/api", tags=["looking"])
 def progress(page: Page) -> ProgressReply:
     """Return how far the labelling is."""
     person = page.session.person if page.only_here else None
-    return ProgressReply.of_session(page.session, page.photos, page.training().doing, person)
+    return ProgressReply.of_session(page.session, page.photos, page.training(), person)
 
 
 @router.get("/questions/{question}")

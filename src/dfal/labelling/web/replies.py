@@ -1,16 +1,13 @@
 """What the page's API replies. Each class is a schema of the OpenAPI description."""
 
 import math
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from dfal.labelling.learning import progress as learning
 from dfal.labelling.learning.review import ReviewRow
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.records import Question
-from dfal.labelling.store.session import Session
 from dfal.labelling.store.state import State
 
 
@@ -123,147 +120,6 @@ class NewClassReply(ClassesReply):
     """The index of the class that was added, and the names of all."""
 
     index: Annotated[int, Field(alias="class")]
-
-
-class AccuracyReply(Reply):
-    """Accuracy of a model on the hold-out, with its 95 % Wilson interval.
-
-    Attributes:
-        model: the model's number.
-        annotations: answers that it was trained on.
-        right, of: hold-out answers that it predicts, and their number.
-        value, low, high: the accuracy and the ends of its interval.
-    """
-
-    model: int
-    annotations: int
-    right: int
-    of: int
-    value: float
-    low: float
-    high: float
-
-
-class LabelsLeftReply(Reply):
-    """Estimated labels until the target, with an 80 % interval; null is out of reach."""
-
-    labels: Finite
-    low: Finite
-    high: Finite
-
-
-class ProgressReply(StatusReply):
-    """Everything that the page always shows.
-
-    Attributes:
-        images, unreadable: images of the session, and those that cannot be read.
-        prelabelled: images that came with a label.
-        annotations: images that people gave a class.
-        trained_on, held_out: labelled images that models are trained on, and annotated hold-out
-            images.
-        declined, disputed, flagged: skipped images; those with tied votes; those with a flag.
-        classes: names, by index.
-        class_counts: labelled images of each class, by name.
-        answers_by_person: answers that count, by person.
-        curve: accuracy of the models so far.
-        seconds_per_label: median of the latest answers; null before the first.
-        target, reached: the accuracy to reach, and whether the lower end of the interval has.
-        answers_to_confirm: hold-out answers that would confirm the target; null where it is
-            reached, or the accuracy is below it.
-        labels_left: null where it is too early to tell.
-        agreement: Cohen's kappa of each of the latest models with the one before.
-        stop: whether the latest models agree so well that more labels change little.
-        alpha: Krippendorff's alpha between people; null where it is undefined.
-        error: why the latest training failed; empty where it did not.
-        person: name of this machine's user; null where the page is open to others.
-        folder: name of the folder of images.
-        decoded: images that are decoded already.
-        training: what the trainer does now; empty where there is none.
-        strategy, batch, first: settings of the session.
-    """
-
-    images: int
-    unreadable: int
-    prelabelled: int
-    annotations: int
-    trained_on: int
-    held_out: int
-    declined: int
-    disputed: int
-    flagged: int
-    classes: list[Text]
-    class_counts: dict[Text, int]
-    answers_by_person: dict[str, int]
-    curve: list[AccuracyReply]
-    seconds_per_label: float | None
-    target: float
-    reached: bool
-    answers_to_confirm: int | None
-    labels_left: LabelsLeftReply | None
-    agreement: list[Finite]
-    stop: bool
-    alpha: Finite
-    error: Text
-    person: Text | None
-    folder: Text
-    decoded: int
-    training: Literal["", "starting", "waiting", "training", "reviewing"]
-    strategy: str
-    batch: int
-    first: int
-
-    @classmethod
-    def of_session(
-        cls, session: Session, photos: Photos, training: str, person: str | None
-    ) -> "ProgressReply":
-        """Return the reply for the present state of a session.
-
-        Args:
-            session: of the store.
-            photos: its images.
-            training: what the trainer does now.
-            person: name of this machine's user, where the page may say it.
-        """
-        with session.locked_state() as state:
-            progress = learning.progress(state)
-            status = status_keys(state, photos)
-            classes = session.classes
-        settings = session.settings
-        left = progress.labels_left
-        return cls.model_validate(
-            {
-                **status,
-                "images": progress.images,
-                "unreadable": progress.unreadable,
-                "prelabelled": progress.prelabelled,
-                "annotations": progress.annotations,
-                "trained_on": progress.trained_on,
-                "held_out": progress.held_out,
-                "declined": progress.declined,
-                "disputed": progress.disputed,
-                "flagged": progress.flagged,
-                "classes": classes,
-                "class_counts": progress.classes,
-                "answers_by_person": progress.people,
-                "curve": [vars(accuracy) for accuracy in progress.curve],
-                "seconds_per_label": progress.seconds,
-                "target": progress.target,
-                "reached": progress.reached,
-                "answers_to_confirm": progress.to_confirm,
-                "labels_left": None if left is None else vars(left),
-                "agreement": progress.agreement,
-                "stop": progress.stop,
-                "alpha": progress.alpha,
-                "error": progress.error,
-                "person": person,
-                "folder": Path(settings.folder).name,
-                "decoded": int(photos.ready().sum()),
-                "training": training,
-                "strategy": settings.strategy_on(state.backbone),
-                "batch": settings.batch,
-                "first": settings.first,
-            }
-        )
 
 
 class ReasonReply(Reply):

@@ -193,11 +193,34 @@ export function enlarge(title, source, alt) {
   return dialog;
 }
 
-/** Pixels of the longer side up to which an image is drawn with sharp pixels. */
-const TINY = 128;
+/** Pixels of the longer side up to which a drawing is shown with sharp pixels. */
+const FEW_PIXELS = 128;
+/** Colours that a drawing has at most, and the fraction of its pixels that equal the one to their left, at least. */
+const FEW_COLOURS = 256;
+const FLAT = 0.4;
 
 /**
- * Return an image that the style fits into its frame. Images of few pixels are not blurred.
+ * Return whether an image of few pixels is a drawing, such as a digit: its pixels are shown as they are. The pixels
+ * of a small photograph would hide what is on it.
+ * @param {HTMLImageElement} image
+ */
+function isDrawing(image) {
+  const { naturalWidth: width, naturalHeight: height } = image;
+  if (Math.max(width, height) > FEW_PIXELS || width < 2) return false;
+  const canvas = h("canvas", { width, height });
+  const context = canvas.getContext("2d");
+  if (!context) return false;
+  context.drawImage(image, 0, 0);
+  const pixels = new Uint32Array(context.getImageData(0, 0, width, height).data.buffer);
+  let equal = 0;
+  for (let place = 1; place < pixels.length; place++) {
+    if (place % width && pixels[place] === pixels[place - 1]) equal++;
+  }
+  return equal >= FLAT * height * (width - 1) && new Set(pixels).size <= FEW_COLOURS;
+}
+
+/**
+ * Return an image that the style fits into its frame.
  * @param {string} source
  * @param {string} alt
  * @param {Properties} properties
@@ -209,7 +232,7 @@ export function picture(source, alt, properties = {}) {
     image.style.setProperty("--wide", `${width}px`);
     image.style.setProperty("--ratio", String(width / height));
     image.classList.add("here");
-    image.classList.toggle("tiny", Math.max(width, height) <= TINY);
+    image.classList.toggle("drawing", isDrawing(image));
   });
   image.src = source;
   return image;

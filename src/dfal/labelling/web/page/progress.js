@@ -2,7 +2,8 @@
 
 import { address, get } from "./api.js";
 import { h, show, svg } from "./dom.js";
-import { count } from "./shared.js";
+import { aboutModel, featuresProgress, learner, nothingLearnt } from "./learning.js";
+import { count, duration, labels, notice, percent } from "./words.js";
 
 /** @import { components } from "dfal-api" */
 /** @import { Progress } from "./api.js" */
@@ -10,26 +11,6 @@ import { count } from "./shared.js";
 
 /** Hold-out answers below which an accuracy says too little. */
 const ENOUGH = 20;
-
-/**
- * @param {number} fraction
- * @param {number} digits
- */
-const percent = (fraction, digits = 0) => `${(100 * fraction).toFixed(digits)} %`;
-
-/**
- * Return a duration as in "40 s", "3 min", "1.5 h".
- * @param {number} seconds
- */
-export function duration(seconds) {
-  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  const hours = seconds / 3600;
-  return `${hours < 10 ? hours.toFixed(1) : Math.round(hours)} h`;
-}
-
-/** @param {number} number */
-const labels = (number) => (number === 1 ? " label" : " labels");
 
 /**
  * Return the panel beside the image.
@@ -54,6 +35,8 @@ export function panel(now) {
       "section",
       { className: "stack small" },
       h("p", { className: "soft" }, activity(now)),
+      featuresProgress(now),
+      learner(now),
       h("a", { href: address("api/export"), download: "labels.csv" }, "Download the labels as CSV"),
     ),
   ];
@@ -204,31 +187,26 @@ async function listAside() {
  * @param {Accuracy | undefined} latest
  */
 function hints(now, latest) {
-  const found = [];
+  /** @type {(HTMLElement | null)[]} */
+  const found = [nothingLearnt(now)];
   const target = percent(now.target);
   if (latest && now.reached) {
     const interval = `95 % CI ${percent(latest.low)} to ${percent(latest.high)}`;
     const right = `The latest model is right on ${latest.right} of ${latest.of} hold-out answers`;
-    found.push(hint(`The target of ${target} is reached.`, `${right}: ${interval}.`));
+    found.push(notice(`The target of ${target} is reached.`, `${right}: ${interval}.`));
   }
   if (latest && now.answers_to_confirm !== null) {
     const right = `The latest model is right on ${latest.right} of ${latest.of} hold-out answers`;
     const low = `but its accuracy may be as low as ${percent(latest.low)}`;
     const more = `If it stays as it is, ${count(now.answers_to_confirm)} more hold-out answers confirm the target`;
-    found.push(hint(`${target} is not confirmed yet.`, `${right}, ${low}. ${more}.`));
+    found.push(notice(`${target} is not confirmed yet.`, `${right}, ${low}. ${more}.`));
   }
   if (now.stop) {
     const text = "The latest models agree on nearly every image: more labels change little.";
-    found.push(hint("It looks time to stop.", text));
+    found.push(notice("It looks time to stop.", text));
   }
   return found;
 }
-
-/**
- * @param {string} title
- * @param {string} text
- */
-const hint = (title, text) => h("p", { className: "hint" }, h("b", {}, `${title} `), text);
 
 /** @type {Partial<Record<Progress["training"], string>>} */
 const ACTIVITIES = {
@@ -245,13 +223,9 @@ const ACTIVITIES = {
 function activity(now) {
   const text = ACTIVITIES[now.training];
   if (text) return text;
-  if (now.model) {
-    const latest = now.curve.at(-1);
-    return latest
-      ? `Model ${now.model}, trained on ${count(latest.annotations)} labels.`
-      : `Model ${now.model}.`;
-  }
+  if (now.model) return aboutModel(now);
   if (now.classes.length < 2) return "Training needs two classes.";
+  if (now.learner.backbone !== "none") return "The first model is trained once two classes have labels.";
   const missing = Math.max(0, now.first - now.trained_on);
   if (!missing) return "Training needs labels of two classes.";
   return `The first model is trained after ${missing} more${labels(missing)}.`;

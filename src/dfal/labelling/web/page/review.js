@@ -2,7 +2,8 @@
 
 import { client, get, image, messageOf, post, state, thumbnail } from "./api.js";
 import { enlarge, h, picture, say, toast } from "./dom.js";
-import { classOf, count, nameOf } from "./shared.js";
+import { classOf, nameOf } from "./shared.js";
+import { count } from "./words.js";
 
 /** @import { Reviewed } from "./api.js" */
 /** @import { App } from "./views.js" */

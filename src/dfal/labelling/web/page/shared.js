@@ -2,6 +2,7 @@
 
 import { address, get, post, sentence, state, twin } from "./api.js";
 import { ask, h } from "./dom.js";
+import { count } from "./words.js";
 
 /** @import { Progress, Question, Reason } from "./api.js" */
 /** @import { Properties } from "./dom.js" */
@@ -16,9 +17,6 @@ const SHORT_NAME = 6;
 
 /** @param {string} key */
 const kbd = (key) => h("kbd", { "aria-hidden": "true" }, key.toUpperCase());
-
-/** @param {number} number */
-export const count = (number) => number.toLocaleString("en");
 
 /**
  * Return the name of a class.

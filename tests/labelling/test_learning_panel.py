@@ -1,0 +1,131 @@
+"""What the page says of what is learnt, and from what; and how it shows small images."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
+
+POINT = {
+    "model": 12,
+    "annotations": 38,
+    "right": 14,
+    "of": 24,
+    "value": 14 / 24,
+    "low": 0.39,
+    "high": 0.76,
+}
+
+
+def test_the_page_says_that_nothing_is_learnt_and_what_can_help(stub: Any) -> None:
+    stubbed = stub("cat", "dog", "hare")
+    stubbed.progress = {
+        "curve": [POINT],
+        "model": 12,
+        "baseline": {"name": "cat", "share": 0.5, "beaten": False},
+        "class_counts": {"cat": 30, "dog": 7, "hare": 1},
+        "rare": ["hare", "dog"],
+        "learner": {"backbone": "none", "why": "pixels: 40 % right"},
+        "photos_extra": False,
+    }
+    page = stubbed.open()
+    page.wait_for_selector(".hint >> text=Nothing is learnt yet")
+    assert page.text_content(".hint p") == (
+        "Nothing is learnt yet. Always predicting cat would be right for 50 % of the hold-out; the"
+        " accuracy of the model may be as low as 39 %. This can help:"
+    )
+    assert page.locator(".hint li").all_text_contents() == [
+        "more labels of the rare classes: hare (1), dog (7)",
+        "for photographs, a pretrained network: pip install 'dfal[photos]'",
+        "fewer classes, where two look alike",
+    ]
+
+    stubbed.classes = ["cat", "dog"]
+    stubbed.progress |= {"photos_extra": True, "rare": []}
+    page.wait_for_selector(".hint >> text=another network: --backbone NAME")
+    assert page.locator(".hint li").all_text_contents() == [
+        "more labels",
+        "another network: --backbone NAME",
+    ]
+    stubbed.progress["baseline"] = {"name": "cat", "share": 0.5, "beaten": True}
+    page.wait_for_selector(".hint", state="detached")
+
+
+def test_the_page_says_what_the_models_learn_from_and_which_labels_they_know(stub: Any) -> None:
+    stubbed = stub("cat", "dog")
+    stubbed.progress = {"training": "waiting"}
+    page = stubbed.open()
+    page.wait_for_selector("aside >> text=The first model is trained once two classes have labels.")
+    why = "lite2: 97 % of 40 labels right in leave-one-out, pixels 71 %"
+    stubbed.progress |= {
+        "annotations": 40,
+        "newer": 2,
+        "model": 12,
+        "learner": {"backbone": "lite2", "why": why},
+        "features": {"backbone": "lite2", "done": 1240, "total": 10000},
+    }
+    page.wait_for_selector("aside >> text=Model 12, trained with 38 labels; 2 are newer.")
+    page.wait_for_selector("aside >> text=Computing features (lite2): 1,240 of 10,000 images")
+    page.wait_for_selector("summary >> text=Features: lite2, a pretrained network")
+    assert not page.is_visible(f"text={why}")
+    page.click("summary")
+    page.wait_for_selector(f"details >> text={why}")
+    page.wait_for_selector("details >> text=trained on other photographs before")
+
+    stubbed.progress |= {"newer": 1, "features": None}  # the panel is drawn anew
+    page.wait_for_selector("aside >> text=Model 12, trained with 39 labels; 1 is newer.")
+    assert page.is_visible(f"text={why}"), "what somebody has opened stays open"
+    assert page.locator("text=Computing features").count() == 0
+
+    stubbed.progress |= {"newer": 0, "learner": {"backbone": "none", "why": "Training says so"}}
+    page.wait_for_selector("aside >> text=Model 12, trained with 40 labels.")
+    page.wait_for_selector("summary >> text=Network trained from scratch")
+    assert page.locator("text=trained on other photographs before").count() == 0
+    stubbed.progress |= {"learner": {"backbone": "none", "why": ""}, "model": 0}
+    page.wait_for_selector("aside >> text=The first model is trained after 10 more labels.")
+
+
+def png(pixels: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("side", "kind", "rendering", "width"),
+    [
+        (32, "digit", "pixelated", 400),
+        (32, "photograph", "auto", 256),
+        (32, "catalogue", "auto", 256),
+        (96, "photograph", "auto", 400),
+        (320, "photograph", "auto", 400),
+        (200, "digit", "auto", 400),
+    ],
+)
+def test_small_drawings_have_sharp_pixels_and_small_photographs_are_enlarged_smoothly(
+    stub: Any, side: int, kind: str, rendering: str, width: int
+) -> None:
+    stubbed = stub("cat", "dog")
+    rng = np.random.default_rng(0)
+    pixels = np.full((side, side, 3), 255)
+    middle = slice(side // 4, -(side // 4))
+    if kind == "photograph":
+        pixels = rng.integers(0, 256, (side, side, 3))
+    elif kind == "catalogue":  # on white, which is half of it
+        pixels[middle, 2:-2] = rng.integers(0, 256, (side // 2, side - 4, 3))
+    else:
+        pixels[middle, middle] = 40
+    stubbed.pictures[0] = png(pixels)
+    page = stubbed.open()
+    page.wait_for_selector(".stage img.here")
+    shown = page.evaluate(
+        """() => {
+            const image = document.querySelector(".stage img");
+            return [getComputedStyle(image).imageRendering, image.clientWidth];
+        }"""
+    )
+    assert shown[0] == rendering
+    assert shown[1] == pytest.approx(width, abs=90 if width == 400 else 1)
