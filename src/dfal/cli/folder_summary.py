@@ -9,6 +9,7 @@ from dfal.data.image_folder import Folder
 from dfal.data.listing import count_names
 from dfal.data.path_names import class_key
 from dfal.labelling.store.session import Session
+from dfal.nn import NETWORKS
 
 
 def summary(session: Session, folder: Folder, path: Path) -> dict[str, Any]:
@@ -33,6 +34,9 @@ def summary_lines(session: Session, folder: Folder, photos: Path, path: Path) ->
         f"{count_of(len(state.paths) - missing, 'image')} in {photos}{labelled}; every answer goes"
         f" to {path}"
     )
+    if session.settings.model not in NETWORKS:
+        side = session.settings.size
+        yield f"{session.settings.model} sees {side} × {side} pixels; --size sets another side"
     if missing:
         yield (
             f"{count_of(missing, 'image')} of the store {'is' if missing == 1 else 'are'} no longer"

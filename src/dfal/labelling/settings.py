@@ -47,7 +47,9 @@ class Settings:
         " labels best",
     )
     size: int = setting(
-        0, "side in pixels to which images are scaled for the network; 0: as suits the folder"
+        0,
+        "side in pixels to which images are scaled for the network; 0: that for which the network"
+        " says it was made, else as suits the folder",
     )
     channels: int = 0
     cache: str = ""

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dfal.data.image_folder import Folder
-from dfal.data.listing import Listing
+from dfal.data.listing import Listing, side_and_channels
 from dfal.data.path_names import PathIndex, class_key, nfc
 from dfal.errors import DfalError
 from dfal.labelling.names import class_names
@@ -18,8 +20,11 @@ from dfal.labelling.settings import AUTO, NO_BACKBONE, TRAINING_OPTIONS, Setting
 from dfal.labelling.store.session import Session
 from dfal.labelling.validation import check_path
 from dfal.nn import NETWORKS
+from dfal.nn.inference import predict
+from dfal.nn.input_size import image_of
 from dfal.nn.networks import build
 from dfal.nn.training import check_device
+from dfal.plugins import describe_exception
 from dfal.strategies import named
 
 
@@ -60,6 +65,7 @@ def open_session(
     _refuse_another(photos, store, past, listing)
     for path in past.paths:
         check_path(path, str(photos))
+    settings = _with_input_size(settings, photos, listing)
     folder = opened.enter_context(
         Folder.open(
             photos,
@@ -74,7 +80,7 @@ def open_session(
     )
     h, _, c = folder.shape
     settings = replace(settings, folder=str(photos.resolve()), size=h, channels=c)
-    build(settings.model, (c, h, h), 2)
+    _check_network(settings.model, (c, h, h))
     there = {*map(nfc, past.classes)}
     classes = [
         *past.classes,
@@ -125,14 +131,63 @@ def _settings(past: _Past, options: Mapping[str, Any], store: Path) -> Settings:
     for backbone in (NO_BACKBONE, AUTO):
         named(settings.strategy_on(backbone))
     check_device(settings.device)
-    if ":" in settings.model or settings.model not in NETWORKS:
-        if store.exists() and "model" not in options:
-            raise DfalError(
-                f"{store} was made with the network {settings.model}: say --model {settings.model}"
-                " if its code may be run"
-            )
-        build(settings.model, (3, 64, 64), 2)
+    if settings.model not in NETWORKS and store.exists() and "model" not in options:
+        raise DfalError(
+            f"{store} was made with the network {settings.model}: say --model {settings.model}"
+            " if its code may be run"
+        )
     return settings
+
+
+def _with_input_size(settings: Settings, photos: Path, listing: Listing) -> Settings:
+    """Return settings with the size and channels that a network of the user's was made for.
+
+    What is set already stays, and what the network does not say is left to the folder.
+
+    Raises:
+        DfalError: where the network cannot be made, or says that its images are no squares.
+    """
+    if settings.model in NETWORKS or (settings.size and settings.channels):
+        return settings
+    side, channels = side_and_channels(photos, listing.entries)
+    side, channels = settings.size or side, settings.channels or channels
+    suited = (channels, side, side)
+    c, h, w = image_of(build(settings.model, suited, 2), suited)
+    if h != w and not settings.size:
+        raise DfalError(
+            f"the network {settings.model} was made for images of {h} × {w} pixels, but images are"
+            f" scaled to squares: give --size {min(h, w)}, or another that it can take"
+        )
+    return replace(
+        settings,
+        size=settings.size or h,
+        channels=settings.channels or (c if c in {1, 3} else channels),
+    )
+
+
+def _check_network(name: str, image: tuple[int, int, int]) -> None:
+    """Check that a network can be made for images, takes them, and has a logit for each class.
+
+    Raises:
+        DfalError: where it cannot, does not, or has not.
+    """
+    model, classes = build(name, image, 2), 2
+    if name in NETWORKS:
+        return
+    noise = torch.rand(2, *image, generator=torch.Generator().manual_seed(0))
+    try:
+        logits = predict(model, noise).shape[1]
+    except DfalError as error:
+        raise DfalError(f"the network {name} cannot be used: {error}") from error
+    except Exception as error:  # it is the user's code, which may raise anything
+        raise DfalError(
+            f"the network {name} cannot take images of shape {image} ({describe_exception(error)})"
+        ) from error
+    if logits != classes:
+        raise DfalError(
+            f"the network {name} returns {logits} logits an image for {classes} classes: let it"
+            " have as many as its function is asked for by classes"
+        )
 
 
 def _refuse_another(photos: Path, store: Path, past: _Past, listing: Listing) -> None:

@@ -82,20 +82,23 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def shape_errors(images: Tensor) -> Iterator[None]:
-    """Turn PyTorch's errors for images that do not fit a network into one sentence.
+    """Turn the errors for images that do not fit a network into one sentence.
+
+    PyTorch raises a RuntimeError; networks of other libraries that take one size only raise an
+    AssertionError or a ValueError.
 
     Args:
         images: the images, whose shape the sentence names.
 
     Raises:
-        DfalError: in place of PyTorch's errors.
+        DfalError: in place of these errors.
         OutOfMemoryError: as it is.
     """
     try:
         yield
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, DfalError):
         raise
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         if any(words in str(error) for words in ("dtype", "scalar type", "Input type")):
             raise DfalError(
                 "the network computes in types that do not fit each other"

@@ -126,7 +126,7 @@ def init_lazy_layers(model: nn.Module, images: torch.Tensor) -> nn.Module:
         try:
             with torch.no_grad():
                 model.eval()(images.clone())
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (RuntimeError, TypeError, ValueError, AssertionError) as error:
             raise DfalError(
                 f"the network cannot take images of shape {tuple(images.shape[1:])}"
                 f" ({describe_exception(error)})"
