@@ -225,6 +225,8 @@ NO_REASON: dict[str, Any] = {
     "twin_predicted": None,
     "version": None,
     "strategy": None,
+    "about": None,
+    "backbone": None,
 }
 NO_PROGRESS: dict[str, Any] = {
     **dict.fromkeys(

@@ -240,7 +240,13 @@ def test_why_this_one_and_its_twin(
         "twin": True,
         "twin_predicted": 1,
         "strategy": "dfal",
+        "about": "nearest to the decision boundary, plus adversarial twins",
+        "backbone": "none",
     }
+    session.model_outputs.add_learner("lite2", "lite2: 97 % right, pixels 71 %")
+    assert web.get(f"/api/questions/{near['id']}").json()["backbone"] == "lite2"
+    learner = web.get("/api/progress").json()["learner"]
+    assert learner == {"backbone": "lite2", "why": "lite2: 97 % right, pixels 71 %"}
     assert web.get(f"/api/questions/{far['id']}").json()["score"] is None
     assert web.get(f"/api/questions/{others[0]['id']}").json() == NO_REASON
     for part in ("image", "change", "twin"):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stubbed import NO_REASON
+
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
 
 POINT = {
@@ -86,6 +88,55 @@ def test_the_page_says_what_the_models_learn_from_and_which_labels_they_know(stu
     assert page.locator("text=trained on other photographs before").count() == 0
     stubbed.progress |= {"learner": {"backbone": "none", "why": ""}, "model": 0}
     page.wait_for_selector("aside >> text=The first model is trained after 10 more labels.")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "words"),
+    [
+        ("coverage", {}, "typical image of a group of similar images that has no label yet."),
+        ("random", {}, "Selected at random, because no model has ranked this image."),
+        (
+            "strategy",
+            {"strategy": "dfal-no-twins", "score": 0.123, "backbone": "lite2"},
+            "runner-up dog. Distance to the decision boundary 0.12 (L2, in the features of lite2).",
+        ),
+        (
+            "strategy",
+            {"strategy": "dfal", "score": 0.123, "backbone": "none"},
+            "runner-up dog. Distance to the decision boundary 0.12 (L2, pixels 0 to 1).",
+        ),
+        (
+            "strategy",
+            {"strategy": "typi-clust", "score": 0.0113, "backbone": "lite2"},
+            "typical image of a group of similar images that has no label yet.",
+        ),
+        (
+            "strategy",
+            {"strategy": "margin", "score": 0.25, "about": "smallest gap", "backbone": "lite2"},
+            "runner-up dog. Selected by margin: smallest gap (score 0.250).",
+        ),
+        (
+            "strategy",
+            {"strategy": "mine:Own", "score": 0.25, "backbone": "none"},
+            "runner-up dog. Selected by mine:Own (score 0.250).",
+        ),
+    ],
+)
+def test_why_this_image_in_words_that_fit_the_strategy_and_the_features(
+    stub: Any, kind: str, reason: dict[str, Any], words: str
+) -> None:
+    stubbed = stub("cat", "dog", images=1)
+    if reason:
+        reason = {"predicted": 0, "runner_up": 1, **reason}
+    stubbed.replies["/api/questions/0"] = 200, NO_REASON | reason
+    stubbed.replies["/api/ask"] = 200, stubbed.asked(0)
+    stubbed.replies["/api/ask"][1]["questions"][0]["kind"] = kind
+    page = stubbed.open()
+    page.wait_for_selector(".stage img")
+    page.keyboard.press("w")
+    page.wait_for_selector("#why p")
+    assert page.text_content("#why p").endswith(words)
+    assert page.locator("#why img").count() == 0
 
 
 def png(pixels: Any) -> bytes:

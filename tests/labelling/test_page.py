@@ -644,7 +644,7 @@ def test_a_picture_is_addressed_by_its_version_and_an_answer_names_its_image(stu
     for path in ("/api/ask", "/api/tell", "/api/decline", "/api/progress"):
         assert stubbed.queries[path] == "store=s1", path
     assert page.get_attribute("text=Download the labels as CSV", "href") == "api/export?store=s1"
-    reason = {
+    reason = NO_REASON | {
         "predicted": 0,
         "runner_up": 1,
         "score": 0.5,

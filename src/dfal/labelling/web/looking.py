@@ -53,28 +53,11 @@ def progress(page: Page) -> ProgressReply:
 def reason(question: Id, page: Page) -> ReasonReply:
     """Return why an image was selected: what the model that selected it predicts for it."""
     ranked = page.session.model_outputs.ranked_image(question)
-    if ranked is None:
-        return ReasonReply(
-            predicted=None,
-            runner_up=None,
-            score=None,
-            twin=False,
-            twin_predicted=None,
-            version=None,
-            strategy=None,
-        )
-    twin = (
-        None if ranked.twin_predicted is None else page.photos.twin(question, ranked.image, "image")
-    )
-    return ReasonReply(
-        predicted=ranked.predicted,
-        runner_up=ranked.runner_up,
-        score=ranked.score,
-        twin=twin is not None,
-        twin_predicted=ranked.twin_predicted,
-        version=None if twin is None else twin.version,
-        strategy=page.session.settings.strategy_on(page.session.state.backbone),
-    )
+    twin = None
+    if ranked is not None and ranked.twin_predicted is not None:
+        twin = page.photos.twin(question, ranked.image, "image")
+    with page.session.locked_state() as state:
+        return ReasonReply.of(ranked, twin, state)
 
 
 @router.get("/questions/{question}/{part}", responses=PICTURES, response_class=Response)

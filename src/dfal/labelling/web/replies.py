@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from dfal.labelling.learning.review import ReviewRow
-from dfal.labelling.photos import Photos
-from dfal.labelling.store.records import Question
+from dfal.labelling.photos import Photos, Picture
+from dfal.labelling.store.records import Question, RankedImage
 from dfal.labelling.store.state import State
+from dfal.strategies import STRATEGIES, TWINS
 
 
 def printable(text: str) -> str:
@@ -132,6 +133,8 @@ class ReasonReply(Reply):
         twin_predicted: the class that the model predicts for the twin.
         version: names the content of the twin's pictures.
         strategy: that selected the image.
+        about: what that strategy selects, in a few words; null for one of the user's own.
+        backbone: in whose features distances are; "none" where they are in pixels.
     """
 
     predicted: int | None
@@ -141,6 +144,33 @@ class ReasonReply(Reply):
     twin_predicted: int | None
     version: str | None
     strategy: str | None
+    about: str | None
+    backbone: str | None
+
+    @classmethod
+    def of(cls, ranked: RankedImage | None, twin: Picture | None, state: State) -> "ReasonReply":
+        """Return the reply for an image as a model ranked it.
+
+        Args:
+            ranked: the image; None where no model selected it.
+            twin: a picture of its twin; None where there is none.
+            state: of the store.
+        """
+        if ranked is None:
+            return cls.model_validate(dict.fromkeys(cls.model_fields) | {"twin": False})
+        strategy = state.settings.strategy_on(state.backbone)
+        known = strategy.removesuffix(TWINS)
+        return cls(
+            predicted=ranked.predicted,
+            runner_up=ranked.runner_up,
+            score=ranked.score,
+            twin=twin is not None,
+            twin_predicted=ranked.twin_predicted,
+            version=None if twin is None else twin.version,
+            strategy=strategy,
+            about=STRATEGIES.about(known) if known in STRATEGIES else None,
+            backbone=state.backbone,
+        )
 
 
 class SetAsideReply(Reply):

@@ -120,12 +120,14 @@ export async function flag(question) {
 /** @type {Record<string, string>} */
 const KINDS = {
   random: "Selected at random, because no model has ranked this image.",
+  coverage: "Selected as the typical image of a group of similar images that has no label yet.",
   "hold-out":
     "Selected at random, to measure the model's accuracy. The model is never trained on this image.",
   vote: "Other people have labelled this image. Several people label each image, and one more where they disagree.",
 };
 
-const NORM = "(L2, pixels 0 to 1)";
+/** Strategies that select typical images of groups without a label, whatever the model predicts for them. */
+const COVERAGE = new Set(["typi-clust", "prob-cover", "max-herding"]);
 
 /**
  * Return why an image was selected; null where the server does not say.
@@ -168,15 +170,20 @@ export async function reasonFor(question) {
 const bold = (index) => h("b", {}, nameOf(index));
 
 /**
+ * Return why the strategy selected the image: how near it is to the decision boundary, or what it looks for.
  * @param {Reason} reason
  * @returns {(Node | string)[]}
  */
-function score({ strategy, score: value }) {
+function score({ strategy, about, backbone, score: value }) {
+  if (strategy && COVERAGE.has(strategy)) return [KINDS.coverage];
   if (!strategy?.startsWith("dfal")) {
-    return value === null ? [`Selected by ${strategy}.`] : [`Score by ${strategy}: ${value.toPrecision(3)}.`];
+    const what = `Selected by ${strategy}${about ? `: ${about}` : ""}`;
+    return [value === null ? `${what}.` : `${what} (score ${value.toPrecision(3)}).`];
   }
   if (value === null) return ["The attack did not reach the decision boundary."];
-  return ["Distance to the decision boundary ", h("b", {}, value.toPrecision(2)), ` ${NORM}.`];
+  const norm =
+    backbone && backbone !== "none" ? `(L2, in the features of ${backbone})` : "(L2, pixels 0 to 1)";
+  return ["Distance to the decision boundary ", h("b", {}, value.toPrecision(2)), ` ${norm}.`];
 }
 
 /** Shown where no image is left for this person: why, and what to do. */
