@@ -35,39 +35,66 @@ class Photographs:
     test_truth: dict[str, str]
 
 
-def prepare(name: str, seed: int, most: int, work: Path) -> Photographs:
-    """Return the folders of a data set, made where they are not there yet.
+def prepare(name: str, seed: int, most: int, work: Path, slot: int = 0) -> Photographs:
+    """Return the folders of a data set, filled anew where they have another split.
+
+    An image has the same name and time in each split: what is kept of it counts for all of them.
 
     Args:
         name: of the data set, or its folder.
-        seed: of the choice of test images, where the data set has no part for testing; then each
-        seed has folders of its own.
+        seed: of the choice of test images, where the data set has no part for testing.
         most: test images at most.
         work: where the folders are.
+        slot: number of the folders, where several are used at a time.
     """
     source = _source(name, work)
-    split = (source / "train").is_dir()
-    made = (work / "images" / (source.name if split else f"{source.name}-{seed}")).resolve()
-    if not (made / "truth.json").exists():
-        shutil.rmtree(made, ignore_errors=True)
-        rng = np.random.default_rng(0 if split else seed)
-        if split:
-            pool, test = (_files(source / part) for part in ("train", "test"))
-            pool = [pool[i] for i in rng.permutation(len(pool))]
-            test = [test[i] for i in rng.permutation(len(test))]
-        else:
-            files = _files(source)
-            files = [files[i] for i in rng.permutation(len(files))]
-            first = -(-5 * len(files) // 7)
-            pool, test = files[:first], files[first:]
-        truth = {
-            part: _copied(files, made / part)
-            for part, files in (("pool", pool), ("test", test[:most]))
+    has_test = (source / "train").is_dir()
+    folder = (work / "images" / f"{source.name}-{slot}").resolve()
+    note = folder / "truth.json"
+    wanted = {"split": 0 if has_test else seed, "most": most}
+    made = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+    if {key: made.get(key) for key in wanted} != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        parts = {
+            part: _filled(files, folder / part)
+            for part, files in _split(source, seed, most, has_test=has_test).items()
         }
-        (made / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
-    truth = json.loads((made / "truth.json").read_text(encoding="utf-8"))
-    classes = sorted(set(truth["pool"].values()))
-    return Photographs(made / "pool", made / "test", classes, truth["pool"], truth["test"])
+        made = {**wanted, **parts}
+        note.write_text(json.dumps(made), encoding="utf-8")
+    classes = sorted(set(made["pool"].values()))
+    return Photographs(folder / "pool", folder / "test", classes, made["pool"], made["test"])
+
+
+def _split(source: Path, seed: int, most: int, *, has_test: bool) -> dict[str, dict[str, Path]]:
+    """Return anonymous name → file, for the images to label and for the test images."""
+    if has_test:
+        return {
+            "pool": _named(source / "train"),
+            "test": dict(list(_named(source / "test").items())[:most]),
+        }
+    names = {file: name for name, file in _named(source).items()}
+    files = sorted(names)
+    order = [files[i] for i in np.random.default_rng(seed).permutation(len(files))]
+    first = -(-5 * len(files) // 7)
+    return {
+        "pool": {names[file]: file for file in sorted(order[:first], key=names.__getitem__)},
+        "test": {names[file]: file for file in order[first:][:most]},
+    }
+
+
+def _named(folder: Path) -> dict[str, Path]:
+    """Return the images of a folder in a random order, under names that tell nothing."""
+    files = sorted(path for path in folder.glob("*/*") if path.is_file())
+    order = np.random.default_rng(0).permutation(len(files)).tolist()
+    return {f"{number:05}{files[i].suffix}": files[i] for number, i in enumerate(order)}
+
+
+def _filled(files: dict[str, Path], folder: Path) -> dict[str, str]:
+    """Copy files under other names, and return the class of each."""
+    folder.mkdir(parents=True)
+    for name, file in files.items():
+        shutil.copy2(file, folder / name)
+    return {name: file.parent.name for name, file in files.items()}
 
 
 def _source(name: str, work: Path) -> Path:
@@ -97,18 +124,3 @@ def _source(name: str, work: Path) -> Path:
             Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0)).save(path)
     part.rename(folder)
     return folder
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*/*") if path.is_file())
-
-
-def _copied(files: list[Path], folder: Path) -> dict[str, str]:
-    """Copy files under names that tell nothing, and return the class of each."""
-    folder.mkdir(parents=True)
-    truth = {}
-    for index, file in enumerate(files):
-        name = f"{index:05}{file.suffix}"
-        shutil.copyfile(file, folder / name)
-        truth[name] = file.parent.name
-    return truth

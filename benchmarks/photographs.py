@@ -23,6 +23,7 @@ Rows are appended to the CSV as they come. The same command resumes: what is fin
 
 import argparse
 import csv
+import queue
 import signal
 import subprocess
 import tempfile
@@ -37,6 +38,7 @@ import numpy as np
 from dfal.stats.agreement import wilson
 from dfal.stats.significance import half_width
 from measure import taken_on, write
+from model_testing import Predictions, predict
 from photograph_data import Photographs, prepare
 from simulated_person import Labelling, Person, PresentModel, kill_all
 
@@ -127,26 +129,30 @@ def _run(options: argparse.Namespace) -> None:
     commit = _commit(checkout)
     done = read(options.out)
     lock = threading.Lock()
+    slots: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for slot in range(options.parallel):
+        slots.put(slot)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     last = max(options.labels)
 
     def one(job: tuple[int, str]) -> None:
         seed, arm = job
-        name = _arm_name(arm, options)
-        with lock:  # one prepares the images, the other finds them
-            data = prepare(options.data, seed, options.test, options.work)
-        empty = Row(Path(options.data).name, name, seed, commit=commit)
-        if (empty.data, name, seed, min(last, len(data.truth))) in done:
-            print(f"{empty.data} {name} {seed}: done before", flush=True)
+        empty = Row(Path(options.data).name, _arm_name(arm, options), seed, commit=commit)
+        if (empty.data, empty.arm, seed, last) in done:
+            print(f"{empty.data} {empty.arm} {seed}: done before", flush=True)
             return
+        slot = slots.get()
+        with lock:  # one unpacks the images, the other finds them
+            data = prepare(options.data, seed, options.test, options.work, slot)
         for row in labelled(data, arm, empty, checkout, options):
             with lock:
                 append(options.out, row)
             print(
-                f"{row.data} {name} {seed}: {row.labels:4} labels {row.accuracy:.1%}"
+                f"{row.data} {row.arm} {seed}: {row.labels:4} labels {row.accuracy:.1%}"
                 f" {row.backbone} {row.seconds:.0f} s",
                 flush=True,
             )
+        slots.put(slot)
 
     jobs = [(seed, arm) for seed in seeds for arm in options.arms]
     with ThreadPoolExecutor(options.parallel) as pool:
@@ -217,12 +223,15 @@ def labelled(
             if model is None:
                 yield now
             else:
-                yield _tested(now, model, labelling.predict(model, data.test), data)
+                yield _tested(
+                    now,
+                    model,
+                    predict(model.path, data.test, checkout, checked=now is reached[-1][0]),
+                    data,
+                )
 
 
-def _tested(
-    row: Row, model: PresentModel, predicted: dict[str, tuple[str, float]], data: Photographs
-) -> Row:
+def _tested(row: Row, model: PresentModel, predicted: Predictions, data: Photographs) -> Row:
     right = sum(predicted[path][0] == label for path, label in data.test_truth.items())
     n = len(data.test_truth)
     low, high = wilson(right, n)

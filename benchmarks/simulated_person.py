@@ -1,7 +1,6 @@
 """A person simulated through the HTTP API of `dfal label`, as the page uses it."""
 
 import contextlib
-import csv
 import hashlib
 import json
 import os
@@ -30,6 +29,8 @@ POLL = 0.05
 """Seconds between two looks."""
 RESTED = 8.0
 """Seconds of rest after which no model will come: the trainer waits for a pause of four."""
+FEATURES_RESTED = 2.0
+"""Seconds after which features are ranked: their neighbourhoods are computed meanwhile."""
 UNCHANGED = 0.5
 """Seconds of rest after an answer after which no ranking will come."""
 
@@ -139,9 +140,17 @@ class Labelling:
 
     def await_features(self) -> None:
         """Wait until all images are decoded, and have features where a backbone is used."""
+        resting_since = time.monotonic()
         for _ in patiently("the features"):
             now = self.progress()
-            if now["decoded"] >= now["images"] - now["unreadable"]:
+            features = now.get("features")
+            is_done = now["training"] not in {"", "starting"} and (
+                now["decoded"] >= now["images"] - now.get("unreadable", 0)
+                and (features is None or features["done"] >= features["total"])
+            )
+            if not is_done:
+                resting_since = time.monotonic()
+            elif time.monotonic() - resting_since > FEATURES_RESTED:
                 return
 
     def await_ranking(self, model: int) -> bool:
@@ -184,25 +193,6 @@ class Labelling:
             elif time.monotonic() - resting_since > RESTED:
                 return model
         return None
-
-    def predict(self, model: PresentModel, folder: Path) -> dict[str, tuple[str, float]]:
-        """Return label and confidence of each image in a folder, by `dfal predict`."""
-        out = self._folder / "predictions.csv"
-        command = [sys.executable, "-m", "dfal", "predict", str(model.path), str(folder)]
-        ran = subprocess.run(
-            [*command, "--out", str(out)],
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if ran.returncode:
-            raise RuntimeError(ran.stderr)
-        with out.open(newline="", encoding="utf-8") as file:
-            return {
-                row["path"]: (row["label"], float(row["confidence"]))
-                for row in csv.DictReader(file)
-            }
 
 
 RUNNING: set[Labelling] = set()

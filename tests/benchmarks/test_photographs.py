@@ -53,16 +53,19 @@ def test_dfal_never_sees_classes_or_test_images(folder: Path, tmp_path: Path) ->
     assert (len(data.truth), len(data.test_truth)) == (30, 12)
     assert sorted(data.truth) == sorted(path.name for path in data.folder.iterdir())
     assert all(path.stem.isdecimal() for path in data.folder.iterdir())
-    for part, truth in ((data.folder, data.truth), (data.test, data.test_truth)):
+    parts = ((data.folder, data.truth), (data.test, data.test_truth))
+    for part, truth in parts:
         for name, label in truth.items():
             assert (np.asarray(Image.open(part / name)).mean() > 128) == (label == "light")
-    pool, test = (
-        {(part / name).read_bytes() for name in truth}
-        for part, truth in ((data.folder, data.truth), (data.test, data.test_truth))
-    )
+    pool, test = ({(part / name).read_bytes() for name in truth} for part, truth in parts)
     assert len(pool) == 30 and not pool & test
+    before = {name: (part / name).stat().st_mtime for part, truth in parts for name in truth}
     other = prepare(str(folder), 4, 1000, tmp_path / "work")
     assert {(other.test / name).read_bytes() for name in other.test_truth} != test
+    assert other.truth.items() | other.test_truth.items() == (
+        data.truth.items() | data.test_truth.items()
+    )
+    assert all((other.folder / name).stat().st_mtime == before[name] for name in other.truth)
 
 
 def test_a_session_is_labelled_killed_resumed_and_measured(folder: Path) -> None:
