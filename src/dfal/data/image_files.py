@@ -5,7 +5,7 @@ import errno
 import io
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -175,11 +175,30 @@ def fitted(path: Path, size: tuple[int, int], channels: int) -> UInt8[np.ndarray
         Unavailable: where the system or the memory does not let it be read just now.
         ValueError: with the reason, where the file cannot be read.
     """
+    return fitted_sizes(path, [(*size, channels)])[0]
 
-    def finish(image: Image.Image, turn: int) -> Image.Image:
+
+def fitted_sizes(
+    path: Path, shapes: Sequence[tuple[int, int, int]]
+) -> list[UInt8[np.ndarray, "_h _w _c"]]:
+    """Decode an image once for several networks, for each as `fitted`.
+
+    The largest result is the one of `fitted`. The others are made from the same decoded image, and
+    may differ by rounding from what `fitted` makes of a JPEG that it decodes smaller.
+
+    Args:
+        path: of the file.
+        shapes: height, width and channels of each result.
+
+    Raises:
+        Unavailable: where the system or the memory does not let it be read just now.
+        ValueError: with the reason, where the file cannot be read.
+    """
+
+    def finish(image: Image.Image, turn: int) -> list[Image.Image]:
         across, down = image.size if turn < 5 else image.size[::-1]
-        scale = min(size[0] / down, size[1] / across)
-        width, height = (max(1, round(side * scale)) for side in (across, down))
+        sizes = [_inside(across, down, shape) for shape in shapes]
+        width, height = (max(sides) for sides in zip(*sizes, strict=True))
         gap = (
             (across / width / 3, down / height / 3)
             if turn < 5
@@ -189,21 +208,49 @@ def fitted(path: Path, size: tuple[int, int], channels: int) -> UInt8[np.ndarray
         factor = (max(1, int(gap[0])), max(1, int(gap[1]))) if is_large else (1, 1)
         # The last pixels of a reduced image are partly outside.
         box = (0, 0, image.width / factor[0], image.height / factor[1])
-        image = _upright(image, turn, factor).convert("L" if channels == 1 else "RGB")
-        if image.size == (width, height):
-            return image
         inside = box if turn == 1 and factor != (1, 1) else None
-        return image.resize((width, height), Image.Resampling.BICUBIC, inside, reducing_gap=3.0)
+        image = _upright(image, turn, factor)
+        return [
+            _resized(image, size, "L" if channels == 1 else "RGB", inside)
+            for size, (_, _, channels) in zip(sizes, shapes, strict=True)
+        ]
 
-    pixels = np.asarray(_read(path, 2 * max(size), finish))
-    pixels = pixels.reshape(*pixels.shape[:2], channels)
-    height, width = pixels.shape[:2]
-    if (height, width) == size:
+    least = 2 * max(side for height, width, _ in shapes for side in (height, width))
+    images = _read(path, least, finish)
+    return [_padded(np.asarray(image), shape) for image, shape in zip(images, shapes, strict=True)]
+
+
+def _inside(across: int, down: int, shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Return the width and height of an image that fits as a whole into a shape."""
+    scale = min(shape[0] / down, shape[1] / across)
+    return max(1, round(across * scale)), max(1, round(down * scale))
+
+
+def _resized(
+    image: Image.Image,
+    size: tuple[int, int],
+    mode: str,
+    inside: tuple[float, float, float, float] | None,
+) -> Image.Image:
+    """Return an image in a mode and a size (width, height), of the part of it that is inside."""
+    image = image if image.mode == mode else image.convert(mode)
+    if image.size == size:
+        return image
+    return image.resize(size, Image.Resampling.BICUBIC, inside, reducing_gap=3.0)
+
+
+def _padded(
+    pixels: UInt8[np.ndarray, "*side"], shape: tuple[int, int, int]
+) -> UInt8[np.ndarray, "h w c"]:
+    """Return pixels in the middle of a shape, the rest in the median colour of their border."""
+    pixels = pixels.reshape(*pixels.shape[:2], shape[2])
+    if pixels.shape == shape:
         return pixels
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    padded = np.empty((*size, channels), np.uint8)
+    padded = np.empty(shape, np.uint8)
     padded[:] = np.median(border, axis=0)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    height, width = pixels.shape[:2]
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
     padded[top : top + height, left : left + width] = pixels
     return padded
 

@@ -5,9 +5,10 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import platformdirs
@@ -15,9 +16,9 @@ from jaxtyping import Bool, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 
-from dfal.data.decode_cache import READY, TO_DO, Cache, Decoded
+from dfal.data.decode_cache import ASIDE, READY, TO_DO, Cache, Decoded
 from dfal.data.image_array import Images
-from dfal.data.image_files import Unavailable, decoded, fitted
+from dfal.data.image_files import Unavailable, decoded, fitted, fitted_sizes
 from dfal.data.label_table import read_labels
 from dfal.data.layout import Layout
 from dfal.data.listing import GONE, Entry, Listing, is_listable, side_and_channels
@@ -42,6 +43,38 @@ SHOWN_SIDE = 2400
 STUCK_ATTEMPTS = 3
 """Attempts after which a file that the system does not let be read is shown as one that cannot
 be, until it can."""
+
+
+@runtime_checkable
+class ImageConsumer(Protocol):
+    """Takes the images of a folder in a size of its own, from the same decoding as the cache.
+
+    `wants` and `take` are called on the threads that decode. What `arrange`, `take` or `wait`
+    raises ends the decoding.
+
+    Attributes:
+        shape: height, width and channels of what it takes.
+    """
+
+    shape: tuple[int, int, int]
+
+    def wants(self, index: int) -> bool:
+        """Return whether it has yet to take an image."""
+
+    def arrange(self, to_do: list[int]) -> Iterator[int]:
+        """Yield these images in the order that is wanted by then."""
+
+    def take(self, index: int, entry: Entry, result: UInt8[np.ndarray, "h w c"] | str) -> None:
+        """Take an image.
+
+        Args:
+            index: of the image.
+            entry: its file as it was read.
+            result: its pixels, or the reason why there are none.
+        """
+
+    def wait(self, seconds: float) -> None:
+        """Wait before what cannot be read just now is tried again."""
 
 
 class Folder:
@@ -161,6 +194,11 @@ class Folder:
         return f"Folder({str(self.path)!r}, {len(self)} × {self.shape})"
 
     @property
+    def entries(self) -> Sequence[Entry]:
+        """Return the files as they were when they were decoded, or listed, by index. It is live."""
+        return self._cache.entries
+
+    @property
     def images(self) -> Images:
         """Return all images as a live memory map: those that are not `ready` are zeros."""
         return Images(self._cache.raw)
@@ -169,6 +207,11 @@ class Folder:
         """Return which images are decoded, here or by another process."""
         self._cache.refresh()
         return np.equal(self._cache.state, READY)
+
+    def is_set_aside(self) -> Bool[np.ndarray, "n"]:
+        """Return which images are set aside, here or by another process."""
+        self._cache.refresh()
+        return np.equal(self._cache.state, ASIDE)
 
     def set_aside(self) -> dict[str, str]:
         """Return path → reason, of the files and sub-folders that cannot be read.
@@ -251,6 +294,7 @@ class Folder:
         order: Iterable[int] | None = None,
         workers: int | None = None,
         patience: float | None = None,
+        consumer: ImageConsumer | None = None,
     ) -> Generator[int]:
         """Decode all images that are not yet, on several threads.
 
@@ -263,6 +307,8 @@ class Folder:
             workers: threads; by default one for each core that this process may use.
             patience: seconds without progress after which files that cannot be read just now are
                 left for another time; by default `RETRY_SECONDS`.
+            consumer: takes the images in another size too, and those that it wants are decoded for
+                it alone where they are decoded already.
 
         Yields:
             The number of images that are decoded or set aside.
@@ -274,20 +320,26 @@ class Folder:
         returned = [
             index for index in self._cache.gone() if (self.path / self.paths[index]).exists()
         ]
-        to_do = [index for index in order if state[index] == TO_DO] + returned
+
+        def is_wanted(index: int) -> bool:
+            return consumer is not None and state[index] == READY and consumer.wants(index)
+
+        to_do = [index for index in order if state[index] == TO_DO or is_wanted(index)] + returned
         self._delayed = {}
         pause, progress = FIRST_PAUSE, time.monotonic()
         yield self._done()
         while True:
             before = len(to_do)
-            yield from self._decode_once(to_do, workers or _cores())
+            yield from self._decode_once(to_do, workers or available_cores(), consumer)
             to_do = [index for index in to_do if self._is_to_retry(index)]
             if len(to_do) < before:
                 pause, progress = FIRST_PAUSE, time.monotonic()
             if not to_do or time.monotonic() - progress >= patience:
                 break
-            time.sleep(pause)
+            consumer.wait(pause) if consumer else time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+            # Files that changed meanwhile have no features.
+            to_do += [index for index in order if is_wanted(index)] if consumer else []
             yield self._done()
 
     def _done(self) -> int:
@@ -297,10 +349,12 @@ class Folder:
         count, error = self._delayed.get(index, (0, None))
         return error is not None and (count < MEMORY_ATTEMPTS or not error.memory)
 
-    def _decode_once(self, to_do: list[int], workers: int) -> Generator[int]:
+    def _decode_once(
+        self, to_do: list[int], workers: int, consumer: ImageConsumer | None
+    ) -> Generator[int]:
         """Decode each of these images that was not decoded in the meantime."""
         state = self._cache.state
-        waiting = iter(to_do)
+        waiting = consumer.arrange(to_do) if consumer else iter(to_do)
         unwritten: list[Decoded] = []
         pool = ThreadPoolExecutor(workers, "decode")
         running: set[Future[Decoded | None]] = set()
@@ -308,8 +362,8 @@ class Folder:
         try:
             while True:
                 for index in waiting:
-                    if state[index] != READY:
-                        running.add(pool.submit(self._attempt, index))
+                    if state[index] != READY or (consumer and consumer.wants(index)):
+                        running.add(pool.submit(self._attempt, index, consumer))
                     if len(running) >= 2 * workers:
                         break
                 if not running:
@@ -402,19 +456,34 @@ class Folder:
         text = str(error) if str(error).startswith(path) else f"{path}: {error}"
         return Unavailable(text, general=error.general, memory=error.memory)
 
-    def _attempt(self, index: int) -> Decoded | None:
-        """Decode an image, whatever may be wrong with it; None where it cannot be read just now."""
+    def _attempt(self, index: int, consumer: ImageConsumer | None = None) -> Decoded | None:
+        """Decode an image, whatever may be wrong with it.
+
+        Returns:
+            None where it cannot be read just now, or was decoded before, for the consumer alone.
+        """
+        before = self._cache.entries[index] if self._cache.state[index] == READY else None
+        large = None
         try:
             entry = self._entry(index)
-            image = Decoded(index, entry, self._decode(entry))
+            if consumer and consumer.wants(index):
+                result, large = self._decode_both(entry, consumer.shape)
+            else:
+                result = self._decode(entry)
         except Unavailable as error:
-            count, _ = self._delayed.get(index, (0, None))
-            self._delayed[index] = count + 1, self._named(index, error)
+            if not before:
+                count, _ = self._delayed.get(index, (0, None))
+                self._delayed[index] = count + 1, self._named(index, error)
             return None
         except DfalError:
-            image = Decoded(index, self._cache.entries[index], GONE)
+            entry, result = self._cache.entries[index], GONE
+        if consumer and large is not None:
+            if entry == before or isinstance(result, np.ndarray):
+                consumer.take(index, entry, large)
+            if entry == before:
+                return None
         self._delayed.pop(index, None)
-        return image
+        return Decoded(index, entry, result)
 
     def _decode(self, entry: Entry) -> NDArray[np.uint8] | str:
         """Return the pixels of an image, channels first, or the reason why there are none.
@@ -423,13 +492,31 @@ class Folder:
             Unavailable: where it cannot be read just now.
         """
         try:
-            return np.ascontiguousarray(
-                fitted(self.path / entry.path, self.shape[:2], self.shape[2]).transpose(2, 0, 1)
-            )
+            return _channels_first(fitted(self.path / entry.path, self.shape[:2], self.shape[2]))
         except Unavailable:
             raise
         except ValueError as error:
             return str(error)
+
+    def _decode_both(
+        self, entry: Entry, shape: tuple[int, int, int]
+    ) -> tuple[NDArray[np.uint8] | str, NDArray[np.uint8] | str]:
+        """Return the pixels of an image as `_decode` does, and those in another shape.
+
+        Raises:
+            Unavailable: where it cannot be read just now.
+        """
+        try:
+            pixels, large = fitted_sizes(self.path / entry.path, [self.shape, shape])
+            return _channels_first(pixels), large
+        except Unavailable:
+            raise
+        except ValueError as error:
+            return str(error), str(error)
+
+
+def _channels_first(pixels: UInt8[np.ndarray, "h w c"]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _as_listed(paths: Sequence[str], listed: Sequence[str]) -> list[str]:
@@ -449,7 +536,8 @@ def _cache_name(folder: Path) -> str:
     return f"{resolved.name or 'root'}-{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:12]}"
 
 
-def _cores() -> int:
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:
