@@ -16,6 +16,7 @@ from dfal import models
 from dfal.data.datasets import Dataset
 from dfal.data.image_folder import Folder
 from dfal.errors import DfalError
+from dfal.labelling.learning.learner import Learner
 from dfal.labelling.learning.progress import progress
 from dfal.labelling.learning.review import review
 from dfal.labelling.learning.trainer import Trainer, model_path
@@ -260,6 +261,20 @@ def frozen(image, classes):
     wide = body(torch.zeros(1, *image)).shape[1]
     return nn.Sequential(body, nn.Linear(wide, classes))
 
+class HeadFirst(nn.Module):
+    def __init__(self, body, head):
+        super().__init__()
+        self.head, self.body = head, body
+
+    def forward(self, x):
+        return {"logits": self.head(self.body(x))}
+
+def head_first(image, classes):
+    # a head without bias, of one logit for two classes, made before the body
+    body, head = frozen(image, classes)
+    body.append(nn.Linear(head.in_features, 12).requires_grad_(False))
+    return HeadFirst(body, nn.Linear(12, 1 if classes == 2 else classes, bias=False))
+
 def broken(image, classes):
     if classes == 2:
         return nn.Sequential(nn.Flatten(), nn.Linear(image[1] * image[2], classes))
@@ -306,6 +321,28 @@ def test_a_frozen_network_is_trained_on_features_with_the_closed_form(
             0
         ][0]
         assert photos.twin(question, 0, "twin") is None, "a change of features is no picture"
+
+
+@pytest.mark.usefixtures("own_networks")
+@pytest.mark.parametrize("classes", [2, 10])
+def test_the_network_that_is_saved_is_the_head_that_was_trained(
+    classes: int, tmp_path: Path, digits: Dataset
+) -> None:
+    """The head has no bias, comes first among the modules, and is one logit for two classes."""
+    truth = some_pngs(tmp_path / "photos", digits, 40)
+    with a_session(tmp_path / "photos", model="own_networks:head_first") as (session, photos):
+        learner = Learner(session, decoded(photos))
+        images = learner.images()
+        assert images.shape == (12,)
+        labels = {place: number % classes for place, number in enumerate(truth.values())}
+        head = learner.fit(dfal.Pool.new(images, labels), classes, 0)
+        whole = learner.full_network(head, classes)
+        rows = torch.arange(40)
+        torch.testing.assert_close(
+            dfal.predict(whole, photos.folder.images.take(rows)),
+            dfal.predict(head, images.take(rows)),
+        )
+        assert head.bias is None
 
 
 @pytest.mark.usefixtures("own_networks")

@@ -119,17 +119,15 @@ class LinearHead:
         last = affine_last_linear(model, images)
         x, f, weight, bias = last.features, last.logits, last.weight, last.bias
         k = f.argmax(1)
-        w = weight - weight[k].unsqueeze(1)  # n × classes × d
         gaps = (f - f.gather(1, k.unsqueeze(1))).abs()
-        distances = gaps / norm(w.flatten(0, 1), dual(self.p)).view_as(f)
-        distances = distances.nan_to_num(torch.inf, torch.inf)
+        slopes = torch.empty_like(f)  # ‖w_j − w_k̂‖_q of each class j, computed once for each k̂
+        for own in k.unique().tolist():
+            slopes[k == own] = norm(weight - weight[own], dual(self.p))
+        distances = (gaps / slopes).nan_to_num(torch.inf, torch.inf)
         distance, nearest = distances.scatter(1, k.unsqueeze(1), torch.inf).min(1)
         reached = distance.isfinite()
-        r = step(
-            distance.where(reached, 0),
-            w[torch.arange(len(x)), nearest].where(reached.unsqueeze(1), 1),
-            self.p,
-        )
+        w = (weight[nearest] - weight[k]).where(reached.unsqueeze(1), 1)
+        r = step(distance.where(reached, 0), w, self.p)
         moved = x + (1 + self.overshoot) * r
         fooled = reached & ((moved @ weight.T + bias).argmax(1) != k)
         if torch.equal(x, images.flatten(1).to(x.device, x.dtype)):

@@ -75,16 +75,17 @@ def shared_dropout_mask(
             f"{type(maskless[0]).__name__} does not multiply by a mask, so that none can be shared:"
             " use nn.Dropout"
         )
-    masks: dict[nn.Module, Tensor] = {}
+    masks: dict[tuple[nn.Module, torch.Size], Tensor] = {}  # a layer may run on several shapes
 
     def masked(layer: _DropoutNd, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        if layer not in masks:
+        key = layer, output.shape[1:]
+        if key not in masks:
             ones = torch.ones_like(output[:1])
             layer.training = True
             with fork_rng(derive_seed(seed, layers.index(layer), "mask"), output.device):
-                masks[layer] = layer.forward(ones)
+                masks[key] = layer.forward(ones)
             layer.training = False
-        return output * masks[layer]
+        return output * masks[key]
 
     with frozen_eval(model, example) as network:
         layers = _dropout_layers(network)

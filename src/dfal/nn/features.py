@@ -12,10 +12,10 @@ from dfal.nn.inference import (
     check_finite,
     check_input,
     check_logits,
-    copy_for,
     frozen_eval,
     prepare_images,
     refuse_sigmoids,
+    run,
     shape_errors,
 )
 
@@ -103,9 +103,7 @@ def last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> LastLine
         hooks = [layer.register_forward_hook(remember, with_kwargs=True) for layer in layers]
         try:
             f = check_finite(
-                check_logits(
-                    network(copy_for(network, prepare_images(network, images))), len(images)
-                )
+                check_logits(run(network, prepare_images(network, images)), len(images))
             )
         finally:
             for hook in hooks:
@@ -117,6 +115,8 @@ def last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> LastLine
                 " layer"
             )
         layer, x, out = ran[0]
+        if len(images) == 1:
+            x, out = _row_of_one(x), _row_of_one(out)
         if x.ndim < 2 or len(x) != len(images):
             raise DfalError(
                 f"the last nn.Linear was given {tuple(x.shape)} for {len(images)} images: give it"
@@ -127,6 +127,33 @@ def last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> LastLine
         last = f[:, -out.shape[1] :]
         direct = out.shape == last.shape and torch.allclose(last, out, rtol=1e-3, atol=1e-3)
         return LastLinear(layer, at_least_float32(x.flatten(1)), f, direct, rounding)
+
+
+def _row_of_one(x: Tensor) -> Tensor:
+    """Return the row of one image, which was squeezed or given to the network twice."""
+    if x.ndim == 1:
+        return x.unsqueeze(0)
+    return x[:1] if len(x) == 2 else x
+
+
+def trained_head(model: nn.Module, images: Float[Tensor, "n *image"]) -> nn.Linear | None:
+    """Return the last linear layer, where all the rest of the network is frozen.
+
+    It is None where anything else is trained, nothing is frozen, or something comes after it.
+
+    Args:
+        model: any network.
+        images: n images as the network takes them.
+    """
+    parameters = list(model.parameters())
+    free = {parameter for parameter in parameters if parameter.requires_grad}
+    if len(free) == len(parameters):
+        return None
+    try:
+        layer = affine_last_linear(model, images).layer
+    except DfalError:
+        return None
+    return layer if type(layer) is nn.Linear and free <= set(layer.parameters()) else None
 
 
 def affine_last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> LastLinear:

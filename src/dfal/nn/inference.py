@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
@@ -199,6 +200,9 @@ def frozen_eval(
             yielded. Parameters in half precision, or of several types, are then all in the widest
             of their types and float32 at least, unless the network cannot compute so; parameters
             made in inference mode are replaced by copies.
+
+    Raises:
+        DfalError: for batch norm that has no running statistics.
     """
     network, recording = unwrap_network(model), torch.is_grad_enabled()
     with contextlib.ExitStack() as stack:
@@ -227,6 +231,13 @@ def _of_inference(tensor: Tensor) -> bool:
 @contextlib.contextmanager
 def _evaluated(model: nn.Module) -> Iterator[None]:
     """Put modules into evaluation mode and parameters out of autograd, for a block."""
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise DfalError(
+                f"the batch norm {name or type(module).__name__} of the network has no running"
+                " statistics, so that the logits of an image depend on the others in its batch:"
+                " make it with track_running_stats=True"
+            )
     modes = {module: module.training for module in model.modules()}
     trained = [
         parameter
@@ -322,9 +333,30 @@ def logits(
     """
     if isinstance(model, FastSequential):
         return check_logits(model(images), len(images))
-    f = check_logits(model(copy_for(model, images)), len(images))
+    f = check_logits(run(model, images), len(images))
     refuse_sigmoids(model, images, f)
     return f
+
+
+def run(model: Callable[[Tensor], Any], images: Float[Tensor, "n *image"]) -> Any:
+    """Return what the network returns for a copy of the images in its own type.
+
+    One image that the network cannot take alone in evaluation mode is given to it twice.
+
+    Args:
+        model: any network, or a function of images.
+        images: n images.
+    """
+    try:
+        return model(copy_for(model, images))
+    except (RuntimeError, AssertionError, ValueError, IndexError):
+        if len(images) != 1 or getattr(model, "training", False):
+            raise
+        with contextlib.suppress(RuntimeError, AssertionError, ValueError, IndexError):
+            out = unwrap_logits(model(copy_for(model, torch.cat([images, images]))))
+            if isinstance(out, Tensor) and out.shape[:1] == (2,):
+                return out[:1]
+        raise
 
 
 def copy_for(model: Callable[[Tensor], Any], images: Tensor) -> Tensor:
@@ -363,8 +395,7 @@ def _ends_in_probabilities(model: Callable[[Tensor], Any], images: Tensor, f: Te
             with default_modes(), fork_rng(0, images.device), contextlib.ExitStack() as stack:
                 if isinstance(model, nn.Module):
                     stack.enter_context(_evaluated(model))
-                image = copy_for(model, images[:1].detach().clone().requires_grad_())
-                f = check_logits(model(image), 1)
+                f = check_logits(run(model, images[:1].detach().clone().requires_grad_()), 1)
         except Exception:  # it is the user's code, which may raise anything for one image
             return False
     nodes = [f.grad_fn]
@@ -414,11 +445,16 @@ def check_logits(out: Any, n: int) -> Float[Tensor, "n c"]:
         DfalError: as `logits` does, but not for the output of a sigmoid.
     """
     out = unwrap_logits(out)
-    if isinstance(out, Tensor) and out.shape == (n,):
-        out = out.unsqueeze(1)
+    if isinstance(out, Tensor) and out.ndim == 1:
+        # One logit an image, or one image whose dimension of size 1 was squeezed away.
+        out = out.unsqueeze(0) if n == 1 else out.unsqueeze(1) if len(out) == n else out
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != n:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         cure = ": wrap it in a module that returns out[0]" if isinstance(out, tuple | list) else ""
+        if isinstance(out, Mapping):
+            cure = (
+                f" with {', '.join(map(str, out))} and no logits: give it a layer for the classes"
+            )
         raise DfalError(
             f"the network must return logits of shape (N, C) for N = {n} images, but it returned"
             f" {got}{cure}"

@@ -59,8 +59,8 @@ def fit(make: Callable[[], Network], data: LabelledData, settings: Training, see
     Frozen blocks (modules whose parameters all have requires_grad = False) stay in evaluation mode,
     with everything in them: a frozen backbone's batch norm keeps its running statistics, and its
     dropout is off. A layer without parameters that is in no frozen block, such as dropout before a
-    new head, is trained as usual. The caller's `torch.no_grad`, `torch.inference_mode` and autocast
-    are off meanwhile.
+    new head, is trained as usual. A network in float16 is trained, and returned, in float32. The
+    caller's `torch.no_grad`, `torch.inference_mode` and autocast are off meanwhile.
 
     Args:
         make: returns a new, randomly initialised network.
@@ -81,6 +81,8 @@ def fit(make: Callable[[], Network], data: LabelledData, settings: Training, see
             model = make()
             check_network(model, "what make returns")
             model = model.to(data.images.device)
+            if any(p.requires_grad and p.dtype == torch.float16 for p in model.parameters()):
+                model = model.float()  # squares of gradients are 0 in float16
             init_lazy_layers(model, prepare_images(model, data.images[:1]))
             trained.append(_train(model, training, validation, settings))
     return min(trained, key=lambda pair: pair[1])[0]

@@ -5,6 +5,8 @@ features, once: training a linear layer takes little time, and the distance to i
 closed form.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -12,11 +14,10 @@ from torch import Tensor, nn
 
 from dfal.attacks import DeepFool, LinearHead
 from dfal.data.image_array import CHUNK, Images
-from dfal.errors import DfalError
 from dfal.labelling.photos import Photos
 from dfal.labelling.settings import NO_BACKBONE
 from dfal.labelling.store.session import Session
-from dfal.nn.features import features
+from dfal.nn.features import features, trained_head
 from dfal.nn.inference import predict
 from dfal.nn.networks import build
 from dfal.nn.training import fit
@@ -25,6 +26,41 @@ from dfal.protocols import Attack, Strategy
 from dfal.seeding import derive_seed, fork_rng
 from dfal.strategies import named, with_candidates
 from dfal.strategies.closed_form import in_closed_form
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The last linear layer of a network of which nothing else is trained.
+
+    Attributes:
+        name: of the layer in the network.
+        features: how many numbers it takes.
+        logits: how many it returns for two classes.
+        bias: whether it has one.
+    """
+
+    name: str
+    features: int
+    logits: int
+    bias: bool
+
+    def layer(self, classes: int) -> nn.Linear:
+        """Return a new layer of this kind."""
+        return nn.Linear(self.features, self.logits if classes == 2 else classes, self.bias)
+
+
+def _trained_head(network: nn.Module, images: Float[Tensor, "n c h w"]) -> _Head | None:
+    """Return the last linear layer of a network for two classes, if nothing else is trained."""
+    layer = trained_head(network, images)
+    if layer is None:
+        return None
+    name = next(name for name, module in network.named_modules() if module is layer)
+    return _Head(name, layer.in_features, layer.out_features, layer.bias is not None)
+
+
+def _is_in(name: str, module: str) -> bool:
+    """Return whether a tensor of a network belongs to a module, which may be all of it."""
+    return not module or name.startswith(f"{module}.")
 
 
 class Learner:
@@ -38,6 +74,8 @@ class Learner:
     def __init__(self, session: Session, photos: Photos):
         self._session, self._photos = session, photos
         self._features: Float[np.ndarray, "n d"] | None = None
+        self._head: _Head | None = None
+        self._head_is_known = False  # as long as no image is decoded
         self._has_features = np.zeros(len(photos.folder), bool)
 
     def ready(self) -> Bool[np.ndarray, "n"]:
@@ -49,36 +87,26 @@ class Learner:
         return ready
 
     def images(self) -> Images:
-        """Return the images, or their features where only a last linear layer is trained.
-
-        Raises:
-            DfalError: where features are needed and no image is decoded.
-        """
+        """Return the images, or their features where only a last linear layer is trained."""
         images = self._photos.folder.images
-        network = self._frozen_network()
-        if network is None:
-            return images
         new = np.flatnonzero(self._photos.folder.ready() & ~self._has_features)
-        for indices in torch.from_numpy(new).split(CHUNK):
-            chunk = features(network, images.take(indices)).cpu().numpy()
-            if self._features is None:
-                self._features = np.zeros((len(images), chunk.shape[1]), np.float32)
-            self._features[indices.numpy()] = chunk
-            self._has_features[indices.numpy()] = True
+        if not self._head_is_known and len(new):
+            self._head = _trained_head(self._build(2), images.take(torch.from_numpy(new[:2])))
+            self._head_is_known = True
+        if self._head is None:
+            return images
         if self._features is None:
-            raise DfalError("no image is decoded yet")
+            self._features = np.zeros((len(images), self._head.features), np.float32)
+        if len(new):
+            network = self._build(2)
+            for indices in torch.from_numpy(new).split(CHUNK):
+                rows = features(network, images.take(indices)).cpu().numpy()
+                self._features[indices.numpy()] = rows
+                self._has_features[indices.numpy()] = True
         return Images(self._features)
 
-    def _frozen_network(self) -> nn.Module | None:
-        """Return the network if all but its last linear layer is frozen, else None."""
-        network = self._build(2)
-        layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-        free = {parameter for parameter in network.parameters() if parameter.requires_grad}
-        frozen = any(not parameter.requires_grad for parameter in network.parameters())
-        return network if frozen and layers and free <= set(layers[-1].parameters()) else None
-
     def _build(self, classes: int) -> nn.Module:
-        """Return a network of this session: its frozen part is the same each time."""
+        """Return a network of this session, the same each time."""
         settings = self._session.settings
         h, w, c = self._photos.folder.shape
         with fork_rng(derive_seed(settings.seed, 0, "frozen")):
@@ -99,19 +127,22 @@ class Learner:
         h, w, c = self._photos.folder.shape
 
         def make() -> nn.Module:
-            if self._features is not None:
-                return nn.Linear(self._features.shape[1], classes)
+            if self._features is not None and self._head is not None:
+                return self._head.layer(classes)
             return build(settings.model, (c, h, w), classes)
 
         return fit(make, pool.labelled_data(settings.device), settings.training, seed)
 
     def full_network(self, model: nn.Module, classes: int) -> nn.Module:
         """Return the network that takes images, where `fit` trained only its last layer."""
-        if self._features is None:
+        if self._features is None or self._head is None:
             return model
-        network = self._build(classes)
-        last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
-        last.load_state_dict(model.state_dict(), strict=False)
+        network, head = self._build(classes), self._head.name
+        # What is drawn after a head depends on its classes: the frozen part is that of `images`.
+        frozen = self._build(2).state_dict()
+        rest = {name: tensor for name, tensor in frozen.items() if not _is_in(name, head)}
+        network.load_state_dict(rest, strict=False)
+        network.get_submodule(head).load_state_dict(model.state_dict())
         return network
 
     def strategy(self) -> Strategy:
