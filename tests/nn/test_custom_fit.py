@@ -122,7 +122,8 @@ def test_the_seed_alone_decides_what_is_random_and_the_callers_generators_stay()
     fit = load_fit(HERE + "all_random")
 
     def bias(seed: int) -> list[float]:
-        return [float(value) for value in dict(fit(network, DATA, seed).named_parameters())["bias"]]
+        bias = dict(fit(network, DATA, seed).named_parameters())["bias"]
+        return [float(value) for value in bias.detach()]
 
     states = repr(np.random.get_state()), random.getstate(), torch.get_rng_state()
     first = bias(7)

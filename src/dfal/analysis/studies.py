@@ -27,10 +27,17 @@ MIN_FULL_SET = 1000
 """More first labels than this may be a full training set."""
 
 
+NETWORK = {"dataset", "model", "backbone", "size"}
+"""Settings that stand at the beginning of a study's title."""
+LEARNING = {"unlabelled": "none", "fit": ""}
+"""Settings that a title names where they have another value, whatever other studies have."""
+
+
 def titles(studies: Sequence[Study]) -> list[str]:
     """Return the data set and network of each study, and every setting in which they differ.
 
-    A data set that is a file or folder is called by its name alone, unless two have the same.
+    What is trained on beside the labels, and a training of the user's own, are always named. A data
+    set that is a file or folder is called by its name alone, unless two have the same.
     """
     settings = [_settings(study) for study in studies]
     datasets = {values["dataset"] for values in settings}
@@ -42,14 +49,15 @@ def titles(studies: Sequence[Study]) -> list[str]:
     different = [
         name
         for name in (settings[0] if settings else {})
-        if len({str(values[name]) for values in settings}) > 1 and name not in {"dataset", "model"}
+        if (len({str(values[name]) for values in settings}) > 1 and name not in NETWORK)
+        or (name in LEARNING and any(values[name] != LEARNING[name] for values in settings))
     ]
     return [
         ", ".join(
-            [short[values["dataset"]], values["model"]]
+            [short[values["dataset"]], study.settings.network]
             + [f"{name} {values[name]}" for name in different if values[name] != ""]
         )
-        for values in settings
+        for study, values in zip(studies, settings, strict=True)
     ]
 
 
@@ -89,6 +97,7 @@ def is_full(trial: Trial) -> bool:
 
 COLUMNS = ["dataset", "model", "strategy", "seed", "annotations", "labelled_data", "accuracy"]
 COLUMNS += ["seconds_fit", "seconds_select", "trial", "study", "candidates"]
+COLUMNS += ["backbone", "size", "unlabelled", "fit"]
 
 
 def write_csv(studies: Sequence[Study], path: Path) -> None:
@@ -129,7 +138,10 @@ def _rows(name: str, title: str, trial: Trial, records: Sequence[Record]) -> lis
         seconds = [f"{costs.get(step, 0):.3f}" for step in ("fit", "select")]
         names = [defused(text) for text in (trial.dataset, trial.model, name)]
         study = [trial.id, defused(title), candidates_of(trial.strategy)]
-        rows.append([*names, trial.seed, *counts, *seconds, *study])
+        learning = [trial.size, trial.training.unlabelled, defused(trial.fit)]
+        rows.append(
+            [*names, trial.seed, *counts, *seconds, *study, defused(trial.backbone), *learning]
+        )
     return rows
 
 

@@ -18,7 +18,7 @@ from dfal.cli.commands import Command
 def completion(context: click.Context, /, shell: str) -> None:
     """Print the script by which SHELL completes commands, options and registered names.
 
-    Registered names are those of strategies, data sets, networks, formats and presets.
+    Registered names are those of strategies, data sets, networks, backbones, formats and presets.
 
     For fish, write it to ~/.config/fish/completions/dfal.fish.
     """
@@ -60,6 +60,17 @@ def networks(_: click.Context, __: click.Parameter, incomplete: str) -> list[Com
     return [
         CompletionItem(name, help=NETWORKS.about(name))
         for name in NETWORKS
+        if name.startswith(incomplete)
+    ]
+
+
+def backbones(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a backbone."""
+    from dfal.backbones import BACKBONES
+
+    return [
+        CompletionItem(name, help=BACKBONES.about(name))
+        for name in BACKBONES
         if name.startswith(incomplete)
     ]
 

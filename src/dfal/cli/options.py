@@ -22,6 +22,7 @@ COMPLETERS = {
     "dataset": completion.datasets,
     "model": completion.networks,
     "other": completion.networks,
+    "backbone": completion.backbones,
     "strategy": completion.strategies,
 }
 """Name of a setting → what completes its value."""
@@ -72,7 +73,7 @@ def settings(kind: type, *names: str, group: str, preset: bool = False) -> Calla
                     type=type_of_value,
                     is_flag=type_of_value is bool,
                     default=None if preset else field.default,
-                    show_default=not preset,
+                    show_default=not preset and field.default != "",
                     shell_complete=COMPLETERS.get(field.name),
                     help=f"{text[0].upper()}{text[1:]}.",
                 )(function)

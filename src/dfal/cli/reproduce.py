@@ -1,5 +1,6 @@
 """dfal reproduce: the tables and figures of the paper."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from dfal.errors import DfalError, Stopped
 from dfal.experiments.trial_settings import TrialSettings
 from dfal.nn.training_settings import Training
 from dfal.reproduce.settings import ARTEFACTS, FIXED, PresetSettings
+
+PAPER_TRAINING = [field.name for field in fields(Training) if field.name != "unlabelled"]
+"""Settings of training with which the paper's tables are reproduced."""
 
 
 @click.command(
@@ -64,7 +68,7 @@ from dfal.reproduce.settings import ARTEFACTS, FIXED, PresetSettings
     ),
 )
 @settings(PresetSettings, "seeds", "until", group="Queries", preset=True)
-@settings(Training, group="Training", preset=True)
+@settings(Training, *PAPER_TRAINING, group="Training", preset=True)
 @settings(PresetSettings, "full_epochs", group="Training", preset=True)
 @settings(TrialSettings, "device", group="Computation", preset=True)
 @processes_option

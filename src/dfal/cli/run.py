@@ -27,10 +27,14 @@ from dfal.nn.training_settings import Training
             "compare three strategies on handwritten digits",
             "run --strategy dfal,entropy,random --annotations 200 --seeds 5",
         ),
+        (
+            "compare them on features of photographs",
+            "run --dataset photos --backbone lite2 --annotations 200",
+        ),
         ("resume the latest run", "run --resume"),
     ],
 )
-@settings(TrialSettings, "dataset", "model", group="Data and network")
+@settings(TrialSettings, "dataset", "model", "backbone", "size", group="Data and network")
 @option(
     "--strategy",
     multiple=True,
@@ -64,6 +68,7 @@ from dfal.nn.training_settings import Training
     help="Seeds, each of which is one trial of each strategy.",
 )
 @settings(Training, group="Training")
+@settings(TrialSettings, "fit", group="Training")
 @settings(TrialSettings, "device", group="Computation")
 @processes_option
 @option(
@@ -113,8 +118,10 @@ def run(  # noqa: PLR0917
     if resume:
         chosen = trials.stored_trials(path, options_given(context), strategy)
     else:
+        trials.refuse_unused(options_given(context))
         chosen = trials.new_trials(path, strategy, candidates, seeds, configuration)
     trials.check(chosen)
+    trials.prepare(chosen)
     with Store(path, write=True) as opened:
         if not resume:
             trials.refuse_unfinished(opened, chosen)

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dfal.backbones import BACKBONES
 from dfal.cli.options import candidate_count, strategy_names
 from dfal.cli.places import absolute_files, find_again, stored_name
 from dfal.errors import DfalError
-from dfal.experiments.runner import check
+from dfal.experiments.runner import check, prepare
 from dfal.experiments.serialization import is_kind, to_json
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
@@ -21,11 +22,15 @@ __all__ = [
     "latest_store",
     "new_store",
     "new_trials",
+    "prepare",
     "refuse_unfinished",
+    "refuse_unused",
     "stored_trials",
 ]
 
-RESUME_OPTIONS = {"store", "resume", "processes", "model", "dataset", "as_json", "quiet"}
+CODE_OPTIONS = {"model": "network", "backbone": "backbone", "fit": "training"}
+"""Options that may name code of the user's → what it is."""
+RESUME_OPTIONS = {"store", "resume", "processes", "dataset", "as_json", "quiet", *CODE_OPTIONS}
 """Options that may stand beside --resume."""
 
 
@@ -52,9 +57,8 @@ def new_trials(
         **configuration,
         "dataset": stored_name(configuration["dataset"], path),
     }
-    training = Training(
-        **{field.name: configuration.pop(field.name) for field in dataclasses.fields(Training)}
-    )
+    names = [field.name for field in dataclasses.fields(Training) if field.name in configuration]
+    training = Training(**{name: configuration.pop(name) for name in names})
     chosen = [
         with_candidates(named(name, imports=True), candidate_count(candidates))
         for name in strategy_names(strategy)
@@ -140,13 +144,39 @@ def stored_trials(path: Path, given: Mapping[str, Any], strategy: Sequence[str])
     if not trials:
         raise DfalError(f"{path} holds no trials yet: leave out --resume to start them")
     for trial in trials:
-        if ":" in trial.model and given.get("model") != trial.model:
-            raise DfalError(
-                f"{path} was made with the network {trial.model}: say --model {trial.model} if its"
-                " code may be run"
-            )
+        for option, kind in CODE_OPTIONS.items():
+            name = getattr(trial, option)
+            if _is_code(option, name) and given.get(option) != name:
+                raise DfalError(
+                    f"{path} was made with the {kind} {name}: say --{option} {name} if its code may"
+                    " be run"
+                )
     find_again({trial.dataset for trial in trials}, path, given.get("dataset"))
     return sorted(trials, key=lambda trial: (trial.seed, name_of(trial.strategy)))
+
+
+def _is_code(option: str, name: str) -> bool:
+    """Return whether a name stands for code of the user's: backbones have sources with a colon."""
+    return ":" in name and not (option == "backbone" and name.partition(":")[0] in BACKBONES)
+
+
+def refuse_unused(given: Mapping[str, Any]) -> None:
+    """Refuse options that have no effect beside others.
+
+    Raises:
+        DfalError: for --backbone with a network that takes images, and --fit with dfal's settings.
+    """
+    if given.get("backbone", "none") != "none" and given.get("model") == Trial.model:
+        raise DfalError(
+            f"{Trial.model} takes images, but --backbone gives features: leave out --model for a"
+            " linear layer"
+        )
+    unused = [field.name for field in dataclasses.fields(Training) if field.name in given]
+    if given.get("fit") and unused:
+        raise DfalError(
+            f"--fit has no use for --{unused[0].replace('_', '-')}: set it in your function, and"
+            " leave out the option"
+        )
 
 
 def refuse_unfinished(store: Store, trials: Sequence[Trial]) -> None:

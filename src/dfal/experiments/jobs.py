@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from dfal.data import datasets
 from dfal.data.datasets import Dataset
 from dfal.experiments.serialization import id_of, to_json
 from dfal.experiments.store import Record
@@ -48,9 +49,17 @@ class Job(ABC):
     def round_costs(self) -> list[float]:
         """Return the relative cost of each round, from which the remaining time is estimated."""
 
+    def data(self) -> Dataset:
+        """Return the data that the job runs on; what must be computed for them is computed once."""
+        return datasets.load(self.dataset)
+
+    def data_to_check(self) -> Dataset:
+        """Return data of the same form, which take no time to compute."""
+        return self.data()
+
     @abstractmethod
     def check(self, data: Dataset) -> None:
-        """Check that the job can run on these data.
+        """Check that the job can run on data of this form.
 
         Raises:
             DfalError: if it cannot.
@@ -67,7 +76,7 @@ class Job(ABC):
         """Yield the missing rounds.
 
         Args:
-            data: the data set of the job.
+            data: what `data` returns.
             past: the stored rounds, from round 0 on, which were made on the same data.
             sources: the rounds of each of `self.sources`.
         """

@@ -8,7 +8,7 @@ import platform
 import re
 import subprocess
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import chain
@@ -21,9 +21,12 @@ import torch
 from dfal.data import datasets
 from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
+from dfal.experiments.featuriser import describe
 from dfal.experiments.serialization import parts
 from dfal.experiments.store import Store
+from dfal.experiments.trial_data import image_shape
 from dfal.nn import NETWORKS
+from dfal.nn.custom_fit import load_fit
 from dfal.nn.inference import frozen_eval, logits, prepare_images
 from dfal.nn.networks import build
 from dfal.seeding import fork_rng
@@ -36,10 +39,8 @@ LOGIT_TOLERANCE = 1e-3
 def environment(trials: Sequence[Any]) -> dict[str, Any]:
     """Return where jobs run, on which data, and with which custom networks and strategies."""
     cuda = any(trial.device.startswith("cuda") for trial in trials)
-    models: dict[str, set[str]] = {}
-    for job in chain(trials, *(trial.sources for trial in trials)):
-        models.setdefault(job.dataset, set()).add(job.model)
-    loaded = {name: datasets.load(name) for name in models}
+    jobs = list(chain(trials, *(trial.sources for trial in trials)))
+    loaded = {name: datasets.load(name) for name in dict.fromkeys(job.dataset for job in jobs)}
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -53,8 +54,24 @@ def environment(trials: Sequence[Any]) -> dict[str, Any]:
         "data": {name: data.fingerprint for name, data in loaded.items()},
         "places": {name: place for name in loaded if (place := datasets.place_of(name))},
         "networks": {
-            name: {model: _network(model, data) for model in sorted(models[name] - NETWORKS.keys())}
+            name: {
+                network: _network(job.model, job.data())
+                for network, job in _distinct(jobs, name, _network_name)
+                if job.model not in NETWORKS
+            }
+            for name in loaded
+        },
+        "backbones": {
+            name: {
+                features: _backbone(job, data)
+                for features, job in _distinct(jobs, name, lambda job: getattr(job, "features", ""))
+            }
             for name, data in loaded.items()
+        },
+        "trainings": {
+            name: _hash(text)
+            for name in sorted({getattr(trial, "fit", "") for trial in trials} - {""})
+            if (text := _source(load_fit(name).function)) is not None
         },
         "strategies": dict(
             name_and_hash
@@ -94,12 +111,38 @@ def _changed(store: Store, now: Mapping[str, Any]) -> Iterator[str]:
         for name, fingerprint in now["data"].items():
             if past["data"].get(name, fingerprint) != fingerprint:
                 yield f"data set {name}"
-            for model, network in now["networks"][name].items():
-                if not _alike(past.get("networks", {}).get(name, {}).get(model, network), network):
-                    yield f"network {model}"
-        for name, code in now["strategies"].items():
-            if past.get("strategies", {}).get(name, code) != code:
-                yield f"strategy {name}"
+            for kind in ("network", "backbone"):
+                before = past.get(f"{kind}s", {}).get(name, {})
+                for model, network in now[f"{kind}s"][name].items():
+                    if not _alike(before.get(model, network), network):
+                        yield f"{kind} {model}"
+        for kinds, kind in (("strategies", "strategy"), ("trainings", "training")):
+            for name, code in now[kinds].items():
+                if past.get(kinds, {}).get(name, code) != code:
+                    yield f"{kind} {name}"
+
+
+def _network_name(job: Any) -> str:
+    name: str = getattr(job, "network", job.model)
+    return name
+
+
+def _distinct(
+    jobs: Sequence[Any], dataset: str, name_of: Callable[[Any], str]
+) -> list[tuple[str, Any]]:
+    """Return one of the jobs on a data set for each name; jobs without one are left out."""
+    found = {name: job for job in jobs if job.dataset == dataset and (name := name_of(job))}
+    return sorted(found.items(), key=lambda pair: pair[0])
+
+
+def _backbone(job: Any, data: Dataset) -> dict[str, Any]:
+    """Return what identifies a backbone, in the form of `_network`."""
+    described = describe(job.backbone, image_shape(data, job.backbone, job.size))
+    return {"layers": described.layers, "logits": list(described.probe)}
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _network(name: str, data: Dataset) -> dict[str, Any]:
@@ -121,9 +164,7 @@ def _network(name: str, data: Dataset) -> dict[str, Any]:
         for name, tensor in chain(model.named_parameters(), model.named_buffers())
     ]
     layers = f"{weights} {re.sub(' at 0x[0-9a-f]+', '', repr(model))}"
-    return {"layers": hashlib.sha256(layers.encode()).hexdigest()[:16]} | (
-        {"logits": outs[0].tolist()} if torch.equal(*outs) else {}
-    )
+    return {"layers": _hash(layers)} | ({"logits": outs[0].tolist()} if torch.equal(*outs) else {})
 
 
 def _alike(past: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -143,7 +184,7 @@ def _custom_code(part: Any) -> Iterator[tuple[str, str]]:
         return
     code = known.code if inspect.isfunction(known.code) else type(known.code)
     if not code.__module__.startswith("dfal.") and (text := _source(code)) is not None:
-        yield known.option, hashlib.sha256(text.encode()).hexdigest()[:16]
+        yield known.option, _hash(text)
 
 
 def _source(code: Any) -> str | None:

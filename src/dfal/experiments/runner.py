@@ -115,7 +115,13 @@ def check(trials: Sequence[Job]) -> None:
         DfalError: if one cannot, before anything is written.
     """
     for trial in {re.sub(r'"seed": \d+', "", trial.to_json()): trial for trial in trials}.values():
-        trial.check(datasets.load(trial.dataset))
+        trial.check(trial.data_to_check())
+
+
+def prepare(trials: Sequence[Job]) -> None:
+    """Compute the features that these jobs run on, once for all of them."""
+    for trial in trials:
+        trial.data()
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ class Unfinished:
 
     def run(self) -> Iterator[Record]:
         """Yield the missing rounds."""
-        yield from self.job.run(datasets.load(self.job.dataset), self.past, self.sources)
+        yield from self.job.run(self.job.data(), self.past, self.sources)
 
 
 def _keep_memory() -> None:

@@ -13,21 +13,24 @@ from dfal import strategies
 from dfal.arguments import check_strategy
 from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
+from dfal.experiments import trial_data
 from dfal.experiments.jobs import Job
 from dfal.experiments.measuring import NO_IMAGES, Clock, evaluate, predicted, predicted_at
 from dfal.experiments.serialization import from_json, stored_kind
 from dfal.experiments.store import Record
 from dfal.experiments.trial_settings import TrialSettings
 from dfal.loop import Round, active_learning
+from dfal.nn.custom_fit import load_fit
 from dfal.nn.inference import frozen_eval, logits, prepare_images
-from dfal.nn.networks import build
+from dfal.nn.networks import build, is_linear
 from dfal.nn.training import check_device, fit, holdout_size
 from dfal.plugins import describe_exception
 from dfal.pool import Pool
 from dfal.protocols import Strategy
-from dfal.query import DECLINED
+from dfal.query import DECLINED, Query
 from dfal.seeding import fork_rng, generator
 from dfal.strategies import DFAL
+from dfal.strategies.closed_form import in_closed_form
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,16 @@ class Trial(TrialSettings, Job):
         """Return the strategy and the seed."""
         queries = self.first < self.annotations
         return f"{strategies.name_of(self.strategy) if queries else 'all labels'} seed {self.seed}"
+
+    def data(self) -> Dataset:
+        """Return the data set as the trial sees it: with a backbone, its features."""
+        return trial_data.load(self.dataset, self.backbone, self.size, self.device)
+
+    def data_to_check(self) -> Dataset:
+        """Return data of the same form; with a backbone, noise in place of its features."""
+        if not self.backbone and not self.size:
+            return self.data()
+        return trial_data.stand_in(self.dataset, self.backbone, self.size)
 
     @property
     def round_costs(self) -> list[float]:
@@ -85,7 +98,7 @@ class Trial(TrialSettings, Job):
             for parameter in model.eval().parameters():
                 parameter.data += 0.01 * torch.randn_like(parameter)
             try:
-                pool.validate(self.strategy(model, pool, 1, generator(0, 0, "check")), 1)
+                pool.validate(self._select(model, pool, 1, generator(0, 0, "check")), 1)
             except DfalError as error:
                 raise DfalError(
                     f"{strategies.name_of(self.strategy)} cannot select images: {error}"
@@ -128,6 +141,8 @@ class Trial(TrialSettings, Job):
                 f" {self.dataset} has {len(data.classes)} classes: give it one logit for each"
             )
         holdout_size(self.training.holdout, self.first)
+        if self.fit:
+            load_fit(self.fit)
         return model
 
     def run(
@@ -136,7 +151,7 @@ class Trial(TrialSettings, Job):
         """Yield the trial's rounds, from the one after `past` to the last.
 
         Args:
-            data: the data on which `past` was made.
+            data: what `data` returns, on which `past` was made.
             past: the stored rounds, from round 0 on.
             sources: empty, as a trial needs no other.
 
@@ -145,6 +160,11 @@ class Trial(TrialSettings, Job):
         """
         if self.finished(past):
             return
+        if self.backbone and len(data.images.shape) == 3:
+            raise DfalError(
+                f"{self.label} runs on features of {self.backbone}, but it is given images: give it"
+                " trial.data()"
+            )
         self.build_model(data)
         pool = self.first_pool(data)
         for record in past:
@@ -153,7 +173,7 @@ class Trial(TrialSettings, Job):
         rounds = active_learning(
             pool,
             clock.timed("fit", lambda pool, seed: self._fit(data, pool, seed)),
-            clock.timed("select", self.strategy),
+            clock.timed("select", self._select),
             lambda indices: data.labels[indices],
             annotations=self.annotations,
             batch=self.batch,
@@ -180,9 +200,16 @@ class Trial(TrialSettings, Job):
         )
 
     def _fit(self, data: Dataset, pool: Pool, seed: int) -> nn.Module:
-        return fit(
-            lambda: self._network(data), pool.labelled_data(self.device), self.training, seed
-        )
+        labelled = pool.labelled_data(self.device)
+        if self.fit:
+            return load_fit(self.fit)(lambda: self._network(data), labelled, seed)
+        return fit(lambda: self._network(data), labelled, self.training, seed)
+
+    def _select(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
+        """Query by the strategy; in closed form on features, where the network is linear."""
+        linear = (self.backbone or self.model == "linear") and is_linear(model)
+        strategy = in_closed_form(self.strategy) if linear else self.strategy
+        return strategy(model, pool, k, rng)
 
 
 def evaluate_round(data: Dataset, round: Round) -> Record:

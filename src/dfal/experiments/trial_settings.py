@@ -4,10 +4,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfal.arguments import check_fields, kind_of
+from dfal.backbones import BACKBONES
 from dfal.errors import DfalError, SettingError
-from dfal.fields import setting
+from dfal.fields import added, setting
 from dfal.nn import NETWORKS
 from dfal.nn.training_settings import Training
+
+AUTO = "lite2"
+"""The backbone that `auto` stands for."""
+
+SMALLEST_SIDE, LARGEST_SIDE = 8, 2048
+"""Pixels of the side of an image to which a data set may be resized."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +38,41 @@ class TrialSettings:
     seed: int = 0
     training: Training = Training()
     device: str = setting("cpu", "where networks are trained: cpu, cuda, cuda:1, …")
+    backbone: str = added(
+        "",
+        "pretrained network whose features take the place of the images, computed once:"
+        f" {', '.join(BACKBONES)}, auto for {AUTO}, or your own package.module:function; trained on"
+        " them is a linear layer, unless --model names another network that takes features",
+    )
+    size: int = added(
+        0,
+        "side in pixels to which images are resized, for the backbone or else for the network; 0:"
+        " as the backbone takes them, or as the data set has them",
+    )
+    fit: str = added(
+        "",
+        "your own training, package.module:function, which is called as (make, data, seed) and"
+        " returns the trained network",
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
+        self._set_backbone()
         if not isinstance(self.training, Training):
             raise DfalError(
                 f"training must be a dfal.Training, but it is {kind_of(self.training)}: give"
                 " dfal.Training()"
+            )
+        if self.fit and self.training != Training():
+            raise DfalError(
+                f"the training {self.fit} has no use for the settings of dfal's own: leave out"
+                f" {self.training}"
+            )
+        if self.training.unlabelled != "none" and not self.backbone:
+            raise SettingError(
+                "unlabelled",
+                f"must be none without --backbone (got {self.training.unlabelled}): labels spread"
+                " between images whose features are alike",
             )
         for name in ("batch", "first"):
             if getattr(self, name) < 1:
@@ -49,3 +84,29 @@ class TrialSettings:
             )
         if self.seed < 0:
             raise SettingError("seed", f"must be 0 or more (got {self.seed})")
+        if self.size and not SMALLEST_SIDE <= self.size <= LARGEST_SIDE:
+            raise SettingError(
+                "size",
+                f"must be {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, or 0 (got {self.size})",
+            )
+
+    @property
+    def features(self) -> str:
+        """Return the backbone, with its size where it is not its own; empty without a backbone."""
+        return self.backbone and f"{self.backbone}{self._side}"
+
+    @property
+    def network(self) -> str:
+        """Return the network, with the features or the size of the images that it takes."""
+        return f"{self.model} on {self.features}" if self.backbone else f"{self.model}{self._side}"
+
+    @property
+    def _side(self) -> str:
+        return f" at {self.size} pixels" if self.size else ""
+
+    def _set_backbone(self) -> None:
+        """Name the backbone and the network in the form that is stored."""
+        stored = {"auto": AUTO, "none": ""}.get(self.backbone, self.backbone)
+        object.__setattr__(self, "backbone", stored)
+        if stored and self.model == TrialSettings.model:  # it takes no features
+            object.__setattr__(self, "model", "linear")

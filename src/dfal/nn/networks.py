@@ -10,6 +10,9 @@ from dfal.errors import DfalError, unknown_name
 from dfal.nn import NETWORKS
 from dfal.plugins import describe_exception, load_object
 
+TAKES_ROWS = {"linear"}
+"""Networks that take inputs of any shape, and so features of images too."""
+
 
 def lenet5(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Sequential:
     """Make the paper's LeNet5, which returns logits.
@@ -21,7 +24,7 @@ def lenet5(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.S
     Raises:
         DfalError: for smaller images.
     """
-    c, h, w = _sides(image, "lenet5")
+    c, h, w = image
     h, w = ((h - 4) // 2 - 4) // 2, ((w - 4) // 2 - 4) // 2
     _check_size(h, w, "lenet5", image)
     return _glorot(
@@ -45,7 +48,7 @@ def vgg8(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Seq
     Raises:
         DfalError: for smaller images.
     """
-    c, h, w = _sides(image, "vgg8")
+    c, h, w = image
     _check_size(h // 16, w // 16, "vgg8", image)
     layers: list[nn.Module] = []
     for block in ((64,), (128,), (256, 256), (512, 512)):
@@ -93,6 +96,11 @@ def build(name: str, image: tuple[int, ...], classes: int) -> nn.Module:
             `nn.Module`.
     """
     if name in NETWORKS:
+        if len(image) != 3 and name not in TAKES_ROWS:
+            raise DfalError(
+                f"{name} takes images, but it is given {math.prod(image)} features of each: give"
+                " --model linear, or a network of your own that takes features"
+            )
         return NETWORKS[name](image=image, classes=classes)
     if ":" not in name:
         raise unknown_name("network", name, [*NETWORKS, "package.module:function"])
@@ -143,21 +151,6 @@ def _glorot(model: nn.Sequential) -> nn.Sequential:
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return model
-
-
-def _sides(image: tuple[int, ...], name: str) -> tuple[int, int, int]:
-    """Return channels, height and width of an image.
-
-    Raises:
-        DfalError: for features, which have none.
-    """
-    if len(image) != 3:
-        raise DfalError(
-            f"{name} takes images, but it is given {math.prod(image)} features of each: give"
-            " --model linear, or a network of your own that takes features"
-        )
-    c, h, w = image
-    return c, h, w
 
 
 def _check_size(h: int, w: int, name: str, image: tuple[int, ...]) -> None:

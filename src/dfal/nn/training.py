@@ -114,6 +114,11 @@ def _checked(make: Any, data: Any, settings: Any) -> LabelledData:
         raise DfalError(
             f"the data must be a dfal.LabelledData, but they are {kind_of(data)}: give {cure}"
         )
+    if settings.unlabelled != "none":
+        raise DfalError(
+            f"unlabelled = {settings.unlabelled!r} needs images without a label, and labelled data"
+            " have none: give it to a dfal.Trial with a backbone"
+        )
     tensors = {"images": data.images, "labels": data.labels, "source": data.source}
     for name, tensor in tensors.items():
         if not torch.is_tensor(tensor):

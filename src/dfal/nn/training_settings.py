@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 from dfal.arguments import check_fields
 from dfal.errors import SettingError
-from dfal.fields import setting
+from dfal.fields import added, setting
+
+UNLABELLED = ("none",)
+"""How a network is trained on unlabelled images."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,14 @@ class Training:
     restarts: int = setting(
         1, "networks trained in each round, of which that with the lowest validation loss is used"
     )
+    unlabelled: str = added("none")
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.unlabelled not in UNLABELLED:
+            raise SettingError(
+                "unlabelled", f"must be {' or '.join(UNLABELLED)} (got {self.unlabelled!r})"
+            )
         if not 0 < self.learning_rate < float("inf"):
             raise SettingError(
                 "learning_rate", f"must be more than 0 and finite (got {self.learning_rate})"

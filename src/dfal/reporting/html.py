@@ -237,8 +237,15 @@ def _queried(curve: Curve, data: Dataset, most: int) -> list[Queried]:
 
 
 def _twins(records: Sequence[Record], data: Dataset) -> list[Twin]:
-    """Return the farthest twin of some rounds, evenly spread over the trial."""
-    records = [record for record in records if record.query.twins is not None]
+    """Return the farthest twin of some rounds, evenly spread over the trial.
+
+    Twins of features, and of images of another size, are no pictures of these data.
+    """
+    records = [
+        record
+        for record in records
+        if record.query.twins is not None and record.query.twins.shape[1:] == data.images.shape
+    ]
     return [_twin(records[place], data) for place in evenly_spaced(len(records), MAX_TWINS)]
 
 

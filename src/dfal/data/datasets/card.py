@@ -25,6 +25,8 @@ class Dataset:
         test_images: never trained on and never queried.
         test_labels: their classes.
         classes: the name of each class.
+        files: the original of each image, of the pool and then of the test set; empty where they
+            are no files.
     """
 
     images: Images
@@ -32,6 +34,7 @@ class Dataset:
     test_images: Images
     test_labels: Int64[Tensor, "m"]
     classes: tuple[str, ...]
+    files: tuple[Path, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:

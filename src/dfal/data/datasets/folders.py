@@ -1,6 +1,7 @@
 """Data sets in folders of images: the first sub-folders are the classes."""
 
 import multiprocessing
+import os
 import sys
 from pathlib import Path
 
@@ -87,4 +88,5 @@ def load(path: Path) -> Dataset:
         Images(images, rows[test.numpy()]),
         labels[test],
         classes,
+        tuple(Path(os.path.abspath(path), paths[row]) for row in rows[torch.cat([pool, test])]),  # noqa: PTH100  links stay
     )
