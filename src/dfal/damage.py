@@ -52,7 +52,7 @@ def damage(
 def check_types(kind: type, settings: Mapping[str, Any]) -> None:
     """Check that settings read from a file are those of a dataclass, each of its type.
 
-    Only types that JSON has are checked: str, bool, int, float, None, and lists as tuples.
+    Only types that JSON has are checked: str, bool, int, float, None, objects, and lists as tuples.
 
     Args:
         kind: the dataclass.
@@ -88,6 +88,8 @@ def _fits(value: Any, hint: Any) -> bool:  # noqa: PLR0911  one for each kind of
         if len(inner) == 2 and inner[1] is Ellipsis:
             return all(_fits(item, inner[0]) for item in value)
         return len(inner) == len(value) and all(map(_fits, value, inner))
+    if get_origin(hint) is dict:
+        return isinstance(value, dict)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return isinstance(value, hint)
     return callable(value) or not getattr(hint, "_is_protocol", False)

@@ -8,16 +8,16 @@ Each backbone, or source of backbones, is one file of this package and one line 
 ((1, 8, 8), 64)
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dfal.errors import DfalError, unknown_name
+from dfal.errors import unknown_name
 from dfal.lazy import lazy_names
-from dfal.plugins import describe_exception, load_object
 from dfal.registry import Entry, Registry
 
 if TYPE_CHECKING:
-    from dfal.backbones.base import Backbone
+    from torch import Tensor, nn
+
+    from dfal.backbones.base import Backbone, Recipe, Source
     from dfal.backbones.classifier import FeatureClassifier
 else:
     __getattr__, __dir__ = lazy_names(
@@ -28,26 +28,22 @@ else:
         },
     )
 
-__all__ = ["BACKBONES", "Backbone", "FeatureClassifier", "load"]
+__all__ = ["BACKBONES", "Backbone", "FeatureClassifier", "load", "rebuild"]
 
-BACKBONES: "Registry[Callable[..., Backbone]]" = Registry(
+BACKBONES: "Registry[Source]" = Registry(
     "backbone",
     {
         "lite0": Entry(
-            "dfal.backbones.efficientnet_lite:lite0", "EfficientNet-Lite0, of the extra photos"
+            "dfal.backbones.efficientnet_lite:LITE0", "EfficientNet-Lite0, of the extra photos"
         ),
         "lite2": Entry(
-            "dfal.backbones.efficientnet_lite:lite2",
+            "dfal.backbones.efficientnet_lite:LITE2",
             "EfficientNet-Lite2, of the extra photos: larger and more accurate",
         ),
-        "pixels": Entry("dfal.backbones.pixels:pixels", "the pixels themselves, for drawings"),
+        "pixels": Entry("dfal.backbones.pixels", "the pixels themselves, for drawings"),
     },
 )
-"""Name of a backbone, or of a source of backbones → the function that loads it.
-
-It is called as function(argument, image): what stands behind the colon of `timm:NAME`, and the
-wanted (c, h, w), or None for the backbone's own.
-"""
+"""Name of a backbone, or of a source of backbones → the source."""
 
 
 def load(name: str, image: tuple[int, int, int] | None = None) -> "Backbone":
@@ -61,22 +57,39 @@ def load(name: str, image: tuple[int, int, int] | None = None) -> "Backbone":
     Raises:
         DfalError: for a name that is not there, and where it cannot be loaded.
     """
-    from dfal.backbones.base import Backbone
+    source, argument = _source(name)
+    return source.load(argument, image)
 
+
+def rebuild(
+    name: str,
+    image: tuple[int, int, int],
+    recipe: "Recipe",
+    weights: "dict[str, Tensor]",
+) -> "nn.Module":
+    """Make the network of a backbone for a saved model, without any download.
+
+    Args:
+        name: of the backbone, as `load` takes it.
+        image: channels, height and width in pixels that it takes.
+        recipe: of the network that was saved (`FeatureClassifier.recipe`).
+        weights: its state.
+
+    Raises:
+        DfalError: for a name that is not there, and where a package is missing.
+        RuntimeError: for weights that do not fit.
+    """
+    source, argument = _source(name)
+    return source.rebuild(argument, image, recipe, weights)
+
+
+def _source(name: str) -> "tuple[Source, str]":
+    """Return the source of a backbone, and which of its backbones it is."""
     source, _, argument = name.partition(":")
     if source in BACKBONES:
-        return BACKBONES[source](argument, image)
+        return BACKBONES[source], argument
     if not argument:
         raise unknown_name("backbone", name, [*BACKBONES, "package.module:function"])
-    make = load_object("backbone", name)
-    try:
-        backbone = make(argument, image)
-    except DfalError:
-        raise
-    except Exception as error:  # it is the user's code, which may raise anything
-        raise DfalError(f"the backbone {name} fails ({describe_exception(error)})") from error
-    if not isinstance(backbone, Backbone):
-        raise DfalError(
-            f"{name} returned {type(backbone).__name__}, but a dfal.backbones.Backbone is needed"
-        )
-    return backbone
+    from dfal.backbones import custom
+
+    return custom, name

@@ -1,8 +1,16 @@
-"""What a backbone is."""
+"""What a backbone is, and where backbones come from."""
 
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
+
+Image = tuple[int, int, int]
+"""Channels, height and width in pixels."""
+Recipe = Mapping[str, Any]
+"""What is needed to rebuild a network beside its name and weights; values that JSON has."""
 
 
 @dataclass(frozen=True)
@@ -12,17 +20,70 @@ class Backbone:
     Attributes:
         name: by which `dfal.backbones.load` finds it.
         network: takes (n, c, h, w) with pixels in [0, 1], normalises them as it was trained, and
-            returns (n, d) features. It is in evaluation mode and has no gradients.
+            returns (n, d) features. It is in evaluation mode and has no gradients. What is needed
+            to rebuild it from its weights is in its attribute `recipe`, if it has one.
         image: channels, height and width in pixels that it takes.
         features: d, numbers an image.
         about: what it was trained on, in a few words.
+        make_trainable: returns the form of the network that can be fine-tuned; by default a copy of
+            the network can.
     """
 
     name: str
     network: nn.Module
-    image: tuple[int, int, int]
+    image: Image
     features: int
     about: str = ""
+    make_trainable: Callable[[], nn.Module] | None = None
 
     def __post_init__(self) -> None:
         self.network.eval().requires_grad_(False)
+
+    def trainable(self) -> nn.Module:
+        """Return a new network to fine-tune, with the pretrained weights and with gradients.
+
+        It computes the same features in evaluation mode, and stands in a `FeatureClassifier` as the
+        frozen one does.
+
+        Raises:
+            DfalError: where the backbone cannot be fine-tuned.
+        """
+        make = self.make_trainable
+        network = copy.deepcopy(self.network) if make is None else make()
+        return network.train().requires_grad_(True)
+
+
+class Source(Protocol):
+    """Where backbones come from: a module, or an object, with these two functions.
+
+    The argument is what stands behind the colon of `timm:NAME`.
+    """
+
+    def load(self, argument: str, image: Image | None) -> Backbone:
+        """Load a backbone with its pretrained weights.
+
+        Args:
+            argument: which one.
+            image: what it is to take; None for its own.
+
+        Raises:
+            DfalError: where it cannot be loaded.
+        """
+        ...
+
+    def rebuild(
+        self, argument: str, image: Image, recipe: Recipe, weights: dict[str, Tensor]
+    ) -> nn.Module:
+        """Make the network of a backbone for a saved model, without any download.
+
+        Args:
+            argument: which one.
+            image: what it takes.
+            recipe: of the network that was saved. Nothing in it may be executed.
+            weights: of the network that was saved.
+
+        Raises:
+            RuntimeError: for weights that do not fit.
+            DfalError: where a package is missing.
+        """
+        ...

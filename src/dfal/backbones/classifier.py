@@ -1,5 +1,7 @@
 """A network made of a backbone and a linear layer."""
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,7 +14,7 @@ class FeatureClassifier(nn.Module):
     scales by their standard deviation and may project.
 
     Args:
-        body: (n, c, h, w) → (n, d).
+        body: (n, c, h, w) → (n, d); the network of a `Backbone`, or a fine-tuned one.
         mean: (d,) μ.
         projection: (m, d) P.
         head: m → classes.
@@ -32,6 +34,11 @@ class FeatureClassifier(nn.Module):
         self.body, self.head = body, head
         self.register_buffer("mean", mean)
         self.register_buffer("projection", projection)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Return what is needed to rebuild the body beside its name and weights."""
+        return dict(getattr(self.body, "recipe", {}))
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Return the logits of images."""

