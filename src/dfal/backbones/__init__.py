@@ -8,29 +8,28 @@ Each backbone, or source of backbones, is one file of this package and one line 
 ((1, 8, 8), 64)
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dfal.errors import unknown_name
 from dfal.lazy import lazy_names
 from dfal.registry import Entry, Registry
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from dfal.backbones.base import Backbone, Recipe, Source
+    from dfal.backbones.base import Backbone
     from dfal.backbones.classifier import FeatureClassifier
+    from dfal.backbones.named import load, rebuild
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "dfal.backbones.base": "Backbone",
             "dfal.backbones.classifier": "FeatureClassifier",
+            "dfal.backbones.named": "load rebuild",
         },
     )
 
 __all__ = ["BACKBONES", "Backbone", "FeatureClassifier", "load", "rebuild"]
 
-BACKBONES: "Registry[Source]" = Registry(
+BACKBONES: Registry[Any] = Registry(
     "backbone",
     {
         "lite0": Entry(
@@ -40,56 +39,16 @@ BACKBONES: "Registry[Source]" = Registry(
             "dfal.backbones.efficientnet_lite:LITE2",
             "EfficientNet-Lite2, of the extra photos: larger and more accurate",
         ),
+        "timm": Entry("dfal.backbones.from_timm", "timm:NAME, a network of the package timm"),
+        "hf": Entry(
+            "dfal.backbones.from_hugging_face",
+            "hf:NAME of the Hugging Face hub, or hf:FOLDER of a saved one",
+        ),
+        "torchvision": Entry(
+            "dfal.backbones.from_torchvision", "torchvision:NAME, a network of torchvision"
+        ),
+        "onnx": Entry("dfal.backbones.from_onnx", "onnx:FILE, a graph that returns features"),
         "pixels": Entry("dfal.backbones.pixels", "the pixels themselves, for drawings"),
     },
 )
 """Name of a backbone, or of a source of backbones → the source."""
-
-
-def load(name: str, image: tuple[int, int, int] | None = None) -> "Backbone":
-    """Load a backbone.
-
-    Args:
-        name: one of `BACKBONES`, with an argument behind a colon where it is a source of many
-            (`timm:resnet18`), or `package.module:function` of your own.
-        image: channels, height and width to use it with; by default its own.
-
-    Raises:
-        DfalError: for a name that is not there, and where it cannot be loaded.
-    """
-    source, argument = _source(name)
-    return source.load(argument, image)
-
-
-def rebuild(
-    name: str,
-    image: tuple[int, int, int],
-    recipe: "Recipe",
-    weights: "dict[str, Tensor]",
-) -> "nn.Module":
-    """Make the network of a backbone for a saved model, without any download.
-
-    Args:
-        name: of the backbone, as `load` takes it.
-        image: channels, height and width in pixels that it takes.
-        recipe: of the network that was saved (`FeatureClassifier.recipe`).
-        weights: its state.
-
-    Raises:
-        DfalError: for a name that is not there, and where a package is missing.
-        RuntimeError: for weights that do not fit.
-    """
-    source, argument = _source(name)
-    return source.rebuild(argument, image, recipe, weights)
-
-
-def _source(name: str) -> "tuple[Source, str]":
-    """Return the source of a backbone, and which of its backbones it is."""
-    source, _, argument = name.partition(":")
-    if source in BACKBONES:
-        return BACKBONES[source], argument
-    if not argument:
-        raise unknown_name("backbone", name, [*BACKBONES, "package.module:function"])
-    from dfal.backbones import custom
-
-    return custom, name

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -53,6 +53,7 @@ class Backbone:
         return network.train().requires_grad_(True)
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where backbones come from: a module, or an object, with these two functions.
 
