@@ -80,6 +80,7 @@ class Served:
             "--no-browser",
             "--port",
             str(self.port),
+            *(() if "--backbone" in options else ("--backbone", "none")),
             *options,
         ]
         environment = os.environ | {

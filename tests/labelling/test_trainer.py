@@ -16,7 +16,7 @@ from dfal import models
 from dfal.data.datasets import Dataset
 from dfal.data.image_folder import Folder
 from dfal.errors import DfalError
-from dfal.labelling.learning.learner import Learner
+from dfal.labelling.learning.learner import PixelLearner
 from dfal.labelling.learning.progress import progress
 from dfal.labelling.learning.review import review
 from dfal.labelling.learning.trainer import Trainer, model_path
@@ -331,7 +331,7 @@ def test_the_network_that_is_saved_is_the_head_that_was_trained(
     """The head has no bias, comes first among the modules, and is one logit for two classes."""
     truth = some_pngs(tmp_path / "photos", digits, 40)
     with a_session(tmp_path / "photos", model="own_networks:head_first") as (session, photos):
-        learner = Learner(session, decoded(photos))
+        learner = PixelLearner(session, decoded(photos))
         images = learner.images()
         assert images.shape == (12,)
         labels = {place: number % classes for place, number in enumerate(truth.values())}

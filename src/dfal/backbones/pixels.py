@@ -4,13 +4,27 @@ from torch import Tensor, nn
 
 from dfal.backbones.base import Backbone, Image, Recipe
 
+MAX_SIDE = 32
+"""Pixels of a side; those of larger images are averaged."""
+
 
 def load(argument: str, image: Image | None) -> Backbone:
     """Return the backbone whose features are the pixels, by default of grey digits of 28 × 28."""
     c, h, w = image or (1, 28, 28)
-    return Backbone("pixels", nn.Flatten(), (c, h, w), c * h * w, "the pixels themselves")
+    h, w = _sides(h, w)
+    return Backbone(
+        "pixels", _network(h, w), image or (1, 28, 28), c * h * w, "the pixels themselves"
+    )
 
 
 def rebuild(argument: str, image: Image, recipe: Recipe, weights: dict[str, Tensor]) -> nn.Module:
     """Return the network, which has no weights."""
-    return nn.Flatten()
+    return _network(*_sides(*image[1:]))
+
+
+def _sides(h: int, w: int) -> tuple[int, int]:
+    return min(h, MAX_SIDE), min(w, MAX_SIDE)
+
+
+def _network(h: int, w: int) -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool2d((h, w)), nn.Flatten())

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from dfal import backbones
+from dfal.backbones import BACKBONES
 from dfal.data.image_folder import Folder
 from dfal.data.listing import Listing, side_and_channels
 from dfal.data.path_names import PathIndex, class_key, nfc
@@ -136,7 +138,24 @@ def _settings(past: _Past, options: Mapping[str, Any], store: Path) -> Settings:
             f"{store} was made with the network {settings.model}: say --model {settings.model}"
             " if its code may be run"
         )
+    _check_backbone(settings.backbone, store, is_given="backbone" in options)
     return settings
+
+
+def _check_backbone(name: str, store: Path, *, is_given: bool) -> None:
+    """Check that a backbone can be loaded; what a hub has is downloaded now.
+
+    Raises:
+        DfalError: where it cannot be, and for the user's own code that nobody named now.
+    """
+    if name in {AUTO, NO_BACKBONE}:
+        return
+    if name.partition(":")[0] not in BACKBONES and store.exists() and not is_given:
+        raise DfalError(
+            f"{store} was made with the backbone {name}: say --backbone {name} if its code may be"
+            " run"
+        )
+    backbones.load(name)
 
 
 def _with_input_size(settings: Settings, photos: Path, listing: Listing) -> Settings:

@@ -6,6 +6,7 @@ closed form.
 """
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -63,13 +64,65 @@ def _is_in(name: str, module: str) -> bool:
     return not module or name.startswith(f"{module}.")
 
 
-class Learner:
-    """Makes the networks of a session.
+@runtime_checkable
+class Learner(Protocol):
+    """Makes the networks of a session from one kind of input.
+
+    Attributes:
+        name: of the backbone; "none" for a network on pixels.
+        is_instant: whether a network is made in less time than an answer takes.
+    """
+
+    name: str
+    is_instant: bool
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether there is enough to learn from."""
+
+    @property
+    def network_name(self) -> str:
+        """Return the name of `full_network` for its model card."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return channels, height and width of the images that `full_network` takes."""
+
+    def ready(self) -> Bool[np.ndarray, "n"]:
+        """Return which of the session's images a network can take."""
+
+    def images(self) -> Images:
+        """Return all images as the networks take them."""
+
+    def fit(self, pool: Pool, classes: int, seed: int) -> nn.Module:
+        """Train a network of `images()` on the labelled data of a pool."""
+
+    def full_network(self, model: nn.Module, classes: int) -> nn.Module:
+        """Return the network that takes images of `image_shape`, where `fit` made part of it."""
+
+    def strategy(self) -> Strategy:
+        """Return the session's strategy."""
+
+    def attack(self) -> Attack:
+        """Return what measures the distance of an image to the decision boundary."""
+
+    def logits(
+        self, model: nn.Module, images: Images, indices: Int64[np.ndarray, "n"]
+    ) -> Float[Tensor, "n c"]:
+        """Return the logits of the images at some indices; for no image, two columns."""
+
+
+class PixelLearner:
+    """Trains networks on pixels, from scratch, or the last layer of a network that is frozen.
 
     Args:
         session: whose settings hold.
         photos: its images.
     """
+
+    name = NO_BACKBONE
+    is_instant = False
+    is_ready = True
 
     def __init__(self, session: Session, photos: Photos):
         self._session, self._photos = session, photos
@@ -77,6 +130,17 @@ class Learner:
         self._head: _Head | None = None
         self._head_is_known = False  # as long as no image is decoded
         self._has_features = np.zeros(len(photos.folder), bool)
+
+    @property
+    def network_name(self) -> str:
+        """Return the name of the session's network."""
+        return self._session.settings.model
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return channels, height and width of the folder's decoded images."""
+        h, w, c = self._photos.folder.shape
+        return c, h, w
 
     def ready(self) -> Bool[np.ndarray, "n"]:
         """Return which of the session's images a network can take."""

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from dfal import models
 from dfal.errors import DfalError
+from dfal.labelling.learning.feature_learner import FeatureLearner
 from dfal.labelling.learning.judging import Evaluation, fit_temperature, judge
 from dfal.labelling.learning.learner import Learner
+from dfal.labelling.learning.learners import Learners, out_of_fold
 from dfal.labelling.learning.progress import curve, hold_out_labels
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.records import Model, RankedImage
@@ -33,6 +35,9 @@ FOLDS = 3
 QUIET_SECONDS = 4.0
 """Seconds without an answer after which a few answers are worth a training, and networks a
 review."""
+SAVE_SECONDS = 1.0
+"""Seconds without an answer after which the latest network is saved, where each answer makes one:
+its file is large."""
 MAX_QUEUE = 500
 """Images that are ranked at a time."""
 
@@ -61,29 +66,127 @@ class Trainer:
         session: its own, on the store that the page has open.
         photos: the images of that session.
         clock: gives the time in seconds.
+
+    Attributes:
+        learners: what networks are made from.
     """
 
     def __init__(self, session: Session, photos: Photos, clock: Callable[[], float] = time.time):
         self._session, self._photos, self._clock = session, photos, clock
         self._pseudo_labels: dict[int, int] = {}
-        self._learner = Learner(session, photos)
+        self.learners = Learners(session, photos)
+        self._unsaved: tuple[nn.Module, models.ModelCard] | None = None
+        self._trained_size = self._covered_size = 0
+        self._covered_answer_id = -1
         self._attempted_answer_id = self._reviewed_answer_id = -1
         self._saved: tuple[nn.Module, models.ModelCard] | None = None
         self._review_temperature: float | None = None
         self._last_answer_id, self._quiet_since = -1, 0.0
 
-    def due(self, state: State) -> bool:
-        """Return whether to train: after a batch of new answers, or after a few and a pause."""
+    @property
+    def _learner(self) -> Learner:
+        return self.learners.current
+
+    def _teaching(self, state: State) -> Bool[np.ndarray, "n"]:
+        """Return which images have a label to learn from, and are there."""
+        teaching = state.trained_on
+        return teaching & self._learner.ready() if self._learner.is_instant else teaching
+
+    def _notice(self, state: State) -> None:
+        """Notice new answers, and take over new features."""
         if state.last_answer_id != self._last_answer_id:
             self._last_answer_id, self._quiet_since = state.last_answer_id, time.monotonic()
+            ready, count = self._learner.ready(), len(self._photos.folder)
+            labelled = np.flatnonzero((state.labels[:count] >= 0) & ~ready[:count])
+            asked = [question.image for question in state.open.values()]
+            self.learners.prefer([*labelled.tolist(), *asked])
+        self.learners.refresh(state)
+
+    def due(self, state: State) -> bool:
+        """Return whether to train.
+
+        Features are learnt from after each answer, and when there are many more of them; networks
+        on pixels after a batch of new answers, or after a few and a pause.
+        """
+        self._notice(state)
+        learner = self._learner
+        if not learner.is_ready:
+            return False
         latest = state.models[-1].last_answer_id if state.models else -1
         trained = max(latest, self._attempted_answer_id)
-        labels = state.labels[state.trained_on]
-        if len(np.unique(labels)) < 2 or state.last_answer_id <= trained:
+        labels = state.labels[self._teaching(state)]
+        if len(np.unique(labels)) < 2:
+            return False
+        if isinstance(learner, FeatureLearner):
+            is_grown = learner.neighbourhood_size != self._trained_size
+            return is_grown or state.last_answer_id > trained
+        if state.last_answer_id <= trained:
             return False
         if not state.models:
             return len(labels) >= state.settings.first
         return state.last_answer_id - trained >= state.settings.batch or self._is_quiet()
+
+    def cover_due(self, state: State) -> bool:
+        """Return whether to rank the images that cover the folder: there is no network yet."""
+        learner = self._learner
+        if state.models or not isinstance(learner, FeatureLearner) or not learner.is_ready:
+            return False
+        is_grown = learner.neighbourhood_size != self._covered_size
+        return is_grown or state.last_answer_id > self._covered_answer_id
+
+    def cover(self, state: State) -> None:
+        """Rank images that cover the folder, to be queried before there is a network."""
+        learner, settings = self._learner, self._session.settings
+        if not isinstance(learner, FeatureLearner):
+            return
+        self._covered_size = learner.neighbourhood_size
+        self._covered_answer_id = state.last_answer_id
+        pool = self._pool(state)
+        k = min(settings.first + settings.batch, len(pool.unlabelled))
+        if k:
+            rng = generator(settings.seed, 0, "select")
+            query = learner.strategy()(learner.untrained(len(state.classes)), pool, k, rng)
+            self._session.model_outputs.add_coverage(query.indices.tolist())
+
+    def save_due(self) -> bool:
+        """Return whether the latest network is not saved, and nobody answers just now."""
+        return self._unsaved is not None and time.monotonic() - self._quiet_since > SAVE_SECONDS
+
+    def save(self) -> None:
+        """Save the latest network."""
+        if self._unsaved is not None:
+            (network, card), self._unsaved = self._unsaved, None
+            self._save(network, card)
+
+    def trial_due(self, state: State) -> bool:
+        """Return whether to compare a network on pixels with the features."""
+        return bool(state.models) and self._is_quiet() and self.learners.trial_due(state)
+
+    def trial(self, state: State) -> None:
+        """Find out how well networks on pixels, trained from scratch, predict the labels."""
+        learner, classes = self.learners.on_pixels, len(state.classes)
+        self._decode_labelled(state)
+        pool = self._pool(state, learner)
+        labelled = np.flatnonzero(pool.labels.numpy() >= 0)
+        folds = self._folds(labelled)
+        predicted = np.full(len(labelled), UNKNOWN)
+        for fold in range(FOLDS):
+            images = labelled[folds == fold]
+            fold_pool = _without(pool, images)
+            if len(images) and len(fold_pool.labels[fold_pool.labels >= 0].unique()) > 1:
+                model = learner.fit(fold_pool, classes, self._seed(len(labelled), f"trial {fold}"))
+                logits = learner.logits(model, pool.images, images)
+                predicted[folds == fold] = logits.argmax(1).numpy()
+        truth = pool.labels.numpy()[labelled]
+        self.learners.add_trial(out_of_fold(labelled, predicted, truth.tolist()))
+        self._trained_size = -1  # choose again
+
+    def _folds(self, images: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
+        """Return the fold of each image, which never changes."""
+        seed = self._session.settings.seed
+        return np.array(
+            [derive_seed(seed, image, "fold") % FOLDS for image in images.tolist()], np.int64
+        )
 
     def review_due(self, state: State) -> bool:
         """Return whether there are labels that no review has seen, and nobody answers just now."""
@@ -110,6 +213,7 @@ class Trainer:
         )
         self._attempted_answer_id = start.last_answer_id
         self._decode_labelled(state)
+        self._choose(state)
         pool = self._pool(state)
         model = self._learner.fit(pool, start.classes, self._seed(start.number, "fit"))
         query = self._select(model, pool, number=start.number, state=state)
@@ -126,12 +230,14 @@ class Trainer:
             watched=watched,
             predicted=predicted,
         )
-        hold_out = np.flatnonzero(state.hold_out & (state.labels >= 0) & self._photos.ready())
+        hold_out = np.flatnonzero(state.hold_out & (state.labels >= 0) & self._learner.ready())
         evaluation = self._evaluate(model, pool, hold_out, state)
         temperature = fit_temperature([evaluation]) or self._review_temperature
         network = self._learner.full_network(model, start.classes)
-        # The file is written before the row: whoever reads of a network finds it.
-        self._save(network, self._card(record, start.annotations, temperature))
+        self._unsaved = network, self._card(record, start.annotations, temperature)
+        if not self._learner.is_instant or not model_path(self._session.path).exists():
+            # The file is written before the row: whoever reads of a network finds it.
+            self.save()
         self._session.model_outputs.add_model(
             record,
             self._ranking(model, pool, query),
@@ -139,15 +245,23 @@ class Trainer:
         )
         return network
 
+    def _choose(self, state: State) -> None:
+        """Choose what to learn from, and say why."""
+        usable = state.trained_on & self._photos.ready()
+        labels = np.where(usable, state.labels, UNKNOWN)[: len(self._photos.folder)]
+        choice = self.learners.choose(labels, len(state.classes))
+        self._session.model_outputs.add_learner(choice.name, choice.why)
+        if isinstance(self._learner, FeatureLearner):
+            self._trained_size = self._learner.neighbourhood_size
+
     def review(self) -> None:
         """Judge each label by a network that was trained neither on it nor on its twin."""
         state = self._session.refresh()
         latest = state.models[-1]
         self._reviewed_answer_id = latest.last_answer_id
         pool, classes = self._pool(state), len(state.classes)
-        labelled = np.flatnonzero((state.labels >= 0) & self._photos.ready())
-        seed = self._session.settings.seed
-        folds = np.array([derive_seed(seed, image, "fold") % FOLDS for image in labelled.tolist()])
+        labelled = np.flatnonzero((state.labels >= 0) & self._learner.ready())
+        folds = self._folds(labelled)
         evaluations: list[Evaluation] = []
         for fold in range(FOLDS):
             images = labelled[folds == fold]
@@ -171,21 +285,27 @@ class Trainer:
             with suppress(DfalError):  # it is set aside
                 self._photos.network_image(int(image))
 
-    def _pool(self, state: State) -> Pool:
+    def _pool(self, state: State, learner: Learner | None = None) -> Pool:
         """Return L and U.
 
-        Images of the hold-out, and those that are not decoded or gone, are in neither.
+        Images of the hold-out, and those that a network cannot take, are in neither.
         """
+        learner = learner or self._learner
         usable = self._photos.ready() & ~state.hold_out
+        if learner.is_instant:
+            usable &= learner.ready()
         labels = torch.full((len(self._photos.folder),), DECLINED, dtype=torch.int64)
         labels[torch.from_numpy(np.flatnonzero(usable))] = torch.from_numpy(state.labels[usable])
-        images = self._learner.images()
+        images = learner.images()
         size = int(np.prod(images.shape))
         changes = {
             image: torch.from_numpy(change)
             for image, change in sorted(self._session.model_outputs.twins().items())
+            if not learner.is_instant  # twins of features would be of an earlier space
             # the label may be newer than the pool
-            if usable[image] and change.size == size and labels[image] >= 0
+            and usable[image]
+            and change.size == size
+            and labels[image] >= 0
         }
         twinned = torch.tensor([*changes], dtype=torch.int64)
         twins = torch.empty(0, *images.shape)
@@ -226,7 +346,12 @@ class Trainer:
         indices = query.indices.tolist()
         likely = self._learner.logits(model, pool.images, query.indices.numpy()).topk(2, dim=1)
         twins: dict[int, tuple[Tensor, int]] = {}
-        if query.twins is not None and query.twinned is not None and len(query.twinned):
+        if (
+            query.twins is not None
+            and query.twinned is not None
+            and len(query.twinned)
+            and not self._learner.is_instant
+        ):
             classes = predict(model, query.twins).argmax(1).tolist()
             changes = query.twins - pool.images.take(query.twinned)
             pairs = zip(changes, classes, strict=True)
@@ -255,12 +380,11 @@ class Trainer:
 
     def _card(self, record: Model, annotations: int, temperature: float | None) -> models.ModelCard:
         state, settings = self._session.refresh(), self._session.settings
-        h, w, c = self._photos.folder.shape
         measured = curve([record], hold_out_labels(state))
         return models.ModelCard(
             classes=tuple(state.classes[: record.classes]),
-            image=(c, h, w),
-            network=settings.model,
+            image=self._learner.image_shape,
+            network=self._learner.network_name,
             annotations=annotations,
             accuracy=measured[0].value if measured else None,
             interval=(measured[0].low, measured[0].high) if measured else None,

@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from dfal.errors import DfalError, first_line
+from dfal.labelling.learning.extraction import FeatureExtraction
 from dfal.labelling.learning.trainer import WATCHED_IMAGES, Trainer
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.05
 """Seconds between two readings of the store where there is nothing to do."""
 
 
@@ -49,13 +50,17 @@ def work(pipe: Connection, store: Path) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // 2))
     with Session.open(store, person="trainer") as session:
         photos = Photos.open(session)
-        threading.Thread(target=_decode, args=(session, photos), daemon=True).start()
         trainer = Trainer(session, photos)
+        reading = (session, photos, trainer.learners.extraction)
+        threading.Thread(target=_decode, args=reading, daemon=True).start()
         sent = TrainerStatus()
 
         def send(activity: str) -> None:
             nonlocal sent
-            status = TrainerStatus(activity)
+            features = trainer.learners.progress()
+            status = TrainerStatus(
+                activity, trainer.learners.backbone, features.done, features.total
+            )
             if status != sent:
                 sent = status
                 pipe.send(status)
@@ -66,9 +71,16 @@ def work(pipe: Connection, store: Path) -> None:
                 if trainer.due(state):
                     send("training")
                     trainer.train()
+                elif trainer.cover_due(state):
+                    trainer.cover(state)
+                elif trainer.save_due():
+                    trainer.save()
                 elif trainer.review_due(state):
                     send("reviewing")
                     trainer.review()
+                elif trainer.trial_due(state):
+                    send("training")
+                    trainer.trial(state)
                 else:
                     send("waiting")
                     time.sleep(POLL_SECONDS)
@@ -81,8 +93,8 @@ def work(pipe: Connection, store: Path) -> None:
                 time.sleep(POLL_SECONDS)
 
 
-def _decode(session: Session, photos: Photos) -> None:
-    """Decode all images, first those that are needed first.
+def _decode(session: Session, photos: Photos, extraction: FeatureExtraction | None = None) -> None:
+    """Decode all images, and compute their features, first those that are needed first.
 
     Those that cannot be read are set aside, and restored when they can. What cannot be read just
     now, because the folder is away, is tried again as long as the page lives.
@@ -91,8 +103,13 @@ def _decode(session: Session, photos: Photos) -> None:
     watched, asked = state.sample_order[:WATCHED_IMAGES], state.random_order[:WATCHED_IMAGES]
     alternating = np.stack([watched[: len(asked)], asked[: len(watched)]], 1).ravel()
     order = np.concatenate([alternating, watched, asked])
+    decoding = (
+        photos.folder.decode(order.tolist(), patience=math.inf)
+        if extraction is None
+        else extraction.run(order.tolist())
+    )
     try:
-        for _ in photos.folder.decode(order.tolist(), patience=math.inf):
+        for _ in decoding:
             session.model_outputs.set_aside(photos.set_aside())
             session.model_outputs.restore(photos.ready())
     except DfalError as error:

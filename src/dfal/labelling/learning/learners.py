@@ -1,0 +1,256 @@
+"""What a session can learn from, and which of it predicts the labels best."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import inf, sqrt
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from dfal import backbones
+from dfal.backbones.base import Backbone
+from dfal.errors import DfalError
+from dfal.labelling.learning.extraction import ExtractionProgress, FeatureExtraction, open_features
+from dfal.labelling.learning.feature_learner import CachedFeatures, FeatureLearner, PixelFeatures
+from dfal.labelling.learning.learner import Learner, PixelLearner
+from dfal.labelling.photos import Photos
+from dfal.labelling.settings import AUTO, NO_BACKBONE
+from dfal.labelling.store.session import Session
+from dfal.labelling.store.state import State
+from dfal.query import UNKNOWN
+
+PIXELS = "pixels"
+"""The backbone whose features are the pixels: it needs no weights."""
+PRETRAINED = ("lite2", "lite0")
+"""Backbones that "auto" takes, the first that is installed."""
+MIN_TRIAL_LABELS = 30
+"""Labels from which a network on pixels is compared, too: it needs some to learn anything."""
+REFRESH_SECONDS = 0.5
+"""Seconds between two looks for new features: with 100,000 images each takes a while."""
+TRIAL_GROWTH = 1.5
+"""Factor of the labels after which it is compared again."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How labelled images are predicted by networks that were not trained on them.
+
+    Attributes:
+        images: their indices, ascending.
+        is_right: whether the label is predicted.
+    """
+
+    images: Int64[np.ndarray, "l"]
+    is_right: Bool[np.ndarray, "l"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is learnt from.
+
+    Attributes:
+        name: of the backbone; "none" for a network on pixels.
+        why: a sentence.
+    """
+
+    name: str
+    why: str
+
+
+class Learners:
+    """All that a session can learn from, as its setting `backbone` says.
+
+    With "auto" that is a pretrained backbone where one is installed, the pixels, and a network on
+    pixels trained from scratch.
+
+    Args:
+        session: whose settings hold.
+        photos: its images.
+
+    Attributes:
+        on_features, on_pixels: what learns from features, and trains networks on pixels.
+        extraction: of the pretrained backbone's features; None where there is none.
+        current: what is learnt from now.
+    """
+
+    def __init__(self, session: Session, photos: Photos):
+        settings = session.settings
+        self._session, self._photos = session, photos
+        self.extraction: FeatureExtraction | None = None
+        self.on_pixels = PixelLearner(session, photos)
+        self.on_features: list[FeatureLearner] = []
+        self._trained: Validation | None = None
+        self._progress, self._refreshed = ExtractionProgress(0, 0), -inf
+        for backbone in _backbones(settings.backbone, photos):
+            self.on_features.append(self._feature_learner(backbone))
+        self._is_automatic = settings.backbone == AUTO
+        self._has_failed = False
+        self.current: Learner = self._all()[0]
+
+    def _feature_learner(self, backbone: Backbone) -> FeatureLearner:
+        folder = self._photos.folder
+        if backbone.name == PIXELS:
+            source = PixelFeatures(folder, backbone)
+            return FeatureLearner(self._session, folder, backbone, source)
+        cache = open_features(folder, backbone)
+        self.extraction = FeatureExtraction(
+            folder,
+            backbone,
+            cache,
+            device=self._session.settings.device,
+            on_error=self._fail,
+        )
+        return FeatureLearner(self._session, folder, backbone, CachedFeatures(cache))
+
+    def _fail(self, sentence: str) -> None:
+        """Show why features cannot be computed, and learn from something else meanwhile."""
+        self._session.model_outputs.add_error(sentence)
+        self._has_failed = True
+
+    def _all(self) -> list[Learner]:
+        """Return what can be learnt from, the likeliest first."""
+        is_included = self._is_automatic or not self.on_features
+        return [*self.on_features, *([self.on_pixels] if is_included else [])]
+
+    @property
+    def backbone(self) -> str:
+        """Return the backbone whose features are computed; empty where none are."""
+        return next((f.name for f in self.on_features if f.name != PIXELS), "")
+
+    def progress(self) -> ExtractionProgress:
+        """Return how many images have features, as of the latest `refresh`."""
+        return self._progress
+
+    def refresh(self, state: State) -> None:
+        """Take over the features that are new, not more often than every REFRESH_SECONDS."""
+        if time.monotonic() - self._refreshed < REFRESH_SECONDS:
+            return
+        for learner in self.on_features:
+            learner.refresh(state)
+        if self._has_failed and self._is_automatic and not self.current.is_ready:
+            self.current = next(learner for learner in self._all() if learner.is_ready)
+        if self.extraction is not None:
+            self._progress = self.extraction.progress()
+        self._refreshed = time.monotonic()
+
+    def prefer(self, images: Iterable[int]) -> None:
+        """Compute the features of these images next."""
+        if self.extraction is not None:
+            self.extraction.prefer(images)
+
+    # The choice.
+
+    def choose(self, labels: Int64[np.ndarray, "n"], classes: int) -> Choice:
+        """Choose what predicts the labels best, and let it be the current learner.
+
+        Args:
+            labels: of all images, below 0 where none is to be learnt from.
+            classes: how many there are.
+        """
+        if not self._is_automatic:
+            return Choice(self.current.name, "as chosen with --backbone")
+        validations = {
+            learner.name: _left_out(learner, labels, classes)
+            for learner in self.on_features
+            if learner.is_ready
+        }
+        if self._trained is not None:
+            validations[NO_BACKBONE] = self._trained
+        candidates = [learner for learner in self._all() if learner.name in validations]
+        if not candidates:
+            return Choice(self.current.name, "")
+        best = self.current if self.current in candidates else candidates[0]
+        for learner in candidates:
+            if _is_better(validations[learner.name], validations[best.name]):
+                best = learner
+        self.current = best
+        return Choice(best.name, _sentence(best.name, validations))
+
+    def trial_due(self, state: State) -> bool:
+        """Return whether a network on pixels is worth a comparison with the features now."""
+        count = int((state.labels[state.trained_on] >= 0).sum())
+        before = 0 if self._trained is None else len(self._trained.images)
+        return (
+            self._is_automatic
+            and bool(self.on_features)
+            and count >= max(MIN_TRIAL_LABELS, TRIAL_GROWTH * before)
+        )
+
+    def add_trial(self, trained: Validation) -> None:
+        """Take over how networks on pixels predict the labels."""
+        self._trained = trained
+
+
+def _backbones(name: str, photos: Photos) -> list[Backbone]:
+    """Return the backbones that a session with this setting learns from.
+
+    Raises:
+        DfalError: for a backbone that cannot be loaded.
+    """
+    if name == NO_BACKBONE:
+        return []
+    h, w, c = photos.folder.shape
+    if name != AUTO:
+        return [backbones.load(name, (c, h, w) if name == PIXELS else None)]
+    found = []
+    for pretrained in PRETRAINED:
+        try:
+            found.append(backbones.load(pretrained))
+            break
+        except DfalError:
+            continue  # the extra is not installed
+    return [*found, backbones.load(PIXELS, (c, h, w))]
+
+
+def installed_backbone() -> str | None:
+    """Return the backbone that "auto" takes; None where no pretrained one is installed."""
+    for name in PRETRAINED:
+        try:
+            backbones.load(name)
+        except DfalError:
+            continue
+        return name
+    return None
+
+
+def _left_out(learner: FeatureLearner, labels: Int64[np.ndarray, "n"], classes: int) -> Validation:
+    learned = learner.learn(labels, classes)
+    images = learner.members[learned.left_out.images]
+    order = np.argsort(images)
+    is_right = learned.left_out.labels == learned.left_out.predicted
+    return Validation(images[order], is_right[order])
+
+
+def _is_better(new: Validation, old: Validation) -> bool:
+    """Return whether a validation is better than another beyond doubt, on the images of both."""
+    images = np.intersect1d(new.images, old.images)
+    a = new.is_right[np.searchsorted(new.images, images)]
+    b = old.is_right[np.searchsorted(old.images, images)]
+    wins, losses = int((a & ~b).sum()), int((b & ~a).sum())
+    return wins - losses > 1 + sqrt(wins + losses)
+
+
+def _sentence(name: str, validations: dict[str, Validation]) -> str:
+    def said(other: str) -> str:
+        validation = validations[other]
+        return f"{int(validation.is_right.sum())} of {len(validation.images)}"
+
+    if not len(validations[name].images):
+        return "as long as there are too few labels to compare"
+    others = [f"{_shown(other)} {said(other)}" for other in validations if other != name]
+    text = f"{_shown(name)} predicts {said(name)} labels from the others"
+    return f"{text}, {', '.join(others)}" if others else text
+
+
+def _shown(name: str) -> str:
+    return "a network from scratch" if name == NO_BACKBONE else name
+
+
+def out_of_fold(
+    images: Int64[np.ndarray, "l"], predicted: Int64[np.ndarray, "l"], truth: Sequence[int]
+) -> Validation:
+    """Return a validation from predictions of labelled images by networks of other folds."""
+    order = np.argsort(images)
+    is_right = predicted[order] == np.asarray(truth)[order]
+    return Validation(images[order], is_right & (np.asarray(truth)[order] != UNKNOWN))
