@@ -16,6 +16,7 @@ from dfal.registry import Entry, Registry
 SECTIONS = {
     "Label": {
         "label": Entry("dfal.cli.label:label", "label a folder of images on a page"),
+        "train": Entry("dfal.cli.train:train", "train a final model on the labels of a store"),
         "export": Entry("dfal.cli.export:export", "export the labels of a store, or its model"),
         "predict": Entry("dfal.cli.predict:predict", "label images with a saved model"),
         "model": Entry("dfal.cli.model:model", "show the card of a saved model"),

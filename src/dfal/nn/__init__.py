@@ -8,7 +8,9 @@ from dfal.registry import Entry, Registry
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["NETWORKS"]
+    from dfal.nn.fine_tuning import Augmentation
+
+__all__ = ["AUGMENTATIONS", "NETWORKS"]
 
 NETWORKS: "Registry[Callable[..., nn.Module]]" = Registry(
     "network",
@@ -20,3 +22,14 @@ NETWORKS: "Registry[Callable[..., nn.Module]]" = Registry(
 )
 """Name of a network → the function that makes a new one, for images (c, h, w) and a number of
 classes."""
+
+AUGMENTATIONS: "Registry[Augmentation]" = Registry(
+    "augmentation",
+    {
+        "photographs": Entry(
+            "dfal.nn.augmentation:photographs", "mirror, cut out a part, change light and colour"
+        ),
+        "none": Entry("dfal.nn.augmentation:none", "images as they are"),
+    },
+)
+"""Name of an augmentation → function(images, rng) that returns as many changed images."""
