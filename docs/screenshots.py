@@ -1,12 +1,17 @@
 """Make the pictures of docs/labelling.md from a real session, with playwright and chromium.
 
-Usage: `python docs/screenshots.py`.
+Usage: `python docs/screenshots.py FOLDER`.
 
-500 digits are labelled by a machine that knows them, with two mistakes, until there are 120
-answers; then the page is pictured.
+FOLDER has a subfolder of photographs for each class, such as `python docs/photographs.py` makes. A
+machine that knows the classes labels them, with one mistake, until there are 60 answers; then the
+page is pictured, and the terminal that it was started from.
 """
 
+import html
+import io
 import json
+import random
+import re
 import shutil
 import subprocess
 import sys
@@ -17,14 +22,22 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
-
-from dfal.data.datasets import load
+from playwright.sync_api import Page, sync_playwright
 
 PORT = 8799
 URL = f"http://127.0.0.1:{PORT}"
 OUT = Path(__file__).parent / "pictures"
-ANSWERS = 120
+ANSWERS = 60
+MISTAKE = 32
+"""The answer that is wrong."""
+PATIENCE = 240
+"""Seconds for features and networks."""
+TERMINAL = """<!doctype html><meta charset="utf-8"><style>
+body { margin: 0; background: #faf9f7; padding: 24px; }
+pre { margin: 0; background: #1c1d20; color: #edece9; border-radius: 12px; padding: 20px 24px;
+  font: 15px/1.6 "DejaVu Sans Mono", monospace; white-space: pre-wrap; }
+b { color: #7fcfc4; font-weight: 400; }
+</style><pre>"""
 
 
 def post(path: str, body: dict[str, Any]) -> Any:
@@ -42,59 +55,68 @@ def get(path: str) -> Any:
         return json.load(answer)
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     """Label, and take the pictures."""
-    data = load("mnist-5k")
     OUT.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "digits"
-        folder.mkdir()
-        truth = {}
-        for place in range(500):
-            truth[f"{place:04}.png"] = int(data.labels[8 * place])
-            Image.fromarray(data.images.array[8 * place][0]).save(folder / f"{place:04}.png")
-        command = [sys.executable, "-m", "dfal", "label", str(folder), "--classes", *data.classes]
-        server = subprocess.Popen([*command, "--no-browser", "--port", str(PORT)])
+        classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        truth = _copy(folder, Path(temporary) / "photos")
+        words = ["label", "photos", "--classes", *classes]
+        server = subprocess.Popen(
+            [sys.executable, "-m", "dfal", *words, "--no-browser", "--port", str(PORT)],
+            cwd=temporary,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         try:
-            _label(truth)
+            _label(truth, classes)
             _picture()
         finally:
             server.terminate()
-            server.wait()
+            output, _ = server.communicate()
+        _picture_terminal(f"dfal {' '.join(words)}", output)
 
 
-def _label(truth: dict[str, int]) -> None:
-    for _ in range(100):
-        try:
-            get("/api/progress")
-            break
-        except OSError:
-            time.sleep(0.2)
+def _copy(folder: Path, to: Path) -> dict[str, str]:
+    """Copy photographs under names as cameras give them, and return the class of each."""
+    to.mkdir()
+    files = sorted(path for path in folder.glob("*/*") if path.is_file())
+    random.Random(0).shuffle(files)  # noqa: S311
+    truth = {}
+    for number, file in enumerate(files, 2001):
+        name = f"IMG_{number}{file.suffix}"
+        shutil.copy(file, to / name)
+        truth[name] = file.parent.name
+    return truth
+
+
+def _label(truth: dict[str, str], classes: list[str]) -> None:
+    _wait(lambda: True)
+    _wait(lambda: (now := get("/api/progress"))["training"] == "waiting" and not now["features"])
     me = {"person": "Ada", "client_id": "screenshots"}
     for turn in range(ANSWERS):
         (question,) = post("/api/ask", me | {"count": 1})["questions"]
-        label = (truth[question["path"]] + 3 * (turn in {40, 77})) % 10
-        post(
-            "/api/tell",
-            {
-                "question": question["id"],
-                "label": label,
-                "person": "Ada",
-                "seconds": 1.2 + 0.1 * (turn % 7),
-            },
-        )
-        if turn % 10 == 9:  # as if somebody were looking: the network keeps up
-            before = get("/api/progress")["model"]
-            until = time.monotonic() + 20
-            while (
-                turn >= 19 and get("/api/progress")["model"] == before and time.monotonic() < until
-            ):
-                time.sleep(0.1)
-    until = time.monotonic() + 180
-    while time.monotonic() < until and any(
-        row["predicted"] is None for row in get("/api/review?most=200")["images"]
-    ):
-        time.sleep(1)  # the review's networks come when nobody answers
+        label = (classes.index(truth[question["path"]]) + (turn == MISTAKE)) % len(classes)
+        answer = {"question": question["id"], "label": label, "person": "Ada"}
+        post("/api/tell", answer | {"seconds": 1.2 + 0.1 * (turn % 7)})
+        time.sleep(0.8)  # as a person would: the networks keep up
+    _wait(lambda: _reviewed() and not get("/api/progress")["newer"])
+
+
+def _reviewed() -> bool:
+    """Return whether networks have judged all labels; they do so when nobody answers."""
+    return all(row["predicted"] is not None for row in get("/api/review?most=200")["images"])
+
+
+def _wait(so: Any) -> None:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        try:
+            if so():
+                return
+        except OSError:  # the server is starting
+            pass
+        time.sleep(0.3)
 
 
 def _picture() -> None:
@@ -105,39 +127,52 @@ def _picture() -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
         page.add_init_script("localStorage.setItem('person', 'Ada')")
 
-        def take(name: str) -> None:
-            page.wait_for_timeout(700)
-            _save(page.screenshot(), OUT / f"{name}.png")
-
         page.goto(URL)
         page.wait_for_selector(".stage img")
         page.keyboard.press("w")
-        take("label-light")
+        page.wait_for_selector("#why p")
+        _take(page, "label-light")
         page.emulate_media(color_scheme="dark")
-        take("label-dark")
+        _take(page, "label-dark")
         page.emulate_media(color_scheme="light")
         page.goto(f"{URL}#grid")
-        page.wait_for_selector(".tile img")
-        take("grid")
+        page.wait_for_selector(".tile img.here")
+        _take(page, "grid")
         page.goto(f"{URL}#review")
-        page.wait_for_selector(".card img")
-        take("review")
+        page.wait_for_selector(".card img.here")
+        _take(page, "review")
         page.set_viewport_size({"width": 390, "height": 844})
         page.goto(f"{URL}#label")
-        page.wait_for_selector(".stage img")
-        page.keyboard.press("w")
-        take("phone")
+        page.wait_for_selector("#why p")
+        _take(page, "phone")
         browser.close()
 
 
+def _picture_terminal(command: str, output: str) -> None:
+    """Picture the command and what it says, but for the folder that was made for it."""
+    text = html.escape(re.sub(r"\S*/(photos\S*)", r"\1", output).strip(), quote=False)
+    text = text.replace(URL, f"<b>{URL}</b>").replace(str(PORT), "8765")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page(viewport={"width": 980, "height": 100})
+        page.set_content(f"{TERMINAL}<b>$</b> {html.escape(command)}\n{text}")
+        _save(page.screenshot(full_page=True), OUT / "terminal.webp")
+        browser.close()
+
+
+def _take(page: Page, name: str) -> None:
+    page.wait_for_function("() => [...document.images].every((image) => image.complete)")
+    page.wait_for_timeout(700)
+    _save(page.screenshot(), OUT / f"{name}.webp")
+
+
 def _save(content: bytes, path: Path) -> None:
-    """A PNG of few colours, which the page has anyway: a fifth of the size."""
-    part = path.with_suffix(".part.png")
-    part.write_bytes(content)
-    with Image.open(part) as image:
-        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
-    part.unlink()
+    """Save a screenshot as WebP: photographs and text in a tenth of the size of a PNG."""
+    with Image.open(io.BytesIO(content)) as image:
+        image.convert("RGB").save(path, quality=88, method=6)
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

@@ -217,6 +217,10 @@ class Stubbed:
         }
 
 
+NO_FINAL: dict[str, Any] = {
+    **{"state": "none", "activity": "", "done": 0, "total": 0, "labels": 0, "file": None},
+    **{"network": "", "accuracy": None, "notes": [], "error": ""},
+}
 NO_REASON: dict[str, Any] = {
     "predicted": None,
     "runner_up": None,
@@ -248,6 +252,7 @@ NO_PROGRESS: dict[str, Any] = {
     "error": "",
     "folder": "photos",
     "training": "",
+    "final": NO_FINAL,
     "learner": {"backbone": "auto", "why": ""},
     "features": None,
     "photos_extra": True,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stubbed import NO_REASON
+from stubbed import NO_FINAL, NO_REASON
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
 
@@ -180,3 +180,58 @@ def test_small_drawings_have_sharp_pixels_and_small_photographs_are_enlarged_smo
     )
     assert shown[0] == rendering
     assert shown[1] == pytest.approx(width, abs=90 if width == 400 else 1)
+
+
+def test_the_final_model_is_trained_cancelled_and_reported(stub: Any) -> None:
+    stubbed = stub("cat", "dog")
+    page = stubbed.open()
+    page.wait_for_selector("aside >> text=Download the labels as CSV")
+    assert page.locator("text=Final model").count() == 0, "there is no model yet"
+    stubbed.progress = {"model": 3, "annotations": 40}
+    page.wait_for_selector("button >> text=Train the final model")
+    running = {"state": "running", "activity": "computing features", "done": 64, "total": 1160}
+    stubbed.replies["/api/final"] = 200, NO_FINAL | running
+    stubbed.replies["/api/final/cancel"] = 200, NO_FINAL
+
+    stubbed.progress["final"] = NO_FINAL | running
+    page.click("text=Train the final model")
+    page.wait_for_selector("aside >> text=Computing features, 64 of 1,160 …")
+    assert page.get_attribute("aside section > progress", "value") == "64"
+    page.wait_for_selector(".stage img[alt^='Image 0,']")
+    page.keyboard.press("1")
+    page.wait_for_selector(".stage img[alt^='Image 1,']")  # labelling goes on
+    stubbed.progress["final"] = NO_FINAL
+    page.click("text=Cancel")
+    page.wait_for_selector("button >> text=Train the final model")
+    assert [path for path, _ in stubbed.sent if "final" in path] == [
+        "/api/final",
+        "/api/final/cancel",
+    ]
+
+    accuracy = {"right": 110, "of": 112, "value": 110 / 112, "low": 0.937, "high": 0.995}
+    done = {
+        "state": "done",
+        "labels": 448,
+        "file": "photos.final.safetensors",
+        "network": "lite2, fine-tuned",
+        "accuracy": accuracy,
+        "notes": ["mirrored images are recognised as well as the others"],
+    }
+    stubbed.progress["final"] = NO_FINAL | done
+    page.wait_for_selector(
+        "aside >> text=98.2 % accuracy: 110 of 112 hold-out images right (95 % CI 93.7 % to"
+        " 99.5 %)."
+    )
+    page.wait_for_selector("aside >> text=Saved as photos.final.safetensors, next to the store.")
+    page.wait_for_selector("aside >> text=lite2, fine-tuned, trained on 448 labels.")
+    page.wait_for_selector("aside >> text=Mirrored images are recognised as well as the others.")
+    stubbed.progress["target"] = 0.9
+    page.wait_for_selector("aside >> text=(95 % CI 93.7 % to 99.5 %, above the target of 90 %)")
+    stubbed.progress["final"] = NO_FINAL | done | {"accuracy": None}
+    page.wait_for_selector("text=% accuracy", state="detached")
+    page.wait_for_selector("aside >> text=Saved as photos.final.safetensors")
+    stubbed.progress["final"] = NO_FINAL | {"state": "failed", "error": "labels of one class only"}
+    page.wait_for_selector("aside >> text=Labels of one class only.")
+    stubbed.replies["/api/final"] = 409, {"detail": "the final model is being trained already"}
+    page.click("text=Train it again")
+    page.wait_for_selector("#toast >> text=the final model is being trained already")

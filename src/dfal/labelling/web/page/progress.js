@@ -2,6 +2,7 @@
 
 import { address, get } from "./api.js";
 import { h, show, svg } from "./dom.js";
+import { finalModel } from "./final.js";
 import { aboutModel, featuresProgress, learner, nothingLearnt } from "./learning.js";
 import { count, duration, labels, notice, percent } from "./words.js";
 
@@ -15,8 +16,9 @@ const ENOUGH = 20;
 /**
  * Return the panel beside the image.
  * @param {Progress} now
+ * @param {() => void} refresh fetches the progress anew
  */
-export function panel(now) {
+export function panel(now, refresh) {
   const latest = now.curve.at(-1);
   const classes = now.classes.map((name) => bar(name, now.class_counts[name] ?? 0));
   const people = Object.entries(now.answers_by_person).map(([name, answers]) => bar(name, answers));
@@ -31,6 +33,7 @@ export function panel(now) {
     figures(now),
     classes.length ? section("Classes", bars(classes)) : null,
     people.length > 1 ? section("People", bars(people)) : null,
+    finalModel(now, refresh),
     h(
       "section",
       { className: "stack small" },
