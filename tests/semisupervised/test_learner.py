@@ -93,6 +93,19 @@ def test_images_that_come_later_are_predicted_and_their_labels_count() -> None:
     assert learner.is_outgrown
 
 
+def test_a_label_outside_the_graph_spreads_from_its_nearest_image() -> None:
+    later, truth = blobs(40, seed=3)
+    learner = FewLabelLearner(NEIGHBOURHOOD, CLASSES)
+    learner.append(later)
+    labels = np.full(280, -1)
+    labels[240:244] = truth[:4]
+    learned = learner.update(labels)
+    assert (learner.predict(learned)[:240].argmax(1) == TRUTH).mean() > 0.95
+    assert len(learned.left_out.images) == 0, "each is the only one of its class"
+    labels[:240] = TRUTH
+    assert (learner.update(labels).left_out.labels == TRUTH).all(), "no label is replaced"
+
+
 def test_wrong_labels_are_refused_in_one_sentence() -> None:
     learner = FewLabelLearner(NEIGHBOURHOOD, CLASSES)
     with pytest.raises(DfalError, match="3 labels for 240 images"):

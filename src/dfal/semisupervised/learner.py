@@ -86,7 +86,7 @@ class FewLabelLearner:
         """Add images whose features came later.
 
         They are in no graph until a new `Neighbourhood` is computed: no label spreads to them, and
-        their own labels train the head alone.
+        their own labels spread from the nearest image that is in it.
         """
         self.rows = np.concatenate([self.rows, self.neighbourhood.space(features)])
 
@@ -109,13 +109,28 @@ class FewLabelLearner:
             raise DfalError(f"{len(labels)} labels for {len(self.rows)} images: give one for each")
         if len(labels) and labels.max() >= self.classes:
             raise DfalError(f"class {labels.max()} is none of the {self.classes} classes")
-        joined = len(self.neighbourhood.rows)
-        self._spreading.update(labels[:joined])
+        in_graph = self._in_graph(labels)
+        self._spreading.update(in_graph)
         posterior = self._spreading.posterior()
         given = np.flatnonzero(labels >= 0)
         has_label = np.bincount(labels[given], minlength=self.classes) > 0
         self._head = self._fit(labels, given, posterior)
-        return Learned(self._head, has_label, self._left_out(labels[:joined]), posterior)
+        return Learned(self._head, has_label, self._left_out(labels, in_graph), posterior)
+
+    def _in_graph(self, labels: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "joined"]:
+        """Return the labels of the images in the graph.
+
+        An image outside lends its label to the nearest one that has none. Otherwise a class whose
+        labels are all outside would be given to another one everywhere.
+        """
+        joined = len(self.neighbourhood.rows)
+        in_graph = labels[:joined].copy()
+        outside = joined + np.flatnonzero(labels[joined:] >= 0)
+        if len(outside) and (in_graph < 0).any():
+            likeness = self.neighbourhood.rows @ self.rows[outside].T
+            likeness[labels[:joined] >= 0] = -np.inf
+            in_graph[likeness.argmax(axis=0)] = labels[outside]
+        return in_graph
 
     def _fit(
         self,
@@ -135,11 +150,14 @@ class FewLabelLearner:
         rows = self.rows[np.concatenate([given, others])]
         return fit_head(rows, targets, weights, STRENGTH, self._head)
 
-    def _left_out(self, labels: Int64[np.ndarray, "n"]) -> LeftOut:
-        images = np.flatnonzero(labels >= 0)
-        several = np.bincount(labels[images], minlength=self.classes)[labels[images]] > 1
+    def _left_out(
+        self, labels: Int64[np.ndarray, "n"], in_graph: Int64[np.ndarray, "joined"]
+    ) -> LeftOut:
+        images = np.flatnonzero(in_graph >= 0)
+        counts = np.bincount(in_graph[images], minlength=self.classes)
+        kept = (counts[in_graph[images]] > 1) & (labels[images] >= 0)
         predicted = self._spreading.left_out().argmax(axis=1)
-        return LeftOut(images[several], labels[images][several], predicted[several])
+        return LeftOut(images[kept], in_graph[images][kept], predicted[kept])
 
     def predict(self, learned: Learned) -> Float32[np.ndarray, "n c"]:
         """Return the class probabilities of all rows."""
