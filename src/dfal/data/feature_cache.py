@@ -5,6 +5,7 @@ A row is on the disk before its key says so: kill -9 and power failures lose wha
 
 import contextlib
 import hashlib
+import operator
 import os
 import re
 import threading
@@ -95,9 +96,11 @@ class FeatureCache:
 
         An image that was set aside later may be among them: `Folder.ready` says so.
         """
-        for index, (entry, seen) in enumerate(zip(self._folder.entries, self._seen, strict=True)):
-            if entry is not seen:
-                self._update(index, entry)
+        entries = self._folder.entries
+        if any(map(operator.is_not, entries, self._seen)):  # quick where nothing is new
+            for index, (entry, seen) in enumerate(zip(entries, self._seen, strict=True)):
+                if entry is not seen:
+                    self._update(index, entry)
         ready: Bool[np.ndarray, n] = np.equal(self._keys, self._wanted)
         return ready
 
