@@ -59,6 +59,13 @@ def refused(
         (["photos", "--strategy", "dfla"], "did you mean 'dfal'"),
         (["photos", "--model", "nothing:here"], "'nothing:here' cannot be found"),
         (["photos", "--model", "lenet"], "did you mean 'lenet5'"),
+        (["photos", "--backbone", "lite9"], "there is no backbone 'lite9': did you mean 'lite"),
+        (["photos", "--backbone", "nothing:here"], "the backbone 'nothing:here' cannot be found"),
+        (["photos", "--fit", "nothing:here"], "the training 'nothing:here' cannot be found"),
+        (
+            ["photos", "--fit", "small_networks:constant_fit", "--backbone", "pixels"],
+            "trains a network on pixels, but --backbone pixels learns from features",
+        ),
         (["photos", "--holdout", "0.9"], "--holdout must be at least 0 and at most 0.5 (got 0.9)"),
         (["photos", "--votes", "0"], "--votes must be 1 or more (got 0)"),
         (["photos", "--target", "95"], "--target must be above 0 and below 1 (got 95.0)"),

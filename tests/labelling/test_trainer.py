@@ -406,3 +406,17 @@ def test_images_whose_places_in_the_folder_have_changed_keep_their_labels(
         pytest.raises(ValueError, match="in the order of the session's paths"),
     ):
         Photos(session, other)
+
+
+def test_a_training_of_the_users_own_makes_the_networks(tmp_path: Path, digits: Dataset) -> None:
+    truth = some_pngs(tmp_path / "photos", digits, 40)
+    with a_session(
+        tmp_path / "photos", fit="small_networks:constant_fit", strategy="random", holdout=0.0
+    ) as (session, photos):
+        trainer = Trainer(session, decoded(photos))
+        answered(session, truth, 12)
+        network = trainer.train()
+        assert (session.refresh().models[-1].predicted == 0).all()
+        with torch.no_grad():
+            logits = network(photos.folder.images.take(torch.arange(3)))
+        assert logits[:, 0].tolist() == [12.0] * 3, "it was given the twelve labels"

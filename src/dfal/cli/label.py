@@ -81,7 +81,7 @@ class _CommandWithClasses(Command):
 )
 @settings(Settings, "strategy", "candidates", "first", "batch", group="Queries")
 @settings(Settings, "holdout", "votes", "lease", "target", "seed", group="Answers")
-@settings(Settings, "backbone", "model", "size", "device", group="Model")
+@settings(Settings, "backbone", "model", "fit", "size", "device", group="Model")
 @settings(Training, *TRAINING_OPTIONS, group="Model")
 @option(
     "--host",

@@ -46,6 +46,11 @@ class Settings:
         " or package.module:function; none: a network is trained on pixels; auto: what predicts the"
         " labels best",
     )
+    fit: str = setting(
+        "",
+        "your own training, package.module:function, which is called as (make, data, seed) and"
+        " returns the trained network; it trains on pixels",
+    )
     size: int = setting(
         0,
         "side in pixels to which images are scaled for the network; 0: that for which the network"

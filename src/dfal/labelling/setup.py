@@ -22,6 +22,7 @@ from dfal.labelling.settings import AUTO, NO_BACKBONE, TRAINING_OPTIONS, Setting
 from dfal.labelling.store.session import Session
 from dfal.labelling.validation import check_path
 from dfal.nn import NETWORKS
+from dfal.nn.custom_fit import load_fit
 from dfal.nn.inference import predict
 from dfal.nn.input_size import image_of
 from dfal.nn.networks import build
@@ -128,8 +129,9 @@ def _settings(past: _Past, options: Mapping[str, Any], store: Path) -> Settings:
     taught = {name: value for name, value in options.items() if name in TRAINING_OPTIONS}
     own = {name: value for name, value in options.items() if name not in TRAINING_OPTIONS}
     settings = replace(past.settings, **own, training=replace(past.settings.training, **taught))
-    if "model" in options and "backbone" not in options:
+    if ("model" in options or settings.fit) and "backbone" not in options:
         settings = replace(settings, backbone=NO_BACKBONE)  # a network of one's own is meant
+    _check_fit(settings, store, is_given="fit" in options)
     for backbone in (NO_BACKBONE, AUTO):
         named(settings.strategy_on(backbone))
     check_device(settings.device)
@@ -140,6 +142,27 @@ def _settings(past: _Past, options: Mapping[str, Any], store: Path) -> Settings:
         )
     _check_backbone(settings.backbone, store, is_given="backbone" in options)
     return settings
+
+
+def _check_fit(settings: Settings, store: Path, *, is_given: bool) -> None:
+    """Check that the user's own training is there, and trains on pixels.
+
+    Raises:
+        DfalError: where it is not, does not, or nobody named its code now.
+    """
+    if not settings.fit:
+        return
+    if settings.backbone != NO_BACKBONE:
+        raise DfalError(
+            f"the training {settings.fit} trains a network on pixels, but --backbone"
+            f" {settings.backbone} learns from features: leave one of them out"
+        )
+    if store.exists() and not is_given:
+        raise DfalError(
+            f"{store} was made with the training {settings.fit}: say --fit {settings.fit} if its"
+            " code may be run"
+        )
+    load_fit(settings.fit)
 
 
 def _check_backbone(name: str, store: Path, *, is_given: bool) -> None:

@@ -18,6 +18,7 @@ from dfal.data.image_array import CHUNK, Images
 from dfal.labelling.photos import Photos
 from dfal.labelling.settings import NO_BACKBONE
 from dfal.labelling.store.session import Session
+from dfal.nn.custom_fit import load_fit
 from dfal.nn.features import features, trained_head
 from dfal.nn.inference import predict
 from dfal.nn.networks import build
@@ -195,7 +196,10 @@ class PixelLearner:
                 return self._head.layer(classes)
             return build(settings.model, (c, h, w), classes)
 
-        return fit(make, pool.labelled_data(settings.device), settings.training, seed)
+        data = pool.labelled_data(settings.device)
+        if settings.fit:
+            return load_fit(settings.fit)(make, data, seed)
+        return fit(make, data, settings.training, seed)
 
     def full_network(self, model: nn.Module, classes: int) -> nn.Module:
         """Return the network that takes images, where `fit` trained only its last layer."""
