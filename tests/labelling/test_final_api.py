@@ -1,33 +1,24 @@
 """The final model through the page's API: one at a time, cancelled, reported, refused."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dfal.data.datasets import Dataset
+from dfal.labelling.learning.final_process import FinalTraining, Status
 from labelled import a_session, some_pngs
 from stubbed import NO_FINAL
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
 
 
-@dataclass(frozen=True)
-class Status:
-    activity: str = "computing features"
-    done: int = 3
-    total: int = 7
-    report: dict[str, Any] | None = None
-    error: str = ""
-
-
-class Training:
+class Training(FinalTraining):
     """A training that is as far as a test wants it."""
 
     def __init__(self) -> None:
-        self.now, self.stopped = Status(), False
+        self.now, self.stopped = Status("computing features", 3, 7), False
 
     def status(self) -> Status:
         return self.now

@@ -1,37 +1,13 @@
 """The final model that is trained when somebody presses the button for it."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
+from dfal.labelling.learning.final_process import FinalTraining, Status
 from dfal.labelling.store.checks import ConflictError
 from dfal.labelling.web.replies import Reply, Text
-
-
-@runtime_checkable
-class TrainingStatus(Protocol):
-    """What a training is doing: its activity in words, how much is done, and how it ended."""
-
-    @property
-    def activity(self) -> str: ...
-    @property
-    def done(self) -> int: ...
-    @property
-    def total(self) -> int: ...
-    @property
-    def report(self) -> Mapping[str, Any] | None: ...
-    @property
-    def error(self) -> str: ...
-
-
-@runtime_checkable
-class RunningTraining(Protocol):
-    """A training in a process of its own."""
-
-    def status(self) -> TrainingStatus: ...
-
-    def stop(self) -> None: ...
 
 
 class MeasuredReply(Reply):
@@ -76,7 +52,7 @@ class FinalModelReply(Reply):
     error: Text
 
     @classmethod
-    def of(cls, status: TrainingStatus | None) -> "FinalModelReply":
+    def of(cls, status: Status | None) -> "FinalModelReply":
         """Return the reply for a training; None where there was none."""
         changed: dict[str, Any]
         if status is None:
@@ -114,9 +90,9 @@ class FinalModel:
         begin: starts a training; None where none can be started.
     """
 
-    def __init__(self, begin: Callable[[], RunningTraining] | None):
+    def __init__(self, begin: Callable[[], FinalTraining] | None):
         self._begin, self._lock = begin, threading.Lock()
-        self._training: RunningTraining | None = None
+        self._training: FinalTraining | None = None
 
     def start(self) -> FinalModelReply:
         """Start a training.

@@ -14,12 +14,14 @@ from typing import Any, cast
 import uvicorn
 
 from dfal.errors import DfalError
+from dfal.labelling.learning import final_process
 from dfal.labelling.learning.training_process import TrainerStatus, work
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
 from dfal.labelling.web.address import PublicAddress
 from dfal.labelling.web.api import application
 from dfal.labelling.web.connections import Connection, Connections, raise_descriptor_limit
+from dfal.labelling.web.final_model import FinalModel
 from dfal.labelling.web.security import HERE, MAX_REQUEST_BYTES, Guard
 from dfal.processes import start_worker
 
@@ -126,7 +128,10 @@ class PageServer:
         self.url = base + (f"?token={self.token}" if self.token else "")
         session.claim_page(self.url)
         self._training = TrainerProcess(store, session)
-        app = application(session, photos, lambda: self._training.status, here=self.token is None)
+        self._final = FinalModel(partial(final_process.start, store))
+        app = application(
+            session, photos, lambda: self._training.status, self._final, here=self.token is None
+        )
         guard = Guard(app, self.token, public=public, only_here=host in HERE)
         connections = Connections(behind_proxy=public is not None)
         self._server = uvicorn.Server(
@@ -157,6 +162,7 @@ class PageServer:
         finally:
             signal.signal(signal.SIGTERM, before)
             self._training.stop()
+            self._final.cancel()
             self._socket.close()
 
 
