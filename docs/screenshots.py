@@ -163,7 +163,10 @@ def _picture_terminal(command: str, output: str) -> None:
 
 
 def _take(page: Page, name: str) -> None:
-    page.wait_for_function("() => [...document.images].every((image) => image.complete)")
+    page.wait_for_function(
+        "() => [...document.images].every((image) => image.complete ||"
+        " image.getBoundingClientRect().top > innerHeight)"
+    )
     page.wait_for_timeout(700)
     _save(page.screenshot(), OUT / f"{name}.webp")
 
