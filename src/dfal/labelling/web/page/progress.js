@@ -28,6 +28,7 @@ export function panel(now, refresh) {
       "Accuracy on the hold-out",
       chart(now),
       h("p", { className: "small soft" }, aboutAccuracy(now, latest)),
+      h("div", { className: "small" }, learner(now), featuresProgress(now)),
     ),
     ...hints(now, latest),
     figures(now),
@@ -38,8 +39,6 @@ export function panel(now, refresh) {
       "section",
       { className: "stack small" },
       h("p", { className: "soft" }, activity(now)),
-      featuresProgress(now),
-      learner(now),
       h("a", { href: address("api/export"), download: "labels.csv" }, "Download the labels as CSV"),
     ),
   ];
