@@ -8,7 +8,7 @@ from typing import Any
 from dfal.data.image_folder import Folder
 from dfal.data.listing import count_names
 from dfal.data.path_names import class_key
-from dfal.labelling.extras import has_photos
+from dfal.labelling.learning.extras import has_photos
 from dfal.labelling.settings import AUTO, NO_BACKBONE
 from dfal.labelling.store.session import Session
 from dfal.nn import NETWORKS

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from dfal.labelling.extras import has_photos
 from dfal.labelling.learning import progress as learning
+from dfal.labelling.learning.extras import has_photos
 from dfal.labelling.learning.training_process import TrainerStatus
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
