@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import dfal
 from dfal import models
 from dfal.backbones import FeatureClassifier
 from dfal.data.image_files import fitted
@@ -42,7 +43,7 @@ def predict(model: Path, folder: Path, checkout: Path, *, checked: bool) -> Pred
         RuntimeError: where `dfal predict` says something else.
     """
     network = None
-    if checkout == Path(__file__).resolve().parents[1]:
+    if Path(dfal.__file__).resolve().parents[1] == checkout / "src":
         saved = models.load(model)
         network = saved.network if isinstance(saved.network, FeatureClassifier) else None
     if network is None:

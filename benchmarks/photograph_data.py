@@ -35,7 +35,9 @@ class Photographs:
     test_truth: dict[str, str]
 
 
-def prepare(name: str, seed: int, most: int, work: Path, slot: int = 0) -> Photographs:
+def prepare(
+    name: str, seed: int, most: int, work: Path, slot: int = 0, pool: int | None = None
+) -> Photographs:
     """Return the folders of a data set, filled anew where they have another split.
 
     An image has the same name and time in each split: what is kept of it counts for all of them.
@@ -46,40 +48,37 @@ def prepare(name: str, seed: int, most: int, work: Path, slot: int = 0) -> Photo
         most: test images at most.
         work: where the folders are.
         slot: number of the folders, where several are used at a time.
+        pool: images to label at most.
     """
     source = _source(name, work)
     has_test = (source / "train").is_dir()
     folder = (work / "images" / f"{source.name}-{slot}").resolve()
-    note = folder / "truth.json"
-    wanted = {"split": 0 if has_test else seed, "most": most}
+    note = folder / "made.json"
+    wanted = {"split": 0 if has_test else seed, "most": most, "pool": pool}
     made = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
     if {key: made.get(key) for key in wanted} != wanted:
         shutil.rmtree(folder, ignore_errors=True)
-        parts = {
-            part: _filled(files, folder / part)
-            for part, files in _split(source, seed, most, has_test=has_test).items()
+        files, test = _split(source, seed, has_test=has_test)
+        made = {
+            **wanted,
+            "truth": _filled(dict(list(files.items())[:pool]), folder / "pool"),
+            "test_truth": _filled(dict(list(test.items())[:most]), folder / "test"),
         }
-        made = {**wanted, **parts}
         note.write_text(json.dumps(made), encoding="utf-8")
-    classes = sorted(set(made["pool"].values()))
-    return Photographs(folder / "pool", folder / "test", classes, made["pool"], made["test"])
+    classes = sorted(set(made["truth"].values()))
+    return Photographs(folder / "pool", folder / "test", classes, made["truth"], made["test_truth"])
 
 
-def _split(source: Path, seed: int, most: int, *, has_test: bool) -> dict[str, dict[str, Path]]:
-    """Return anonymous name → file, for the images to label and for the test images."""
+def _split(source: Path, seed: int, *, has_test: bool) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return anonymous name → file, of the images to label and of the test images."""
     if has_test:
-        return {
-            "pool": _named(source / "train"),
-            "test": dict(list(_named(source / "test").items())[:most]),
-        }
+        return _named(source / "train"), _named(source / "test")
     names = {file: name for name, file in _named(source).items()}
     files = sorted(names)
     order = [files[i] for i in np.random.default_rng(seed).permutation(len(files))]
     first = -(-5 * len(files) // 7)
-    return {
-        "pool": {names[file]: file for file in sorted(order[:first], key=names.__getitem__)},
-        "test": {names[file]: file for file in order[first:][:most]},
-    }
+    pool = sorted(order[:first], key=names.__getitem__)
+    return {names[file]: file for file in pool}, {names[file]: file for file in order[first:]}
 
 
 def _named(folder: Path) -> dict[str, Path]:

@@ -103,6 +103,7 @@ def main() -> None:
     run.add_argument("--seeds", type=int, default=10)
     run.add_argument("--first-seed", type=int, default=0)
     run.add_argument("--labels", type=int, nargs="+", default=[2, 4, 10, 20, 40, 80, 160])
+    run.add_argument("--pool", type=int, help="images to label at most; all by default")
     run.add_argument("--test", type=int, default=2000, help="test images at most")
     run.add_argument("--holdout", type=float, help="as `dfal label` has it by default, or another")
     run.add_argument("--wait", choices=["features", "ranking", "nothing"], default="ranking")
@@ -143,7 +144,7 @@ def _run(options: argparse.Namespace) -> None:
             return
         slot = slots.get()
         with lock:  # one unpacks the images, the other finds them
-            data = prepare(options.data, seed, options.test, options.work, slot)
+            data = prepare(options.data, seed, options.test, options.work, slot, options.pool)
         for row in labelled(data, arm, empty, checkout, options):
             with lock:
                 append(options.out, row)
@@ -164,6 +165,8 @@ def _run(options: argparse.Namespace) -> None:
 def _arm_name(arm: str, options: argparse.Namespace) -> str:
     """Return the arm's name with everything that is not the default."""
     parts = [arm]
+    if options.pool is not None:
+        parts.append(f"pool {options.pool}")
     if options.holdout is not None:
         parts.append(f"holdout {options.holdout:g}")
     if options.pace is not None:

@@ -29,8 +29,9 @@ POLL = 0.05
 """Seconds between two looks."""
 RESTED = 8.0
 """Seconds of rest after which no model will come: the trainer waits for a pause of four."""
-FEATURES_RESTED = 2.0
-"""Seconds after which features are ranked: their neighbourhoods are computed meanwhile."""
+FEATURES_RESTED = 20.0
+"""Seconds after which questions that do not cover the folder are taken: without a backbone there
+will be no others."""
 UNCHANGED = 0.5
 """Seconds of rest after an answer after which no ranking will come."""
 
@@ -150,8 +151,15 @@ class Labelling:
             )
             if not is_done:
                 resting_since = time.monotonic()
-            elif time.monotonic() - resting_since > FEATURES_RESTED:
+            elif self._covers() or time.monotonic() - resting_since > FEATURES_RESTED:
                 return
+
+    def _covers(self) -> bool:
+        """Return whether the next questions cover the folder, which takes its features."""
+        kinds = {each["kind"] for each in self.post("ask", **CLIENT, count=5)["questions"]}
+        self.post("leave", **CLIENT)
+        time.sleep(0.5)
+        return "coverage" in kinds
 
     def await_ranking(self, model: int) -> bool:
         """Wait until a newer model than one has ranked the images.
@@ -188,7 +196,10 @@ class Labelling:
                 model = PresentModel.read(copy)
             if model is not None and model.annotations == teaching:
                 return model
-            if self.progress()["training"] != "waiting":
+            now = self.progress()
+            if now.get("error"):
+                raise RuntimeError(f"the page says: {now['error']}")
+            if now["training"] != "waiting":
                 resting_since = time.monotonic()
             elif time.monotonic() - resting_since > RESTED:
                 return model
