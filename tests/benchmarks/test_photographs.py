@@ -69,14 +69,14 @@ def test_dfal_never_sees_classes_or_test_images(folder: Path, tmp_path: Path) ->
 
 
 def test_a_session_is_labelled_killed_resumed_and_measured(folder: Path) -> None:
-    options = ["--labels", "2", "12", "18", "--kill-after", "9"]
-    options += ["--options", "--first 4 --batch 4 --epochs 200 --size 16"]
+    options = ["--arms", "pixels", "--labels", "2", "12", "18", "--kill-after", "9"]
     out = run(folder, *options)
     rows = list(read(folder.parent / "rows.csv").values())
     assert [int(row["labels"]) for row in rows] == [2, 12, 18], out
     assert rows[0]["accuracy"] == "nan" or int(rows[0]["trained_on"]) <= 2
     for row in rows[1:]:
-        assert 4 <= int(row["trained_on"]) <= int(row["labels"])
+        assert 6 <= int(row["trained_on"]) <= int(row["labels"])
+        assert row["backbone"] == "pixels"
         assert row["classes"] == "2"
         assert float(row["accuracy"]) > 0.7
         assert float(row["low"]) < float(row["accuracy"]) <= float(row["high"])
