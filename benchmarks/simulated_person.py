@@ -29,6 +29,8 @@ POLL = 0.05
 """Seconds between two looks."""
 RESTED = 8.0
 """Seconds of rest after which no model will come: the trainer waits for a pause of four."""
+GRAPH_RESTED = 5.0
+"""Seconds in which the neighbours of the last features are found, and questions ranked anew."""
 FEATURES_RESTED = 20.0
 """Seconds after which questions that do not cover the folder are taken: without a backbone there
 will be no others."""
@@ -110,6 +112,7 @@ class Labelling:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=self._environment, start_new_session=True
             )
+        self.web.close()
         self.web = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120)
         for _ in patiently("the page"):
             if self._process.poll() is not None:
@@ -120,7 +123,6 @@ class Labelling:
 
     def kill(self) -> None:
         """Kill the page and its trainer, as a power failure would."""
-        self.web.close()
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -151,7 +153,9 @@ class Labelling:
             )
             if not is_done:
                 resting_since = time.monotonic()
-            elif self._covers() or time.monotonic() - resting_since > FEATURES_RESTED:
+                continue
+            rested = time.monotonic() - resting_since
+            if rested > GRAPH_RESTED and (self._covers() or rested > FEATURES_RESTED):
                 return
 
     def _covers(self) -> bool:
