@@ -1,5 +1,7 @@
 # make run    the main job: compare strategies on real digits, leave a table and report.html
 # make test   every test
+# make any-model
+#             tests with networks of torchvision, timm and transformers, in an environment of 6 GB
 # make lint   what CI checks beside the tests
 # make picture, make reference, make figure
 #             what is made from the code and the results: docs/pictures, docs/command-line.md,
@@ -10,16 +12,30 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+ANY_MODEL = .venv-any-model
 ARGS ?=
 DEBIAN = caddy chromium gcc libc6-dev nginx openssl texlive-latex-base texlive-latex-recommended
 
-.PHONY: run test lint lint-page picture reference figure debian format clean
+.PHONY: run test any-model lint lint-page picture reference figure debian format clean
 
 run: $(VENV)/installed
 	$(BIN)/dfal run $(ARGS)
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
+
+any-model: $(ANY_MODEL)/installed
+	$(ANY_MODEL)/bin/python -m pip freeze | \
+	  grep -E '^(foolbox|timm|torch|torchvision|transformers)=' > results/any-model.txt
+	$(ANY_MODEL)/bin/python -m pytest tests/any_model -m any_model -v --no-header $(ARGS) \
+	  >> results/any-model.txt; status=$$?; cat results/any-model.txt; exit $$status
+
+# They fix the version of torch, so that constraints.txt does not hold here.
+$(ANY_MODEL)/installed: pyproject.toml
+	$(PYTHON) -m venv $(ANY_MODEL)
+	$(ANY_MODEL)/bin/python -m pip install --quiet --upgrade pip
+	$(ANY_MODEL)/bin/python -m pip install --editable ".[label]" --group test --group any-model
+	@touch $@
 
 lint: $(VENV)/installed lint-page
 	$(BIN)/ruff check
@@ -72,4 +88,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) node_modules .types dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) $(ANY_MODEL) node_modules .types dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -140,6 +140,18 @@ def test_a_dropout_layer_may_run_on_several_shapes(name: str, pool: dfal.Pool) -
     assert query.scores.isfinite().all()
 
 
+@pytest.mark.parametrize(("p", "dual"), [(1, torch.inf), (1.5, 3), (torch.inf, 1)])
+def test_the_closed_form_divides_by_the_dual_norm(p: float, dual: float) -> None:
+    layer = seeded(lambda: nn.Linear(12, 5))
+    images = torch.rand(20, 12, generator=torch.Generator().manual_seed(0))
+    assert isinstance(layer, nn.Linear)
+    f, w = dfal.predict(layer, images), layer.weight.detach()
+    k = f.argmax(1)
+    slopes = torch.stack([(w - w[own]).norm(dual, dim=1) for own in k.tolist()])
+    want = ((f.amax(1, keepdim=True) - f) / slopes).nan_to_num(torch.inf).amin(1)
+    torch.testing.assert_close(dfal.LinearHead(p=p)(layer, images).distance, want)
+
+
 def test_a_thousand_classes_take_no_matrix_for_each_image() -> None:
     """One difference of weights for each image and class would be 300 × 1,000 × 64 numbers."""
     model = seeded(lambda: nn.Linear(64, 1000))
