@@ -34,6 +34,7 @@ __all__ = [
     "DeepFool",
     "DfalError",
     "Entropy",
+    "FewLabels",
     "Images",
     "LabelledData",
     "LeastConfidence",
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
         ClusterMargin,
         CoreSet,
         Entropy,
+        FewLabels,
         LeastConfidence,
         Margin,
         MaxHerding,
@@ -134,8 +136,8 @@ else:
             "dfal.seeding": "derive_seed generator seed_for",
             "dfal.strategies": (
                 "BADGE BALD CEAL DFAL EGL BatchBALD BatchDFAL ClusterMargin CoreSet Entropy"
-                " LeastConfidence Margin MaxHerding ProbCover Random RobustCoreSet Stochastic"
-                " TypiClust UHerding WithTwins"
+                " FewLabels LeastConfidence Margin MaxHerding ProbCover Random RobustCoreSet"
+                " Stochastic TypiClust UHerding WithTwins"
             ),
         },
         modules="analysis attacks data experiments labelling models nn stats strategies",

@@ -15,7 +15,7 @@ TRAINING_OPTIONS = ("learning_rate", "training_batch", "epochs")
 
 AUTO, NO_BACKBONE = "auto", "none"
 """Values of `Settings.backbone`: what predicts the labels best, and a network on pixels."""
-PIXEL_STRATEGY, FEATURE_STRATEGY = "dfal", "typi-clust"
+PIXEL_STRATEGY, FEATURE_STRATEGY = "dfal", "few-labels"
 """What the strategy "auto" is for a network on pixels, and on features."""
 
 LARGEST_SIDE = 2**14

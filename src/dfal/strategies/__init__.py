@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dfal.strategies.custom import CustomStrategy
     from dfal.strategies.dfal import DFAL
     from dfal.strategies.egl import EGL
+    from dfal.strategies.few_labels import FewLabels
     from dfal.strategies.random import Random
     from dfal.strategies.stochastic import Stochastic
     from dfal.strategies.uncertainty import Entropy, LeastConfidence, Margin
@@ -38,6 +39,7 @@ __all__ = [
     "CoreSet",
     "CustomStrategy",
     "Entropy",
+    "FewLabels",
     "LeastConfidence",
     "Margin",
     "MaxHerding",
@@ -165,6 +167,10 @@ STRATEGIES = StrategyRegistry(
         "u-herding": Entry(
             "dfal.strategies.coverage:UHerding",
             "most uncertainty covered; for few and many labels",
+        ),
+        "few-labels": Entry(
+            "dfal.strategies.few_labels:FewLabels",
+            "clusters, then coverage of what is uncertain; for features",
         ),
     },
 )

@@ -127,7 +127,7 @@ const KINDS = {
 };
 
 /** Strategies that select typical images of groups without a label, whatever the model predicts for them. */
-const COVERAGE = new Set(["typi-clust", "prob-cover", "max-herding"]);
+const COVERAGE = new Set(["few-labels", "typi-clust", "prob-cover", "max-herding"]);
 
 /**
  * Return why an image was selected; null where the server does not say.
