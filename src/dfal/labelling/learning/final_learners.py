@@ -4,7 +4,6 @@ Each is trained in two ways: quickly, as while people label, and thoroughly, the
 augmentation.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from dfal.backbones.base import Backbone
 from dfal.backbones.classifier import FeatureClassifier
+from dfal.errors import DfalError
 from dfal.labelling.learning.final_data import (
     FORWARD_BATCH,
     DecodedImages,
@@ -104,7 +104,7 @@ class BackboneLearner:
         self.quick_name = f"a linear layer on {self.name}"
         self.thorough_name = f"{self.name}, fine-tuned"
         network = self.backbone.network
-        self.can_train_thoroughly = next(network.parameters(), None) is not None
+        self.can_train_thoroughly = _is_trainable(self.backbone)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._features = compute_features(network, self.decoded, self.known.train, self.proceed)
         self._unlabelled = np.empty((0, self._features.shape[1]), np.float32)
@@ -135,7 +135,10 @@ class BackboneLearner:
 
     def train_thoroughly(self, places: Places, augment: Augmentation, step: Step) -> nn.Module:
         """Train the linear layer, and then everything."""
-        network = copy.deepcopy(self.train_quickly(places))
+        quick = self.train_quickly(places)
+        body = self.backbone.trainable()
+        network = FeatureClassifier(body, quick.mean, quick.projection, quick.head)
+        network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return fine_tune(
             network,
             self.decoded.images,
@@ -164,6 +167,14 @@ class BackboneLearner:
             z = F.normalize((x - network.mean) @ network.projection.T)
             out: Tensor = network.head(z)
         return out.cpu().clone()
+
+
+def _is_trainable(backbone: Backbone) -> bool:
+    """Return whether a backbone can be fine-tuned, and has something that can change."""
+    try:
+        return next(backbone.trainable().parameters(), None) is not None
+    except DfalError:
+        return False
 
 
 @dataclass
