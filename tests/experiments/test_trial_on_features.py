@@ -11,12 +11,15 @@ from test_trial import lines
 from torch import nn
 
 import dfal
+from dfal.analysis.studies import studies, titles
 from dfal.data import datasets
 from dfal.errors import DfalError
 from dfal.experiments import runner, trial_data
 from dfal.experiments.provenance import environment
+from dfal.experiments.spreading import fit_spread
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
+from dfal.nn.networks import linear
 from dfal.strategies import STRATEGIES
 
 BACKBONE = "small_backbones:patches"
@@ -182,6 +185,70 @@ def test_processes_share_the_file_and_the_store_knows_the_backbone(
         pytest.raises(DfalError, match=f"the backbone {BACKBONE} is not the one that"),
     ):
         list(runner.run(trials, store, processes=1))
+
+
+@pytest.fixture
+def spreading(trial: Trial) -> Trial:
+    return dataclasses.replace(trial, training=dfal.Training(unlabelled="spreading"))
+
+
+@pytest.mark.parametrize("strategy", ["margin", "dfal", "ceal", "core-set", "bald", "egl"])
+def test_labels_that_spread_are_those_that_were_given(spreading: Trial, strategy: str) -> None:
+    spreading = dataclasses.replace(spreading, strategy=STRATEGIES[strategy])
+    spreading.check(spreading.data_to_check())
+    data = spreading.data()
+    records = list(spreading.run(data))
+    assert lines(list(spreading.run(data, records[:2]))) == lines(records[2:])
+    known = torch.cat(
+        [spreading.first_pool(data).labelled, *(record.query.indices for record in records)]
+    )
+    others = torch.ones(len(data.labels), dtype=torch.bool)
+    others[known] = False
+    assert others.sum() == 96 - 24
+    labels = data.labels.clone()
+    labels[others] = (labels[others] + 1) % 3
+    assert lines(list(spreading.run(dataclasses.replace(data, labels=labels)))) == lines(records)
+    if strategy == "dfal":
+        assert records[-1].measurements["labelled_data"] == 24 + 18
+
+
+def test_unlabelled_images_teach(spreading: Trial) -> None:
+    data = spreading.data()
+    pool, network = spreading.first_pool(data), linear(data.images.shape, 3)
+    before = fit_spread(network, pool, 3).state_dict()["2.weight"].clone()
+    rows = data.images.take(torch.arange(96))
+    rows[pool.unlabelled] = rows[pool.unlabelled].flip(1)
+    moved = dfal.Pool.new(rows, {int(i): int(data.labels[i]) for i in pool.labelled})
+    after = fit_spread(network, moved, 3).state_dict()["2.weight"]
+    assert torch.equal(moved.labelled_data().images, pool.labelled_data().images)
+    assert (before - after).abs().max() > 0.1
+
+
+def test_spreading_trains_nothing_but_a_linear_layer_on_features(spreading: Trial) -> None:
+    with pytest.raises(DfalError, match="unlabelled must be none with the network mine:net"):
+        dataclasses.replace(spreading, model="mine:net")
+    with pytest.raises(DfalError, match="unlabelled must be none without --backbone"):
+        dataclasses.replace(spreading, backbone="")
+    with pytest.raises(DfalError, match="has no use for the settings"):
+        dataclasses.replace(spreading, fit="mine:fit")
+    data = spreading.data()
+    with pytest.raises(DfalError, match="this network is none"):
+        fit_spread(deep(data.images.shape, 3), spreading.first_pool(data), 3)
+    with pytest.raises(DfalError, match="needs images without a label"):
+        dfal.fit(
+            lambda: linear((3,), 2),
+            spreading.first_pool(data).labelled_data(),
+            spreading.training,
+            0,
+        )
+
+
+def test_it_is_named_wherever_its_results_are(spreading: Trial, tmp_path: Path) -> None:
+    with Store(tmp_path / "s.db", write=True) as store:
+        for _ in runner.run([spreading], store, processes=1):
+            pass
+        (title,) = titles(studies(store))
+    assert title == f"bright.npz, linear on {BACKBONE}, unlabelled spreading"
 
 
 def quick_fit(make: Callable[[], nn.Module], data: dfal.LabelledData, seed: int) -> nn.Module:

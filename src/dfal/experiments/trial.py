@@ -17,6 +17,7 @@ from dfal.experiments import trial_data
 from dfal.experiments.jobs import Job
 from dfal.experiments.measuring import NO_IMAGES, Clock, evaluate, predicted, predicted_at
 from dfal.experiments.serialization import from_json, stored_kind
+from dfal.experiments.spreading import fit_spread
 from dfal.experiments.store import Record
 from dfal.experiments.trial_settings import TrialSettings
 from dfal.loop import Round, active_learning
@@ -200,6 +201,10 @@ class Trial(TrialSettings, Job):
         )
 
     def _fit(self, data: Dataset, pool: Pool, seed: int) -> nn.Module:
+        if self.training.unlabelled == "spreading":
+            with fork_rng(seed):
+                model = self._network(data).to(self.device)
+            return fit_spread(model, pool, len(data.classes))
         labelled = pool.labelled_data(self.device)
         if self.fit:
             return load_fit(self.fit)(lambda: self._network(data), labelled, seed)

@@ -28,6 +28,8 @@ from dfal.data.resizing import resized
 from dfal.errors import DfalError
 from dfal.experiments.computed_rows import map_rows
 from dfal.experiments.featuriser import Featuriser, Shape, describe
+from dfal.semisupervised.neighbourhood import DIMENSIONS
+from dfal.semisupervised.space import fit_space
 
 BATCH = 32
 """Images that pass through a backbone at a time."""
@@ -61,7 +63,7 @@ def stand_in(dataset: str, backbone: str, size: int) -> Dataset:
     data = datasets.load(dataset)
     shape: tuple[int, ...] = Reader(data, image_shape(data, backbone, size)).shape
     if backbone:
-        shape = (describe(backbone, shape).features,)
+        shape = (min(describe(backbone, shape).features, DIMENSIONS),)
     pool = len(data.images)
     # A row for each image, of which only the first are different.
     noise = np.random.default_rng(0).random((min(pool, 64), *shape), np.float32)
@@ -120,7 +122,7 @@ def _compute(data: Dataset, backbone: str, size: int, device: str) -> Dataset:
                 progress.advance(task, len(block))
 
     def standardised(rows: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[np.float16]]:
-        space = fit_space(rows[:pool])
+        space = fit_space(rows[:pool], DIMENSIONS)
         return lambda some: space(some).astype(np.float16)
 
     rows = map_rows(
@@ -231,19 +233,3 @@ def _in_threads(
                 executor.shutdown(cancel_futures=True)
     finally:
         torch.set_num_threads(threads)
-
-
-def fit_space(pool: Float[np.ndarray, "n d"]) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
-    """Return the function that standardises rows by the pool's mean and deviation."""
-    mean = pool.mean(0, dtype=np.float64).astype(np.float32)
-    deviation = pool.std(0, dtype=np.float64).astype(np.float32)
-    varies = deviation > 1e-3 * max(deviation.max(), 1e-12)
-    scale = np.where(varies, 1 / np.where(varies, deviation, 1), 0)
-
-    def made(rows: NDArray[Any]) -> NDArray[np.float32]:
-        z = (rows - mean) * scale
-        z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
-        out: NDArray[np.float32] = z.astype(np.float32)
-        return out
-
-    return made

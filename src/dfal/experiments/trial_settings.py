@@ -74,6 +74,12 @@ class TrialSettings:
                 f"must be none without --backbone (got {self.training.unlabelled}): labels spread"
                 " between images whose features are alike",
             )
+        if self.training.unlabelled != "none" and self.model != "linear":
+            raise SettingError(
+                "unlabelled",
+                f"must be none with the network {self.model} (got {self.training.unlabelled}):"
+                " labels that spread train the network linear",
+            )
         for name in ("batch", "first"):
             if getattr(self, name) < 1:
                 raise SettingError(name, f"must be 1 or more images (got {getattr(self, name)})")

@@ -6,7 +6,7 @@ from dfal.arguments import check_fields
 from dfal.errors import SettingError
 from dfal.fields import added, setting
 
-UNLABELLED = ("none",)
+UNLABELLED = ("none", "spreading")
 """How a network is trained on unlabelled images."""
 
 
@@ -31,7 +31,11 @@ class Training:
     restarts: int = setting(
         1, "networks trained in each round, of which that with the lowest validation loss is used"
     )
-    unlabelled: str = added("none")
+    unlabelled: str = added(
+        "none",
+        "what the unlabelled images teach: none, or spreading, by which labels spread to similar"
+        " images before the network is trained; with --backbone",
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
