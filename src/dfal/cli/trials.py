@@ -56,6 +56,7 @@ def new_trials(
     configuration = {
         **configuration,
         "dataset": stored_name(configuration["dataset"], path),
+        "backbone": _absolute_backbone(configuration["backbone"]),
     }
     names = [field.name for field in dataclasses.fields(Training) if field.name in configuration]
     training = Training(**{name: configuration.pop(name) for name in names})
@@ -72,6 +73,12 @@ def new_trials(
         for seed in range(seeds)
         for strategy in distinct
     ]
+
+
+def _absolute_backbone(name: str) -> str:
+    """Return a backbone that lies in a file or folder, as onnx:FILE does, by its absolute path."""
+    source, _, place = name.partition(":")
+    return f"{source}:{Path(place).resolve()}" if place and Path(place).exists() else name
 
 
 def new_store() -> Path:
