@@ -40,6 +40,12 @@ WATCH = """() => {
     }).observe(document.querySelector(".stage"), { childList: true, subtree: true });
 }"""
 
+WARM_UP = 10
+"""Answers that are not timed, after which the first model is waited for."""
+LEARNS = """() => fetch("api/progress").then((reply) => reply.json()).then(
+    ({ model, features }) => model > 0 && !features)"""
+"""The features of all photographs are there, and models follow each answer."""
+
 
 def main() -> None:
     arguments = argparse.ArgumentParser(
@@ -84,12 +90,14 @@ def measured(source: Path, folder: Path, answers: int, backbone: str) -> dict[st
             page.add_init_script("localStorage.setItem('person', 'Ada')")
             _open(page)
             page.evaluate(WATCH)
-            for answer in range(answers):
+            for answer in range(WARM_UP + answers):
+                if answer == WARM_UP:
+                    page.wait_for_function(LEARNS, timeout=600_000, polling=1000)
                 name = str(page.get_attribute(".stage img", "alt")).rpartition(", ")[2]
                 page.keyboard.press(re.sub("10", "0", str(classes.index(truth[name]) + 1)))
                 page.wait_for_function(f"() => painted.length > {answer}", timeout=30_000)
                 page.wait_for_timeout(PAUSE_MS)
-            painted = page.evaluate("painted")
+            painted = page.evaluate("painted")[WARM_UP:]
             progress = page.evaluate("fetch('api/progress').then((reply) => reply.json())")
             browser.close()
     finally:
