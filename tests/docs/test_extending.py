@@ -17,6 +17,7 @@ REGISTRIES = {
     "strategy.md": "STRATEGIES",
     "attack.md": "ATTACKS",
     "network.md": "NETWORKS",
+    "backbone.md": "BACKBONES",
     "data-set.md": "DATASETS",
 }
 """Pages by the list that they add a line to."""

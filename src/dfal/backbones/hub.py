@@ -1,8 +1,10 @@
 """Download weights once into the user's cache, and say what and how large before."""
 
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dfal.backbones.pretrained import imported
 from dfal.errors import DfalError, first_line
@@ -20,7 +22,8 @@ def fetch(name: str, repository: str, wanted: Callable[[str], bool], needed: str
     Raises:
         DfalError: where the hub cannot be reached, or has no such file.
     """
-    hub = imported("huggingface_hub", name, "pip install huggingface_hub")
+    hub: Any = imported("huggingface_hub", name, "pip install huggingface_hub")
+    cache = imported("huggingface_hub.constants", name, "pip install huggingface_hub").HF_HUB_CACHE
     if folder := _cached(hub, repository, needed):
         return folder
     try:
@@ -34,7 +37,7 @@ def fetch(name: str, repository: str, wanted: Callable[[str], bool], needed: str
         size = sum(file.size or 0 for file in files) / 1e6
         print(
             f"dfal: downloading {repository} from the Hugging Face hub ({size:,.0f} MB, once) to"
-            f" {hub.constants.HF_HUB_CACHE}",
+            f" {cache}",
             file=sys.stderr,
         )
         return Path(
@@ -47,21 +50,20 @@ def fetch(name: str, repository: str, wanted: Callable[[str], bool], needed: str
     except DfalError:
         raise
     except Exception as error:  # of the network, of the hub or of the disk
-        raise DfalError(_reason(hub, name, repository, error)) from error
+        raise DfalError(_reason(name, repository, error)) from error
 
 
-def _cached(hub: object, repository: str, needed: str) -> Path | None:
+def _cached(hub: Any, repository: str, needed: str) -> Path | None:
     """Return the folder of a repository that was downloaded whole before."""
-    download = hub.snapshot_download  # type: ignore[attr-defined]
     try:
-        folder = Path(download(repository, local_files_only=True))
+        folder = Path(hub.snapshot_download(repository, local_files_only=True))
     except Exception:  # it is not there, or incomplete
         return None
     return folder if any(folder.rglob(f"*{needed}")) else None
 
 
-def _reason(hub: object, name: str, repository: str, error: Exception) -> str:
-    errors = hub.errors  # type: ignore[attr-defined]
+def _reason(name: str, repository: str, error: Exception) -> str:
+    errors: Any = importlib.import_module("huggingface_hub.errors")
     if isinstance(error, errors.GatedRepoError):
         return (
             f"the backbone {name} asks for your consent: accept its terms at"

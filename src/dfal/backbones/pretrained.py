@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -76,7 +75,7 @@ def rebuilt(network: nn.Module, recipe: Recipe, weights: dict[str, Tensor]) -> N
     return normalised
 
 
-def imported(package: str, name: str, install: str) -> ModuleType:
+def imported(package: str, name: str, install: str) -> Any:
     """Import the package that a backbone needs.
 
     Args:

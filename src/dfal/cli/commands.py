@@ -30,6 +30,7 @@ SECTIONS = {
     },
     "Look up": {
         "strategies": Entry("dfal.cli.strategies:strategies", "list the query strategies"),
+        "backbones": Entry("dfal.cli.backbones:backbones", "list the pretrained networks"),
         "data": Entry("dfal.cli.data:data", "list the data sets, or show one"),
         "completion": Entry(
             "dfal.cli.completion:completion", "print a script that completes words in your shell"

@@ -44,6 +44,11 @@ def save_onnx(model: nn.Module, card: ModelCard, path: Path) -> None:
     """
     if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript")):
         raise DfalError("ONNX needs two more packages: pip install 'dfal[onnx]'")
+    if any(hasattr(module, "onnx_content") for module in model.modules()):
+        raise DfalError(
+            f"the network {card.network} cannot be exported as ONNX, because its backbone is an"
+            " ONNX graph itself: save the model as .safetensors, which holds the graph"
+        )
     card = completed(model, card)
     check(model, card, str(path))
     with warnings.catch_warnings(), _quiet("torch"):

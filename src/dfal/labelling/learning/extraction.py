@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float32, UInt8
 from numpy.typing import NDArray
 from torch import nn
 
-from dfal.backbones.base import Backbone
+from dfal.backbones.base import Backbone, reduced_precision
 from dfal.data.feature_cache import FeatureCache
 from dfal.data.image_folder import Folder, available_cores
 from dfal.data.listing import Entry
@@ -282,7 +282,8 @@ class FeatureExtraction:
             DfalError: where they are not as the backbone says, or not finite.
         """
         pixels = torch.from_numpy(np.stack([image.pixels for image in batch])).to(self._device)
-        with torch.inference_mode():  # the channels are last in memory, as networks take them best
+        # The channels are last in memory, as networks take them best.
+        with torch.inference_mode(), reduced_precision(self._network, pixels.device):
             out = self._network(pixels.permute(0, 3, 1, 2).float().div_(255))
         rows: NDArray[np.float32] = out.float().cpu().numpy()
         if rows.shape != (len(batch), self._backbone.features):
