@@ -40,11 +40,9 @@ WATCH = """() => {
     }).observe(document.querySelector(".stage"), { childList: true, subtree: true });
 }"""
 
+PROGRESS = "fetch('api/progress').then((reply) => reply.json())"
 WARM_UP = 10
 """Answers that are not timed, after which the first model is waited for."""
-LEARNS = """() => fetch("api/progress").then((reply) => reply.json()).then(
-    ({ model, features }) => model > 0 && !features)"""
-"""The features of all photographs are there, and models follow each answer."""
 
 
 def main() -> None:
@@ -92,13 +90,13 @@ def measured(source: Path, folder: Path, answers: int, backbone: str) -> dict[st
             page.evaluate(WATCH)
             for answer in range(WARM_UP + answers):
                 if answer == WARM_UP:
-                    page.wait_for_function(LEARNS, timeout=600_000, polling=1000)
+                    _wait_for_models(page)
                 name = str(page.get_attribute(".stage img", "alt")).rpartition(", ")[2]
                 page.keyboard.press(re.sub("10", "0", str(classes.index(truth[name]) + 1)))
                 page.wait_for_function(f"() => painted.length > {answer}", timeout=30_000)
                 page.wait_for_timeout(PAUSE_MS)
             painted = page.evaluate("painted")[WARM_UP:]
-            progress = page.evaluate("fetch('api/progress').then((reply) => reply.json())")
+            progress = page.evaluate(PROGRESS)
             browser.close()
     finally:
         server.terminate()
@@ -114,6 +112,15 @@ def measured(source: Path, folder: Path, answers: int, backbone: str) -> dict[st
             for name, q in (("median", 0.5), ("95 %", 0.95), ("max", 1.0))
         },
     }
+
+
+def _wait_for_models(page: Any) -> None:
+    """Wait until all photographs have features and there is a model."""
+    until = time.monotonic() + 600
+    while not (now := page.evaluate(PROGRESS))["model"] or now["features"]:
+        if time.monotonic() > until:
+            raise SystemExit("no model was trained within ten minutes")
+        time.sleep(1)
 
 
 def _open(page: Any) -> None:
