@@ -11,6 +11,7 @@ them; each is followed by learning and by a ranking of 20 images. Medians of CPU
 import argparse
 import resource
 import time
+from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
@@ -125,7 +126,8 @@ def main() -> None:
     for count in map(int, options.images.split(",")):
         rows.append(measure(count, options.answers))
         print({k: v if isinstance(v, dict) else round(v, 3) for k, v in rows[-1].items()})
-    write("ranking", {"machine": taken_on(("numpy", "scipy", "torch")), "options": vars(options), "rows": rows})
+    figures = taken_on(("numpy", "scipy", "scikit-learn", "torch")) | {"rows": rows}
+    write(Path(__file__).parent / "results" / "ranking.json", figures)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from dfal import backbones, models
-from dfal.backbones import Backbone, pixels
+from dfal.backbones import Backbone
 from dfal.data.datasets import Dataset
 from dfal.labelling.learning import learners
 from dfal.labelling.learning.learners import Validation
@@ -31,11 +31,9 @@ class Noise(nn.Module):
         return torch.sin(rows * torch.arange(1, 17)).float()
 
 
-def noise(name: str, image: tuple[int, int, int] | None = None) -> Backbone:
-    """A stand-in for `dfal.backbones.load` that has no pretrained backbone but this."""
-    if name == "pixels":
-        return pixels.load("", image)
-    return Backbone(name, Noise(), (1, 28, 28), 16)
+def noise() -> backbones.Automatic:
+    """A stand-in for `dfal.backbones.automatic`."""
+    return backbones.Automatic(Backbone("lite2", Noise(), (1, 28, 28), 16), "It is noise.")
 
 
 def prepared(session: Session, photos: Photos) -> Trainer:
@@ -174,7 +172,7 @@ def test_an_answer_that_is_taken_back_is_forgotten(tmp_path: Path, digits: Datas
 def test_auto_learns_from_what_predicts_the_labels(
     tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backbones, "load", noise)
+    monkeypatch.setattr(backbones, "automatic", noise)
     truth = some_pngs(tmp_path / "photos", digits, 300)
     with a_session(tmp_path / "photos", backbone="auto") as (session, photos):
         trainer = prepared(session, photos)
@@ -189,6 +187,7 @@ def test_auto_learns_from_what_predicts_the_labels(
         assert learner.backbone == "pixels"
         assert learner.why.startswith("pixels predicts ")
         assert "lite2 " in learner.why
+        assert learner.why.endswith(". It is noise.")
         assert accuracy(session, truth) > 0.6
         rows = rows_of(session.path, "SELECT backbone FROM learners")
         assert {name for (name,) in rows} == {"lite2", "pixels"}
@@ -197,7 +196,7 @@ def test_auto_learns_from_what_predicts_the_labels(
 def test_a_network_from_scratch_is_tried_when_nobody_answers(
     tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learners, "PRETRAINED", ())
+    monkeypatch.setattr(backbones, "automatic", lambda: None)
     truth = some_pngs(tmp_path / "photos", digits, 200)
     with a_session(tmp_path / "photos", backbone="auto") as (session, photos):
         trainer = prepared(session, photos)

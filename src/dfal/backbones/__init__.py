@@ -1,6 +1,7 @@
 """Backbones: pretrained networks, without their last layer, that turn images into features.
 
-Each backbone, or source of backbones, is one file of this package and one line in `BACKBONES`.
+Each backbone, or source of backbones, is one file of this package and one line in
+`dfal.backbones.registry`.
 
 >>> from dfal import backbones
 >>> backbone = backbones.load("pixels", image=(1, 8, 8))
@@ -8,10 +9,10 @@ Each backbone, or source of backbones, is one file of this package and one line 
 ((1, 8, 8), 64)
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dfal.backbones.registry import BACKBONES
 from dfal.lazy import lazy_names
-from dfal.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from dfal.backbones.automatic_choice import Automatic, automatic
@@ -38,27 +39,3 @@ __all__ = [
     "load",
     "rebuild",
 ]
-
-BACKBONES: Registry[Any] = Registry(
-    "backbone",
-    {
-        "lite0": Entry(
-            "dfal.backbones.efficientnet_lite:LITE0", "EfficientNet-Lite0, of the extra photos"
-        ),
-        "lite2": Entry(
-            "dfal.backbones.efficientnet_lite:LITE2",
-            "EfficientNet-Lite2, of the extra photos: larger and more accurate",
-        ),
-        "timm": Entry("dfal.backbones.from_timm", "timm:NAME, a network of the package timm"),
-        "hf": Entry(
-            "dfal.backbones.from_hugging_face",
-            "hf:NAME of the Hugging Face hub, or hf:FOLDER of a saved one",
-        ),
-        "torchvision": Entry(
-            "dfal.backbones.from_torchvision", "torchvision:NAME, a network of torchvision"
-        ),
-        "onnx": Entry("dfal.backbones.from_onnx", "onnx:FILE, a graph that returns features"),
-        "pixels": Entry("dfal.backbones.pixels", "the pixels themselves, for drawings"),
-    },
-)
-"""Name of a backbone, or of a source of backbones → the source."""

@@ -2,8 +2,9 @@
 
 from torch import Tensor, nn
 
-from dfal.backbones import BACKBONES, custom
+from dfal.backbones import custom
 from dfal.backbones.base import Backbone, Image, Recipe, Source
+from dfal.backbones.registry import BACKBONES
 from dfal.errors import DfalError, unknown_name
 
 PARAMETRIC = {

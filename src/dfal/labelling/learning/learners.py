@@ -10,7 +10,6 @@ from jaxtyping import Bool, Int64
 
 from dfal import backbones
 from dfal.backbones.base import Backbone
-from dfal.errors import DfalError
 from dfal.labelling.learning.extraction import ExtractionProgress, FeatureExtraction, open_features
 from dfal.labelling.learning.feature_learner import CachedFeatures, FeatureLearner, PixelFeatures
 from dfal.labelling.learning.learner import Learner, PixelLearner
@@ -22,8 +21,6 @@ from dfal.query import UNKNOWN
 
 PIXELS = "pixels"
 """The backbone whose features are the pixels: it needs no weights."""
-PRETRAINED = ("lite2", "lite0")
-"""Backbones that "auto" takes, the first that is installed."""
 MIN_TRIAL_LABELS = 30
 """Labels from which a network on pixels is compared, too: it needs some to learn anything."""
 REFRESH_SECONDS = 0.5
@@ -82,7 +79,8 @@ class Learners:
         self.on_features: list[FeatureLearner] = []
         self._trained: Validation | None = None
         self._progress, self._refreshed = ExtractionProgress(0, 0), -inf
-        for backbone in _backbones(settings.backbone, photos):
+        found, self._note = _backbones(settings.backbone, photos)
+        for backbone in found:
             self.on_features.append(self._feature_learner(backbone))
         self._is_automatic = settings.backbone == AUTO
         self._has_failed = False
@@ -165,7 +163,8 @@ class Learners:
             if _is_better(validations[learner.name], validations[best.name]):
                 best = learner
         self.current = best
-        return Choice(best.name, _sentence(best.name, validations))
+        sentence = _sentence(best.name, validations)
+        return Choice(best.name, f"{sentence}. {self._note}" if self._note else sentence)
 
     def trial_due(self, state: State) -> bool:
         """Return whether a network on pixels is worth a comparison with the features now."""
@@ -182,36 +181,22 @@ class Learners:
         self._trained = trained
 
 
-def _backbones(name: str, photos: Photos) -> list[Backbone]:
-    """Return the backbones that a session with this setting learns from.
+def _backbones(name: str, photos: Photos) -> tuple[list[Backbone], str]:
+    """Return the backbones that a session with this setting learns from, and a note about them.
 
     Raises:
         DfalError: for a backbone that cannot be loaded.
     """
     if name == NO_BACKBONE:
-        return []
+        return [], ""
     h, w, c = photos.folder.shape
     if name != AUTO:
-        return [backbones.load(name, (c, h, w) if name == PIXELS else None)]
-    found = []
-    for pretrained in PRETRAINED:
-        try:
-            found.append(backbones.load(pretrained))
-            break
-        except DfalError:
-            continue  # the extra is not installed
-    return [*found, backbones.load(PIXELS, (c, h, w))]
-
-
-def installed_backbone() -> str | None:
-    """Return the backbone that "auto" takes; None where no pretrained one is installed."""
-    for name in PRETRAINED:
-        try:
-            backbones.load(name)
-        except DfalError:
-            continue
-        return name
-    return None
+        return [backbones.load(name, (c, h, w) if name == PIXELS else None)], ""
+    pixels = backbones.load(PIXELS, (c, h, w))
+    pretrained = backbones.automatic()
+    if pretrained is None:
+        return [pixels], ""
+    return [pretrained.backbone, pixels], pretrained.note
 
 
 def _left_out(learner: FeatureLearner, labels: Int64[np.ndarray, "n"], classes: int) -> Validation:
