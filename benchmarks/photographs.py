@@ -294,7 +294,7 @@ def read(path: Path) -> dict[Key, dict[str, str]]:
 
 def markdown(rows: dict[Key, dict[str, str]]) -> str:
     """Return a table for each data set: mean ± standard deviation over seeds, in per cent, and the
-    paired difference of each arm to `default` with its 95 % t interval."""
+    paired difference of each arm to `default` with its 95 % t interval. A dash: no model yet."""
     lines = []
     for data in dict.fromkeys(key[0] for key in rows):
         arms = dict.fromkeys(key[1] for key in rows if key[0] == data)
@@ -304,7 +304,8 @@ def markdown(rows: dict[Key, dict[str, str]]) -> str:
         for arm in arms:
             curves = [_by_seed(rows, data, arm, labels) for labels in budgets]
             seeds = max(len(curve) for curve in curves)
-            lines.append(_table_row(arm, seeds, [_mean(list(c.values())) for c in curves]))
+            cells = [_mean(list(curve.values()), seeds) for curve in curves]
+            lines.append(_table_row(arm, seeds, cells))
         for arm in arms:
             if arm == "default" or "default" not in arms:
                 continue
@@ -332,18 +333,21 @@ def _by_seed(rows: dict[Key, dict[str, str]], data: str, arm: str, labels: int) 
     return {seed: value for seed, value in found.items() if value == value}
 
 
-def _mean(values: list[float]) -> str:
+def _mean(values: list[float], seeds: int) -> str:
+    """Return mean and spread, and for how many seeds there is a model where it is not all."""
     if not values:
         return "–"
     spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{100 * np.mean(values):.1f}{spread}"
+    some = f" ({len(values)} of {seeds})" if len(values) < seeds else ""
+    return f"{100 * np.mean(values):.1f}{spread}{some}"
 
 
 def _difference(differences: list[float]) -> str:
     if not differences:
         return "–"
     values = 100 * np.array(differences)
-    return f"{values.mean():+.1f} ± {half_width(values):.1f}"
+    spread = f" ± {half_width(values):.1f}" if len(values) > 1 else ""
+    return f"{values.mean():+.1f}{spread}"
 
 
 if __name__ == "__main__":

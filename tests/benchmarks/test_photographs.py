@@ -91,12 +91,13 @@ def test_the_table_pairs_seeds(tmp_path: Path) -> None:
         append(path, Row("cats", "default", seed, 10, accuracy=ours))
         append(path, Row("cats", "random", seed, 10, accuracy=other))
         append(path, Row("cats", "random", seed, 2))
+    append(path, Row("cats", "random", 1, 4, accuracy=0.5))
     append(path, Row("cats", "default", 0, 10, accuracy=0.8))  # an interrupted run, repeated
     lines = markdown(read(path)).splitlines()
-    assert "| default | 3 | – | 80.0 ± 10.0 |" in lines
-    assert "| random | 3 | – | 63.3 ± 5.8 |" in lines
+    assert "| default | 3 | – | – | 80.0 ± 10.0 |" in lines
+    assert "| random | 3 | – | 50.0 (1 of 3) | 63.3 ± 5.8 |" in lines
     # differences −10, −30, −10: mean −16.7, 4.303 · 11.55 / √3 = 28.7
-    assert "| random − default |  | – | -16.7 ± 28.7 |" in lines
+    assert "| random − default |  | – | – | -16.7 ± 28.7 |" in lines
 
 
 def test_a_signal_ends_the_page_too(folder: Path) -> None:
