@@ -88,11 +88,11 @@ def test_a_session_is_labelled_killed_resumed_and_measured(folder: Path) -> None
 def test_the_table_pairs_seeds(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     for seed, (ours, other) in enumerate([(0.8, 0.7), (0.9, 0.6), (0.7, 0.6)]):
-        append(path, Row("cats", "default", seed, 10, accuracy=ours))
+        append(path, Row("cats", "default", seed, 10, accuracy=ours if seed else 0.2))
         append(path, Row("cats", "random", seed, 10, accuracy=other))
         append(path, Row("cats", "random", seed, 2))
     append(path, Row("cats", "random", 1, 4, accuracy=0.5))
-    append(path, Row("cats", "default", 0, 10, accuracy=0.8))  # an interrupted run, repeated
+    append(path, Row("cats", "default", 0, 10, accuracy=0.8))  # after 0.2: an interrupted run, repeated
     lines = markdown(read(path)).splitlines()
     assert "| default | 3 | – | – | 80.0 ± 10.0 |" in lines
     assert "| random | 3 | – | 50.0 (1 of 3) | 63.3 ± 5.8 |" in lines
