@@ -92,7 +92,7 @@ def test_the_table_pairs_seeds(tmp_path: Path) -> None:
         append(path, Row("cats", "random", seed, 10, accuracy=other))
         append(path, Row("cats", "random", seed, 2))
     append(path, Row("cats", "random", 1, 4, accuracy=0.5))
-    append(path, Row("cats", "default", 0, 10, accuracy=0.8))  # after 0.2: an interrupted run, repeated
+    append(path, Row("cats", "default", 0, 10, accuracy=0.8))  # repeated
     lines = markdown(read(path)).splitlines()
     assert "| default | 3 | – | – | 80.0 ± 10.0 |" in lines
     assert "| random | 3 | – | 50.0 (1 of 3) | 63.3 ± 5.8 |" in lines
