@@ -223,12 +223,12 @@ def a_validation(images: Int64[np.ndarray, "n"], right: int) -> Validation:
 )
 def test_another_is_taken_only_where_the_labels_say_so(new: int, old: int, is_better: bool) -> None:
     images = np.arange(20)
-    found = learners._is_better(a_validation(images, new), a_validation(images, old))
+    found = learners.is_better(a_validation(images, new), a_validation(images, old))
     assert found == is_better
 
 
 def test_validations_are_compared_on_the_images_of_both() -> None:
     few = Validation(np.array([3, 7, 9, 11, 12]), np.array([True] * 5))
     many = Validation(np.arange(20), np.isin(np.arange(20), [0, 1, 2, 4, 5, 6, 8, 10]))
-    assert learners._is_better(few, many), "wrong on all five"
-    assert not learners._is_better(many, few)
+    assert learners.is_better(few, many), "wrong on all five"
+    assert not learners.is_better(many, few)

@@ -26,6 +26,11 @@ from dfal.strategies.closed_form import in_closed_form
 
 MIN_IMAGES = 48
 """Images with features from which a first neighbourhood is computed, where there are so many."""
+PIXELS = "pixels"
+"""The backbone whose features are the pixels: it needs no weights."""
+PIXEL_DIMENSIONS = 50
+"""Principal components of pixels that are kept. They are not standardised: pixels at the border
+hardly vary, and would count as much as the others."""
 GROWTH = 1.05
 """Factor of the images with features from which the new ones are taken in."""
 
@@ -134,7 +139,9 @@ class FeatureLearner:
         ready = self._source.ready() & self._folder.ready()
         teach = ready & ~state.hold_out[:count]
         if self._building is None and self._is_worth_building(teach, ready):
-            self._building = _Building(self._source, np.flatnonzero(teach))
+            self._building = _Building(
+                self._source, np.flatnonzero(teach), is_pixels=self.name == PIXELS
+            )
             self._building.start()
         if self._building is not None and not self.is_building:
             building, self._building = self._building, None
@@ -268,15 +275,20 @@ class FeatureLearner:
 class _Building(threading.Thread):
     """Computes a neighbourhood beside everything else."""
 
-    def __init__(self, source: FeatureSource, images: Int64[np.ndarray, "m"]):
+    def __init__(self, source: FeatureSource, images: Int64[np.ndarray, "m"], *, is_pixels: bool):
         super().__init__(name="neighbourhood", daemon=True)
-        self.images = images
+        self.images, self._is_pixels = images, is_pixels
         self._source = source
         self._result: Neighbourhood | Exception | None = None
 
     def run(self) -> None:
         try:
-            self._result = Neighbourhood.of(self._source.rows(self.images))
+            rows = self._source.rows(self.images)
+            self._result = (
+                Neighbourhood.of(rows, dimensions=PIXEL_DIMENSIONS, standardise=False)
+                if self._is_pixels
+                else Neighbourhood.of(rows)
+            )
         except Exception as error:
             self._result = error
 

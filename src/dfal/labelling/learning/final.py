@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import nn
 
 from dfal import backbones, models
+from dfal.backbones.automatic_choice import PREFERRED
 from dfal.backbones.base import Backbone
 from dfal.errors import DfalError
 from dfal.labelling.learning.final_choice import choose
@@ -31,8 +32,6 @@ from dfal.nn.inference import predict
 from dfal.nn.training import check_device
 from dfal.stats.agreement import wilson
 
-PRETRAINED = ("lite2", "lite0")
-"""Backbones of which "auto" tries the first that is installed."""
 PIXELS = "pixels"
 _ON_PIXELS = frozenset({AUTO, NO_BACKBONE})
 """Backbones that need the session's network."""
@@ -263,11 +262,11 @@ def _open_backbones(
     """
     notes: list[str] = []
     loaded: list[Backbone | None] = []
-    for each in (*PRETRAINED, PIXELS, NO_BACKBONE) if name == AUTO else (name,):
+    for each in (*PREFERRED, PIXELS, NO_BACKBONE) if name == AUTO else (name,):
         if each == NO_BACKBONE:
             loaded.append(None)
             continue
-        if name == AUTO and each in PRETRAINED and loaded:
+        if name == AUTO and each in PREFERRED and loaded:
             continue
         try:
             backbone = backbones.load(each, _image(stored) if each == PIXELS else None)
@@ -278,7 +277,7 @@ def _open_backbones(
             continue
         backbone.network.to(device)
         loaded.append(backbone)
-    return loaded, notes if not any(b and b.name in PRETRAINED for b in loaded) else []
+    return loaded, notes if not any(b and b.name in PREFERRED for b in loaded) else []
 
 
 def _measure(

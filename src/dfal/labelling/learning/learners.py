@@ -1,7 +1,7 @@
 """What a session can learn from, and which of it predicts the labels best."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, sqrt
 
@@ -11,16 +11,18 @@ from jaxtyping import Bool, Int64
 from dfal import backbones
 from dfal.backbones.base import Backbone
 from dfal.labelling.learning.extraction import ExtractionProgress, FeatureExtraction, open_features
-from dfal.labelling.learning.feature_learner import CachedFeatures, FeatureLearner, PixelFeatures
+from dfal.labelling.learning.feature_learner import (
+    PIXELS,
+    CachedFeatures,
+    FeatureLearner,
+    PixelFeatures,
+)
 from dfal.labelling.learning.learner import Learner, PixelLearner
 from dfal.labelling.photos import Photos
 from dfal.labelling.settings import AUTO, NO_BACKBONE
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.state import State
-from dfal.query import UNKNOWN
 
-PIXELS = "pixels"
-"""The backbone whose features are the pixels: it needs no weights."""
 MIN_TRIAL_LABELS = 30
 """Labels from which a network on pixels is compared, too: it needs some to learn anything."""
 REFRESH_SECONDS = 0.5
@@ -77,7 +79,7 @@ class Learners:
         self.extraction: FeatureExtraction | None = None
         self.on_pixels = PixelLearner(session, photos)
         self.on_features: list[FeatureLearner] = []
-        self._trained: Validation | None = None
+        self._folds: dict[str, Validation] = {}
         self._progress, self._refreshed = ExtractionProgress(0, 0), -inf
         found, self._note = _backbones(settings.backbone, photos)
         for backbone in found:
@@ -153,15 +155,23 @@ class Learners:
             for learner in self.on_features
             if learner.is_ready
         }
-        if self._trained is not None:
-            validations[NO_BACKBONE] = self._trained
-        candidates = [learner for learner in self._all() if learner.name in validations]
+        candidates: list[Learner] = [f for f in self.on_features if f.name in validations]
         if not candidates:
             return Choice(self.current.name, "")
         best = self.current if self.current in candidates else candidates[0]
         for learner in candidates:
-            if _is_better(validations[learner.name], validations[best.name]):
+            if is_better(validations[learner.name], validations[best.name]):
                 best = learner
+        if self._folds:
+            # A network from scratch cannot be trained once for each label left out, so that it and
+            # the features are compared on the same folds.
+            scratch, other = self._folds[NO_BACKBONE], self._folds[best.name]
+            is_kept = self.current is self.on_pixels and not is_better(other, scratch)
+            if is_kept or is_better(scratch, other):
+                best = self.on_pixels
+                validations = {NO_BACKBONE: scratch, **self._folds}
+            else:
+                validations[NO_BACKBONE] = scratch
         self.current = best
         sentence = _sentence(best.name, validations)
         return Choice(best.name, f"{sentence}. {self._note}" if self._note else sentence)
@@ -169,16 +179,16 @@ class Learners:
     def trial_due(self, state: State) -> bool:
         """Return whether a network on pixels is worth a comparison with the features now."""
         count = int((state.labels[state.trained_on] >= 0).sum())
-        before = 0 if self._trained is None else len(self._trained.images)
+        before = len(self._folds[NO_BACKBONE].images) if self._folds else 0
         return (
             self._is_automatic
-            and bool(self.on_features)
+            and all(learner.is_ready for learner in self.on_features)
             and count >= max(MIN_TRIAL_LABELS, TRIAL_GROWTH * before)
         )
 
-    def add_trial(self, trained: Validation) -> None:
-        """Take over how networks on pixels predict the labels."""
-        self._trained = trained
+    def add_trial(self, folds: dict[str, Validation]) -> None:
+        """Take over how well each learner predicts labels that it was not trained on, by name."""
+        self._folds = folds
 
 
 def _backbones(name: str, photos: Photos) -> tuple[list[Backbone], str]:
@@ -207,7 +217,7 @@ def _left_out(learner: FeatureLearner, labels: Int64[np.ndarray, "n"], classes: 
     return Validation(images[order], is_right[order])
 
 
-def _is_better(new: Validation, old: Validation) -> bool:
+def is_better(new: Validation, old: Validation) -> bool:
     """Return whether a validation is better than another beyond doubt, on the images of both."""
     images = np.intersect1d(new.images, old.images)
     a = new.is_right[np.searchsorted(new.images, images)]
@@ -230,12 +240,3 @@ def _sentence(name: str, validations: dict[str, Validation]) -> str:
 
 def _shown(name: str) -> str:
     return "a network from scratch" if name == NO_BACKBONE else name
-
-
-def out_of_fold(
-    images: Int64[np.ndarray, "l"], predicted: Int64[np.ndarray, "l"], truth: Sequence[int]
-) -> Validation:
-    """Return a validation from predictions of labelled images by networks of other folds."""
-    order = np.argsort(images)
-    is_right = predicted[order] == np.asarray(truth)[order]
-    return Validation(images[order], is_right & (np.asarray(truth)[order] != UNKNOWN))

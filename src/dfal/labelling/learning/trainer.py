@@ -17,7 +17,7 @@ from dfal.errors import DfalError
 from dfal.labelling.learning.feature_learner import FeatureLearner
 from dfal.labelling.learning.judging import Evaluation, fit_temperature, judge
 from dfal.labelling.learning.learner import Learner
-from dfal.labelling.learning.learners import Learners, out_of_fold
+from dfal.labelling.learning.learners import Learners, Validation
 from dfal.labelling.learning.progress import curve, hold_out_labels
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.records import Model, RankedImage
@@ -163,10 +163,17 @@ class Trainer:
         return bool(state.models) and self._is_quiet() and self.learners.trial_due(state)
 
     def trial(self, state: State) -> None:
-        """Find out how well networks on pixels, trained from scratch, predict the labels."""
-        learner, classes = self.learners.on_pixels, len(state.classes)
+        """Find out how well networks from scratch, and the features, predict the labels."""
         self._decode_labelled(state)
-        pool = self._pool(state, learner)
+        learners: list[Learner] = [self.learners.on_pixels, *self.learners.on_features]
+        self.learners.add_trial(
+            {learner.name: self._validation(learner, state) for learner in learners}
+        )
+        self._trained_size = -1  # choose again
+
+    def _validation(self, learner: Learner, state: State) -> Validation:
+        """Return how labels are predicted by networks that were trained on the other folds."""
+        classes, pool = len(state.classes), self._pool(state, learner)
         labelled = np.flatnonzero(pool.labels.numpy() >= 0)
         folds = self._folds(labelled)
         predicted = np.full(len(labelled), UNKNOWN)
@@ -177,9 +184,7 @@ class Trainer:
                 model = learner.fit(fold_pool, classes, self._seed(len(labelled), f"trial {fold}"))
                 logits = learner.logits(model, pool.images, images)
                 predicted[folds == fold] = logits.argmax(1).numpy()
-        truth = pool.labels.numpy()[labelled]
-        self.learners.add_trial(out_of_fold(labelled, predicted, truth.tolist()))
-        self._trained_size = -1  # choose again
+        return Validation(labelled, predicted == pool.labels.numpy()[labelled])
 
     def _folds(self, images: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
         """Return the fold of each image, which never changes."""
