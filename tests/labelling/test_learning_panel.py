@@ -112,6 +112,11 @@ def test_the_page_says_what_the_models_learn_from_and_which_labels_they_know(stu
         ),
         (
             "strategy",
+            {"strategy": "few-labels", "score": 12.5, "backbone": "lite2"},
+            "it stands for many images like it of which the model is not certain.",
+        ),
+        (
+            "strategy",
             {"strategy": "margin", "score": 0.25, "about": "smallest gap", "backbone": "lite2"},
             "runner-up dog. Selected by margin: smallest gap (score 0.250).",
         ),

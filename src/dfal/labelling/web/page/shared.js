@@ -127,7 +127,7 @@ const KINDS = {
 };
 
 /** Strategies that select typical images of groups without a label, whatever the model predicts for them. */
-const COVERAGE = new Set(["few-labels", "typi-clust", "prob-cover", "max-herding"]);
+const COVERAGE = new Set(["typi-clust", "prob-cover", "max-herding"]);
 
 /**
  * Return why an image was selected; null where the server does not say.
@@ -176,6 +176,9 @@ const bold = (index) => h("b", {}, nameOf(index));
  */
 function score({ strategy, about, backbone, score: value }) {
   if (strategy && COVERAGE.has(strategy)) return [KINDS.coverage];
+  if (strategy === "few-labels") {
+    return ["Selected because it stands for many images like it of which the model is not certain."];
+  }
   if (!strategy?.startsWith("dfal")) {
     const what = `Selected by ${strategy}${about ? `: ${about}` : ""}`;
     return [value === null ? `${what}.` : `${what} (score ${value.toPrecision(3)}).`];
