@@ -422,7 +422,7 @@ from dfal.data import image_folder
 from dfal.experiments import runner
 from dfal.labelling.store import session
 from dfal.labelling.web import connections, page_server
-assert runner.cores() >= 1 and image_folder._cores() >= 1
+assert runner.cores() >= 1 and image_folder.available_cores() >= 1
 assert session._user() == "me"
 connections.raise_descriptor_limit()
 page_server.bound("127.0.0.1", None).close()

@@ -279,7 +279,10 @@ def test_a_network_that_fails_holds_up_no_decoding_and_is_tried_again(
 @pytest.mark.parametrize(
     ("returned", "sentence"),
     [
-        (lambda images: images.new_zeros(len(images), 3), "shape .*3.* but .*4.* is needed"),
+        (
+            lambda images: images.new_zeros(len(images), 3),
+            r"of shape \(n, 3\), but \(n, 4\) is needed",
+        ),
         (lambda images: images.new_full((len(images), 4), torch.nan), "that are not finite"),
     ],
 )

@@ -187,7 +187,10 @@ def test_outputs_with_logits_are_taken(output: str, pool: dfal.Pool, images: Ten
 @pytest.mark.parametrize(
     ("out", "sentence"),
     [
-        ({"scores": torch.rand(2, 3)}, r"returned dict$"),
+        (
+            {"scores": torch.rand(2, 3)},
+            r"returned dict with scores and no logits: give it a layer for the classes$",
+        ),
         (SimpleNamespace(logits=None), r"returned NoneType$"),
         (
             (torch.rand(2, 3), torch.rand(2, 3)),

@@ -31,7 +31,6 @@ from dfal.nn.training_settings import Training
             "compare them on features of photographs",
             "run --dataset photos --backbone lite2 --annotations 200",
         ),
-        ("resume the latest run", "run --resume"),
     ],
 )
 @settings(TrialSettings, "dataset", "model", "backbone", "size", group="Data and network")

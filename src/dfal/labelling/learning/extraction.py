@@ -287,9 +287,10 @@ class FeatureExtraction:
             out = self._network(pixels.permute(0, 3, 1, 2).float().div_(255))
         rows: NDArray[np.float32] = out.float().cpu().numpy()
         if rows.shape != (len(batch), self._backbone.features):
+            shape = ", ".join(map(str, rows.shape[1:]))
             raise DfalError(
-                f"the backbone {self._backbone.name} returned features of shape {rows.shape}, but"
-                f" {(len(batch), self._backbone.features)} is needed"
+                f"the backbone {self._backbone.name} returned features of shape (n, {shape}), but"
+                f" (n, {self._backbone.features}) is needed"
             )
         if not np.isfinite(rows).all():
             raise DfalError(

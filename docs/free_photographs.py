@@ -3,7 +3,7 @@
 Usage, with Debian's package gcompris-qt-data 3.1, whose photographs name their authors:
 
     apt-get download gcompris-qt-data && dpkg-deb -x gcompris-qt-data_*.deb package
-    python docs/photographs.py package photographs
+    python docs/free_photographs.py package photographs
 
 It writes the photographs that are in the public domain or under CC0 into a folder for each class,
 and docs/pictures/README.md, which names the author and the source of each.
@@ -33,7 +33,7 @@ HEAD = """# Pictures
 The pictures of the page and of the terminal (`*.webp`) are made by `python docs/screenshots.py
 FOLDER`, from the photographs below. They come with GCompris (Debian's package gcompris-qt-data),
 whose notes name their authors and say that they are in the public domain or under CC0 1.0. `python
-docs/photographs.py` collects them.
+docs/free_photographs.py` collects them.
 
 | class | photograph | author | licence | source |
 |---|---|---|---|---|
