@@ -3,8 +3,8 @@
 Usage: `python docs/screenshots.py FOLDER`.
 
 FOLDER has a subfolder of photographs for each class, as `python docs/free_photographs.py` makes
-them. A machine that knows the classes labels them, with one mistake, until there are 60 answers; then the
-page is pictured, and the terminal that it was started from.
+them. A machine that knows the classes labels them, with one mistake, until there are 60 answers;
+then the page is pictured, and the terminal that it was started from.
 """
 
 import html
