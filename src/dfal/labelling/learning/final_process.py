@@ -1,8 +1,6 @@
 """Train a final model in a process of its own, and tell what it is doing.
 
->>> training = start(store)                                    # doctest: +SKIP
->>> training.status()                                          # doctest: +SKIP
-Status(activity='computing features', done=64, total=160, report=None, error='')
+`start(store)` returns it at once; its `status()` says what it is doing and how much is done.
 """
 
 import os
