@@ -67,7 +67,7 @@ def main() -> None:
     for name, value in figures.items():
         print(f"{name:48} {value}")
     write(
-        Path(__file__).parent / "results" / "photographs-large.json",
+        Path(__file__).parent / "results" / f"photographs-large-{options.backbone}.json",
         taken_on(["torch", "pillow"]) | figures,
     )
 

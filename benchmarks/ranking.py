@@ -11,6 +11,7 @@ them; each is followed by learning and by a ranking of 20 images. Medians of CPU
 import argparse
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -74,7 +75,9 @@ def measure(count: int, answers: int) -> dict[str, Any]:
     )
     session: Any = SimpleNamespace(settings=Settings(), state=state)
     folder: Any = AllDecoded(count)
-    learner = FeatureLearner(session, folder, backbones.load("pixels"), Source(features))
+    learner = FeatureLearner(
+        session, folder, replace(backbones.load("pixels"), name="features"), Source(features)
+    )
     cpu, wall = time.process_time(), time.perf_counter()
     stub: Any = state
     while not learner.is_ready:
