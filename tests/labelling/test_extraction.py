@@ -210,7 +210,7 @@ def test_it_stops_within_a_second_and_resumes(
 
     class Slow(Corners):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            time.sleep(0.15)
+            time.sleep(0.35)
             return super().forward(images)
 
     with Folder.open(photos, place, size=8) as folder:
