@@ -21,7 +21,6 @@ from torch import nn
 from dfal import Training, backbones, fit
 from dfal.data.datasets import load
 from dfal.data.image_array import Images
-from dfal.labelling.learning.feature_learner import PIXEL_DIMENSIONS
 from dfal.labelling.learning.learners import Validation, is_better
 from dfal.labelling.settings import NO_BACKBONE
 from dfal.nn.inference import predict
@@ -98,7 +97,8 @@ def session(
     classes = int(max(truth.max(), test_truth.max())) + 1
     images = data.images.take(torch.from_numpy(order))
     c, h, w = data.images.shape
-    pixels = backbones.load("pixels", (c, h, w)).network
+    backbone = backbones.load("pixels", (c, h, w))
+    pixels = backbone.network
     tests = data.test_images.take(torch.arange(len(test_truth)))
     with torch.inference_mode():
         spaces = {
@@ -110,9 +110,7 @@ def session(
         }
     neighbourhoods = {
         "lite2": Neighbourhood.of(spaces["lite2"][0]),
-        "pixels": Neighbourhood.of(
-            spaces["pixels"][0], dimensions=PIXEL_DIMENSIONS, standardise=False
-        ),
+        "pixels": backbone.neighbourhood(spaces["pixels"][0]),
     }
     learners = {space: FewLabelLearner(near, classes) for space, near in neighbourhoods.items()}
     current, labels, out = "lite2", np.full(len(order), -1), []

@@ -45,6 +45,21 @@ def load_object(kind: str, name: str) -> Any:
     return loaded
 
 
+def unnamed_code(path: Path, kind: str, name: str, *, option: str = "") -> DfalError:
+    """Return the refusal to run code that only a file names.
+
+    Args:
+        path: the file.
+        kind: what the code is, for the sentence: "network".
+        name: `package.module:name`.
+        option: that allows it; by default the kind.
+    """
+    return DfalError(
+        f"{path} was made with the {kind} {name}: say --{option or kind} {name} if its code may be"
+        " run"
+    )
+
+
 def describe_exception(error: BaseException) -> str:
     """Describe an exception of the user's code in a few words, with the line that raised it."""
     lines = str(error).strip().splitlines()

@@ -207,10 +207,11 @@ def test_it_stops_within_a_second_and_resumes(
     photos: Path, place: Path, decodes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extraction, "BATCH", 2)
+    stopped = threading.Event()
 
     class Slow(Corners):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            time.sleep(0.35)
+            stopped.wait(1)
             return super().forward(images)
 
     with Folder.open(photos, place, size=8) as folder:
@@ -222,13 +223,14 @@ def test_it_stops_within_a_second_and_resumes(
         wait_until(lambda: cache.ready().sum() >= 4)
         start = time.monotonic()
         running.stop()
+        stopped.set()  # a batch that was begun is finished
         thread.join(10)
         assert time.monotonic() - start < 1
         done = int(cache.ready().sum())
         assert 4 <= done < 20
         assert_right(folder, cache, done)
         decodes.clear()
-        cache, _ = extract(folder)
+        cache, _ = extract(folder, backbone)
         assert len(decodes) == 20 - done
         assert_right(folder, cache, 20)
 

@@ -303,7 +303,7 @@ def test_the_command_says_what_models_learn_from(
     (tmp_path / "photos").mkdir()
     Image.new("L", (20, 20)).save(tmp_path / "photos" / "a.png")
     for installed, words in ((True, "or from pixels"), (False, "pip install 'dfal[photos]'")):
-        monkeypatch.setattr("dfal.cli.folder_summary.has_photos", lambda: installed)  # noqa: B023
+        monkeypatch.setattr("dfal.cli.folder_summary.installed", lambda: installed)  # noqa: B023
         assert words in line(backbone="auto")
         (tmp_path / "labels.db").unlink()
     assert line(backbone="none") == "models are networks trained on pixels (lenet5)"

@@ -83,14 +83,11 @@ def test_images_that_come_later_are_predicted_and_their_labels_count() -> None:
     later, truth = blobs(40, seed=3)
     learner = FewLabelLearner(NEIGHBOURHOOD, CLASSES)
     learner.append(later)
-    assert not learner.is_outgrown
     labels = np.concatenate([labelled([0, 1, 2]), np.full(40, -1)])
     labels[243] = truth[3]
     learned = learner.update(labels)
     assert learned.has_label.all()
     assert learner.predict(learned)[243].argmax() == truth[3]
-    learner.append(blobs(200, seed=4)[0])
-    assert learner.is_outgrown
 
 
 def test_a_label_outside_the_graph_spreads_from_its_nearest_image() -> None:

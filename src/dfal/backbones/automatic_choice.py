@@ -7,10 +7,8 @@ import torch
 
 from dfal.backbones import named
 from dfal.backbones.base import Backbone, Image, reduced_precision
-from dfal.backbones.efficientnet_lite import weights_file
+from dfal.backbones.registry import installed
 
-PREFERRED = ("lite2", "lite0")
-"""Backbones that need no download, the most accurate first."""
 SLOW_MS = 100
 """Milliseconds an image, on all threads, from which on a machine is slow: ten images a second."""
 SMALLER, SMALLER_SIDE = "lite0", 192
@@ -43,16 +41,17 @@ def automatic(image: Image | None = None) -> Automatic | None:
     Returns:
         The backbone; None where the extra `photos` is not installed.
     """
-    name = next((name for name in PREFERRED if weights_file(name)), None)
-    if name is None:
+    names = installed()
+    if not names:
         return None
+    name = names[0]
     backbone = named.load(name, image)
     if image is not None:
         return Automatic(backbone)
     ms = milliseconds(backbone)
     if ms <= SLOW_MS:
         return Automatic(backbone)
-    smaller = SMALLER if weights_file(SMALLER) else name
+    smaller = SMALLER if SMALLER in names else name
     note = (
         f"This machine takes {ms:.0f} ms for an image with {name}, so {smaller} is used on images"
         f" of {SMALLER_SIDE} × {SMALLER_SIDE} pixels, which is faster and less accurate."

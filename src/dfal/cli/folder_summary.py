@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dfal.backbones.registry import installed
 from dfal.data.image_folder import Folder
 from dfal.data.listing import count_names
 from dfal.data.path_names import class_key
-from dfal.labelling.learning.extras import has_photos
 from dfal.labelling.settings import AUTO, NO_BACKBONE
 from dfal.labelling.store.session import Session
 from dfal.nn import NETWORKS
@@ -68,7 +68,7 @@ def learning_line(session: Session) -> str:
         line = f"models are networks trained on pixels ({session.settings.model})"
     elif state.backbone != AUTO:
         line = f"models learn from the features of {state.backbone}"
-    elif has_photos():
+    elif installed():
         line = "models learn from a pretrained network or from pixels, as your labels will tell"
     else:
         line = (

@@ -15,6 +15,7 @@ from dfal.experiments.serialization import is_kind, to_json
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
 from dfal.nn.training_settings import Training
+from dfal.plugins import unnamed_code
 from dfal.strategies import STRATEGIES, name_of, named, with_candidates
 
 __all__ = [
@@ -154,10 +155,7 @@ def stored_trials(path: Path, given: Mapping[str, Any], strategy: Sequence[str])
         for option, kind in CODE_OPTIONS.items():
             name = getattr(trial, option)
             if _is_code(option, name) and given.get(option) != name:
-                raise DfalError(
-                    f"{path} was made with the {kind} {name}: say --{option} {name} if its code may"
-                    " be run"
-                )
+                raise unnamed_code(path, kind, name, option=option)
     find_again({trial.dataset for trial in trials}, path, given.get("dataset"))
     return sorted(trials, key=lambda trial: (trial.seed, name_of(trial.strategy)))
 

@@ -1,6 +1,5 @@
 """The features that a backbone gives images, and what it is, for the trials that use them."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -60,12 +59,8 @@ def describe(backbone: str, image: Shape) -> Description:
             f"the backbone {backbone} says that it makes {loaded.features} features of images of"
             f" {loaded.image}, but it makes {tuple(probe.shape[1:])} of {image}: correct it"
         )
-    digest = hashlib.sha256(repr(loaded.network).encode())
-    for name, tensor in loaded.network.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return Description(
-        image, loaded.features, digest.hexdigest()[:16], tuple(probe.flatten()[:100].tolist())
+        image, loaded.features, loaded.digest()[:16], tuple(probe.flatten()[:100].tolist())
     )
 
 

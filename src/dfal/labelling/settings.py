@@ -13,8 +13,9 @@ from dfal.nn.training_settings import Training
 TRAINING_OPTIONS = ("learning_rate", "training_batch", "epochs")
 """The settings of training that `dfal label` has options for."""
 
-AUTO, NO_BACKBONE = "auto", "none"
-"""Values of `Settings.backbone`: what predicts the labels best, and a network on pixels."""
+AUTO, NO_BACKBONE, PIXELS = "auto", "none", "pixels"
+"""Values of `Settings.backbone`: what predicts the labels best; a network on pixels; the pixels as
+features."""
 PIXEL_STRATEGY, FEATURE_STRATEGY = "dfal", "few-labels"
 """What the strategy "auto" is for a network on pixels, and on features."""
 

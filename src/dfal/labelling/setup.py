@@ -27,7 +27,7 @@ from dfal.nn.inference import predict
 from dfal.nn.input_size import image_of
 from dfal.nn.networks import build
 from dfal.nn.training import check_device
-from dfal.plugins import describe_exception
+from dfal.plugins import describe_exception, unnamed_code
 from dfal.strategies import named
 
 
@@ -136,10 +136,7 @@ def _settings(past: _Past, options: Mapping[str, Any], store: Path) -> Settings:
         named(settings.strategy_on(backbone))
     check_device(settings.device)
     if settings.model not in NETWORKS and store.exists() and "model" not in options:
-        raise DfalError(
-            f"{store} was made with the network {settings.model}: say --model {settings.model}"
-            " if its code may be run"
-        )
+        raise unnamed_code(store, "network", settings.model, option="model")
     _check_backbone(settings.backbone, store, is_given="backbone" in options)
     return settings
 
@@ -158,10 +155,7 @@ def _check_fit(settings: Settings, store: Path, *, is_given: bool) -> None:
             f" {settings.backbone} learns from features: leave one of them out"
         )
     if store.exists() and not is_given:
-        raise DfalError(
-            f"{store} was made with the training {settings.fit}: say --fit {settings.fit} if its"
-            " code may be run"
-        )
+        raise unnamed_code(store, "training", settings.fit, option="fit")
     load_fit(settings.fit)
 
 
@@ -174,10 +168,7 @@ def _check_backbone(name: str, store: Path, *, is_given: bool) -> None:
     if name in {AUTO, NO_BACKBONE}:
         return
     if name.partition(":")[0] not in BACKBONES and store.exists() and not is_given:
-        raise DfalError(
-            f"{store} was made with the backbone {name}: say --backbone {name} if its code may be"
-            " run"
-        )
+        raise unnamed_code(store, "backbone", name)
     backbones.load(name)
 
 

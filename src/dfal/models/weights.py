@@ -23,6 +23,7 @@ from dfal.models.card import ModelCard, check, read
 from dfal.nn import NETWORKS
 from dfal.nn.inference import unwrap_network
 from dfal.nn.networks import build
+from dfal.plugins import unnamed_code
 
 KEY = "dfal"
 """Key of the card in the file's metadata."""
@@ -91,10 +92,7 @@ def load(path: Path, network: str | None = None) -> SavedModel:
         else card.network.partition(":")[0] in BACKBONES
     )
     if not known and network != card.network:
-        raise DfalError(
-            f"{path} was made with the network {card.network}: say --model {card.network} if its"
-            " code may be run"
-        )
+        raise unnamed_code(path, "network", card.network, option="model")
     try:
         model = _rebuilt(card, tensors)
     except (RuntimeError, KeyError) as error:

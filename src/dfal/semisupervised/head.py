@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Float64
 from scipy.optimize import minimize
+from torch import nn
 
 STEPS = 200
 """At most that many steps of L-BFGS."""
@@ -29,6 +31,14 @@ class Head:
         """Return the logits of rows."""
         logits: Float32[np.ndarray, "n c"] = rows @ self.weight.T + self.bias
         return logits
+
+    def layer(self) -> nn.Linear:
+        """Return the same as a frozen layer of PyTorch."""
+        classes, width = self.weight.shape
+        layer = nn.Linear(width, classes)
+        layer.weight.data = torch.from_numpy(self.weight)
+        layer.bias.data = torch.from_numpy(self.bias)
+        return layer.eval().requires_grad_(False)
 
 
 def fit_head(

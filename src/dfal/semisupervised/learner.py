@@ -90,11 +90,6 @@ class FewLabelLearner:
         """
         self.rows = np.concatenate([self.rows, self.neighbourhood.space(features)])
 
-    @property
-    def is_outgrown(self) -> bool:
-        """Return whether there are twice as many images as in the graph."""
-        return len(self.rows) >= 2 * len(self.neighbourhood.rows)
-
     def update(self, labels: Int64[np.ndarray, "n"]) -> Learned:
         """Learn from these labels; quick where few of them are new.
 

@@ -42,3 +42,8 @@ def identity(path: Path | str) -> tuple[int, int] | None:
     """Return device and inode of a file; None where there is none."""
     file = status(path)
     return None if file is None else (file.st_dev, file.st_ino)
+
+
+def beside(store: Path, ending: str) -> Path:
+    """Return the file next to a labelling store that has its name and another ending."""
+    return store.with_name(store.name.removesuffix(".db").removesuffix(".labels") + ending)

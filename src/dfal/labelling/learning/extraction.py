@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import hashlib
 import math
 import os
 import sys
@@ -362,13 +361,8 @@ def open_features(folder: Folder, backbone: Backbone) -> FeatureCache:
     Raises:
         DfalError: where the cache cannot be written.
     """
-    digest = hashlib.sha256(f"{FEATURES_VERSION}".encode())
-    for name, value in backbone.network.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return FeatureCache(
-        folder, backbone.name, digest.hexdigest(), backbone.image, backbone.features
-    )
+    weights = f"{FEATURES_VERSION} {backbone.digest()}"
+    return FeatureCache(folder, backbone.name, weights, backbone.image, backbone.features)
 
 
 def _placed(network: nn.Module, device: torch.device) -> nn.Module:

@@ -26,11 +26,6 @@ from dfal.strategies.closed_form import in_closed_form
 
 MIN_IMAGES = 48
 """Images with features from which a first neighbourhood is computed, where there are so many."""
-PIXELS = "pixels"
-"""The backbone whose features are the pixels: it needs no weights."""
-PIXEL_DIMENSIONS = 50
-"""Principal components of pixels that are kept. They are not standardised: pixels at the border
-hardly vary, and would count as much as the others."""
 GROWTH = 1.05
 """Factor of the images with features from which the new ones are taken in."""
 
@@ -96,6 +91,7 @@ class FeatureLearner:
         self._session, self._folder = session, folder
         self._backbone, self._source = backbone, source
         self._few: FewLabelLearner | None = None
+        self._latest: tuple[Int64[np.ndarray, m], Learned] | None = None
         self._members = np.empty(0, np.int64)
         self._z = np.zeros((len(folder), 1), np.float32)
         self._has_z = np.zeros(len(folder), bool)
@@ -139,9 +135,7 @@ class FeatureLearner:
         ready = self._source.ready() & self._folder.ready()
         teach = ready & ~state.hold_out[:count]
         if self._building is None and self._is_worth_building(teach, ready):
-            self._building = _Building(
-                self._source, np.flatnonzero(teach), is_pixels=self.name == PIXELS
-            )
+            self._building = _Building(self._backbone, self._source, np.flatnonzero(teach))
             self._building.start()
         if self._building is not None and not self.is_building:
             building, self._building = self._building, None
@@ -168,7 +162,7 @@ class FeatureLearner:
 
     def _begin(self, neighbourhood: Neighbourhood, classes: int) -> FewLabelLearner:
         joined = len(neighbourhood.rows)
-        self._few = FewLabelLearner(neighbourhood, max(classes, 1))
+        self._few, self._latest = FewLabelLearner(neighbourhood, max(classes, 1)), None
         self._members, later = self._members[:joined], self._members[joined:]
         self._has_z[later] = False  # they are appended again
         return self._few
@@ -198,7 +192,7 @@ class FeatureLearner:
             classes: how many there are.
             seed: is not needed: nothing here is random.
         """
-        return _linear(self.learn(pool.labels.numpy(), classes))
+        return self.learn(pool.labels.numpy(), classes).head.layer()
 
     def learn(self, labels: Int64[np.ndarray, "n"], classes: int) -> Learned:
         """Learn from labels.
@@ -207,8 +201,10 @@ class FeatureLearner:
             labels: of all images; below 0 where there is none to learn from.
             classes: how many there are.
         """
-        few = self._for_classes(classes)
-        return few.update(labels[self._members])
+        few, own = self._for_classes(classes), labels[self._members]
+        if self._latest is None or not np.array_equal(self._latest[0], own):
+            self._latest = own, few.update(own)
+        return self._latest[1]
 
     def _for_classes(self, classes: int) -> FewLabelLearner:
         """Return what learns so many classes.
@@ -225,12 +221,7 @@ class FeatureLearner:
     def full_network(self, model: nn.Module, classes: int) -> nn.Module:
         """Return the network that takes images in the backbone's size."""
         space = self._for_classes(classes).neighbourhood.space
-        return FeatureClassifier(
-            self._backbone.network,
-            torch.from_numpy(space.mean),
-            torch.from_numpy(space.projection),
-            cast(nn.Linear, model),
-        )
+        return FeatureClassifier.of(self._backbone.network, space, cast(nn.Linear, model))
 
     @property
     def network_name(self) -> str:
@@ -275,20 +266,15 @@ class FeatureLearner:
 class _Building(threading.Thread):
     """Computes a neighbourhood beside everything else."""
 
-    def __init__(self, source: FeatureSource, images: Int64[np.ndarray, "m"], *, is_pixels: bool):
+    def __init__(self, backbone: Backbone, source: FeatureSource, images: Int64[np.ndarray, "m"]):
         super().__init__(name="neighbourhood", daemon=True)
-        self.images, self._is_pixels = images, is_pixels
-        self._source = source
+        self.images = images
+        self._backbone, self._source = backbone, source
         self._result: Neighbourhood | Exception | None = None
 
     def run(self) -> None:
         try:
-            rows = self._source.rows(self.images)
-            self._result = (
-                Neighbourhood.of(rows, dimensions=PIXEL_DIMENSIONS, standardise=False)
-                if self._is_pixels
-                else Neighbourhood.of(rows)
-            )
+            self._result = self._backbone.neighbourhood(self._source.rows(self.images))
         except Exception as error:
             self._result = error
 
@@ -321,11 +307,3 @@ class CachedFeatures:
         """Return the features of some images, in half precision."""
         out: Float[np.ndarray, "m d"] = self._cache.map[indices]
         return out
-
-
-def _linear(learned: Learned) -> nn.Linear:
-    classes, width = learned.head.weight.shape
-    layer = nn.Linear(width, classes)
-    layer.weight.data = torch.from_numpy(learned.head.weight)
-    layer.bias.data = torch.from_numpy(learned.head.bias)
-    return layer.eval().requires_grad_(False)

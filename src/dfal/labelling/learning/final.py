@@ -17,22 +17,23 @@ from safetensors import safe_open
 from torch import nn
 
 from dfal import backbones, models
-from dfal.backbones.automatic_choice import PREFERRED
 from dfal.backbones.base import Backbone
 from dfal.errors import DfalError
 from dfal.labelling.learning.final_choice import choose
 from dfal.labelling.learning.final_data import Known, Proceed, decode, read_known
 from dfal.labelling.learning.final_learners import BackboneLearner, FinalLearner, ScratchLearner
-from dfal.labelling.learning.final_settings import AUTO, FinalSettings
-from dfal.labelling.settings import NO_BACKBONE, Settings
+from dfal.labelling.learning.final_settings import FinalSettings
+from dfal.labelling.learning.learners import open_backbones
+from dfal.labelling.settings import AUTO, NO_BACKBONE, Settings
 from dfal.labelling.store.session import Session
 from dfal.models.weights import KEY
 from dfal.nn import NETWORKS
 from dfal.nn.inference import predict
 from dfal.nn.training import check_device
+from dfal.plugins import unnamed_code
 from dfal.stats.agreement import wilson
+from dfal.storage.paths import beside
 
-PIXELS = "pixels"
 _ON_PIXELS = frozenset({AUTO, NO_BACKBONE})
 """Backbones that need the session's network."""
 MEASURE_BATCH = 64
@@ -104,9 +105,7 @@ def ignore(activity: str, done: int, total: int) -> None:
 
 def final_model_path(store: Path) -> Path:
     """Return the file next to a store that its final model is saved in."""
-    return store.with_name(
-        store.name.removesuffix(".db").removesuffix(".labels") + ".final.safetensors"
-    )
+    return beside(store, ".final.safetensors")
 
 
 def train_final(
@@ -223,10 +222,7 @@ def _allowed_backbone(store: Path, settings: FinalSettings, in_use: str) -> str:
     if settings.backbone:
         return settings.backbone
     if in_use not in {AUTO, NO_BACKBONE} and in_use.partition(":")[0] not in backbones.BACKBONES:
-        raise DfalError(
-            f"{store} was made with the backbone {in_use}: say --backbone {in_use} if its code may"
-            " be run"
-        )
+        raise unnamed_code(store, "backbone", in_use)
     return in_use
 
 
@@ -237,10 +233,7 @@ def _allowed_network(store: Path, settings: FinalSettings, stored: Settings) -> 
         DfalError: for code of a store.
     """
     if stored.model not in NETWORKS and settings.model != stored.model:
-        raise DfalError(
-            f"{store} was made with the network {stored.model}: say --model {stored.model} if its"
-            " code may be run"
-        )
+        raise unnamed_code(store, "network", stored.model, option="model")
     return stored.model
 
 
@@ -260,24 +253,13 @@ def _open_backbones(
     Raises:
         DfalError: where one that was named cannot be loaded.
     """
-    notes: list[str] = []
-    loaded: list[Backbone | None] = []
-    for each in (*PREFERRED, PIXELS, NO_BACKBONE) if name == AUTO else (name,):
-        if each == NO_BACKBONE:
-            loaded.append(None)
-            continue
-        if name == AUTO and each in PREFERRED and loaded:
-            continue
-        try:
-            backbone = backbones.load(each, _image(stored) if each == PIXELS else None)
-        except DfalError as error:
-            if name != AUTO:
-                raise
-            notes = [str(error)]
-            continue
+    found, note = open_backbones(name, _image(stored))
+    for backbone in found:
         backbone.network.to(device)
-        loaded.append(backbone)
-    return loaded, notes if not any(b and b.name in PREFERRED for b in loaded) else []
+    scratch = [None] if name in _ON_PIXELS else []
+    if name == AUTO and len(found) == 1:
+        note = "no pretrained network is installed: pip install 'dfal[photos]' brings one"
+    return [*found, *scratch], [note] if note else []
 
 
 def _measure(

@@ -14,7 +14,8 @@ from torch import nn
 
 from dfal.labelling.learning.final_data import FOLDS, Known, Proceed
 from dfal.labelling.learning.final_learners import FinalLearner
-from dfal.labelling.learning.final_settings import AUTO, FinalSettings
+from dfal.labelling.learning.final_settings import FinalSettings
+from dfal.labelling.settings import AUTO
 from dfal.models import calibration
 from dfal.nn import AUGMENTATIONS
 from dfal.stats.agreement import ENOUGH

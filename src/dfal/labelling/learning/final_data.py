@@ -1,6 +1,5 @@
 """What a final model is trained and measured on: the labels of a store, and their image files."""
 
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from torch import nn
 
 from dfal.data.image_array import Images
 from dfal.data.image_files import fitted
+from dfal.data.image_folder import available_cores
 from dfal.errors import DfalError
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.state import State
@@ -185,7 +185,7 @@ def decode(
         file.truncate(max(1, len(indices)) * c * h * w)  # a mapping cannot be empty
         pixels: NDArray[np.uint8] = np.memmap(file, np.uint8, "r+", shape=(len(indices), *image))
     gone: dict[int, str] = {}
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         results = pool.map(lambda index: _fitted(known.files(int(index)), image), indices)
         for place, result in enumerate(results):
             if isinstance(result, str):
@@ -267,7 +267,3 @@ def stream_features(
 
 def _ignore(activity: str, done: int, total: int) -> None:
     """Say nothing."""
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dfal.backbones.base import Backbone
 from dfal.backbones.classifier import FeatureClassifier
@@ -34,7 +33,6 @@ from dfal.pool import LabelledData
 from dfal.query import UNKNOWN
 from dfal.seeding import derive_seed, fork_rng
 from dfal.semisupervised.learner import FewLabelLearner
-from dfal.semisupervised.neighbourhood import Neighbourhood
 
 SCRATCH = FineTuning(learning_rate=2e-3, smoothing=0.0, keep_statistics=False)
 """How a network from scratch is trained thoroughly."""
@@ -118,15 +116,9 @@ class BackboneLearner:
         features = np.concatenate([self._features[places], self._unlabelled])
         labels = np.full(len(features), UNKNOWN)
         labels[: len(places)] = self.known.train_labels[places]
-        neighbourhood = Neighbourhood.of(features)
-        learned = FewLabelLearner(neighbourhood, len(self.known.classes)).update(labels)
-        classes, width = learned.head.weight.shape
-        head = nn.Linear(width, classes)
-        head.weight.data = torch.from_numpy(learned.head.weight)
-        head.bias.data = torch.from_numpy(learned.head.bias)
-        space = neighbourhood.space
-        mean, projection = torch.from_numpy(space.mean), torch.from_numpy(space.projection)
-        network = FeatureClassifier(self.backbone.network, mean, projection, head)
+        neighbourhood = self.backbone.neighbourhood(features)
+        head = FewLabelLearner(neighbourhood, len(self.known.classes)).update(labels).head
+        network = FeatureClassifier.of(self.backbone.network, neighbourhood.space, head.layer())
         return network.requires_grad_(False).eval().to(self._device)
 
     @property
@@ -163,9 +155,7 @@ class BackboneLearner:
         if mirrored:
             features = compute_features(network.body, self.decoded, images, self.proceed, mirrored)
         with torch.inference_mode():
-            x = torch.from_numpy(features).to(self._device)
-            z = F.normalize((x - network.mean) @ network.projection.T)
-            out: Tensor = network.head(z)
+            out = network.classify(torch.from_numpy(features).to(self._device))
         return out.cpu().clone()
 
 

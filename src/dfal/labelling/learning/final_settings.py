@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from dfal.errors import SettingError, unknown_name
 from dfal.fields import setting
+from dfal.labelling.settings import AUTO
 from dfal.nn import AUGMENTATIONS
 
-AUTO = "auto"
 AUGMENTATION_NAMES = (AUTO, *AUGMENTATIONS)
 
 

@@ -11,15 +11,10 @@ from jaxtyping import Bool, Int64
 from dfal import backbones
 from dfal.backbones.base import Backbone
 from dfal.labelling.learning.extraction import ExtractionProgress, FeatureExtraction, open_features
-from dfal.labelling.learning.feature_learner import (
-    PIXELS,
-    CachedFeatures,
-    FeatureLearner,
-    PixelFeatures,
-)
+from dfal.labelling.learning.feature_learner import CachedFeatures, FeatureLearner, PixelFeatures
 from dfal.labelling.learning.learner import Learner, PixelLearner
 from dfal.labelling.photos import Photos
-from dfal.labelling.settings import AUTO, NO_BACKBONE
+from dfal.labelling.settings import AUTO, NO_BACKBONE, PIXELS
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.state import State
 
@@ -81,7 +76,8 @@ class Learners:
         self.on_features: list[FeatureLearner] = []
         self._folds: dict[str, Validation] = {}
         self._progress, self._refreshed = ExtractionProgress(0, 0), -inf
-        found, self._note = _backbones(settings.backbone, photos)
+        h, w, c = photos.folder.shape
+        found, self._note = open_backbones(settings.backbone, (c, h, w))
         for backbone in found:
             self.on_features.append(self._feature_learner(backbone))
         self._is_automatic = settings.backbone == AUTO
@@ -126,13 +122,13 @@ class Learners:
         """Take over the features that are new, not more often than every REFRESH_SECONDS."""
         if time.monotonic() - self._refreshed < REFRESH_SECONDS:
             return
+        self._refreshed = time.monotonic()
         for learner in self.on_features:
             learner.refresh(state)
         if self._has_failed and self._is_automatic and not self.current.is_ready:
             self.current = next(learner for learner in self._all() if learner.is_ready)
         if self.extraction is not None:
             self._progress = self.extraction.progress()
-        self._refreshed = time.monotonic()
 
     def prefer(self, images: Iterable[int]) -> None:
         """Compute the features of these images next."""
@@ -191,18 +187,21 @@ class Learners:
         self._folds = folds
 
 
-def _backbones(name: str, photos: Photos) -> tuple[list[Backbone], str]:
-    """Return the backbones that a session with this setting learns from, and a note about them.
+def open_backbones(name: str, image: tuple[int, int, int]) -> tuple[list[Backbone], str]:
+    """Return the backbones that are learnt from, and a note about them.
+
+    Args:
+        name: as in `Settings.backbone`.
+        image: channels, height and width of the folder's small images.
 
     Raises:
         DfalError: for a backbone that cannot be loaded.
     """
     if name == NO_BACKBONE:
         return [], ""
-    h, w, c = photos.folder.shape
     if name != AUTO:
-        return [backbones.load(name, (c, h, w) if name == PIXELS else None)], ""
-    pixels = backbones.load(PIXELS, (c, h, w))
+        return [backbones.load(name, image if name == PIXELS else None)], ""
+    pixels = backbones.load(PIXELS, image)
     pretrained = backbones.automatic()
     if pretrained is None:
         return [pixels], ""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from dfal.nn.inference import predict
 from dfal.pool import Pool
 from dfal.query import DECLINED, UNKNOWN, Query
 from dfal.seeding import derive_seed, generator
+from dfal.storage.paths import beside
 
 WATCHED_IMAGES = 1000
 """Images drawn at random on which every network is compared with the one before it."""
@@ -175,23 +176,31 @@ class Trainer:
         """Return how labels are predicted by networks that were trained on the other folds."""
         classes, pool = len(state.classes), self._pool(state, learner)
         labelled = np.flatnonzero(pool.labels.numpy() >= 0)
-        folds = self._folds(labelled)
-        predicted = np.full(len(labelled), UNKNOWN)
+        predicted = np.full(len(pool.labels), UNKNOWN)
+        for images, model in self._cross_fit(learner, pool, labelled, classes, len(labelled)):
+            logits = learner.logits(model, pool.images, images)
+            predicted[images] = logits.argmax(1).numpy()
+        return Validation(labelled, predicted[labelled] == pool.labels.numpy()[labelled])
+
+    def _cross_fit(
+        self,
+        learner: Learner,
+        pool: Pool,
+        labelled: Int64[np.ndarray, "n"],
+        classes: int,
+        number: int,
+    ) -> Iterator[tuple[Int64[np.ndarray, "m"], nn.Module]]:
+        """Yield the images of each fold, and a network that was trained without their labels.
+
+        The fold of an image never changes. Without labels of two classes there is no network.
+        """
+        seed = self._session.settings.seed
+        folds = np.array([derive_seed(seed, image, "fold") % FOLDS for image in labelled.tolist()])
         for fold in range(FOLDS):
             images = labelled[folds == fold]
-            fold_pool = _without(pool, images)
-            if len(images) and len(fold_pool.labels[fold_pool.labels >= 0].unique()) > 1:
-                model = learner.fit(fold_pool, classes, self._seed(len(labelled), f"trial {fold}"))
-                logits = learner.logits(model, pool.images, images)
-                predicted[folds == fold] = logits.argmax(1).numpy()
-        return Validation(labelled, predicted == pool.labels.numpy()[labelled])
-
-    def _folds(self, images: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
-        """Return the fold of each image, which never changes."""
-        seed = self._session.settings.seed
-        return np.array(
-            [derive_seed(seed, image, "fold") % FOLDS for image in images.tolist()], np.int64
-        )
+            rest = _without(pool, images)
+            if len(images) and len(rest.labels[rest.labels >= 0].unique()) > 1:
+                yield images, learner.fit(rest, classes, self._seed(number, f"fold {fold}"))
 
     def review_due(self, state: State) -> bool:
         """Return whether there are labels that no review has seen, and nobody answers just now."""
@@ -266,14 +275,10 @@ class Trainer:
         self._reviewed_answer_id = latest.last_answer_id
         pool, classes = self._pool(state), len(state.classes)
         labelled = np.flatnonzero((state.labels >= 0) & self._learner.ready())
-        folds = self._folds(labelled)
-        evaluations: list[Evaluation] = []
-        for fold in range(FOLDS):
-            images = labelled[folds == fold]
-            fold_pool = _without(pool, images[state.trained_on[images]])
-            if len(images) and len(fold_pool.labels[fold_pool.labels >= 0].unique()) > 1:
-                model = self._learner.fit(fold_pool, classes, self._seed(latest.id, f"fold {fold}"))
-                evaluations.append(self._evaluate(model, pool, images, state))
+        evaluations = [
+            self._evaluate(model, pool, images, state)
+            for images, model in self._cross_fit(self._learner, pool, labelled, classes, latest.id)
+        ]
         temperature = self._review_temperature = fit_temperature(evaluations)
         self._session.model_outputs.add_judgements(
             latest.id, judge(evaluations, pool.images, self._learner.attack(), temperature)
@@ -303,14 +308,13 @@ class Trainer:
         labels[torch.from_numpy(np.flatnonzero(usable))] = torch.from_numpy(state.labels[usable])
         images = learner.images()
         size = int(np.prod(images.shape))
+        # On features there are none: they would be of an earlier space.
+        stored = {} if learner.is_instant else self._session.model_outputs.twins()
         changes = {
             image: torch.from_numpy(change)
-            for image, change in sorted(self._session.model_outputs.twins().items())
-            if not learner.is_instant  # twins of features would be of an earlier space
+            for image, change in sorted(stored.items())
             # the label may be newer than the pool
-            and usable[image]
-            and change.size == size
-            and labels[image] >= 0
+            if usable[image] and change.size == size and labels[image] >= 0
         }
         twinned = torch.tensor([*changes], dtype=torch.int64)
         twins = torch.empty(0, *images.shape)
@@ -405,15 +409,13 @@ class Trainer:
 
 def model_path(store: Path) -> Path:
     """Return the file next to a store that its latest network is saved in."""
-    return store.with_name(
-        store.name.removesuffix(".db").removesuffix(".labels") + ".model.safetensors"
-    )
+    return beside(store, ".model.safetensors")
 
 
 def _without(pool: Pool, images: Int64[np.ndarray, "m"]) -> Pool:
     """Return a pool without the labels of some images and their twins."""
     labels = pool.labels.clone()
-    labels[torch.from_numpy(images)] = UNKNOWN
+    labels[torch.from_numpy(images[pool.labels.numpy()[images] >= 0])] = UNKNOWN
     is_kept = labels[pool.twinned] >= 0
     return dataclasses.replace(
         pool, labels=labels, twinned=pool.twinned[is_kept], twins=pool.twins[is_kept]

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+from dfal.backbones.registry import installed
 from dfal.labelling.learning import progress as learning
-from dfal.labelling.learning.extras import has_photos
 from dfal.labelling.learning.training_process import TrainerStatus
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
@@ -218,7 +218,7 @@ class ProgressReply(StatusReply):
                 "final": final,
                 "learner": {"backbone": backbone, "why": learner.why if learner else ""},
                 "features": features if training.features_done < training.features_total else None,
-                "photos_extra": has_photos(),
+                "photos_extra": bool(installed()),
                 "strategy": settings.strategy_on(backbone),
                 "batch": settings.batch,
                 "first": settings.first,
