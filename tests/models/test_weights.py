@@ -50,6 +50,16 @@ def test_what_is_loaded_has_the_same_weights_to_the_bit(
     )
 
 
+def test_the_same_model_is_the_same_file(tmp_path: Path, trained: nn.Sequential) -> None:
+    """safetensors writes its metadata in an order that differs from file to file."""
+    files = set()
+    for _ in range(20):
+        save(trained, DIGITS, tmp_path / "m.safetensors")
+        files.add((tmp_path / "m.safetensors").read_bytes())
+    assert len(files) == 1
+    assert int.from_bytes(files.pop()[:8], "little") % 8 == 0, "tensors are not aligned"
+
+
 def test_a_network_of_the_users_with_one_logit(tmp_path: Path) -> None:
     name = "saved_models:one_logit"
     network = one_logit((3, 8, 8), 2)

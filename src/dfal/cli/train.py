@@ -112,7 +112,7 @@ def _print(report: "Report", onnx: Path | None) -> None:
 def _measured(measured: "Measured") -> str:
     return (
         f"{measured.value:.1%} (95 % CI {measured.low:.1%} to {measured.high:.1%}) of"
-        f" {measured.of:,} hold-out answers"
+        f" {measured.of:,} hold-out answer{'s' if measured.of != 1 else ''}"
     )
 
 

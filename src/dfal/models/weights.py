@@ -55,9 +55,17 @@ def save(model: nn.Module, card: ModelCard, path: Path) -> None:
         for name, tensor in unwrap_network(model).state_dict().items()
     }
     text = json.dumps(dataclasses.asdict(card), sort_keys=True)
-    content = packed(tensors, {KEY: text, "sha256": _digest(text, tensors)})
+    content = _in_order(packed(tensors, {KEY: text, "sha256": _digest(text, tensors)}))
     with atomic_write(path, "name another file", "the model") as part:
         part.write_bytes(content)
+
+
+def _in_order(content: bytes) -> bytes:
+    """Return a file of safetensors with its header sorted: the library's order is random."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    text = json.dumps(json.loads(content[8:start]), sort_keys=True).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def load(path: Path, network: str | None = None) -> SavedModel:
