@@ -216,7 +216,7 @@ def a_database(path: Path, *, application: int, version: int) -> None:
         ("text", "not a dfal store"),
         ("short text", "not a dfal store"),
         ("database", "no store of dfal"),
-        ("newer", "2.*update"),
+        ("newer", f"{Store.version + 1}.*update"),
     ],
 )
 def test_a_file_that_is_no_store_is_refused_and_left_as_it_was(
@@ -226,7 +226,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_as_it_was(
     if kind == "database":
         a_database(path, application=0, version=1)
     elif kind == "newer":
-        a_database(path, application=APPLICATION, version=2)
+        a_database(path, application=APPLICATION, version=Store.version + 1)
     else:
         path.write_text("Call me Ishmael. " * (1 if kind == "short text" else 1000))
     before = path.read_bytes()

@@ -22,6 +22,7 @@ from PIL import Image
 import dfal
 from dfal import models, reproduce
 from dfal.analysis import studies
+from dfal.analysis.rows import COLUMNS
 from dfal.analysis.tables import Cell, Table
 from dfal.cli import cli
 from dfal.data.datasets import Dataset, download, mapped
@@ -197,7 +198,7 @@ def test_a_pipe_without_a_name_is_written_to() -> None:
     reading, writing = os.pipe()
     try:
         studies.write_csv([], Path(f"/dev/fd/{writing}"))
-        assert os.read(reading, 10_000).decode() == ",".join(studies.COLUMNS) + "\n"
+        assert os.read(reading, 10_000).decode() == ",".join(COLUMNS["measurements"]) + "\n"
     finally:
         os.close(reading)
         os.close(writing)

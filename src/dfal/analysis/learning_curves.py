@@ -3,16 +3,21 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from dfal.analysis.rows import Kind, data_frame, trial_rows
 from dfal.errors import DfalError
 from dfal.experiments.store import Record
 from dfal.experiments.trial import Trial
 from dfal.stats.sampling import evenly_spaced
 from dfal.stats.significance import bootstrap, half_width, holm, paired_p
 from dfal.strategies import DFAL, BatchDFAL, Random, WithTwins
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -223,6 +228,24 @@ class Study:
         """Return a curve's AULC for each seed; None where other curves are longer."""
         last = max(other.annotations[-1] for other in self.curves)
         return curve.aulc if curve.annotations[-1] == last else None
+
+    def to_pandas(self, kind: Kind = "measurements") -> "pandas.DataFrame":
+        """Return a data frame with a row for each measurement, or for each queried image.
+
+        Args:
+            kind: "measurements", or "queries" for the queried images. docs/store.md describes the
+                columns of both.
+
+        Raises:
+            DfalError: where pandas is not installed.
+        """
+        rows = (
+            row
+            for curve in self.curves
+            for trial, records in zip(curve.trials, curve.records, strict=True)
+            for row in trial_rows(curve.name, trial, records, kind)
+        )
+        return data_frame(rows, kind)
 
     def _without_twins(self, curve: Curve) -> Curve | None:
         """Return the curve of the same strategy without adversarial twins, if there is one."""

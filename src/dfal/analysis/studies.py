@@ -1,4 +1,4 @@
-"""Read the studies of a store, and write all measurements as CSV."""
+"""Read the studies of a store, and write measurements and queried images as CSV."""
 
 import csv
 import dataclasses
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from dfal.analysis.learning_curves import Curve, Study
+from dfal.analysis.rows import COLUMNS, Kind, candidates_of, trial_rows
 from dfal.atomic import atomic_write
 from dfal.damage import RESTORE
 from dfal.errors import DfalError
@@ -20,12 +21,6 @@ from dfal.experiments.trial import Trial
 from dfal.protocols import Strategy
 from dfal.spreadsheet import defused
 from dfal.strategies import STRATEGIES, Random, name_of
-
-FULL = "full training set"
-"""The name of trials that start with all labels, whatever their strategy."""
-MIN_FULL_SET = 1000
-"""More first labels than this may be a full training set."""
-
 
 NETWORK = {"dataset", "model", "backbone", "size"}
 """Settings that stand at the beginning of a study's title."""
@@ -78,71 +73,35 @@ def _settings(study: Study) -> dict[str, Any]:
     )
 
 
-def candidates_of(strategy: Strategy) -> str:
-    """Return K as a number or "all"; "" for a strategy that scores no images."""
-    inner = getattr(strategy, "strategy", strategy)
-    if inner is not strategy:
-        return candidates_of(inner)
-    settings = dict(
-        getattr(strategy, "settings", ())
-    )  # of a custom strategy, read without its code
-    candidates = getattr(strategy, "candidates", settings.get("candidates", 0))
-    return "all" if candidates is None else str(candidates or "")
+def write_csv(studies: Sequence[Study], path: Path, kind: Kind = "measurements") -> None:
+    """Write every measurement, or every queried image, as a row of a CSV file.
 
-
-def is_full(trial: Trial) -> bool:
-    """Return whether a trial is of a full training set: many first labels, and no others."""
-    return trial.first == trial.annotations > MIN_FULL_SET
-
-
-COLUMNS = ["dataset", "model", "strategy", "seed", "annotations", "labelled_data", "accuracy"]
-COLUMNS += ["seconds_fit", "seconds_select", "trial", "study", "candidates"]
-COLUMNS += ["backbone", "size", "unlabelled", "fit"]
-
-
-def write_csv(studies: Sequence[Study], path: Path) -> None:
-    """Write every measurement as a row of a CSV file, whose columns docs/reproduce.md describes.
-
-    A trial of several studies is written once.
+    docs/store.md describes the columns. A trial of several studies is written once.
 
     Raises:
         DfalError: if the file cannot be written.
     """
     with (
-        atomic_write(path, "name another with --csv") as partial,
+        atomic_write(path, "name another file") as partial,
         partial.open("w", newline="", encoding="utf-8") as file,
     ):
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(COLUMNS)
+        write_row = csv.writer(file, lineterminator="\n").writerow
+        write_row(COLUMNS[kind])
         written: set[str] = set()
         for title, study in zip(titles(studies), studies, strict=True):
             for curve in study.curves:
                 for trial, records in zip(curve.trials, curve.records, strict=True):
                     if trial.id not in written:
-                        rows.writerows(
-                            _rows(FULL if is_full(trial) else curve.name, title, trial, records)
-                        )
+                        for row in trial_rows(curve.name, trial, records, kind, title):
+                            write_row([_cell(name, value) for name, value in row.items()])
                     written.add(trial.id)
 
 
-def _rows(name: str, title: str, trial: Trial, records: Sequence[Record]) -> list[list[object]]:
-    """Return a row of `COLUMNS` for each round of a trial."""
-    rows: list[list[object]] = []
-    for record in records:
-        measured, costs = record.measurements, record.costs
-        counts = [
-            int(measured["annotations"]),
-            int(measured["labelled_data"]),
-            measured["accuracy"],
-        ]
-        seconds = [f"{costs.get(step, 0):.3f}" for step in ("fit", "select")]
-        names = [defused(text) for text in (trial.dataset, trial.model, name)]
-        study = [trial.id, defused(title), candidates_of(trial.strategy)]
-        learning = [trial.size, trial.training.unlabelled, defused(trial.fit)]
-        rows.append(
-            [*names, trial.seed, *counts, *seconds, *study, defused(trial.backbone), *learning]
-        )
-    return rows
+def _cell(column: str, value: Any) -> Any:
+    """Return a value of a row as it stands in a CSV file."""
+    if column.startswith("seconds"):
+        return f"{value:.3f}"
+    return defused(value) if isinstance(value, str) else value
 
 
 MEASURED = {"annotations", "labelled_data", "accuracy"}

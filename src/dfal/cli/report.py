@@ -23,8 +23,8 @@ tables_option = option(
     examples=[
         ("the tables of a run, and its page", "report runs/2026-05-04-120000/study.db"),
         (
-            "accuracy at two budgets, and every measurement as CSV",
-            "report study.db --at 100,500 --csv measurements.csv",
+            "accuracy at two budgets; measurements and queried images as CSV",
+            "report study.db --at 100,500 --csv measurements.csv --queries queries.csv",
         ),
     ],
 )
@@ -59,6 +59,15 @@ tables_option = option(
     group="Files",
     help="Also write every measurement as a row of this file; - is standard output.",
 )
+@option(
+    "--queries",
+    type=PATH,
+    group="Files",
+    help=(
+        "Also write every queried image with its score, prediction and label as a row of this CSV"
+        " file; - is standard output."
+    ),
+)
 @tables_option
 @option(
     "--figures",
@@ -74,6 +83,7 @@ def report(  # noqa: PLR0917
     against: str | None,
     out: Path | None,
     csv: Path | None,
+    queries: Path | None,
     tables_folder: Path | None,
     figures: Path | None,
     as_json: bool,
@@ -96,6 +106,7 @@ def report(  # noqa: PLR0917
         store,
         out=out,
         csv=csv,
+        queries=queries,
         tables_folder=tables_folder,
         figures=figures,
         at=[int(budget) for budget in budgets],

@@ -1,7 +1,7 @@
 """The results of a store: tables on the terminal, JSON, a page and files."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from dfal import reproduce
 from dfal.analysis import comparison
 from dfal.analysis.learning_curves import refuse_unmeasured
 from dfal.analysis.outcome import outcomes
+from dfal.analysis.rows import Kind
 from dfal.analysis.studies import titles, write_csv
 from dfal.analysis.tables import Table, Verdict
 from dfal.cli import output
@@ -29,6 +30,7 @@ def show(
     *,
     out: Path | None = None,
     csv: Path | None = None,
+    queries: Path | None = None,
     tables_folder: Path | None = None,
     figures: Path | None = None,
     at: Sequence[int] = (),
@@ -42,6 +44,7 @@ def show(
         path: the store.
         out: the page; None for the one next to the store.
         csv: a file for every measurement.
+        queries: a file for every queried image.
         tables_folder: a folder for the tables as LaTeX and CSV.
         figures: a folder for the figures as PDF and SVG.
         at: budgets to show; none for some.
@@ -57,19 +60,19 @@ def show(
         where = f", {path / 'study.db'}" if (path / "study.db").is_file() else ""
         raise DfalError(f"{path} is a folder: name the store in it{where}")
     page = out or page_of(path)
-    for file in (page, csv):
+    for file in (page, csv, queries):
         if file and file.resolve() == path.resolve():
             raise DfalError(f"{file} is the store itself: name another file to write")
-    if [out, csv, STDOUT if as_json else None].count(STDOUT) > 1:
-        raise DfalError("only one of --out, --csv and --json can be standard output: name a file")
+    if [out, csv, queries, STDOUT if as_json else None].count(STDOUT) > 1:
+        raise DfalError(
+            "only one of --out, --csv, --queries and --json can be standard output: name a file"
+        )
     with Store(path) as store:
         results = reproduce.read_results(store, against)
         if results.empty:
             raise DfalError(f"{path} holds no finished round yet: wait for one")
         refuse_unmeasured(results.studies, at)
-        if csv:
-            with output.output_file(csv) as file:
-                write_csv([*results.studies, *results.full], file)
+        write_rows(results, {"measurements": csv, "queries": queries})
         if tables_folder:
             write_tables(tables_folder, results, at)
         if figures:
@@ -82,13 +85,21 @@ def show(
                 path, page, tables, reproduce.verdicts(results), outcomes(results.studies)
             )
             return
-        if quiet or STDOUT in {page, csv}:
+        if quiet or STDOUT in {page, csv, queries}:
             return
         output.print_lines(*outcomes(results.studies))
         for title, study in zip(titles(results.studies), results.studies, strict=True):
             for table in terminal.study_tables(title, study, at, output.width()):
                 output.print_table(table)
     print_paths(path, page)
+
+
+def write_rows(results: StoredResults, files: Mapping[Kind, Path | None]) -> None:
+    """Write the rows of each kind to its CSV file, where there is one."""
+    for kind, path in files.items():
+        if path:
+            with output.output_file(path) as file:
+                write_csv([*results.studies, *results.full], file, kind)
 
 
 def print_paths(store: Path, page: Path) -> None:

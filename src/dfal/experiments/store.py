@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from dfal.experiments.serialization import id_of
+from dfal.experiments.store_views import VIEWS
 from dfal.query import Query
 from dfal.storage import Ledger, transaction
 
@@ -102,7 +104,9 @@ class Store(Ledger):
     """An open store of `dfal run` or `dfal reproduce`."""
 
     application = APPLICATION
-    schema = SCHEMA
+    version = 2
+    schema = SCHEMA + ";".join((*VIEWS, ""))
+    migrations = MappingProxyType({1: VIEWS})
     maker = "dfal run"
     when_full = "resume with --resume; every finished round is safe"
 

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from dfal.analysis.learning_curves import Curve, Study, same_seeds
-from dfal.analysis.studies import candidates_of, is_full, studies
+from dfal.analysis.rows import candidates_of, is_full
+from dfal.analysis.studies import studies
 from dfal.experiments.serialization import from_json, is_kind
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 
 from dfal.analysis.comparison import AULC_MEANING
 from dfal.analysis.learning_curves import Curve, Study, aulc_differences
-from dfal.analysis.studies import FULL
+from dfal.analysis.rows import FULL
 from dfal.analysis.tables import (
     CI,
     Cell,

@@ -13,7 +13,7 @@ from itertools import chain
 import numpy as np
 from jaxtyping import Float64
 
-from dfal.analysis.studies import candidates_of
+from dfal.analysis.rows import candidates_of
 from dfal.analysis.tables import (
     CI,
     Table,
