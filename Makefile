@@ -3,6 +3,7 @@
 # make any-model
 #             tests with networks of torchvision, timm and transformers, in an environment of 6 GB
 # make lint   what CI checks beside the tests
+# make docs   the site, in site/
 # make picture, make reference, make figure
 #             what is made from the code and the results: docs/pictures, docs/command-line.md,
 #             the tables in docs/strategies.md
@@ -16,7 +17,7 @@ ANY_MODEL = .venv-any-model
 ARGS ?=
 DEBIAN = caddy chromium gcc libc6-dev nginx openssl texlive-latex-base texlive-latex-recommended
 
-.PHONY: run test any-model lint lint-page picture reference figure debian format clean
+.PHONY: run test any-model lint lint-page docs picture reference figure debian format clean
 
 run: $(VENV)/installed
 	$(BIN)/dfal run $(ARGS)
@@ -42,6 +43,11 @@ lint: $(VENV)/installed lint-page
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# A warning is an error, so that no link leads nowhere.
+docs: $(VENV)/installed
+	$(BIN)/python -m sphinx -b html --fail-on-warning --keep-going --quiet docs site
+	@echo "The site: file://$(CURDIR)/site/index.html"
 
 picture: $(VENV)/installed
 	$(BIN)/python docs/architecture.py
@@ -88,4 +94,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(ANY_MODEL) node_modules .types dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) $(ANY_MODEL) node_modules .types dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

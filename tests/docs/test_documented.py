@@ -20,7 +20,9 @@ ROOT = Path(__file__).parents[2]
 DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 PAGES = sorted({*DOCS, *ROOT.glob("[A-Z]*.md"), *(ROOT / "benchmarks").glob("*.md")})
 MADE = ROOT / "docs" / "command-line.md"
-"""A page that is made from the code, and so is no proof that somebody described a thing."""
+"""The page that is made from the commands."""
+REFERENCE = {MADE, ROOT / "docs" / "api.md"}
+"""Pages that are made from the code, and so are no proof that somebody described a thing."""
 
 
 def name_of(page: Path) -> str:
@@ -45,8 +47,10 @@ def spans(page: Path) -> list[str]:
 
 def code() -> str:
     """Return all code of the docs: spans and fenced blocks."""
-    texts = [text for page in DOCS if page != MADE for _, text in fences(page)]
-    return "\n".join(texts + [span for page in DOCS if page != MADE for span in spans(page)])
+    texts = [text for page in DOCS if page not in REFERENCE for _, text in fences(page)]
+    return "\n".join(
+        texts + [span for page in DOCS if page not in REFERENCE for span in spans(page)]
+    )
 
 
 def is_named(name: str, text: str) -> bool:
