@@ -6,7 +6,7 @@
 # make docs   the site, in site/
 # make picture, make reference, make figure
 #             what is made from the code and the results: docs/pictures, docs/command-line.md,
-#             the tables in docs/strategies.md
+#             docs/http-api.md, the tables in docs/strategies.md
 # make debian install Debian's packages that tests need, as root: a browser, a proxy, LaTeX, Node.js
 # Options go into ARGS: make run ARGS="--annotations 60", make test ARGS="-k deepfool".
 
@@ -54,6 +54,7 @@ picture: $(VENV)/installed
 
 reference: $(VENV)/installed
 	$(BIN)/python docs/command_line.py
+	$(BIN)/python docs/http_api.py
 	$(BIN)/python docs/tables.py
 
 figure: $(VENV)/installed

@@ -5,9 +5,11 @@ python docs/tables.py --check    # exit status 1 where a table is not that of th
 """
 
 import argparse
+import contextlib
 import dataclasses
 import inspect
 import re
+import sqlite3
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 from dfal.attacks import ATTACKS
 from dfal.data.datasets import DATASETS
+from dfal.labelling.store.schema import LabelStore
 from dfal.strategies import STRATEGIES, WithTwins, short_repr
 
 DOCS = Path(__file__).resolve().parent
@@ -110,11 +113,50 @@ def data_sets() -> Rows:
     return rows
 
 
+LABELLING_TABLES = {
+    "settings": "version of the settings of the session, as JSON",
+    "classes": "class, as it was first called",
+    "images": "image of the folder, with the class that was known when it was added",
+    "unreadable": "image that could not be read when the store was new, and why",
+    "models": "trained model: its training's time, labels, and predictions of the watched images."
+    " `heard` is the last answer before it, `watched` and `seen` are arrays",
+    "queue": "image that a model ranks to be labelled: score, predicted class, runner-up, and the"
+    " twin minus the image as float16",
+    "looks": "prediction of an image by a model that was not trained on it: class, confidence, and"
+    " the distance to the decision boundary",
+    "questions": "question: the image, who is asked until when, on which page (`holder`), and why"
+    " (`kind`, `model`, `position` in its queue)",
+    "returned": "question that was released without an answer",
+    "answers": "answer, correction or undo (`kind`); an undo names the answer that it takes back",
+    "flags": "flag that was set on an image or removed from it, with its note",
+    "troubles": "error of the training process",
+    "renamed": "class that was renamed",
+    "known": "label from the folder or a CSV that came after its image",
+    "set_aside": "image that cannot be read, and why; without a reason where it can be read again",
+    "learners": "choice of what models learn from, from one model on",
+    "coverage": "image of a ranking before there is a model; the last `ranking` counts",
+}
+"""What a row of each table of a labelling store is about."""
+
+
+def labelling_tables() -> Rows:
+    """Return a row for each table of a labelling store."""
+    rows = [["table", "columns", "a row for each"]]
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(LabelStore.schema)
+        for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'"):
+            columns = [column for _, column, *_ in db.execute(f"PRAGMA table_info({name})")]
+            cells = ", ".join(f"`{column}`" for column in columns)
+            rows.append([f"`{name}`", cells, LABELLING_TABLES[name]])
+    return rows
+
+
 TABLES: dict[str, tuple[str, Callable[[], Rows]]] = {
     "strategy names": ("strategies.md", strategy_names),
     "strategy costs": ("strategies.md", strategy_costs),
     "strategy settings": ("strategies.md", lambda: setting_rows(strategy_classes())),
     "attack names": ("strategies.md", attack_names),
+    "labelling store": ("labelling-store.md", labelling_tables),
     "data sets": ("data.md", data_sets),
     "attack settings": ("strategies.md", lambda: setting_rows(ATTACKS.values())),
 }

@@ -21,7 +21,7 @@ DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 PAGES = sorted({*DOCS, *ROOT.glob("[A-Z]*.md"), *(ROOT / "benchmarks").glob("*.md")})
 MADE = ROOT / "docs" / "command-line.md"
 """The page that is made from the commands."""
-REFERENCE = {MADE, ROOT / "docs" / "api.md"}
+REFERENCE = {MADE, ROOT / "docs" / "api.md", ROOT / "docs" / "http-api.md"}
 """Pages that are made from the code, and so are no proof that somebody described a thing."""
 
 
@@ -115,6 +115,15 @@ def test_the_page_of_the_command_line_is_that_of_the_code() -> None:
         for parameter in command.params:
             if isinstance(parameter, click.Option) and not parameter.hidden:
                 assert all(is_named(flag, section) for flag in parameter.opts), (name, parameter)
+
+
+def test_the_page_of_the_http_api_is_that_of_the_code() -> None:
+    pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
+    made = runpy.run_path(str(ROOT / "docs" / "http_api.py"))
+    text = (ROOT / "docs" / "http-api.md").read_text()
+    assert text == made["page"](), "make reference"
+    for path in made["openapi"]()["paths"]:
+        assert f" {path}` |" in text
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "CHANGELOG"], ids=name_of)
