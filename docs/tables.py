@@ -17,6 +17,7 @@ from typing import Any
 
 from dfal.attacks import ATTACKS
 from dfal.data.datasets import DATASETS
+from dfal.data.sources import SOURCES
 from dfal.labelling.store.schema import LabelStore
 from dfal.strategies import STRATEGIES, WithTwins, short_repr
 
@@ -151,6 +152,21 @@ def labelling_tables() -> Rows:
     return rows
 
 
+def source_names() -> Rows:
+    """Return a row for each way in for own images."""
+    return [
+        ["name", "as `--dataset`", "what"],
+        *(
+            [
+                f"`{name}`",
+                ", ".join(f"`{form}`" for form in SOURCES.form(name).split(", ") if form) or "–",
+                SOURCES.about(name),
+            ]
+            for name in SOURCES
+        ),
+    ]
+
+
 TABLES: dict[str, tuple[str, Callable[[], Rows]]] = {
     "strategy names": ("strategies.md", strategy_names),
     "strategy costs": ("strategies.md", strategy_costs),
@@ -158,6 +174,7 @@ TABLES: dict[str, tuple[str, Callable[[], Rows]]] = {
     "attack names": ("strategies.md", attack_names),
     "labelling store": ("labelling-store.md", labelling_tables),
     "data sets": ("data.md", data_sets),
+    "sources": ("data.md", source_names),
     "attack settings": ("strategies.md", lambda: setting_rows(ATTACKS.values())),
 }
 """Tables by the name in their markers: the page and what makes the rows, the head first."""

@@ -19,6 +19,7 @@ REGISTRIES = {
     "network.md": "NETWORKS",
     "backbone.md": "BACKBONES",
     "data-set.md": "DATASETS",
+    "source.md": "SOURCES",
 }
 """Pages by the list that they add a line to."""
 
@@ -59,7 +60,7 @@ def test_a_page_alone_suffices(page: str, tmp_path: Path) -> None:
         ignore=shutil.ignore_patterns("__pycache__"),
     )
     check = follow(page, tmp_path)
-    name = re.search(r'"([\w-]+)": Entry', blocks(page)[1])
+    name = re.search(r'"([\w-]+)": (?:Entry|Form)', blocks(page)[1])
     assert name is not None
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
     done = subprocess.run(

@@ -8,6 +8,7 @@ import click
 from dfal.cli import completion, output
 from dfal.cli.commands import Command, option
 from dfal.cli.options import json_option, quiet_option
+from dfal.data.sources.registry import SOURCES
 from dfal.errors import DfalError
 
 
@@ -37,7 +38,7 @@ def data(name: str | None, fetch: bool, picture: Path | None, as_json: bool, qui
     """List the data sets, or show one.
 
     NAME is one of the list, a FILE.npz with images (N, height, width[, channels]) as uint8 and
-    labels (N), or a FOLDER of images in sub-folders, one for each class.
+    labels (N), or images of your own in any form that `dfal run --dataset` takes.
     """
     from dfal.data import datasets
     from dfal.reporting import contact_sheet, terminal
@@ -56,8 +57,8 @@ def data(name: str | None, fetch: bool, picture: Path | None, as_json: bool, qui
             for card in datasets.DATASETS.values():
                 output.print_table(terminal.card_table(card))
             output.print_notes(
-                "Any other: a FILE.npz with images and labels, or a FOLDER of images in"
-                " sub-folders. dfal data NAME shows one."
+                f"Your own: FILE.npz, {SOURCES.forms}, or an address such as s3://bucket/photos."
+                " dfal data NAME shows one."
             )
         return
     known = name in datasets.DATASETS

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dfal.data import datasets
+from dfal.data.sources.addresses import absolute, is_path, is_pattern
 from dfal.errors import DfalError
 from dfal.experiments.provenance import place_in
 from dfal.experiments.store import Store
@@ -20,7 +21,9 @@ def stored_name(given: str, store: Path) -> str:
     moved, keep that name, and are
     read from where they are now: they are known by their fingerprint.
     """
-    if given in datasets.DATASETS or not given or not Path(given).exists():
+    if given in datasets.DATASETS or not given or not is_path(given):
+        return absolute(given) if is_pattern(given) else given
+    if not Path(given).exists():
         return given
     here = _absolute(given)
     names = _fingerprints(store)
@@ -52,7 +55,7 @@ def find_again(names: Iterable[str], store: Path, given: str | None) -> None:
             place = place_in(opened, name)
         if place is not None:
             datasets.move(datasets.PLACES | {name: place})
-        elif not Path(name).exists():
+        elif is_path(name) and not Path(name).exists():
             raise DfalError(
                 f"the data set {name} of {store} is no longer there: say --dataset with the path"
                 " where it is now"

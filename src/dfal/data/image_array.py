@@ -1,5 +1,7 @@
 """Arrays of images, in memory or memory-mapped, which are taken by index as floats in [0, 1]."""
 
+import importlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +54,7 @@ def _as_array(raw: Any) -> NDArray[Any]:
     if isinstance(raw, np.ndarray) or (hasattr(raw, "shape") and hasattr(raw, "dtype")):
         return np.asanyarray(raw)
     if hasattr(raw, "__getitem__") and hasattr(raw, "tensors"):
-        cure = "give its images, dataset.tensors[0]"
+        cure = "dfal.Images.of(dataset) reads it"
     elif hasattr(raw, "dataset") and hasattr(raw, "batch_size"):
         cure = (
             "give the images of its data set, torch.stack([image for image, label in"
@@ -119,6 +121,35 @@ class Images:
                     )
         self.array: NDArray[Any] = array
         self.rows: Int64[np.ndarray, m] | None = rows
+
+    @classmethod
+    def of(
+        cls,
+        data: Any,
+        *,
+        size: int | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> "Images":
+        """Read images from anything that `dfal.data.sources` takes; docs/data.md has examples.
+
+        Args:
+            data: a data set of PyTorch, torchvision or Hugging Face, an array, or the name or
+                address of a folder, an archive, a table, or Parquet or WebDataset files.
+            size: side in pixels into which images are fitted as a whole; by default they keep
+                their own size, which must be the same for all.
+            transform: called with each picture; returns an array or tensor, channels first.
+            mean: of each channel, subtracted from pixels in [0, 1].
+            std: of each channel, by which the difference is divided.
+
+        Raises:
+            DfalError: for what is no set of images, or cannot be read.
+        """
+        # A plain import would be a circle: sources make Images.
+        reading = importlib.import_module("dfal.data.sources.reading")
+        images: Images = reading.images_of(data, size=size, transform=transform, mean=mean, std=std)
+        return images
 
     def __repr__(self) -> str:
         return f"Images({len(self)} × {self.shape}, {self.array.dtype})"

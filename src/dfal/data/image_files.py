@@ -17,6 +17,8 @@ from dfal.data import image_metadata, tiff, tiff_pixels
 from dfal.errors import DfalError, first_line
 
 Result = TypeVar("Result")
+Original = Path | bytes | Image.Image
+"""A file, the content of one, or a picture that is decoded."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF")
 """Formats that are read. No other of Pillow's many readers ever sees a file."""
@@ -116,10 +118,15 @@ BUDGET = PixelBudget(PIXELS_AT_ONCE)
 """The budget of this process."""
 
 
-def header(path: Path) -> tuple[tuple[int, int], str] | None:
-    """Read the size (width, height) and mode of an image; None where it cannot be read."""
+def header(path: Path | bytes) -> tuple[tuple[int, int], str] | None:
+    """Read the size (width, height) and mode of an image; None where it cannot be read.
+
+    Args:
+        path: a file, or the content of one.
+    """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        file = io.BytesIO(path) if isinstance(path, bytes) else path
+        with Image.open(file, formats=FORMATS) as image:
             return image.size, image.mode
     except OSError as error:
         if error.errno is not None:
@@ -127,7 +134,7 @@ def header(path: Path) -> tuple[tuple[int, int], str] | None:
     except Exception:  # noqa: S110  decoders raise anything
         pass
     try:
-        content = path.read_bytes()
+        content = path if isinstance(path, bytes) else path.read_bytes()
         if tags := tiff.parse(content):
             return tags.size, "L" if tags.grey else "RGB"
         if (plain := image_metadata.without_metadata(content)) is None:
@@ -138,11 +145,11 @@ def header(path: Path) -> tuple[tuple[int, int], str] | None:
         return None
 
 
-def decoded(path: Path, least: int | None = None, longest: int | None = None) -> Image.Image:
+def decoded(path: Original, least: int | None = None, longest: int | None = None) -> Image.Image:
     """Decode an image to mode L or RGB; of an animation or a stack, the first frame.
 
     Args:
-        path: of the file.
+        path: of the file, its content, or a picture.
         least: where it is given, a JPEG may be decoded smaller, with no side shorter than this.
         longest: where it is given, a large image may be reduced, with its longer side no shorter
             than this.
@@ -159,7 +166,7 @@ def decoded(path: Path, least: int | None = None, longest: int | None = None) ->
     return _read(path, least, finish)
 
 
-def fitted(path: Path, size: tuple[int, int], channels: int) -> UInt8[np.ndarray, "h w c"]:
+def fitted(path: Original, size: tuple[int, int], channels: int) -> UInt8[np.ndarray, "h w c"]:
     """Decode an image as a network sees it: resized as a whole to fit into `size`.
 
     The rest is filled with the median colour of the image's own border. A centre crop would cut off
@@ -167,7 +174,7 @@ def fitted(path: Path, size: tuple[int, int], channels: int) -> UInt8[np.ndarray
     strongest edges in the picture. Images that have this size already stay as they are.
 
     Args:
-        path: of the file.
+        path: of the file, its content, or a picture.
         size: height and width of the result.
         channels: 1 or 3.
 
@@ -179,7 +186,7 @@ def fitted(path: Path, size: tuple[int, int], channels: int) -> UInt8[np.ndarray
 
 
 def fitted_sizes(
-    path: Path, shapes: Sequence[tuple[int, int, int]]
+    path: Original, shapes: Sequence[tuple[int, int, int]]
 ) -> list[UInt8[np.ndarray, "_h _w _c"]]:
     """Decode an image once for several networks, for each as `fitted`.
 
@@ -187,7 +194,7 @@ def fitted_sizes(
     may differ by rounding from what `fitted` makes of a JPEG that it decodes smaller.
 
     Args:
-        path: of the file.
+        path: of the file, its content, or a picture.
         shapes: height, width and channels of each result.
 
     Raises:
@@ -255,11 +262,13 @@ def _padded(
     return padded
 
 
-def _read(path: Path, least: int | None, finish: Callable[[Image.Image, int], Result]) -> Result:
+def _read(
+    path: Original, least: int | None, finish: Callable[[Image.Image, int], Result]
+) -> Result:
     """Decode a file as it is, and where that fails without its metadata.
 
     Args:
-        path: of the file.
+        path: of the file, its content, or a picture.
         least: as in `decoded`.
         finish: (image, orientation) → the result.
 
@@ -267,8 +276,11 @@ def _read(path: Path, least: int | None, finish: Callable[[Image.Image, int], Re
         Unavailable: where the system or the memory does not let it be read just now.
         ValueError: with the reason, where the file cannot be read.
     """
+    if isinstance(path, Image.Image):
+        return finish(path, _orientation(path, b""))
     try:
-        content = path.read_bytes()  # what fails afterwards is due to the file or the memory
+        # What fails afterwards is due to the file or the memory.
+        content = path if isinstance(path, bytes) else path.read_bytes()
     except IsADirectoryError:
         raise ValueError("it is a folder") from None
     except (OSError, MemoryError) as error:

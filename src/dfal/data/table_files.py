@@ -50,7 +50,9 @@ class TableFile:
     rows: list[Row]
 
 
-def read_table(path: Path, needed: Sequence[str], what: str) -> TableFile:
+def read_table(
+    path: Path, needed: Sequence[str], what: str, content: bytes | None = None
+) -> TableFile:
     """Read a CSV file as spreadsheets write it.
 
     Separators are commas, semicolons, tabs or bars; the encoding is UTF-8, or UTF-16 or UTF-32 with
@@ -61,11 +63,12 @@ def read_table(path: Path, needed: Sequence[str], what: str) -> TableFile:
         path: the file.
         needed: columns that must be there, in lower case.
         what: what the file holds, for the sentences of errors: "the labels".
+        content: of the file, where it has been read already.
 
     Raises:
         DfalError: for a file that is not there, is no such table, or has another encoding.
     """
-    text = _decode(path, what)
+    text = _decode(path, what, content)
     separator = None
     if line := SEPARATOR_LINE.match(text):
         separator, text = line[1], text[line.end() :]
@@ -101,10 +104,10 @@ def read_table(path: Path, needed: Sequence[str], what: str) -> TableFile:
     return TableFile(tuple(name for name in columns if name), rows)
 
 
-def _decode(path: Path, what: str) -> str:
+def _decode(path: Path, what: str, content: bytes | None) -> str:
     """Return the text of a file; a `DfalError` where it cannot be read or is no text."""
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if content is None else content
     except OSError as error:
         raise DfalError(
             f"{what} {path} cannot be read ({error.strerror}): name a CSV that is there"

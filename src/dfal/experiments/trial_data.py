@@ -21,12 +21,12 @@ from torch import Tensor
 
 from dfal import backbones
 from dfal.data import datasets
+from dfal.data.computed_rows import map_rows
 from dfal.data.datasets import Dataset
 from dfal.data.image_array import Images
 from dfal.data.image_files import Unavailable, fitted
 from dfal.data.resizing import resized
 from dfal.errors import DfalError
-from dfal.experiments.computed_rows import map_rows
 from dfal.experiments.featuriser import Featuriser, Shape, describe
 from dfal.semisupervised.neighbourhood import DIMENSIONS
 from dfal.semisupervised.space import fit_space
@@ -168,7 +168,9 @@ class Reader:
 
     def __init__(self, data: Dataset, shape: Shape):
         self._data, self.shape = data, shape
-        self.sizes = [file.stat().st_size for file in data.files] if data.files else []
+        self.sizes: list[Any] = [file.stat().st_size for file in data.files]
+        if data.originals:
+            self.sizes.append(data.originals.key)
 
     def floats(self, indices: Int64[np.ndarray, "n"]) -> Float[Tensor, "n c h w"]:
         """Return images with pixels in [0, 1], those of the test set after those of the pool.
@@ -176,8 +178,8 @@ class Reader:
         Raises:
             DfalError: for a file that cannot be read, and for pixels outside [0, 1].
         """
-        if self._data.files:
-            return torch.from_numpy(self._from_files(indices)).float() / 255
+        if self._data.files or self._data.originals:
+            return torch.from_numpy(self.bytes(indices)).float() / 255
         pool = len(self._data.images)
         images = torch.cat(
             [
@@ -195,6 +197,8 @@ class Reader:
 
     def bytes(self, indices: Int64[np.ndarray, "n"]) -> NDArray[np.uint8]:
         """Return the same images with pixels from 0 to 255."""
+        if self._data.originals:
+            return self._data.originals.read(indices, self.shape)
         if self._data.files:
             return self._from_files(indices)
         return (self.floats(indices) * 255).round().to(torch.uint8).numpy()

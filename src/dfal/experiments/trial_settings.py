@@ -5,6 +5,7 @@ from typing import Any
 
 from dfal.arguments import check_fields, kind_of
 from dfal.backbones import BACKBONES
+from dfal.data.sources.registry import SOURCES
 from dfal.errors import DfalError, SettingError
 from dfal.fields import added, setting
 from dfal.nn import NETWORKS
@@ -23,8 +24,8 @@ class TrialSettings:
 
     dataset: str = setting(
         "mnist-5k",
-        "data set: a name that `dfal data` lists, a FILE.npz with images and labels, or a FOLDER of"
-        " images",
+        "data set: a name that `dfal data` lists, a FILE.npz with images and labels, or images of"
+        f" your own as {SOURCES.forms}; files also as addresses, such as s3://bucket/photos",
     )
     model: str = setting(
         "lenet5",

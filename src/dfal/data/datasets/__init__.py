@@ -48,6 +48,8 @@ DATASETS: "Registry[Card]" = Registry(
 )
 """Name of a data set → its card, imported when it is asked for."""
 
+FILE_ENDINGS = (".npz", ".npy", ".csv", ".parquet", ".tar", ".zip")
+"""Of files that hold a data set."""
 PLACES: dict[str, str] = {}
 """Data sets that have moved: the path under which a store knows them → where they are now.
 `move` changes it."""
@@ -64,10 +66,11 @@ def __getattr__(name: str) -> Any:
 
 @functools.lru_cache(maxsize=1)
 def load(name: str) -> "Dataset":
-    """Load a data set by its name, or from an .npz file or a folder of images.
+    """Load a data set by its name, or from files, addresses or code of the user's own.
 
     Args:
-        name: a name of `DATASETS`, or a path. A path in `PLACES` is read from where that says.
+        name: a name of `DATASETS`, or what `sources.SOURCES` lists. A path in `PLACES` is read
+            from where that says.
 
     Raises:
         DfalError: for an unknown name, a file that cannot be read, a download that fails.
@@ -80,6 +83,8 @@ def load(name: str) -> "Dataset":
         )
     if name in DATASETS:
         return DATASETS[name].load()
+    from dfal.data import sources
+
     path = Path(name)
     if name.endswith(".npz"):
         from dfal.data.datasets import npz
@@ -89,17 +94,21 @@ def load(name: str) -> "Dataset":
         from dfal.data.datasets import folders
 
         return folders.load(path)
+    if sources.is_own(name):
+        return sources.load(name)
     if path.is_file():
         raise DfalError(
-            f"{path} is neither FILE.npz nor a folder of images: write images and labels with"
-            " numpy.savez"
+            f"{path} is no file that dfal reads images from: name a folder, or a file that ends in"
+            f" {', '.join(FILE_ENDINGS)}"
         )
     if path.suffix or path.name != name:
         raise DfalError(
             f"there is no file or folder {path}: name one that is there, or a data set:"
             f" {', '.join(DATASETS)}"
         )
-    raise unknown_name("data set", name, [*DATASETS, "FILE.npz", "FOLDER"])
+    raise unknown_name(
+        "data set", name, [*DATASETS, "FILE.npz", "FOLDER", "package.module:function"]
+    )
 
 
 def move(places: Mapping[str, str]) -> None:
@@ -111,5 +120,9 @@ def move(places: Mapping[str, str]) -> None:
 
 
 def place_of(name: str) -> str | None:
-    """Return the absolute path of a data set in a file or folder; None for one of `DATASETS`."""
-    return None if name in DATASETS else os.path.abspath(PLACES.get(name, name))  # noqa: PTH100  links stay
+    """Return the absolute path of a data set in a file or folder; None for any other."""
+    from dfal.data.sources.addresses import is_path
+
+    if name in DATASETS or not is_path(name):
+        return None
+    return os.path.abspath(PLACES.get(name, name))  # noqa: PTH100  links stay

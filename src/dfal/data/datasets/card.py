@@ -8,11 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from dfal.data.image_array import CHUNK, Images
 from dfal.errors import DfalError
+
+
+@dataclass(frozen=True)
+class Originals:
+    """Images as they were before they were fitted into the size of a data set.
+
+    Attributes:
+        key: a text that is another one where they have changed.
+        read: (indices, (channels, height, width)) → the images in that size, as bytes; those of the
+            pool come first, then those of the test set.
+    """
+
+    key: str
+    read: Callable[[Int64[np.ndarray, "n"], tuple[int, int, int]], UInt8[np.ndarray, "n c h w"]]
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,8 @@ class Dataset:
         classes: the name of each class.
         files: the original of each image, of the pool and then of the test set; empty where they
             are no files.
+        originals: reads the originals of images that are no files, such as those in Parquet; None
+            where there are none.
     """
 
     images: Images
@@ -35,6 +51,7 @@ class Dataset:
     test_labels: Int64[Tensor, "m"]
     classes: tuple[str, ...]
     files: tuple[Path, ...] = ()
+    originals: Originals | None = None
 
     @cached_property
     def fingerprint(self) -> str:

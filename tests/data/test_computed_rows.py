@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dfal.data.computed_rows import map_rows
 from dfal.errors import DfalError
-from dfal.experiments.computed_rows import map_rows
 
 WHOLE = np.arange(60, dtype=np.float32).reshape(20, 3)
 
@@ -69,7 +69,7 @@ SLOW = """
     import sys, time
     from pathlib import Path
     import numpy as np
-    from dfal.experiments.computed_rows import map_rows
+    from dfal.data.computed_rows import map_rows
 
     def slow(start):
         for row in range(start, 20):

@@ -1,0 +1,92 @@
+"""What a way in for own images gives: images by their number, and labels."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from dfal.arguments import kind_of
+from dfal.errors import DfalError
+
+IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png", "pixel_values")
+"""Names of a column of images, the first one that is there."""
+LABEL_COLUMNS = ("label", "labels", "class", "target", "cls", "fine_label")
+"""Names of a column of labels, the first one that is there."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images that are read one by one, by their number.
+
+    Attributes:
+        name: what the images come from, for sentences.
+        count: how many images there are.
+        item: number → the image and its label, which is None where `labels` has it or there is
+            none. The image is the content of an image file, a picture of Pillow, an array (height,
+            width[, channels]), or a tensor (channels, height, width).
+        labels: of all images, numbers or names, where they are known without reading an image.
+        classes: the names of labels that are numbers.
+        in_test: whether each image belongs to the test set, where the source says so.
+        key: text by which a cache knows the images; empty where there is none.
+        in_threads: whether several threads may read at a time.
+    """
+
+    name: str
+    count: int
+    item: Callable[[int], tuple[Any, Any]]
+    labels: Sequence[Any] | None = None
+    classes: tuple[str, ...] = ()
+    in_test: Sequence[bool] | None = None
+    key: str = ""
+    in_threads: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.count:
+            raise DfalError(f"{self.name} has no images: give one that has some")
+
+
+def column(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+    """Return the first of the wanted columns that is there, whatever its case."""
+    found = {name.casefold(): name for name in names}
+    return next((found[name] for name in wanted if name in found), None)
+
+
+def without_images(name: str, why: str) -> DfalError:
+    """Return the one sentence about something that is no set of images."""
+    return DfalError(
+        f"{name} is no set of images ({why}): give arrays, image files, pictures, or a data set of"
+        " (image, label)"
+    )
+
+
+def check_image(image: Any, name: str) -> None:
+    """Check that something is an image: a file's content, a picture, or an array of pixels.
+
+    Raises:
+        DfalError: where it is not.
+    """
+    if isinstance(image, bytes) or hasattr(image, "getbands"):
+        return
+    if isinstance(image, Tensor | np.ndarray):
+        kind = str(image.dtype).removeprefix("torch.")
+        if image.ndim not in {2, 3} or not (kind == "uint8" or "float" in kind):
+            raise without_images(name, f"its items are {kind} of shape {tuple(image.shape)}")
+        return
+    raise without_images(name, f"its items are of the kind {kind_of(image)}")
+
+
+def package(name: str, source: str, extra: str) -> Any:
+    """Import the package that a source needs.
+
+    Raises:
+        DfalError: where it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise DfalError(
+            f"{source} needs {name.partition('.')[0]}: pip install 'dfal[{extra}]'"
+        ) from None
