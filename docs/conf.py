@@ -79,8 +79,12 @@ def toctrees(text: str) -> str:
     return "\n".join(blocks)
 
 
-def add_sidebar(app: Any, docname: str, source: list[str]) -> None:
-    """Append the sidebar to the pages that make it."""
+def read(app: Any, docname: str, source: list[str]) -> None:
+    """Append the sidebar to the pages that make it, and drop what only doctest needs.
+
+    That is the empty line at the end of an example.
+    """
+    source[0] = re.sub(r"\n\n```$", "\n```", source[0], flags=re.MULTILINE)
     if docname in SIDEBARS:
         source[0] += toctrees(source[0])
 
@@ -144,5 +148,5 @@ def mend(app: Any, pagename: str, templatename: str, context: dict[str, Any], do
 def setup(app: Any) -> None:
     """Register what is above with Sphinx."""
     app.connect("html-page-context", mend, priority=900)
-    app.connect("source-read", add_sidebar)
+    app.connect("source-read", read)
     app.connect("autodoc-process-docstring", escape_docstring, priority=100)

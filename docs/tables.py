@@ -118,7 +118,7 @@ LABELLING_TABLES = {
     "settings": "version of the settings of the session, as JSON",
     "classes": "class, as it was first called",
     "images": "image of the folder, with the class that was known when it was added",
-    "unreadable": "image that could not be read when the store was new, and why",
+    "unreadable": "image that could not be read, and why, in stores of earlier versions",
     "models": "trained model: its training's time, labels, and predictions of the watched images."
     " `heard` is the last answer before it, `watched` and `seen` are arrays",
     "queue": "image that a model ranks to be labelled: score, predicted class, runner-up, and the"
