@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 
 import small_backbones
+from dfal import backbones
 from dfal.data import datasets
+from dfal.data.resizing import resized
 from dfal.errors import DfalError
 from dfal.experiments import trial_data
 
@@ -55,7 +57,6 @@ def test_features_are_of_unit_length_and_centred_by_the_pool(arrays: str, cache:
     assert torch.equal(data.labels, plain.labels)
     assert torch.allclose(torch.cat([pool, test]).norm(dim=1), torch.tensor(1.0), atol=2e-3)
     network = small_backbones.patches().network
-    from dfal.data.resizing import resized
 
     def raw(images: torch.Tensor) -> torch.Tensor:
         return network(resized(images, (3, 16, 16)))  # type: ignore[no-any-return]
@@ -69,6 +70,24 @@ def test_features_are_of_unit_length_and_centred_by_the_pool(arrays: str, cache:
     (file,) = cache.glob("*.npy")
     assert file.name.startswith("small_backbones_patches-16-")
     assert np.load(file, mmap_mode="r").dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    ("backbone", "dimensions"), [("pixels", 50), (f"{BACKBONE}+pixels", 49 + 50)]
+)
+def test_features_are_in_the_space_of_their_backbone(
+    arrays: str, cache: Path, backbone: str, dimensions: int
+) -> None:
+    plain, data = datasets.load(arrays), trial_data.load(arrays, backbone)
+    assert data.images.shape == (dimensions,)
+    assert trial_data.stand_in(arrays, backbone, 0).images.shape == (dimensions,)
+    loaded = backbones.load(backbone, None if "+" in backbone else plain.images.shape)  # type: ignore[arg-type]
+    images = resized(plain.images.take(torch.arange(len(plain.images))), loaded.image)
+    features = loaded.network(images).numpy()
+    expected = loaded.space(features)(features)
+    found = data.images.take(torch.arange(len(data.images))).numpy()
+    # Signs and turns of components keep all products.
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=5e-3)
 
 
 def test_is_computed_once(arrays: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

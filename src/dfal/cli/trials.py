@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dfal.backbones import BACKBONES
+from dfal.backbones.registry import WITH_PIXELS, is_registered
 from dfal.cli.options import candidate_count, strategy_names
 from dfal.cli.places import absolute_files, find_again, stored_name
 from dfal.errors import DfalError
@@ -78,8 +78,10 @@ def new_trials(
 
 def _absolute_backbone(name: str) -> str:
     """Return a backbone that lies in a file or folder, as onnx:FILE does, by its absolute path."""
-    source, _, place = name.partition(":")
-    return f"{source}:{Path(place).resolve()}" if place and Path(place).exists() else name
+    source, _, place = name.removesuffix(WITH_PIXELS).partition(":")
+    if not place or not Path(place).exists():
+        return name
+    return f"{source}:{Path(place).resolve()}{WITH_PIXELS if name.endswith(WITH_PIXELS) else ''}"
 
 
 def new_store() -> Path:
@@ -162,7 +164,7 @@ def stored_trials(path: Path, given: Mapping[str, Any], strategy: Sequence[str])
 
 def _is_code(option: str, name: str) -> bool:
     """Return whether a name stands for code of the user's: backbones have sources with a colon."""
-    return ":" in name and not (option == "backbone" and name.partition(":")[0] in BACKBONES)
+    return ":" in name and not (option == "backbone" and is_registered(name))
 
 
 def refuse_unused(given: Mapping[str, Any]) -> None:

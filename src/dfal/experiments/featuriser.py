@@ -27,12 +27,14 @@ class Description:
     Attributes:
         image: channels, height and width that it takes.
         features: how many numbers it gives for an image.
+        dimensions: of the space in which they are compared.
         layers: a hash of its layers and weights.
         probe: its features of noise, the first ones.
     """
 
     image: Shape
     features: int
+    dimensions: int
     layers: str
     probe: tuple[float, ...]
 
@@ -60,7 +62,11 @@ def describe(backbone: str, image: Shape) -> Description:
             f" {loaded.image}, but it makes {tuple(probe.shape[1:])} of {image}: correct it"
         )
     return Description(
-        image, loaded.features, loaded.digest()[:16], tuple(probe.flatten()[:100].tolist())
+        image,
+        loaded.features,
+        loaded.dimensions,
+        loaded.digest()[:16],
+        tuple(probe.flatten()[:100].tolist()),
     )
 
 

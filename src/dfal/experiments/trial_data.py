@@ -28,12 +28,11 @@ from dfal.data.image_files import Unavailable, fitted
 from dfal.data.resizing import resized
 from dfal.errors import DfalError
 from dfal.experiments.featuriser import Featuriser, Shape, describe
-from dfal.semisupervised.neighbourhood import DIMENSIONS
-from dfal.semisupervised.space import fit_space
+from dfal.seeding import fork_rng
 
 BATCH = 32
 """Images that pass through a backbone at a time."""
-FORMAT = 1
+FORMAT = 2
 """Raised when the same images and backbone give other rows than before."""
 
 
@@ -63,7 +62,7 @@ def stand_in(dataset: str, backbone: str, size: int) -> Dataset:
     data = datasets.load(dataset)
     shape: tuple[int, ...] = Reader(data, image_shape(data, backbone, size)).shape
     if backbone:
-        shape = (min(describe(backbone, shape).features, DIMENSIONS),)
+        shape = (describe(backbone, shape).dimensions,)
     pool = len(data.images)
     # A row for each image, of which only the first are different.
     noise = np.random.default_rng(0).random((min(pool, 64), *shape), np.float32)
@@ -122,7 +121,8 @@ def _compute(data: Dataset, backbone: str, size: int, device: str) -> Dataset:
                 progress.advance(task, len(block))
 
     def standardised(rows: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[np.float16]]:
-        space = fit_space(rows[:pool], DIMENSIONS)
+        with fork_rng(0):
+            space = backbones.load(backbone, reader.shape).space(rows[:pool])
         return lambda some: space(some).astype(np.float16)
 
     rows = map_rows(

@@ -44,8 +44,8 @@ class Settings:
     backbone: str = setting(
         "auto",
         f"network that turns images into the features that are learnt from: {', '.join(BACKBONES)},"
-        " or package.module:function; none: a network is trained on pixels; auto: what predicts the"
-        " labels best",
+        " or package.module:function; +pixels behind it adds the pixels; none: a network is trained"
+        " on pixels; auto: what predicts the labels best",
     )
     fit: str = setting(
         "",

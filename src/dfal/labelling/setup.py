@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dfal import backbones
-from dfal.backbones import BACKBONES
+from dfal.backbones.registry import is_registered
 from dfal.data.image_folder import Folder
 from dfal.data.listing import Listing, side_and_channels
 from dfal.data.path_names import PathIndex, class_key, nfc
@@ -167,7 +167,7 @@ def _check_backbone(name: str, store: Path, *, is_given: bool) -> None:
     """
     if name in {AUTO, NO_BACKBONE}:
         return
-    if name.partition(":")[0] not in BACKBONES and store.exists() and not is_given:
+    if not is_registered(name) and store.exists() and not is_given:
         raise unnamed_code(store, "backbone", name)
     backbones.load(name)
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from dfal import backbones
 from dfal.atomic import atomic_write
-from dfal.backbones import BACKBONES, FeatureClassifier
+from dfal.backbones import FeatureClassifier
+from dfal.backbones.registry import is_registered
 from dfal.damage import damage
 from dfal.errors import DfalError, first_line
 from dfal.models.card import ModelCard, check, read
@@ -94,11 +95,7 @@ def load(path: Path, network: str | None = None) -> SavedModel:
             f"{path} was changed since it was saved: its checksum does not fit; get it again"
         )
     card = read(metadata[KEY], path)
-    known = (
-        card.network in NETWORKS
-        if card.recipe is None
-        else card.network.partition(":")[0] in BACKBONES
-    )
+    known = card.network in NETWORKS if card.recipe is None else is_registered(card.network)
     if not known and network != card.network:
         raise unnamed_code(path, "network", card.network, option="model")
     try:

@@ -51,5 +51,24 @@ class Neighbourhood:
             proceed: called about every second of work; what it raises ends it.
         """
         space = fit_space(features, dimensions, standardise=standardise)
+        return cls.within(space, features, neighbours=neighbours, proceed=proceed)
+
+    @classmethod
+    def within(
+        cls,
+        space: Space,
+        features: Float[np.ndarray, "n d"],
+        *,
+        neighbours: int = NEIGHBOURS,
+        proceed: Callable[[], None] = lambda: None,
+    ) -> "Neighbourhood":
+        """Compute the graph of images in a space.
+
+        Args:
+            space: that takes the features.
+            features: as in `of`.
+            neighbours: as in `of`.
+            proceed: as in `of`.
+        """
         rows = space(features)
         return cls(space, rows, normalised(nearest(rows, neighbours, proceed)))

@@ -1,5 +1,6 @@
 """The space in which images are compared: standardised features, projected, of unit length."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +81,32 @@ def fit_space(
         rows = ((sample - mean) * scale).astype(np.float32)
         projection = principal_components(rows, min(dimensions, rows.shape[1])) * scale
     return Space(mean.astype(np.float32), projection.astype(np.float32))
+
+
+def joint_space(spaces: Sequence[Space], features: Float[np.ndarray, "n d"]) -> Space:
+    """Return a space whose rows are those of several spaces beside each other, counting the same.
+
+    The rows P (x − μ) of each are scaled to a mean square of their lengths of 1, before the whole
+    row is scaled to length 1.
+
+    Args:
+        spaces: each takes the features behind those of the space before it.
+        features: a row for each image.
+    """
+    step = max(1, len(features) // SAMPLE_ROWS)
+    sample = features[::step][:SAMPLE_ROWS]
+    projection = np.zeros(
+        (sum(len(space.projection) for space in spaces), features.shape[1]), np.float32
+    )
+    row = column = 0
+    for space in spaces:
+        height, width = space.projection.shape
+        part = np.asarray(sample[:, column : column + width], np.float32)
+        squares = np.square((part - space.mean) @ space.projection.T).sum(1).mean()
+        scaled = space.projection / max(float(np.sqrt(squares)), 1e-12)
+        projection[row : row + height, column : column + width] = scaled
+        row, column = row + height, column + width
+    return Space(np.concatenate([space.mean for space in spaces]), projection)
 
 
 def principal_components(

@@ -16,8 +16,9 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from dfal import backbones, models
+from dfal import models
 from dfal.backbones.base import Backbone
+from dfal.backbones.registry import is_registered
 from dfal.errors import DfalError
 from dfal.labelling.learning.final_choice import choose
 from dfal.labelling.learning.final_data import Known, Proceed, decode, read_known
@@ -221,7 +222,7 @@ def _allowed_backbone(store: Path, settings: FinalSettings, in_use: str) -> str:
     """
     if settings.backbone:
         return settings.backbone
-    if in_use not in {AUTO, NO_BACKBONE} and in_use.partition(":")[0] not in backbones.BACKBONES:
+    if in_use not in {AUTO, NO_BACKBONE} and not is_registered(in_use):
         raise unnamed_code(store, "backbone", in_use)
     return in_use
 
