@@ -122,8 +122,9 @@ def main() -> None:
     name = f"few_labels-{arguments.data}-{arguments.backbone}-{arguments.size}.json"
     out = Path(__file__).parent / "results" / name
     result: dict[str, Any] = {"labels": BUDGETS, "pool": arguments.pool, "accuracy": {}}
+    backbone = backbones.load(arguments.backbone, (3, arguments.size, arguments.size))
     for seed, features, truth, test, test_truth in splits(arguments):
-        neighbourhood = Neighbourhood.of(features)
+        neighbourhood = backbone.neighbourhood(features)
         for label, strategy in STRATEGIES.items():
             found = learn(neighbourhood, strategy, seed, truth, test, test_truth)
             result["accuracy"].setdefault(label, {})[seed] = found
