@@ -11,6 +11,7 @@ be judged. Features of the backbone are computed once into --features. One threa
 
 import argparse
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,20 @@ import torch
 from torch import nn
 
 from dfal import Training, backbones, fit
+from dfal.backbones.with_pixels import SmallImage, with_pixels
 from dfal.data.datasets import load
 from dfal.data.image_array import Images
-from dfal.labelling.learning.learners import Validation, is_better
+from dfal.labelling.learning.comparison import Validation, most_accurate
+from dfal.labelling.learning.learners import MIN_TRIAL_LABELS, TRIAL_GROWTH
 from dfal.labelling.settings import NO_BACKBONE
 from dfal.nn.inference import predict
 from dfal.nn.networks import build
 from dfal.pool import Pool
+from dfal.query import UNKNOWN
 from dfal.seeding import derive_seed, generator
-from dfal.semisupervised import FewLabelLearner, Neighbourhood
+from dfal.semisupervised import FewLabelLearner
+from dfal.semisupervised.head import probabilities
+from dfal.semisupervised.learner import Learned
 from dfal.strategies import FewLabels
 from measure import taken_on, write
 
@@ -60,31 +66,39 @@ def scratch(images: torch.Tensor, labels: torch.Tensor, classes: int, seed: int)
     return fit(lambda: build("lenet5", shape, classes), pool.labelled_data(), Training(), seed)
 
 
-def folded(images: torch.Tensor, labels: torch.Tensor, classes: int, seed: int) -> np.ndarray:
-    """Return which labels LeNet5 predicts that was not trained on them."""
+def folded(images: torch.Tensor, labels: np.ndarray, classes: int, seed: int) -> Validation:
+    """Return how LeNet5 predicts images that it was not trained on."""
+    posterior = np.zeros((len(labels), classes), np.float32)
+    for kept, own in folds_of(labels, seed):
+        given = torch.from_numpy(np.flatnonzero(kept >= 0))
+        model = scratch(images[given], torch.from_numpy(kept)[given], classes, seed)
+        shown = torch.from_numpy(own).split(500)
+        logits = torch.cat([predict(model, images[part]) for part in shown])
+        posterior[own] = logits.softmax(1).numpy()
+    return Validation.of(np.arange(len(labels)), labels, posterior)
+
+
+def folded_rows(learner: FewLabelLearner, labels: np.ndarray, seed: int) -> Validation:
+    """Return how images are predicted from features and the labels of the other folds."""
+    posterior = np.zeros((len(labels), learner.classes), np.float32)
+    for kept, own in folds_of(labels, seed):
+        posterior[own] = probabilities(learner.update(kept).head(learner.rows[own]))
+    return Validation.of(np.arange(len(labels)), labels, posterior)
+
+
+def folds_of(labels: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the labels without those of each fold, and the images of the fold."""
     fold = np.array([derive_seed(seed, i, "fold") % FOLDS for i in range(len(labels))])
-    right = np.zeros(len(labels), bool)
-    for held in range(FOLDS):
-        rest, own = (
-            torch.from_numpy(np.flatnonzero(mask)) for mask in (fold != held, fold == held)
-        )
-        model = scratch(images[rest], labels[rest], classes, seed)
-        right[own.numpy()] = (predict(model, images[own]).argmax(1) == labels[own]).numpy()
-    return right
+    for number in range(FOLDS):
+        yield np.where(fold == number, UNKNOWN, labels), np.flatnonzero(fold == number)
 
 
-def folded_rows(learner: FewLabelLearner, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Return which labels are predicted from features and the labels of the other folds."""
-    given = np.flatnonzero(labels >= 0)
-    fold = np.array([derive_seed(seed, i, "fold") % FOLDS for i in range(len(given))])
-    right = np.zeros(len(given), bool)
-    for held in range(FOLDS):
-        own = given[fold == held]
-        kept = labels.copy()
-        kept[own] = -1
-        head = learner.update(kept).head
-        right[fold == held] = head(learner.rows[own]).argmax(1) == labels[own]
-    return right
+def without_own(learned: Learned, labels: np.ndarray) -> Validation:
+    """Return how labels are predicted from all others, and how unlabelled images are."""
+    left_out, others = learned.left_out, np.flatnonzero(labels < 0)
+    images = np.concatenate([left_out.images, others])
+    posterior = np.concatenate([left_out.posterior, learned.posterior[others]])
+    return Validation.of(images, labels[images], posterior)
 
 
 def session(
@@ -97,64 +111,64 @@ def session(
     classes = int(max(truth.max(), test_truth.max())) + 1
     images = data.images.take(torch.from_numpy(order))
     c, h, w = data.images.shape
-    backbone = backbones.load("pixels", (c, h, w))
-    pixels = backbone.network
+    lite2 = backbones.load("lite2", (3, size, size))
+    both, small = with_pixels(lite2), SmallImage((c, h, w), 3)
+    pixels = backbones.load("pixels", (c, h, w))
     tests = data.test_images.take(torch.arange(len(test_truth)))
+    own = features(data_name, "train", data.images, size, folder)[order]
+    own_test = features(data_name, "test", data.test_images, size, folder)
     with torch.inference_mode():
         spaces = {
-            "lite2": (
-                features(data_name, "train", data.images, size, folder)[order],
-                features(data_name, "test", data.test_images, size, folder),
+            "lite2": (lite2, own, own_test),
+            "lite2+pixels": (both, joined(own, small(images)), joined(own_test, small(tests))),
+            "pixels": (
+                pixels,
+                pixels.network(images).half().numpy(),
+                pixels.network(tests).half().numpy(),
             ),
-            "pixels": (pixels(images).half().numpy(), pixels(tests).half().numpy()),
         }
-    neighbourhoods = {
-        "lite2": Neighbourhood.of(spaces["lite2"][0]),
-        "pixels": backbone.neighbourhood(spaces["pixels"][0]),
-    }
-    learners = {space: FewLabelLearner(near, classes) for space, near in neighbourhoods.items()}
-    current, labels, out = "lite2", np.full(len(order), -1), []
+    neighbourhoods = {name: b.neighbourhood(rows) for name, (b, rows, _) in spaces.items()}
+    learners = {name: FewLabelLearner(near, classes) for name, near in neighbourhoods.items()}
+    candidates = ["lite2", "lite2+pixels"] if c == 3 else ["lite2+pixels", "lite2"]
+    current = space = candidates[0]
+    labels, out = np.full(len(order), -1), []
+    folds: dict[str, Validation] = {}
     for count in range(BATCH, BUDGETS[-1] + 1, BATCH):
-        space = current if current in learners else "lite2"
         head = learners[space].update(labels).head
-        model = nn.Linear(head.weight.shape[1], classes).requires_grad_(False)
-        model.weight.copy_(torch.from_numpy(head.weight))
-        model.bias.copy_(torch.from_numpy(head.bias))
         known = {i: int(label) for i, label in enumerate(labels.tolist()) if label >= 0}
         pool = Pool.new(learners[space].rows, known)
-        queried = FewLabels()(model, pool, BATCH, generator(seed, count, "select")).indices.numpy()
+        strategy, rng = FewLabels(), generator(seed, count, "select")
+        queried = strategy(head.layer(), pool, BATCH, rng).indices.numpy()
         labels[queried] = truth[queried]
         learned = {name: learner.update(labels) for name, learner in learners.items()}
-        left_out = {
-            name: Validation(left.images, left.labels == left.predicted)
-            for name, left in ((name, found.left_out) for name, found in learned.items())
-        }
-        best = current if current in learners else "lite2"
-        best = next((name for name in left_out if is_better(left_out[name], left_out[best])), best)
-        if count not in BUDGETS:
-            current = current if current == NO_BACKBONE else best
-            continue
+        left_out = {name: without_own(learned[name], labels) for name in candidates}
         given = torch.from_numpy(np.flatnonzero(labels >= 0))
-        own, own_labels = images[given], torch.from_numpy(labels)[given]
-        folds = {
-            name: Validation(given.numpy(), folded_rows(learner, labels, seed))
-            for name, learner in learners.items()
-        }
-        folds[NO_BACKBONE] = Validation(given.numpy(), folded(own, own_labels, classes, seed))
-        is_kept = current == NO_BACKBONE and not is_better(folds[best], folds[NO_BACKBONE])
-        current = NO_BACKBONE if is_kept or is_better(folds[NO_BACKBONE], folds[best]) else best
+        shown, answers = images[given], torch.from_numpy(labels)[given]
+        compared = folds[NO_BACKBONE].count if folds else 0
+        if count >= max(MIN_TRIAL_LABELS, TRIAL_GROWTH * compared):
+            folds = {name: folded_rows(learners[name], labels, seed) for name in candidates}
+            folds[NO_BACKBONE] = folded(images, labels, classes, seed)
+        current = most_accurate(current, left_out, folds)
+        space = space if current == NO_BACKBONE else current
+        if count not in BUDGETS:
+            continue
         accuracy = {}
         for name, found in learned.items():
-            predicted = found.head(neighbourhoods[name].space(spaces[name][1])).argmax(1)
+            predicted = found.head(neighbourhoods[name].space(spaces[name][2])).argmax(1)
             accuracy[name] = 100 * float((predicted == test_truth).mean())
-        network = scratch(own, own_labels, classes, seed)
+        network = scratch(shown, answers, classes, seed)
         guesses = torch.cat([predict(network, part).argmax(1) for part in tests.split(500)])
         accuracy[NO_BACKBONE] = 100 * float((guesses.numpy() == test_truth).mean())
-        said = {name: float(fold.is_right.mean()) for name, fold in folds.items()}
+        said = {name: fold.right / fold.count for name, fold in folds.items()}
         row = {"data": data_name, "seed": seed, "labels": count, "chosen": current}
         out.append(row | {"accuracy": accuracy, "folds": said})
         print(out[-1], flush=True)
     return out
+
+
+def joined(features: np.ndarray, pixels: torch.Tensor) -> np.ndarray:
+    """Return features, and behind them the pixels."""
+    return np.concatenate([features, pixels.half().numpy()], axis=1)
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ def begun(tmp_path: Path, digits: Dataset) -> Iterator[tuple[Session, Photos, di
 def a_learner(session: Session, photos: Photos) -> tuple[FeatureLearner, Partial]:
     h, w, c = photos.folder.shape
     backbone = backbones.load("pixels", (c, h, w))
-    source = Partial(PixelFeatures(photos.folder, backbone), len(photos.folder))
+    source = Partial(PixelFeatures(photos.folder, backbone.network), len(photos.folder))
     return FeatureLearner(session, photos.folder, backbone, source), source
 
 

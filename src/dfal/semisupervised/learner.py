@@ -32,12 +32,18 @@ class LeftOut:
     Attributes:
         images: which they are, ascending.
         labels: the classes given.
-        predicted: the most probable classes.
+        posterior: class probabilities.
     """
 
     images: Int64[np.ndarray, "l"]
     labels: Int64[np.ndarray, "l"]
-    predicted: Int64[np.ndarray, "l"]
+    posterior: Float32[np.ndarray, "l c"]
+
+    @property
+    def predicted(self) -> Int64[np.ndarray, "l"]:
+        """Return the most probable classes."""
+        predicted: Int64[np.ndarray, l] = self.posterior.argmax(axis=1)
+        return predicted
 
     @property
     def accuracy(self) -> float | None:
@@ -151,8 +157,7 @@ class FewLabelLearner:
         images = np.flatnonzero(in_graph >= 0)
         counts = np.bincount(in_graph[images], minlength=self.classes)
         kept = (counts[in_graph[images]] > 1) & (labels[images] >= 0)
-        predicted = self._spreading.left_out().argmax(axis=1)
-        return LeftOut(images[kept], in_graph[images][kept], predicted[kept])
+        return LeftOut(images[kept], in_graph[images][kept], self._spreading.left_out()[kept])
 
     def predict(self, learned: Learned) -> Float32[np.ndarray, "n c"]:
         """Return the class probabilities of all rows."""

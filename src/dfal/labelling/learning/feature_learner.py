@@ -42,15 +42,15 @@ class FeatureSource(Protocol):
 
 
 class PixelFeatures:
-    """The features of the backbone `pixels`: computed from the decoded images.
+    """Features that are computed from the decoded images of a folder as they are needed.
 
     Args:
         folder: the images.
-        backbone: that backbone, for images of the folder's shape.
+        network: computes them of images of the folder's shape, in little time.
     """
 
-    def __init__(self, folder: Folder, backbone: Backbone):
-        self._folder, self._backbone = folder, backbone
+    def __init__(self, folder: Folder, network: nn.Module):
+        self._folder, self._network = folder, network
 
     def ready(self) -> Bool[np.ndarray, "n"]:
         """Return which images are decoded."""
@@ -61,7 +61,7 @@ class PixelFeatures:
         images = self._folder.images
         with torch.inference_mode():
             chunks = [
-                self._backbone.network(images.take(chunk)).half()
+                self._network(images.take(chunk)).half()
                 for chunk in torch.from_numpy(indices).split(CHUNK)
             ]
         out: Float[np.ndarray, "m d"] = torch.cat(chunks).numpy()
@@ -306,4 +306,26 @@ class CachedFeatures:
     def rows(self, indices: Int64[np.ndarray, "m"]) -> Float[np.ndarray, "m d"]:
         """Return the features of some images, in half precision."""
         out: Float[np.ndarray, "m d"] = self._cache.map[indices]
+        return out
+
+
+class JoinedFeatures:
+    """Features of two sources beside each other.
+
+    Args:
+        first, second: the sources.
+    """
+
+    def __init__(self, first: FeatureSource, second: FeatureSource):
+        self._first, self._second = first, second
+
+    def ready(self) -> Bool[np.ndarray, "n"]:
+        """Return which images have features of both."""
+        ready: Bool[np.ndarray, n] = self._first.ready() & self._second.ready()
+        return ready
+
+    def rows(self, indices: Int64[np.ndarray, "m"]) -> Float[np.ndarray, "m d"]:
+        """Return the features of some images, in half precision."""
+        rows = [self._first.rows(indices), self._second.rows(indices)]
+        out: Float[np.ndarray, "m d"] = np.concatenate(rows, axis=1)
         return out

@@ -3,15 +3,23 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from dfal import backbones
 from dfal.backbones.base import Backbone
+from dfal.backbones.with_pixels import BackboneWithPixels, SmallImage, with_pixels
+from dfal.labelling.learning.comparison import MAX_UNLABELLED, Validation, most_accurate
 from dfal.labelling.learning.extraction import ExtractionProgress, FeatureExtraction, open_features
-from dfal.labelling.learning.feature_learner import CachedFeatures, FeatureLearner, PixelFeatures
+from dfal.labelling.learning.feature_learner import (
+    CachedFeatures,
+    FeatureLearner,
+    FeatureSource,
+    JoinedFeatures,
+    PixelFeatures,
+)
 from dfal.labelling.learning.learner import Learner, PixelLearner
 from dfal.labelling.photos import Photos
 from dfal.labelling.settings import AUTO, NO_BACKBONE, PIXELS
@@ -24,19 +32,6 @@ REFRESH_SECONDS = 0.5
 """Seconds between two looks for new features: with 100,000 images each takes a while."""
 TRIAL_GROWTH = 1.5
 """Factor of the labels after which it is compared again."""
-
-
-@dataclass(frozen=True)
-class Validation:
-    """How labelled images are predicted by networks that were not trained on them.
-
-    Attributes:
-        images: their indices, ascending.
-        is_right: whether the label is predicted.
-    """
-
-    images: Int64[np.ndarray, "l"]
-    is_right: Bool[np.ndarray, "l"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +60,7 @@ class Learners:
     Attributes:
         on_features, on_pixels: what learns from features, and trains networks on pixels.
         extraction: of the pretrained backbone's features; None where there is none.
+        backbone: whose features are computed; empty where none are.
         current: what is learnt from now.
     """
 
@@ -72,6 +68,8 @@ class Learners:
         settings = session.settings
         self._session, self._photos = session, photos
         self.extraction: FeatureExtraction | None = None
+        self.backbone = ""
+        self._extracted: CachedFeatures | None = None
         self.on_pixels = PixelLearner(session, photos)
         self.on_features: list[FeatureLearner] = []
         self._folds: dict[str, Validation] = {}
@@ -79,25 +77,29 @@ class Learners:
         h, w, c = photos.folder.shape
         found, self._note = open_backbones(settings.backbone, (c, h, w))
         for backbone in found:
-            self.on_features.append(self._feature_learner(backbone))
+            source = self._source(backbone)
+            self.on_features.append(FeatureLearner(session, photos.folder, backbone, source))
         self._is_automatic = settings.backbone == AUTO
         self._has_failed = False
         self.current: Learner = self._all()[0]
 
-    def _feature_learner(self, backbone: Backbone) -> FeatureLearner:
+    def _source(self, backbone: Backbone) -> FeatureSource:
+        """Return where the features of a backbone come from. Those of one are computed once."""
         folder = self._photos.folder
         if backbone.name == PIXELS:
-            source = PixelFeatures(folder, backbone)
-            return FeatureLearner(self._session, folder, backbone, source)
-        cache = open_features(folder, backbone)
-        self.extraction = FeatureExtraction(
-            folder,
-            backbone,
-            cache,
-            device=self._session.settings.device,
-            on_error=self._fail,
-        )
-        return FeatureLearner(self._session, folder, backbone, CachedFeatures(cache))
+            return PixelFeatures(folder, backbone.network)
+        if isinstance(backbone, BackboneWithPixels):
+            h, w, c = folder.shape
+            small = SmallImage((c, h, w), backbone.image[0])
+            return JoinedFeatures(self._source(backbone.alone), PixelFeatures(folder, small))
+        if self._extracted is None:
+            cache = open_features(folder, backbone)
+            device = self._session.settings.device
+            self.extraction = FeatureExtraction(
+                folder, backbone, cache, device=device, on_error=self._fail
+            )
+            self.backbone, self._extracted = backbone.name, CachedFeatures(cache)
+        return self._extracted
 
     def _fail(self, sentence: str) -> None:
         """Show why features cannot be computed, and learn from something else meanwhile."""
@@ -108,11 +110,6 @@ class Learners:
         """Return what can be learnt from, the likeliest first."""
         is_included = self._is_automatic or not self.on_features
         return [*self.on_features, *([self.on_pixels] if is_included else [])]
-
-    @property
-    def backbone(self) -> str:
-        """Return the backbone whose features are computed; empty where none are."""
-        return next((f.name for f in self.on_features if f.name != PIXELS), "")
 
     def progress(self) -> ExtractionProgress:
         """Return how many images have features, as of the latest `refresh`."""
@@ -126,9 +123,19 @@ class Learners:
         for learner in self.on_features:
             learner.refresh(state)
         if self._has_failed and self._is_automatic and not self.current.is_ready:
-            self.current = next(learner for learner in self._all() if learner.is_ready)
+            self._fall_back()
         if self.extraction is not None:
             self._progress = self.extraction.progress()
+
+    def _fall_back(self) -> None:
+        """Learn from the pixels, or from whatever is there until they are."""
+        if all(learner.name != PIXELS for learner in self.on_features):
+            folder = self._photos.folder
+            h, w, c = folder.shape
+            pixels = backbones.load(PIXELS, (c, h, w))
+            source = self._source(pixels)
+            self.on_features.append(FeatureLearner(self._session, folder, pixels, source))
+        self.current = next(learner for learner in self._all() if learner.is_ready)
 
     def prefer(self, images: Iterable[int]) -> None:
         """Compute the features of these images next."""
@@ -151,31 +158,21 @@ class Learners:
             for learner in self.on_features
             if learner.is_ready
         }
-        candidates: list[Learner] = [f for f in self.on_features if f.name in validations]
-        if not candidates:
+        if not validations:
             return Choice(self.current.name, "")
-        best = self.current if self.current in candidates else candidates[0]
-        for learner in candidates:
-            if is_better(validations[learner.name], validations[best.name]):
-                best = learner
-        if self._folds:
-            # A network from scratch cannot be trained once for each label left out, so that it and
-            # the features are compared on the same folds.
-            scratch, other = self._folds[NO_BACKBONE], self._folds[best.name]
-            is_kept = self.current is self.on_pixels and not is_better(other, scratch)
-            if is_kept or is_better(scratch, other):
-                best = self.on_pixels
-                validations = {NO_BACKBONE: scratch, **self._folds}
-            else:
-                validations[NO_BACKBONE] = scratch
-        self.current = best
-        sentence = _sentence(best.name, validations)
-        return Choice(best.name, f"{sentence}. {self._note}" if self._note else sentence)
+        best = most_accurate(self.current.name, validations, self._folds)
+        self.current = next(learner for learner in self._all() if learner.name == best)
+        if best == NO_BACKBONE:
+            validations = self._folds
+        elif self._folds:
+            validations[NO_BACKBONE] = self._folds[NO_BACKBONE]
+        sentence = _sentence(best, validations)
+        return Choice(best, f"{sentence}. {self._note}" if self._note else sentence)
 
     def trial_due(self, state: State) -> bool:
         """Return whether a network on pixels is worth a comparison with the features now."""
         count = int((state.labels[state.trained_on] >= 0).sum())
-        before = len(self._folds[NO_BACKBONE].images) if self._folds else 0
+        before = self._folds[NO_BACKBONE].count if self._folds else 0
         return (
             self._is_automatic
             and all(learner.is_ready for learner in self.on_features)
@@ -201,40 +198,39 @@ def open_backbones(name: str, image: tuple[int, int, int]) -> tuple[list[Backbon
         return [], ""
     if name != AUTO:
         return [backbones.load(name, image if name == PIXELS else None)], ""
-    pixels = backbones.load(PIXELS, image)
     pretrained = backbones.automatic()
     if pretrained is None:
-        return [pixels], ""
-    return [pretrained.backbone, pixels], pretrained.note
+        return [backbones.load(PIXELS, image)], ""
+    alone = pretrained.backbone
+    both = [alone, with_pixels(alone)]
+    # Grey images are digits, drawings or recordings more often than photographs.
+    return both[::-1] if image[0] == 1 else both, pretrained.note
 
 
 def _left_out(learner: FeatureLearner, labels: Int64[np.ndarray, "n"], classes: int) -> Validation:
+    """Return how a label is predicted from all others, and how some unlabelled images are."""
     learned = learner.learn(labels, classes)
-    images = learner.members[learned.left_out.images]
-    order = np.argsort(images)
-    is_right = learned.left_out.labels == learned.left_out.predicted
-    return Validation(images[order], is_right[order])
-
-
-def is_better(new: Validation, old: Validation) -> bool:
-    """Return whether a validation is better than another beyond doubt, on the images of both."""
-    images = np.intersect1d(new.images, old.images)
-    a = new.is_right[np.searchsorted(new.images, images)]
-    b = old.is_right[np.searchsorted(old.images, images)]
-    wins, losses = int((a & ~b).sum()), int((b & ~a).sum())
-    return wins - losses > 1 + sqrt(wins + losses)
+    left_out, step = learned.left_out, max(1, len(labels) // MAX_UNLABELLED)
+    members = learner.members[: len(learned.posterior)]
+    others = np.flatnonzero((labels[members] < 0) & (members % step == 0))
+    images = np.concatenate([learner.members[left_out.images], members[others]])
+    posterior = np.concatenate([left_out.posterior, learned.posterior[others]])
+    return Validation.of(images, labels[images], posterior)
 
 
 def _sentence(name: str, validations: dict[str, Validation]) -> str:
     def said(other: str) -> str:
         validation = validations[other]
-        return f"{int(validation.is_right.sum())} of {len(validation.images)}"
+        return f"{validation.right} of {validation.count}"
 
-    if not len(validations[name].images):
+    if not validations[name].count:
         return "as long as there are too few labels to compare"
     others = [f"{_shown(other)} {said(other)}" for other in validations if other != name]
     text = f"{_shown(name)} predicts {said(name)} labels from the others"
-    return f"{text}, {', '.join(others)}" if others else text
+    if not others:
+        return text
+    others.append("hard images, which are asked about most, count less")
+    return f"{text}, {', '.join(others)}"
 
 
 def _shown(name: str) -> str:

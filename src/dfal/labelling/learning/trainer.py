@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from dfal import models
 from dfal.errors import DfalError
+from dfal.labelling.learning.comparison import MAX_UNLABELLED, Validation
 from dfal.labelling.learning.feature_learner import FeatureLearner
 from dfal.labelling.learning.judging import Evaluation, fit_temperature, judge
 from dfal.labelling.learning.learner import Learner
-from dfal.labelling.learning.learners import Learners, Validation
+from dfal.labelling.learning.learners import Learners
 from dfal.labelling.learning.progress import curve, hold_out_labels
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.records import Model, RankedImage
@@ -173,14 +174,17 @@ class Trainer:
         self._trained_size = -1  # choose again
 
     def _validation(self, learner: Learner, state: State) -> Validation:
-        """Return how labels are predicted by networks that were trained on the other folds."""
+        """Return how images are predicted by networks that were trained on the other folds."""
         classes, pool = len(state.classes), self._pool(state, learner)
-        labelled = np.flatnonzero(pool.labels.numpy() >= 0)
-        predicted = np.full(len(pool.labels), UNKNOWN)
-        for images, model in self._cross_fit(learner, pool, labelled, classes, len(labelled)):
-            logits = learner.logits(model, pool.images, images)
-            predicted[images] = logits.argmax(1).numpy()
-        return Validation(labelled, predicted[labelled] == pool.labels.numpy()[labelled])
+        labels = pool.labels.numpy()
+        others = state.random_order[labels[state.random_order] == UNKNOWN][:MAX_UNLABELLED]
+        labelled = np.flatnonzero(labels >= 0)
+        compared = np.sort(np.concatenate([labelled, others]))
+        posterior = np.zeros((len(labels), classes), np.float32)
+        for images, model in self._cross_fit(learner, pool, compared, classes, len(labelled)):
+            posterior[images] = learner.logits(model, pool.images, images).softmax(1).numpy()
+        compared = compared[posterior[compared].any(axis=1)]
+        return Validation.of(compared, labels[compared], posterior[compared])
 
     def _cross_fit(
         self,
