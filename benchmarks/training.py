@@ -30,8 +30,7 @@ from torch.nn import functional as F
 
 import dfal
 from dfal.experiments.runner import _keep_memory
-from dfal.nn import training
-from dfal.nn.fast_sequential import fast_sequential
+from dfal.nn import training, training_steps
 from dfal.pool import LabelledData
 from measure import taken_on, write
 
@@ -54,10 +53,8 @@ def eager(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
 
 def ours(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
     optimiser = torch.optim.Adam(training._flatten_parameters(model), fused=True)
-    layers = fast_sequential(model)
-    assert layers is not None
     data = LabelledData(images, labels, torch.arange(len(labels)))
-    gradient = training._fused_step(layers, training._LabelCheck(data, data))
+    gradient = training_steps.labelled_step(model, training_steps.LabelCheck(data, data))
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=False)

@@ -127,8 +127,11 @@ def test_own_code_is_run_again_only_where_it_is_named(dfal: Shell, folder: Path)
         ),
         (["--fit", "mine_run:absent"], "there is no 'absent' in"),
         (["--fit", "quick"], "the training 'quick' has no colon"),
-        (["--unlabelled", "magic"], "--unlabelled must be none or spreading (got 'magic')"),
-        (["--unlabelled", "spreading"], "--unlabelled must be none without --backbone"),
+        (
+            ["--unlabelled", "magic"],
+            "--unlabelled must be none, spreading, pseudo-labels, vat or consistency",
+        ),
+        (["--unlabelled", "spreading"], "--unlabelled must not be spreading without --backbone"),
         (["--fit", "mine_run:quick", "--epochs", "3"], "--fit has no use for --epochs"),
         (["--backbone", "pixels", "--strategy", "dfal", "--annotations", "500"], "more than the"),
     ],

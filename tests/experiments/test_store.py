@@ -68,7 +68,7 @@ def test_no_row_of_any_table_can_be_changed_or_deleted(tmp_path: Path) -> None:
     db = sqlite3.connect(tmp_path / "s.db")
     before = list(db.iterdump())
     tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    assert len(tables) == 8
+    assert len(tables) == 9
     for table in tables:
         column = db.execute(f"SELECT name FROM pragma_table_info('{table}')").fetchone()[0]
         for change in (f"UPDATE {table} SET {column} = {column}", f"DELETE FROM {table}"):
@@ -79,7 +79,7 @@ def test_no_row_of_any_table_can_be_changed_or_deleted(tmp_path: Path) -> None:
 
 
 def test_the_contents_are_everything_but_clocks_and_machines(tmp_path: Path) -> None:
-    record = a_record(0)
+    record = replace(a_record(0), weights={"layer.weight": torch.rand(2, 3)})
     one = a_store(tmp_path / "1.db", ("a", record))
     other = a_store(tmp_path / "2.db", ("a", replace(record, costs={"fit": 99.0})))
     other.add_run(TRIALS, {"machine": "another"})
@@ -90,6 +90,7 @@ def test_the_contents_are_everything_but_clocks_and_machines(tmp_path: Path) -> 
         "questions",
         "answers",
         "twins",
+        "weights",
         "guesses",
         "measurements",
     }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import dfal
 from dfal.data.image_array import Images
-from dfal.nn.augmentation import none
+from dfal.nn.augmentation import unchanged
 from dfal.nn.fine_tuning import FineTuning, fine_tune
 
 SETTINGS = FineTuning(learning_rate=1e-2, epochs=6, batch=8)
@@ -44,7 +44,7 @@ def tuned(
     model: nn.Module,
     images: Images,
     settings: FineTuning = SETTINGS,
-    augment: Callable[[Tensor, torch.Generator], Tensor] = none,
+    augment: Callable[[Tensor, torch.Generator], Tensor] = unchanged,
     **options: Any,
 ) -> nn.Module:
     train = torch.arange(0, 40)

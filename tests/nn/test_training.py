@@ -2,16 +2,18 @@
 it."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import dfal
 from dfal.data.datasets import Dataset
-from dfal.nn import training
+from dfal.nn import training, training_steps
 from dfal.nn.training import split_holdout
 
 
@@ -212,7 +214,7 @@ def test_a_chain_learns_as_autograd_does(monkeypatch: pytest.MonkeyPatch, digits
 
     settings = dfal.Training(epochs=3, holdout=0.2)
     by_chain = weights(dfal.fit(make, pool.labelled_data(), settings, seed=0))
-    monkeypatch.setattr(training, "fast_sequential", lambda model: None)
+    monkeypatch.setattr(training_steps, "fast_sequential", lambda model: None)
     by_autograd = weights(dfal.fit(make, pool.labelled_data(), settings, seed=0))
     torch.testing.assert_close(by_chain, by_autograd, rtol=1e-3, atol=1e-3)
     assert not torch.equal(by_chain, by_autograd), "they are two ways"
@@ -491,3 +493,84 @@ def test_a_network_is_trained_the_same_in_every_mode_of_the_caller(
     usual = weights(dfal.fit(make, data(), settings, seed=0))
     with mode:
         assert torch.equal(weights(dfal.fit(make, data(), settings, seed=0)), usual)
+
+
+def test_steps_are_on_full_mini_batches_of_shuffled_passes() -> None:
+    settings = dfal.Training(epochs=1, steps=7, training_batch=32)
+    model = dfal.fit(Watched, data(70), settings, seed=0)
+    assert model.trained == [32] * 7
+    model = dfal.fit(Watched, data(20), settings, seed=0)
+    assert model.trained == [32] * 7
+    # They are a floor: epochs may ask for more.
+    model = dfal.fit(Watched, data(70), dfal.Training(epochs=4, steps=7), seed=0)
+    assert model.trained == [32] * 12
+
+
+def test_each_pass_of_shuffled_cycles_has_every_row_once() -> None:
+    rng = torch.Generator().manual_seed(0)
+    cycles = training_steps.shuffled_cycles(10, 4, rng=rng)
+    rows = torch.cat([next(cycles) for _ in range(5)])
+    assert rows[:10].sort().values.tolist() == rows[10:].sort().values.tolist() == list(range(10))
+    assert rows[:10].tolist() != rows[10:].tolist()
+
+
+def test_the_cosine_schedule_rises_and_falls() -> None:
+    rates = list(training_steps.learning_rates(2.0, "cosine", 100))
+    assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
+    assert rates[10] == 2
+    assert rates[55] == pytest.approx(1)
+    assert rates[99] == pytest.approx(2 * 0.5 * (1 + np.cos(np.pi * 89 / 90)))
+    assert list(training_steps.learning_rates(2.0, "constant", 3)) == [2, 2, 2]
+    assert len(list(training_steps.learning_rates(2.0, "cosine", 3))) == 3
+
+
+def test_the_running_mean_of_the_weights_takes_their_place() -> None:
+    parameter = nn.Parameter(torch.zeros(1))
+    mean = training_steps.RunningMean([parameter], 0.5)
+    reference = 0.0
+    for step, value in enumerate([1.0, 2.0, 4.0, 8.0, 9.0, 3.0, 1.0, 5.0, 6.0, 2.0, 1.0], 1):
+        parameter.data.fill_(value)
+        mean.update()
+        decay = min(0.5, step / (step + 9))
+        reference = decay * reference + (1 - decay) * value
+    mean.swap()
+    assert parameter.item() == pytest.approx(reference)
+    mean.swap()
+    assert parameter.item() == 1.0
+    # A network is evaluated, and returned, with the mean.
+    untrained, plain, averaged = (
+        weights(dfal.fit(lambda: nn.Linear(4, 2), data(), settings, 0))
+        for settings in (
+            dfal.Training(epochs=1, training_batch=60, learning_rate=1e-12),
+            dfal.Training(epochs=1, training_batch=60, learning_rate=0.5),
+            dfal.Training(epochs=1, training_batch=60, learning_rate=0.5, average=0.99),
+        )
+    )
+    torch.testing.assert_close(averaged, 0.1 * untrained + 0.9 * plain)
+
+
+def test_an_ensemble_predicts_by_the_mean_probability_of_its_members() -> None:
+    settings = dfal.Training(epochs=2, ensemble=3)
+    model = dfal.fit(lambda: nn.Linear(4, 2), data(), settings, seed=0)
+    members = list(model.members)  # type: ignore[arg-type]
+    assert len({float(weights(member).sum()) for member in members}) == 3
+    x = data().images
+    mean = torch.stack([dfal.predict(member, x).softmax(1) for member in members]).mean(0)
+    torch.testing.assert_close(dfal.predict(model, x).softmax(1), mean)
+    again = dfal.fit(
+        lambda: nn.Linear(4, 2),
+        data(),
+        dataclasses.replace(settings, learning_rate=1e-12),
+        seed=5,
+        start=model.state_dict(),
+    )
+    torch.testing.assert_close(dfal.predict(again, x), dfal.predict(model, x))
+
+
+def test_a_warm_start_begins_with_the_weights_given() -> None:
+    first = dfal.fit(linear, data(), dfal.Training(epochs=3), seed=0)
+    settings = dfal.Training(epochs=1, steps=90, warm_steps=5, learning_rate=1e-12)
+    warm = dfal.fit(linear, data(), settings, seed=1, start=first.state_dict())
+    torch.testing.assert_close(weights(warm), weights(first))
+    watched = dfal.fit(Watched, data(), settings, seed=1, start=Watched().state_dict())
+    assert len(watched.trained) == 5

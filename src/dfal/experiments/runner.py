@@ -53,7 +53,7 @@ def run(trials: Sequence[J], store: Store, processes: int) -> Iterator[tuple[J, 
     store.add_run(configurations, now)
     work: list[Unfinished] = []
     for trial in trials:
-        past = store.records(trial.id)
+        past = store.records(trial.id, weights=True)
         if trial.finished(past):
             continue
         for record in _reuse_rounds(store, stored, trial)[len(past) :]:
@@ -91,7 +91,7 @@ def _reuse_rounds(store: Store, stored: Mapping[str, str], trial: Job) -> list[R
                 len(record.answers) == trial.batch
                 and record.measurements["annotations"] + trial.batch <= trial.annotations
             ),
-            store.records(other),
+            store.records(other, weights=True),
         )
         longest = max(longest, list(same), key=len)
     return longest

@@ -11,13 +11,14 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64
+from safetensors.torch import load, save
 from torch import Tensor
 
 from dfal.experiments.serialization import id_of
@@ -26,7 +27,13 @@ from dfal.query import Query
 from dfal.storage import Ledger, transaction
 
 APPLICATION = 0x4446414C  # "DFAL"
-SCHEMA = """
+WEIGHTS = """
+CREATE TABLE weights (
+  trial TEXT NOT NULL REFERENCES trials, round INTEGER NOT NULL, safetensors BLOB NOT NULL,
+  PRIMARY KEY (trial, round)) STRICT, WITHOUT ROWID;
+"""
+"""Since version 3: of the networks that the next round starts from."""
+SCHEMA = f"""
 CREATE TABLE trials (trial TEXT PRIMARY KEY, config TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE runs (run INTEGER PRIMARY KEY, environment TEXT NOT NULL) STRICT;
 CREATE TABLE questions (
@@ -51,8 +58,11 @@ CREATE TABLE measurements (
 CREATE TABLE costs (
   trial TEXT NOT NULL REFERENCES trials, round INTEGER NOT NULL, name TEXT NOT NULL, seconds REAL NOT NULL,
   PRIMARY KEY (trial, round, name)) STRICT, WITHOUT ROWID;
-"""
-TABLES = ("trials", "runs", "questions", "answers", "twins", "guesses", "measurements", "costs")
+{WEIGHTS}"""
+TABLES = (
+    *("trials", "runs", "questions", "answers", "twins", "guesses", "measurements", "weights"),
+    "costs",
+)
 CLOCKED = ("runs", "costs")
 COUNTS = ("annotations", "labelled_data")
 ID = re.compile("[0-9a-f]{16}")
@@ -76,6 +86,7 @@ class Record:
         measurements: name → value: annotations, labelled_data, accuracy (a fraction of the test
             set), and what else a job measures.
         costs: name → seconds.
+        weights: the `state_dict` of the round's network, where the next round starts from it.
     """
 
     round: int
@@ -85,6 +96,7 @@ class Record:
     twins_seen: Int64[Tensor, "t"]
     measurements: Mapping[str, float]
     costs: Mapping[str, float] = field(default_factory=dict, compare=False)
+    weights: Mapping[str, Tensor] | None = field(default=None, compare=False)
 
     @property
     def last(self) -> bool:
@@ -104,9 +116,9 @@ class Store(Ledger):
     """An open store of `dfal run` or `dfal reproduce`."""
 
     application = APPLICATION
-    version = 2
+    version = 3
     schema = SCHEMA + ";".join((*VIEWS, ""))
-    migrations = MappingProxyType({1: VIEWS})
+    migrations = MappingProxyType({1: VIEWS, 2: (WEIGHTS,)})
     maker = "dfal run"
     when_full = "resume with --resume; every finished round is safe"
 
@@ -160,6 +172,10 @@ class Store(Ledger):
                 "INSERT INTO measurements VALUES (?, ?, ?, ?)",
                 [(*key, *row) for row in record.measurements.items()],
             )
+            if record.weights is not None:
+                db.execute(
+                    "INSERT INTO weights VALUES (?, ?, ?)", (*key, save(dict(record.weights)))
+                )
             db.executemany(
                 "INSERT INTO costs VALUES (?, ?, ?, ?)",
                 [(*key, *row) for row in record.costs.items()],
@@ -193,12 +209,13 @@ class Store(Ledger):
                 raise ValueError("the description of a run is none")
         return runs
 
-    def records(self, trial: str, *, twins: bool = True) -> list[Record]:
+    def records(self, trial: str, *, twins: bool = True, weights: bool = False) -> list[Record]:
         """Return the rounds of a job, in order.
 
         Args:
             trial: the job's id.
             twins: whether to read adversarial twins too, which are most of the bytes.
+            weights: whether to read the weights of networks too, from which a job goes on.
         """
         key = "WHERE trial = ? ORDER BY round, position"
         with (
@@ -225,10 +242,17 @@ class Store(Ledger):
             costs = self._by_round(
                 "SELECT round, name, seconds FROM costs WHERE trial = ? ORDER BY round", trial
             )
+            saved = {
+                round: load(content)
+                for round, content in self._rows(
+                    "SELECT round, safetensors FROM weights WHERE trial = ?", trial
+                )
+                if weights
+            }
             for rounds in (questions, answers, twin_rows, guesses):
                 _check_positions(rounds, measured)
             _check_measured(measured, costs)
-            return [
+            records = [
                 _record(
                     round,
                     questions[round],
@@ -240,6 +264,7 @@ class Store(Ledger):
                 )
                 for round in sorted(measured)
             ]
+            return [replace(record, weights=saved.get(record.round)) for record in records]
 
     def contents(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table but those of seconds and machines, in order.
@@ -256,7 +281,7 @@ class Store(Ledger):
             rounds[round].append(tuple(row))
         return rounds
 
-    def _rows(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
+    def _rows(self, sql: str, *values: str | int) -> list[tuple[Any, ...]]:
         with self._sqlite_errors():
             return self._db.execute(sql, values).fetchall()
 

@@ -20,6 +20,7 @@ from dfal.experiments.serialization import from_json, stored_kind
 from dfal.experiments.spreading import fit_spread
 from dfal.experiments.store import Record
 from dfal.experiments.trial_settings import TrialSettings
+from dfal.experiments.warm_start import LastNetwork
 from dfal.loop import Round, active_learning
 from dfal.nn.custom_fit import load_fit
 from dfal.nn.inference import frozen_eval, logits, prepare_images
@@ -168,12 +169,14 @@ class Trial(TrialSettings, Job):
             )
         self.build_model(data)
         pool = self.first_pool(data)
+        last = LastNetwork()
         for record in past:
+            last = LastNetwork(record.weights, pool)
             pool = pool.learn(record.query, record.answers)
         clock = Clock()
         rounds = active_learning(
             pool,
-            clock.timed("fit", lambda pool, seed: self._fit(data, pool, seed)),
+            clock.timed("fit", lambda pool, seed: self._fit(data, pool, seed, last)),
             clock.timed("select", self._select),
             lambda indices: data.labels[indices],
             annotations=self.annotations,
@@ -188,6 +191,8 @@ class Trial(TrialSettings, Job):
                 evaluated: Record = timed_evaluate(data, round)
             except DfalError as error:
                 raise DfalError(f"{self.label}, round {number}: {error}") from error
+            if not evaluated.last:
+                evaluated = dataclasses.replace(evaluated, weights=last.weights)
             yield dataclasses.replace(evaluated, costs=clock.lap())
 
     def _network(self, data: Dataset) -> nn.Module:
@@ -200,7 +205,8 @@ class Trial(TrialSettings, Job):
             data.images, {int(index): int(data.labels[index]) for index in order[: self.first]}
         )
 
-    def _fit(self, data: Dataset, pool: Pool, seed: int) -> nn.Module:
+    def _fit(self, data: Dataset, pool: Pool, seed: int, last: LastNetwork) -> nn.Module:
+        """Train the network of a round, from that of the last one where the settings say so."""
         if self.training.unlabelled == "spreading":
             with fork_rng(seed):
                 model = self._network(data).to(self.device)
@@ -208,7 +214,17 @@ class Trial(TrialSettings, Job):
         labelled = pool.labelled_data(self.device)
         if self.fit:
             return load_fit(self.fit)(lambda: self._network(data), labelled, seed)
-        return fit(lambda: self._network(data), labelled, self.training, seed)
+        model = fit(
+            lambda: self._network(data),
+            labelled,
+            self.training,
+            seed,
+            unlabelled=pool.images,
+            start=last.start(pool),
+        )
+        if self.training.warm_steps:
+            last.remember(model, pool)
+        return model
 
     def _select(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
         """Query by the strategy; in closed form on features, where the network is linear."""

@@ -69,18 +69,7 @@ class TrialSettings:
                 f"the training {self.fit} has no use for the settings of dfal's own: leave out"
                 f" {self.training}"
             )
-        if self.training.unlabelled != "none" and not self.backbone:
-            raise SettingError(
-                "unlabelled",
-                f"must be none without --backbone (got {self.training.unlabelled}): labels spread"
-                " between images whose features are alike",
-            )
-        if self.training.unlabelled != "none" and self.model != "linear":
-            raise SettingError(
-                "unlabelled",
-                f"must be none with the network {self.model} (got {self.training.unlabelled}):"
-                " labels that spread train the network linear",
-            )
+        self._check_training()
         for name in ("batch", "first"):
             if getattr(self, name) < 1:
                 raise SettingError(name, f"must be 1 or more images (got {getattr(self, name)})")
@@ -95,6 +84,31 @@ class TrialSettings:
             raise SettingError(
                 "size",
                 f"must be {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, or 0 (got {self.size})",
+            )
+
+    def _check_training(self) -> None:
+        """Check that the training fits the network and what it takes.
+
+        Raises:
+            SettingError: where it does not.
+        """
+        unlabelled, augment = self.training.unlabelled, self.training.augment
+        if unlabelled == "spreading" and not self.backbone:
+            raise SettingError(
+                "unlabelled",
+                "must not be spreading without --backbone: labels spread between images whose"
+                " features are alike",
+            )
+        if unlabelled == "spreading" and self.model != "linear":
+            raise SettingError(
+                "unlabelled",
+                f"must not be spreading with the network {self.model}: labels that spread train the"
+                " network linear",
+            )
+        if augment != "none" and self.backbone:
+            raise SettingError(
+                "augment",
+                f"must be none with --backbone (got {augment}): features are computed once",
             )
 
     @property

@@ -8,7 +8,7 @@ from dfal.registry import Entry, Registry
 if TYPE_CHECKING:
     from torch import nn
 
-    from dfal.nn.fine_tuning import Augmentation
+    from dfal.nn.augmentation import Augmentation
 
 __all__ = ["AUGMENTATIONS", "NETWORKS"]
 
@@ -27,9 +27,16 @@ AUGMENTATIONS: "Registry[Augmentation]" = Registry(
     "augmentation",
     {
         "photographs": Entry(
-            "dfal.nn.augmentation:photographs", "mirror, cut out a part, change light and colour"
+            "dfal.nn.augmentation:PHOTOGRAPHS", "mirror, cut out a part, change light and colour"
         ),
-        "none": Entry("dfal.nn.augmentation:none", "images as they are"),
+        "shapes": Entry(
+            "dfal.nn.augmentation:SHAPES", "rotate, scale, shear, shift and bend, for digits"
+        ),
+        "drawings": Entry(
+            "dfal.nn.augmentation:DRAWINGS", "as shapes, and mirror, for what may be mirrored"
+        ),
+        "none": Entry("dfal.nn.augmentation:NONE", "images as they are"),
     },
 )
-"""Name of an augmentation → function(images, rng) that returns as many changed images."""
+"""Name of an augmentation → function(images, rng) that returns as many changed images,
+an `Augmentation`."""

@@ -5,17 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfal.data.image_array import Images
+from dfal.nn.augmentation import Change
 from dfal.nn.inference import default_modes, logits
 from dfal.seeding import derive_seed, fork_rng, generator
-
-Augmentation = Callable[[Float[Tensor, "n c h w"], torch.Generator], Float[Tensor, "n c h w"]]
-"""Changes images at random; see `dfal.nn.augmentation`."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def fine_tune(
     indices: Int64[Tensor, "n"],
     labels: Int64[Tensor, "n"],
     *,
-    augment: Augmentation,
+    augment: Change,
     settings: FineTuning,
     seed: int,
     proceed: Callable[[int, int], None] = lambda step, steps: None,

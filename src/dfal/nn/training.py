@@ -1,32 +1,42 @@
 """Train a network on labelled data: from scratch, with early stopping and restarts."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from dfal.arguments import check_network, kind_of, whole
+from dfal.data.image_array import Images
 from dfal.errors import DfalError, first_line
-from dfal.nn.fast_sequential import FastSequential, fast_sequential
-from dfal.nn.inference import (
-    check_logits,
-    default_modes,
-    logits,
-    predict,
-    prepare_images,
-    shape_errors,
-)
+from dfal.nn.consistency import ConsistencyStep
+from dfal.nn.custom_augmentation import load_augmentation
+from dfal.nn.ensemble import Ensemble, member_weights
+from dfal.nn.inference import default_modes, predict, prepare_images
 from dfal.nn.networks import init_lazy_layers
 from dfal.nn.training_settings import Training
+from dfal.nn.training_steps import (
+    LabelCheck,
+    RunningMean,
+    Step,
+    gradients,
+    labelled_step,
+    learning_rates,
+    shuffled_cycles,
+)
 from dfal.pool import LabelledData
 from dfal.seeding import derive_seed, fork_rng, generator
 
 __all__ = ["Training", "check_device", "fit", "holdout_size", "split_holdout"]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def check_device(device: str) -> None:
@@ -49,12 +59,20 @@ def check_device(device: str) -> None:
         ) from None
 
 
-Network = TypeVar("Network", bound=nn.Module)
-
-
 @default_modes()
-def fit(make: Callable[[], Network], data: LabelledData, settings: Training, seed: int) -> Network:
-    """Train `settings.restarts` networks on the labelled data and return the best of them.
+def fit(
+    make: Callable[[], Network],
+    data: LabelledData,
+    settings: Training,
+    seed: int,
+    *,
+    unlabelled: Images | None = None,
+    start: Mapping[str, Tensor] | None = None,
+) -> Network:
+    """Train networks on the labelled data, and on images without a label where settings say so.
+
+    The best of `settings.restarts` networks is returned, or a `dfal.nn.ensemble.Ensemble` of such
+    networks.
 
     Frozen blocks (modules whose parameters all have requires_grad = False) stay in evaluation mode,
     with everything in them: a frozen backbone's batch norm keeps its running statistics, and its
@@ -66,29 +84,58 @@ def fit(make: Callable[[], Network], data: LabelledData, settings: Training, see
         make: returns a new, randomly initialised network.
         data: the network is trained on the device of its images.
         settings: how it is trained.
-        seed: fixes hold-out, initialisations, mini-batches and dropout.
+        seed: fixes hold-out, initialisations, mini-batches, dropout and random changes of images.
+        unlabelled: images whose pixels teach, labelled or not; needed where `settings.unlabelled`
+            is "pseudo-labels", "vat" or "consistency", and not used elsewhere.
+        start: the `state_dict` of what `fit` returned before, to begin with in place of the random
+            weights; trained are `settings.warm_steps` then.
 
     Raises:
         DfalError: for labels that are no classes of the network, for anything else that cannot be
             trained on, and for a network without a parameter to train.
     """
-    data = _checked(make, data, settings)
+    data = _checked(make, data, settings, unlabelled)
     seed = whole("seed", seed)
+    if settings.ensemble == 1:
+        return _best(make, data, settings, seed, unlabelled=unlabelled, start=start)
+    members = []
+    for member in range(settings.ensemble):
+        own = None if start is None else member_weights(start, member)
+        own_seed = derive_seed(seed, member, "member")
+        members.append(_best(make, data, settings, own_seed, unlabelled=unlabelled, start=own))
+    return cast("Network", Ensemble(members).eval())
+
+
+def _best(
+    make: Callable[[], Network],
+    data: LabelledData,
+    settings: Training,
+    seed: int,
+    *,
+    unlabelled: Images | None,
+    start: Mapping[str, Tensor] | None,
+) -> Network:
+    """Train `settings.restarts` networks and return that with the lowest loss."""
     training, validation = split_holdout(data, settings.holdout, generator(seed, 0, "holdout"))
     trained = []
     for restart in range(settings.restarts):
-        with fork_rng(derive_seed(seed, restart, "restart"), data.images.device):
+        restart_seed = derive_seed(seed, restart, "restart")
+        with fork_rng(restart_seed, data.images.device):
             model = make()
             check_network(model, "what make returns")
             model = model.to(data.images.device)
             if any(p.requires_grad and p.dtype == torch.float16 for p in model.parameters()):
                 model = model.float()  # squares of gradients are 0 in float16
             init_lazy_layers(model, prepare_images(model, data.images[:1]))
-            trained.append(_train(model, training, validation, settings))
+            if start is not None:
+                model.load_state_dict(start)
+            steps = settings.steps if start is None else settings.warm_steps
+            training_run = _TrainingRun(training, validation, settings, steps, unlabelled)
+            trained.append(training_run.train(model, generator(restart_seed, 0, "looks")))
     return min(trained, key=lambda pair: pair[1])[0]
 
 
-def _checked(make: Any, data: Any, settings: Any) -> LabelledData:
+def _checked(make: Any, data: Any, settings: Any, unlabelled: Any) -> LabelledData:
     """Return the labelled data with labels as int64.
 
     Raises:
@@ -114,10 +161,15 @@ def _checked(make: Any, data: Any, settings: Any) -> LabelledData:
         raise DfalError(
             f"the data must be a dfal.LabelledData, but they are {kind_of(data)}: give {cure}"
         )
-    if settings.unlabelled != "none":
+    if settings.unlabelled == "spreading":
         raise DfalError(
-            f"unlabelled = {settings.unlabelled!r} needs images without a label, and labelled data"
-            " have none: give it to a dfal.Trial with a backbone"
+            "unlabelled = 'spreading' needs a graph of features: give it to a dfal.Trial with a"
+            " backbone"
+        )
+    if settings.learns_consistency and not isinstance(unlabelled, Images):
+        raise DfalError(
+            f"unlabelled = {settings.unlabelled!r} needs the images of the pool: give fit"
+            " unlabelled=pool.images"
         )
     tensors = {"images": data.images, "labels": data.labels, "source": data.source}
     for name, tensor in tensors.items():
@@ -140,39 +192,12 @@ def _checked(make: Any, data: Any, settings: Any) -> LabelledData:
         raise DfalError(
             "there is no labelled image to train on: give the pool some known labels first"
         )
+    if settings.augment != "none" and data.images.ndim != 4:
+        raise DfalError(
+            f"the augmentation {settings.augment} changes images, but the data have the shape"
+            f" {tuple(data.images.shape[1:])}: leave it out"
+        )
     return replace(data, labels=data.labels.long())
-
-
-class _LabelCheck:
-    """Compares the labels with the network's classes, once, in the first step of a training."""
-
-    def __init__(self, data: LabelledData, validation: LabelledData):
-        self._data, self._checked = (data, validation), False
-
-    def check(self, f: Tensor) -> None:
-        """Check that every label is a class of the network that returned the logits f.
-
-        Raises:
-            DfalError: where one is not.
-        """
-        if self._checked:
-            return
-        classes = f.shape[1]
-        for data in self._data:
-            strange = ((data.labels < 0) | (data.labels >= classes)).nonzero()
-            if not len(strange):
-                continue
-            label, image = int(data.labels[strange[0]]), int(data.source[strange[0]])
-            cure = (
-                f"number the classes from 0, or give the network {int(data.labels.max()) + 1}"
-                " logits"
-            )
-            cure = "give it a class" if label < 0 else cure
-            raise DfalError(
-                f"image {image} has the label {label}, but the network has the classes 0 to"
-                f" {classes - 1}: {cure}"
-            )
-        self._checked = True
 
 
 def split_holdout(
@@ -214,55 +239,139 @@ def _rows(data: LabelledData, which: Bool[Tensor, "n"]) -> LabelledData:
     return LabelledData(data.images[on], data.labels[on], data.source[which])
 
 
-def _train(
-    model: Network, data: LabelledData, validation: LabelledData, settings: Training
-) -> tuple[Network, float]:
-    """Train a network; return it with the loss by which restarts are compared.
+@dataclass(frozen=True)
+class _TrainingRun:
+    """What one network is trained on, and how.
 
-    That is the loss on the hold-out, or on the labelled data where there is none.
-
-    Raises:
-        DfalError: for a network without a parameter to train.
+    Attributes:
+        data, validation: the labelled data, and those held out.
+        settings: of the training.
+        steps: the least number of steps.
+        unlabelled: as in `fit`.
     """
-    images = prepare_images(model, data.images)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise DfalError(
-            "the network has no parameter to train: set requires_grad of those to train,"
-            " or give it some"
-        )
-    optimiser = torch.optim.Adam(_flatten_parameters(model), lr=settings.learning_rate, fused=True)
-    train_mode = _train_mode(model)
-    train_mode()
-    step = _step(model, _LabelCheck(data, validation))
-    best_loss, best_weights, waited = torch.inf, None, 0
-    for _ in range(settings.epochs):
+
+    data: LabelledData
+    validation: LabelledData
+    settings: Training
+    steps: int
+    unlabelled: Images | None
+
+    def train(self, model: Network, rng: torch.Generator) -> tuple[Network, float]:
+        """Train a network; return it with the loss by which restarts are compared.
+
+        That is the loss on the hold-out, or on the labelled data where there is none.
+
+        Args:
+            model: the network, on the device of the data.
+            rng: decides random changes of images.
+
+        Raises:
+            DfalError: for a network without a parameter to train.
+        """
+        settings, data = self.settings, self.data
+        images = prepare_images(model, data.images)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise DfalError(
+                "the network has no parameter to train: set requires_grad of those to train,"
+                " or give it some"
+            )
+        vectors = _flatten_parameters(model)
+        optimiser = torch.optim.Adam(vectors, lr=settings.learning_rate, fused=True)
+        mean = RunningMean(vectors, settings.average) if settings.average else None
+        train_mode = _train_mode(model, without_dropout=settings.is_without_dropout)
         train_mode()
-        order = torch.randperm(len(data.labels), device=data.labels.device)
-        for rows in _mini_batches(order, settings.training_batch, model):
-            optimiser.zero_grad(set_to_none=False)
-            step(images[rows], data.labels[rows])
-            optimiser.step()
-        if not len(validation.labels):
-            continue
-        loss = _loss(model, validation)
-        if loss < best_loss:
-            best_loss, waited = loss, 0
-            best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        else:
-            waited += 1
+        step = self._step(model, train_mode, rng)
+        steps = max(self.steps, settings.epochs * -(-len(data.labels) // settings.training_batch))
+        rates = learning_rates(settings.learning_rate, settings.schedule, steps)
+        best_loss, best_weights, waited = torch.inf, None, 0
+        for epoch in self._epochs(model, steps):
+            train_mode()
+            for rows in epoch:
+                optimiser.param_groups[0]["lr"] = next(rates)
+                optimiser.zero_grad(set_to_none=False)
+                step(images[rows], data.labels[rows])
+                optimiser.step()
+                if mean is not None:
+                    mean.update()
+            if not len(self.validation.labels):
+                continue
+            with _swapped(mean):
+                loss = _loss(model, self.validation)
+                if loss < best_loss:
+                    best_loss, waited = loss, 0
+                    best_weights = {
+                        name: tensor.clone() for name, tensor in model.state_dict().items()
+                    }
+                else:
+                    waited += 1
             if waited == settings.patience:
                 break
-    model.eval()
-    if best_weights is None:
+        model.eval()
+        if best_weights is not None:
+            model.load_state_dict(best_weights)
+            return model, best_loss
+        if mean is not None:
+            mean.swap()
         return model, _loss(model, data)
-    model.load_state_dict(best_weights)
-    return model, best_loss
+
+    def _epochs(self, model: nn.Module, steps: int) -> Iterator[Iterable[Int64[Tensor, "b"]]]:
+        """Yield the mini-batches of each epoch, after which the hold-out is looked at.
+
+        Where a number of steps is asked for all of them are full, so that few labels do not lead to
+        steps on fewer still.
+        """
+        size, labels = self.settings.training_batch, self.data.labels
+        if not self.steps:
+            for _ in range(self.settings.epochs):
+                order = torch.randperm(len(labels), device=labels.device)
+                yield _mini_batches(order, size, model)
+            return
+        full = shuffled_cycles(len(labels), size, labels.device)
+        each = -(-len(labels) // size)
+        for start in range(0, steps, each):
+            yield itertools.islice(full, min(each, steps - start))
+
+    def _step(
+        self, model: nn.Module, train_mode: Callable[[], object], rng: torch.Generator
+    ) -> Step:
+        """Return what computes the gradient of a mini-batch."""
+        settings, check = self.settings, LabelCheck(self.data, self.validation)
+        augment = load_augmentation(settings.augment)
+        if self.unlabelled is not None and settings.learns_consistency:
+            return ConsistencyStep(
+                gradients(model, train_mode),
+                images=self.unlabelled,
+                augment=augment,
+                settings=settings,
+                labels=self.data.labels,
+                label_check=check,
+                rng=rng,
+            )
+        step = labelled_step(model, check)
+        if settings.augment == "none":
+            return step
+        return lambda images, labels: step(augment.strong(images, rng), labels)
 
 
-def _train_mode(model: nn.Module) -> Callable[[], object]:
-    """Return a function that puts the network, but for its frozen blocks, into training mode."""
+@contextlib.contextmanager
+def _swapped(mean: RunningMean | None) -> Iterator[None]:
+    """Let the network have the running mean of its weights for a block."""
+    if mean is not None:
+        mean.swap()
+    yield
+    if mean is not None:
+        mean.swap()
+
+
+def _train_mode(model: nn.Module, *, without_dropout: bool) -> Callable[[], object]:
+    """Return a function that puts the network into training mode.
+
+    Its frozen blocks stay in evaluation mode, and its dropout where it is to be left out.
+    """
     frozen = [block for block in model.modules() if _is_frozen(block)]
-    if not frozen:
+    left_out = [layer for layer in model.modules() if isinstance(layer, _DropoutNd)]
+    left_out = left_out if without_dropout else []
+    if not frozen and not left_out:
         return model.train
     trained = list(_outside_frozen_blocks(model))
 
@@ -274,6 +383,8 @@ def _train_mode(model: nn.Module) -> Callable[[], object]:
         # A frozen block may share modules with the rest, whose mode it must not change.
         for module, mode in zip(trained, modes, strict=True):
             module.training = mode
+        for layer in left_out:
+            layer.eval()
 
     return train
 
@@ -325,47 +436,6 @@ def _flatten_parameters(model: nn.Module) -> list[nn.Parameter]:
             parameter.data, parameter.grad = values.view_as(parameter), gradient.view_as(parameter)
         vectors.append(vector)
     return vectors
-
-
-Step = Callable[[Tensor, Tensor], None]
-"""Adds the gradient of the mean cross-entropy of images and labels to the parameters' `.grad`."""
-
-
-def _step(model: nn.Module, label_check: _LabelCheck) -> Step:
-    """Return a training step, without autograd where the network's layers can be fused."""
-    layers = fast_sequential(model)
-    return _fused_step(layers, label_check) if layers else _autograd_step(model, label_check)
-
-
-def _autograd_step(model: nn.Module, label_check: _LabelCheck) -> Step:
-    def step(images: Tensor, labels: Tensor) -> None:
-        try:
-            with shape_errors(images):
-                f = logits(model, images)
-            label_check.check(f)
-            F.cross_entropy(f, labels).backward()
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise DfalError(
-                "batch norm cannot train on one image: let first and training_batch be 2 or more,"
-                " or take it out"
-            ) from error
-
-    return step
-
-
-def _fused_step(layers: FastSequential, label_check: _LabelCheck) -> Step:
-    @torch.no_grad()
-    def step(images: Tensor, labels: Tensor) -> None:
-        with shape_errors(images):
-            out, backward = layers.forward(images)
-        f = check_logits(out, len(images))
-        label_check.check(f)
-        error = (f.softmax(1) - F.one_hot(labels, f.shape[1])) / len(labels)
-        backward(error[:, -out.shape[-1] :].to(out.dtype).unsqueeze(0), params=True, inputs=False)
-
-    return step
 
 
 def _loss(model: nn.Module, data: LabelledData) -> float:

@@ -24,7 +24,8 @@ from dfal.labelling.learning.final_data import (
     compute_features,
     stream_features,
 )
-from dfal.nn.fine_tuning import Augmentation, FineTuning, fine_tune
+from dfal.nn.augmentation import Augmentation
+from dfal.nn.fine_tuning import FineTuning, fine_tune
 from dfal.nn.inference import predict
 from dfal.nn.networks import build
 from dfal.nn.training import fit

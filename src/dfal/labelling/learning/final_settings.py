@@ -26,8 +26,9 @@ class FinalSettings:
     )
     augment: str = setting(
         AUTO,
-        "random changes of images in training: photographs (mirrored, cut, in other light), none,"
-        " or auto: photographs where mirrored images are recognised as well as the others",
+        "random changes of images in training: photographs (mirrored, cut, in other light), shapes"
+        " (turned, stretched, bent), drawings (mirrored, too), none, or auto: photographs where"
+        " mirrored images are recognised as well as the others",
     )
     epochs: int = setting(15, "passes over the labelled images in which a backbone is fine-tuned")
     minutes: float = setting(
