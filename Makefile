@@ -60,6 +60,7 @@ reference: $(VENV)/installed
 figure: $(VENV)/installed
 	$(BIN)/python docs/readme_figure.py
 	$(BIN)/python docs/how_dfal_works.py
+	$(BIN)/python docs/gallery.py
 
 # The types of the API's replies are made from its OpenAPI description.
 lint-page: $(VENV)/installed node_modules/installed

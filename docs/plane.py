@@ -4,6 +4,7 @@ In the plane the decision boundary of a network can be drawn, and the distance t
 that what strategies estimate can be compared with the truth.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,12 @@ def points(n: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.tensor(np.stack([x, y], 1), dtype=torch.float32), torch.tensor(classes)
 
 
+def dropout_network() -> nn.Sequential:
+    """Make the same with dropout, which BALD and BatchBALD need."""
+    first, second = ((nn.Linear(n, 32), nn.ReLU(), nn.Dropout(0.2)) for n in (2, 32))
+    return nn.Sequential(*first, *second, nn.Linear(32, 3))
+
+
 @dataclass(frozen=True)
 class Plane:
     """A pool of points with a network that was trained on the labelled ones.
@@ -54,13 +61,15 @@ class Plane:
     model: nn.Module
 
     @classmethod
-    def start(cls, n: int, each: int, seed: int) -> "Plane":
+    def start(
+        cls, n: int, each: int, seed: int, make: Callable[[], nn.Module] = network
+    ) -> "Plane":
         """Return n points, of which some of each class are labelled, and a trained network."""
         x, y = points(n, 1)
         order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
         first = torch.cat([order[y[order] == k][:each] for k in range(3)])
         pool = dfal.Pool.new(x, {int(i): int(y[i]) for i in first})
-        return cls(x, y, pool, fit(pool, seed))
+        return cls(x, y, pool, fit(pool, seed, make))
 
     def after(self, query: dfal.Query, seed: int) -> "Plane":
         """Return the next round: the queried points are labelled, and the network trained again."""
@@ -68,9 +77,9 @@ class Plane:
         return Plane(self.x, self.y, pool, fit(pool, seed))
 
 
-def fit(pool: dfal.Pool, seed: int) -> nn.Module:
+def fit(pool: dfal.Pool, seed: int, make: Callable[[], nn.Module] = network) -> nn.Module:
     """Train a network on the labelled points and their twins."""
-    return dfal.fit(network, pool.labelled_data(), TRAINING, seed)
+    return dfal.fit(make, pool.labelled_data(), TRAINING, seed)
 
 
 def accuracy(model: nn.Module) -> float:
