@@ -1,3 +1,4 @@
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 
 from dfal.data.image_array import CHUNK, Images
 from dfal.errors import DfalError
+from dfal.pool import Pool
 
 
 def test_bytes_are_scaled_to_0_1_exactly() -> None:
@@ -85,6 +87,22 @@ def test_a_memory_map_larger_than_memory_is_not_read_whole(tmp_path: Path) -> No
     assert images.array is array
     assert taken.sum((1, 2, 3)).tolist() == [1, 0]
     assert peak < 1 << 20
+
+
+def test_a_memory_map_of_floats_is_not_read_for_nan_before_it_is_taken(tmp_path: Path) -> None:
+    shape = (1 << 26, 32, 32)  # 256 GiB, of which the file holds nothing but its end
+    file = tmp_path / "features.raw"
+    with file.open("wb") as out:
+        out.truncate(1 << 38)
+        out.seek(-4, 2)
+        out.write(np.float32(np.nan).tobytes())
+    array = np.memmap(file, np.float32, "r", shape=shape)
+    start = time.process_time()
+    pool = Pool.new(Images(array, np.arange(7, len(array))), {0: 1})
+    assert time.process_time() - start < 20, "reading it would take minutes"
+    assert not pool.images.take(torch.tensor([5, 0])).any()
+    with pytest.raises(DfalError, match=rf"^image {(1 << 26) - 8} holds NaN or infinite"):
+        pool.images.take(torch.tensor([3, (1 << 26) - 8]))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

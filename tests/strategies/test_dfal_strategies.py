@@ -32,7 +32,7 @@ def test_dfal_streams_a_pool_larger_than_a_chunk(
     monkeypatch: pytest.MonkeyPatch, trained: nn.Sequential, pool: dfal.Pool
 ) -> None:
     whole = dfal.DFAL(candidates=None)(trained, pool, 12, rng())
-    monkeypatch.setattr("dfal.strategies.base.CHUNK_IMAGES", 7)
+    monkeypatch.setattr("dfal.nn.passes.CHUNK_IMAGES", 8)
     chunked = dfal.DFAL(candidates=None)(trained, pool, 12, rng())
     assert whole.indices.tolist() == chunked.indices.tolist()
     assert whole.twins is not None

@@ -65,14 +65,37 @@ def test_farthest_first_with_many_fronts(centres: int, monkeypatch: pytest.Monke
     monkeypatch.setattr(selection, "DISTANCE_ROWS", 16)
     fronts = 0
 
-    def counted(rows: Tensor, to: Tensor) -> Tensor:
+    def counted(rows: Tensor, to: Tensor, shift: Tensor | None = None) -> Tensor:
         nonlocal fronts
         fronts += 1
-        return to_nearest(rows, to)
+        return to_nearest(rows, to, shift)
 
     monkeypatch.setattr(selection, "to_nearest", counted)
     assert_farthest_first(normal(5000, 2), normal(centres, 2, seed=1), 100)
     assert fronts > 5
+
+
+@pytest.mark.parametrize("centres", [0, 6])
+def test_farthest_first_is_the_plain_greedy_to_the_bit(
+    centres: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of whole numbers with the mean 0, whose distances are exact in any order of adding up."""
+    monkeypatch.setattr(selection, "DISTANCE_ROWS", 16)
+    some, pairs = (normal(799, 24) * 15).round(), (normal(centres, 24, seed=1) * 15).round()
+    rows, to = torch.cat([some, -some.sum(0, keepdim=True)]), torch.cat([pairs, -pairs])
+    before = rows.clone()
+    far = to_nearest(rows, to)
+    picks: list[int] = []
+    radii: list[float] = []
+    for _ in range(50):
+        picks.append(int(far.argmax()) if len(to) or picks else 0)
+        radii.append(float(far[picks[-1]]))
+        assert (far == far.max()).sum() == 1 or not (len(to) or picks[1:]), "no ties"
+        far = torch.minimum(far, (rows - rows[picks[-1]]).square().sum(1))
+    found = farthest_first(rows, to, 50)
+    assert found[0].tolist() == picks
+    assert torch.equal(found[1], torch.tensor(radii).sqrt())
+    assert torch.equal(rows, before), "the rows are the caller's"
 
 
 def test_farthest_first_of_rows_far_from_the_origin() -> None:

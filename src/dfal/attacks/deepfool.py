@@ -23,6 +23,7 @@ from dfal.nn.inference import (
     prepare_images,
     shape_errors,
 )
+from dfal.nn.passes import images_a_pass
 from dfal.query import Perturbation
 
 MIN_CERTIFIED_IMAGES = 1000
@@ -75,8 +76,8 @@ class DeepFool:
             for all.
         clip: (lowest, highest) value of a pixel. Clipping changes the distance, so that by default
             there is none.
-        chunk: images worked on at a time, which bounds the memory: for each that is done another
-            one follows.
+        chunk: images worked on at a time, fewer where they are large, which bounds the memory: for
+            each that is done another one follows.
 
     Cost: at most (classes − 1) backward and 2 forward passes a step for the images not yet done;
     usually 2 or 3 steps. Memory: two copies of the images, and for `chunk` of them four more and
@@ -167,13 +168,14 @@ class DeepFool:
         self, network: LogitGradients, limit: KNearestLimit | None, x: Tensor, distance: Tensor
     ) -> None:
         """Move the images x, and set the distance of those that are fooled, both in place."""
-        f = torch.cat([check_finite(network.logits(chunk)) for chunk in x.split(self.chunk)])
+        at_once = images_a_pass(x, self.chunk)
+        f = torch.cat([check_finite(network.logits(chunk)) for chunk in x.split(at_once)])
         order = f.argsort(dim=1, descending=True, stable=True)[:, : self.classes]  # k̂ first
         state = _State.start(x, distance, order)
         waiting = torch.arange(len(x), device=x.device) if limit is None else _margins(f).argsort()
         active = waiting[:0]
         while len(active) or len(waiting):
-            new, waiting = waiting.tensor_split([max(0, self.chunk - len(active))])
+            new, waiting = waiting.tensor_split([max(0, at_once - len(active))])
             if limit is not None and limit.distance < torch.inf and len(x) >= MIN_CERTIFIED_IMAGES:
                 certified = network.certified_distance(f[new], order[new, 0], self.p).amin(1)
                 # A moved image lies (1 + η) ‖r̂‖_p away.

@@ -23,6 +23,7 @@ from dfal.nn.inference import (
     prepare_images,
     shape_errors,
 )
+from dfal.nn.passes import images_a_pass
 from dfal.query import Perturbation
 
 
@@ -35,7 +36,7 @@ class FGSM:
     Attributes:
         epsilon: ε, the L∞ length of the step in the units of the pixels.
         clip: (lowest, highest) value of a pixel, or None.
-        chunk: images worked on at a time.
+        chunk: images worked on at a time, fewer where they are large.
     """
 
     epsilon: float = 0.1
@@ -64,7 +65,7 @@ class FGSM:
         check_input(model, images)
         with frozen_eval(model, images[:1]) as network, shape_errors(images):
             images = at_least_float32(prepare_images(network, images)).detach()
-            for chunk in images.split(self.chunk):
+            for chunk in images.split(images_a_pass(images, self.chunk)):
                 x = chunk.clone().requires_grad_()
                 f = check_finite(differentiable_logits(network, x))
                 k = f.argmax(1)

@@ -73,6 +73,20 @@ def _as_array(raw: Any) -> NDArray[Any]:
     )
 
 
+def _check_finite(images: NDArray[Any], numbers: Sequence[int]) -> None:
+    """Check that no image holds NaN or infinite values.
+
+    Raises:
+        DfalError: for the first that does, by its number.
+    """
+    finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
+    if not finite.all():
+        raise DfalError(
+            f"image {numbers[int(np.argmin(finite))]} holds NaN or infinite values: repair it or"
+            " leave it out"
+        )
+
+
 def _kind(raw: Any) -> str:
     """Return what a value is, and what is in it where it is a list."""
     items = sorted({type(item).__name__ for item in raw}) if isinstance(raw, list | tuple) else []
@@ -91,7 +105,7 @@ class Images:
 
     Raises:
         DfalError: for an array without images, of another kind of number, or with NaN or infinite
-            values.
+            values; a memory map is not read for them here, but each image when it is taken.
     """
 
     def __init__(
@@ -111,14 +125,9 @@ class Images:
                     f"images must be uint8 or floating point, but they are {array.dtype}: convert"
                     " them first"
                 )
-            for start in range(0, len(array), CHUNK):
-                chunk = array[start : start + CHUNK]
-                finite = np.isfinite(chunk).reshape(len(chunk), -1).all(axis=1)
-                if not finite.all():
-                    bad = start + int(np.argmin(finite))
-                    raise DfalError(
-                        f"image {bad} holds NaN or infinite values: repair it or leave it out"
-                    )
+            if not isinstance(array, np.memmap):
+                for start in range(0, len(array), CHUNK):
+                    _check_finite(array[start : start + CHUNK], range(start, len(array)))
         self.array: NDArray[Any] = array
         self.rows: Int64[np.ndarray, m] | None = rows
 
@@ -170,8 +179,14 @@ class Images:
     def take(
         self, indices: Tensor, device: torch.device | str = "cpu"
     ) -> Float[Tensor, "n *image"]:
-        """Return the images at `indices`, in that order, as float32."""
+        """Return the images at `indices`, in that order, as float32.
+
+        Raises:
+            DfalError: for one of a memory map with NaN or infinite values.
+        """
         raw = self.raw(indices.cpu().numpy())
+        if raw.dtype != np.uint8 and isinstance(self.array, np.memmap):
+            _check_finite(raw, indices.tolist())
         native = raw.astype(raw.dtype.newbyteorder("="), copy=False)
         # A new tensor has contiguous strides: others lead to other convolutions, with other
         # rounding.

@@ -9,8 +9,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.data.datasets import Dataset
-from dfal.data.image_array import CHUNK, Images
+from dfal.data.image_array import Images
 from dfal.nn.inference import predict
+from dfal.nn.passes import image_chunks
 
 NO_IMAGES = torch.empty(0, dtype=torch.int64)
 """The indices, labels or classes of no image."""
@@ -25,8 +26,9 @@ def predicted_at(
     model: nn.Module, images: Images, indices: Int64[Tensor, "n"]
 ) -> Int64[Tensor, "n"]:
     """Return the predicted classes of the images at these indices, read in chunks."""
-    chunks = [predicted(model, images.take(chunk)) for chunk in indices.split(CHUNK) if len(chunk)]
-    return torch.cat(chunks) if chunks else NO_IMAGES
+    if not len(indices):
+        return NO_IMAGES
+    return torch.cat([predicted(model, chunk) for _, chunk in image_chunks(images, indices)])
 
 
 def evaluate(model: nn.Module, data: Dataset) -> float:

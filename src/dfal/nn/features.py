@@ -18,6 +18,7 @@ from dfal.nn.inference import (
     run,
     shape_errors,
 )
+from dfal.nn.passes import gathered, images_a_pass
 
 
 def features(
@@ -30,12 +31,14 @@ def features(
     Args:
         model: any network.
         images: n images as the network takes them.
-        chunk: images that are computed at a time.
+        chunk: images that are computed at a time at most; fewer where they are large.
 
     Raises:
         DfalError: where the network runs no `nn.Linear`.
     """
-    return torch.cat([last_linear(model, part).features for part in images.split(chunk)])
+    check_input(model, images)
+    passes = images.split(images_a_pass(images, chunk))
+    return gathered((last_linear(model, part).features for part in passes), len(images))
 
 
 @dataclass(frozen=True)

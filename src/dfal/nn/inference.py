@@ -20,6 +20,7 @@ from torch.nn.parameter import is_lazy
 from dfal.arguments import check_network
 from dfal.errors import DfalError, first_line
 from dfal.nn.fast_sequential import FastSequential, fast_sequential
+from dfal.nn.passes import images_a_pass
 from dfal.seeding import fork_rng
 
 
@@ -489,7 +490,7 @@ def predict(
     Args:
         model: any network; the logits are on its device.
         images: n images as the network takes them.
-        chunk: images that are computed at a time.
+        chunk: images that are computed at a time at most; fewer where they are large.
 
     Raises:
         DfalError: as `logits` does, and for NaN or infinite logits.
@@ -500,7 +501,8 @@ def predict(
             network,
             prepare_images(network, images[:1]) if len(images) >= MIN_FOLDING_IMAGES else None,
         )
-        batches = images.split(chunk if layers is None else min(chunk, FORWARD_BATCH))
+        most = chunk if layers is None else min(chunk, FORWARD_BATCH)
+        batches = images.split(images_a_pass(images, most))
         f = [logits(layers or network, prepare_images(network, batch)) for batch in batches]
         return check_finite(torch.cat(f))
 

@@ -1,5 +1,6 @@
 """BADGE (Ash et al. 2020): long and different gradients of the last layer."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,12 +9,14 @@ from torch import Tensor, nn
 
 from dfal.nn.features import affine_last_linear
 from dfal.nn.inference import device_of
+from dfal.nn.passes import gathered, images_a_pass
 from dfal.pool import Pool
 from dfal.query import Query
 from dfal.strategies.base import Choice, chunks
+from dfal.strategies.selection import DISTANCE_ROWS
 
 FORWARD_BATCH = 1024
-"""Images in one forward pass."""
+"""Images in one forward pass, fewer where they are large."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,20 @@ class BADGE(Choice):
         k: int,
         rng: torch.Generator,
     ) -> Query:
-        errors, inputs = [], []
-        for _, images in chunks(pool, candidates, device_of(model)):
-            for batch in images.split(FORWARD_BATCH):
-                end = affine_last_linear(model, batch)
-                p = end.logits.softmax(1)
-                predicted = end.logits.argmax(1, keepdim=True)
-                errors.append((p - torch.zeros_like(p).scatter(1, predicted, 1.0)).cpu())
-                inputs.append(end.features.cpu())
-        order, distances = k_means_plus_plus(torch.cat(errors), torch.cat(inputs), k, rng)
+        errors: list[Tensor] = []
+
+        def inputs() -> Iterator[Tensor]:
+            """Yield the inputs of the last layer, and remember the errors, which are small."""
+            for _, images in chunks(pool, candidates, device_of(model)):
+                for batch in images.split(images_a_pass(images, FORWARD_BATCH)):
+                    end = affine_last_linear(model, batch)
+                    p = end.logits.softmax(1)
+                    predicted = end.logits.argmax(1, keepdim=True)
+                    errors.append((p - torch.zeros_like(p).scatter(1, predicted, 1.0)).cpu())
+                    yield end.features.cpu()
+
+        x = gathered(inputs(), len(candidates))
+        order, distances = k_means_plus_plus(torch.cat(errors), x, k, rng)
         return Query(candidates[order], distances)
 
 
@@ -72,7 +80,9 @@ def k_means_plus_plus(
 
     Source: Arthur & Vassilvitskii 2007.
     """
-    norms = a.square().sum(1) * x.square().sum(1)
+    norms = a.square().sum(1) * torch.cat(
+        [block.square().sum(1) for block in x.split(DISTANCE_ROWS)]
+    )
     nearest = norms.clone()  # squared distances; to the origin before the first seed
     left = torch.ones(len(a), dtype=torch.bool)
     seeds: list[int] = []

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from dfal.errors import DfalError
 from dfal.nn.dropout import only_dropout_on, stochastic_forward
 from dfal.nn.inference import device_of, logits
+from dfal.nn.passes import images_a_pass
 from dfal.pool import Pool
 from dfal.seeding import fork_rng
 from dfal.strategies.base import Ranking, chunks, seed_from
 from dfal.strategies.scores import mutual_information
 
 FORWARD_BATCH = 1024
-"""Images in one forward pass."""
+"""Images in one forward pass, fewer where they are large."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class BALD(Ranking):
             scores = [
                 mutual_information(stochastic_forward(network, batch, self.passes))
                 for _, images in chunks(pool, indices, device)
-                for batch in images.split(FORWARD_BATCH)
+                for batch in images.split(images_a_pass(images, FORWARD_BATCH))
             ]
         return torch.cat(scores).cpu()
 

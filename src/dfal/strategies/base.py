@@ -15,12 +15,10 @@ from torch import Tensor, nn
 from dfal.errors import DfalError, first_line
 from dfal.nn.features import features
 from dfal.nn.inference import default_modes, device_of, predict
+from dfal.nn.passes import gathered, image_chunks
 from dfal.pool import Pool, check_call
 from dfal.query import Query
 from dfal.strategies.selection import unit
-
-CHUNK_IMAGES = 4096
-"""Images in memory at a time."""
 
 MINI_BATCH_CLUSTERS, MINI_BATCH_ROWS = 50, 5000
 """More clusters of more rows than these are found by mini-batch k-means."""
@@ -64,23 +62,20 @@ def seed_from(rng: torch.Generator) -> int:
 def chunks(
     pool: Pool, indices: Int64[Tensor, "n"], device: torch.device
 ) -> Iterator[tuple[Int64[Tensor, "m"], Float[Tensor, "m *image"]]]:
-    """Yield indices with their images on a device, at most `CHUNK_IMAGES` at a time."""
-    for chunk in indices.split(CHUNK_IMAGES):
-        yield chunk, pool.images.take(chunk, device)
+    """Yield indices with their images on a device, few enough for the memory."""
+    return image_chunks(pool.images, indices, device)
 
 
 def all_logits(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"]) -> Float[Tensor, "n c"]:
     """Return the logits of the images at `indices`, on the CPU."""
-    return torch.cat(
-        [predict(model, images).cpu() for _, images in chunks(pool, indices, device_of(model))]
-    )
+    passes = chunks(pool, indices, device_of(model))
+    return gathered((predict(model, images).cpu() for _, images in passes), len(indices))
 
 
 def all_features(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"]) -> Float[Tensor, "n d"]:
     """Return the network's features of the images at `indices`, on the CPU."""
-    return torch.cat(
-        [features(model, images).cpu() for _, images in chunks(pool, indices, device_of(model))]
-    )
+    passes = chunks(pool, indices, device_of(model))
+    return gathered((features(model, images).cpu() for _, images in passes), len(indices))
 
 
 def top_k(
@@ -187,8 +182,8 @@ def embed(
     if space == "features":
         return unit(all_features(model, pool, indices))
     if space == "pixels":
-        images = [images.flatten(1) for _, images in chunks(pool, indices, torch.device("cpu"))]
-        return unit(torch.cat(images))
+        images = chunks(pool, indices, torch.device("cpu"))
+        return unit(gathered((part.flatten(1) for _, part in images), len(indices)))
     return unit(_rows_of_file(Path(space), indices, len(pool.images)))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dfal.errors import DfalError
 from dfal.nn.dropout import only_dropout_on, shared_dropout_mask
 from dfal.nn.inference import check_finite, device_of, logits
+from dfal.nn.passes import images_a_pass
 from dfal.pool import Pool
 from dfal.query import Query
 from dfal.seeding import fork_rng
@@ -82,7 +83,7 @@ class BatchBALD(Choice):
                 with shared_dropout_mask(model, seed + t, example) as network:
                     batches = [
                         check_finite(logits(network, batch)).softmax(1).cpu()
-                        for batch in images.split(FORWARD_BATCH)
+                        for batch in images.split(images_a_pass(images, FORWARD_BATCH))
                     ]
                 passes.append(torch.cat(batches))
             chunks_p.append(torch.stack(passes))

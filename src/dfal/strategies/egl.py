@@ -30,6 +30,7 @@ from dfal.nn.inference import (
     shape_errors,
     unwrap_network,
 )
+from dfal.nn.passes import images_a_pass
 from dfal.pool import Pool
 from dfal.strategies.base import Ranking, chunks
 from dfal.strategies.scores import head_gradient_length
@@ -75,7 +76,7 @@ class EGL(Ranking):
             if self.last_layer
             else expected_gradient_length(model, batch, mean=self.mean_gradient)
             for _, images in chunks(pool, indices, device_of(model))
-            for batch in images.split(GRADIENT_BATCH)
+            for batch in images.split(images_a_pass(images, GRADIENT_BATCH))
         ]
         return torch.cat(lengths).cpu()
 

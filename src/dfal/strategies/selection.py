@@ -25,10 +25,21 @@ def squared_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float
     return torch.addmm(norms, a, b.T, alpha=-2).clamp_(min=0)
 
 
-def to_nearest(rows: Float[Tensor, "n d"], centres: Float[Tensor, "m d"]) -> Float[Tensor, "n"]:
-    """Return the squared distance from each row to its nearest centre; inf where there is none."""
+def to_nearest(
+    rows: Float[Tensor, "n d"],
+    centres: Float[Tensor, "m d"],
+    shift: Float[Tensor, "d"] | None = None,
+) -> Float[Tensor, "n"]:
+    """Return the squared distance from each row to its nearest centre; inf where there is none.
+
+    Args:
+        rows: n points.
+        centres: m points.
+        shift: subtracted from each row, a block at a time, so that no shifted copy is made.
+    """
     nearest = torch.full((len(rows),), torch.inf, dtype=rows.dtype, device=rows.device)
-    for block, out in zip(rows.split(DISTANCE_ROWS), nearest.split(DISTANCE_ROWS), strict=True):
+    for part, out in zip(rows.split(DISTANCE_ROWS), nearest.split(DISTANCE_ROWS), strict=True):
+        block = part if shift is None else part - shift
         for some_centres in centres.split(DISTANCE_ROWS // 4):
             if len(some_centres):
                 torch.minimum(out, squared_distances(block, some_centres).amin(1), out=out)
@@ -58,28 +69,28 @@ def farthest_first(
 
     Source: Gonzalez 1985.
     """
-    mean = torch.cat([rows, centres]).mean(0)  # distances stay as they are, rounding gets less
-    rows, centres = rows - mean, centres - mean
-    norms = rows.square().sum(1)
+    if not k:
+        return torch.empty(0, dtype=torch.int64), torch.empty(0)
+    mean = mean_of(rows, centres)  # distances stay as they are, rounding gets less
     front_size = max(DISTANCE_ROWS, 4 * k)
-    far = to_nearest(rows, centres)
-    front = torch.arange(len(rows), device=rows.device)
-    front_rows, front_norms, front_far, others = rows, norms, far.clone(), torch.inf
-    chosen: list[int] = []
-    radii: list[float] = []
+    far = to_nearest(rows, centres - mean, mean)
+    chosen, radii = ([], []) if len(centres) else ([0], [torch.inf])
+    far[chosen] = -1
     known = 0  # how many of the chosen rows `far` takes into account
-    for _ in range(k):
-        best = int(front_far.argmax())
-        if float(front_far[best]) < others:
-            torch.minimum(far, to_nearest(rows, rows[chosen[known:]]), out=far)
+    front, others = torch.empty(0, dtype=torch.int64), torch.inf
+    front_rows, front_norms, front_far = rows[:0], far[:0], far[:0]
+    while len(chosen) < k:
+        if not len(front_far) or float(front_far.max()) < others:
+            torch.minimum(far, to_nearest(rows, rows[chosen[known:]] - mean, mean), out=far)
             far[chosen] = -1
             known, others = len(chosen), -1.0
+            front = torch.arange(len(rows), device=rows.device)
             if len(rows) > 2 * front_size:
                 top = far.topk(front_size + 1)
                 front, others = top.indices[:-1], float(top.values[-1])
-                front_rows, front_norms = rows[front], norms[front]
-            front_far = far[front]
-            best = int(front_far.argmax())
+            front_rows, front_far = rows[front] - mean, far[front]
+            front_norms = front_rows.square().sum(1)
+        best = int(front_far.argmax())
         chosen.append(int(front[best]))
         radii.append(float(front_far[best]))
         distance = torch.addmv(front_norms, front_rows, front_rows[best], alpha=-2)
@@ -87,6 +98,15 @@ def farthest_first(
         torch.minimum(front_far, distance, out=front_far)
         front_far[best] = -1  # never again, though all that is left may lie at distance 0
     return torch.tensor(chosen, dtype=torch.int64), torch.tensor(radii).sqrt()
+
+
+def mean_of(*parts: Float[Tensor, "_ d"]) -> Float[Tensor, "d"]:
+    """Return the mean of all rows of some tensors, added up in float64, a block at a time."""
+    total = torch.zeros(parts[0].shape[1], dtype=torch.float64, device=parts[0].device)
+    for part in parts:
+        for block in part.split(DISTANCE_ROWS):
+            total += block.sum(0, dtype=torch.float64)
+    return (total / sum(map(len, parts))).to(parts[0].dtype)
 
 
 def cover(
@@ -174,5 +194,7 @@ def greedy(
 
 
 def unit(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Return the rows scaled to length 1; a row of zeros stays."""
-    return torch.nn.functional.normalize(rows, dim=1)
+    """Scale rows to length 1 in place, and return them; a row of zeros stays."""
+    for block in rows.split(DISTANCE_ROWS):
+        block.copy_(torch.nn.functional.normalize(block, dim=1))
+    return rows

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,21 @@ BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 """A range of numbers in the name of shards: {000..009}."""
 
 
+CHANGES = ("mtime", "ETag", "etag", "LastModified", "created", "crc32", "CRC")
+"""What file systems say of a file that is another where it has changed."""
+
+
 @dataclass(frozen=True)
 class File:
     """A file on any file system that fsspec knows.
 
     Attributes:
-        system: the file system of fsspec.
+        system: the file system of fsspec; None for this machine's.
         path: of the file in it.
-        size: in bytes.
     """
 
     system: Any
     path: str
-    size: int
 
     def read(self) -> bytes:
         """Return the content.
@@ -40,6 +42,8 @@ class File:
             DfalError: where it cannot be read.
         """
         with reading(self.path):
+            if self.system is None:
+                return Path(self.path).read_bytes()
             content: bytes = self.system.cat_file(self.path)
             return content
 
@@ -50,22 +54,23 @@ class File:
             DfalError: where it cannot be opened.
         """
         with reading(self.path):
-            return self.system.open(self.path, "rb")
+            return (self.system or _this_machine()).open(self.path, "rb")
 
     @property
     def key(self) -> str:
         """Return a text that is another one where the file has changed."""
         with reading(self.path):
+            if self.system is None:
+                status = Path(self.path).stat()
+                return f"{self.path} {status.st_size} {status.st_mtime_ns}"
             info = self.system.info(self.path)
-        changed = next(
-            (
-                str(info[name])
-                for name in ("mtime", "ETag", "etag", "LastModified", "created", "crc32", "CRC")
-                if info.get(name) is not None
-            ),
-            "",
-        )
-        return f"{self.path} {self.size} {changed}"
+        changed = next((str(info[name]) for name in CHANGES if info.get(name) is not None), "")
+        return f"{self.path} {info.get('size')} {changed}"
+
+
+def key_of(files: Iterable[File]) -> str:
+    """Return a text that is another one where one of some files has changed."""
+    return "\n".join(file.key for file in files)
 
 
 @contextlib.contextmanager
@@ -136,16 +141,14 @@ def files(name: str, ending: str = "") -> list[File]:
         with reading(one):
             system, path = file_system(one)
             if any(mark in path for mark in "*?["):
-                found += [_file(system, inside) for inside in sorted(system.glob(path))]
+                inside = sorted(system.glob(path))
             elif system.isdir(path):
-                infos = system.find(path, detail=True)
-                found += [
-                    File(system, inside, int(infos[inside].get("size") or 0))
-                    for inside in sorted(infos)
-                    if inside.endswith(ending)
-                ]
+                inside = [file for file in sorted(system.find(path)) if file.endswith(ending)]
+            elif system.exists(path):
+                inside = [path]
             else:
-                found.append(_file(system, path))
+                raise FileNotFoundError(one)
+            found += [File(None if is_local(system) else system, file) for file in inside]
     if not found:
         raise DfalError(f"there is no file {name}: name one that is there")
     return found
@@ -163,11 +166,16 @@ def file_system(address: str) -> tuple[Any, str]:
     return system, path
 
 
-def _file(system: Any, path: str) -> File:
-    info = system.info(path)
-    if info.get("type") == "directory":
-        raise FileNotFoundError(path)
-    return File(system, path, int(info.get("size") or 0))
+def _this_machine() -> Any:
+    """Return the file system of this machine, whose files are closed when they are forgotten."""
+    import fsspec
+
+    return fsspec.filesystem("file")
+
+
+def is_local(system: Any) -> bool:
+    """Return whether a file system is this machine's own."""
+    return "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,))
 
 
 def absolute(name: str) -> str:

@@ -1,8 +1,12 @@
 """What a way in for own images gives: images by their number, and labels."""
 
 import importlib
+import threading
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,8 @@ from torch import Tensor
 from dfal.arguments import kind_of
 from dfal.errors import DfalError
 
+KEPT_BLOCKS = 2
+"""Blocks of images that are in memory at a time."""
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png", "pixel_values")
 """Names of a column of images, the first one that is there."""
 LABEL_COLUMNS = ("label", "labels", "class", "target", "cls", "fine_label")
@@ -30,7 +36,8 @@ class Source:
         labels: of all images, numbers or names, where they are known without reading an image.
         classes: the names of labels that are numbers.
         in_test: whether each image belongs to the test set, where the source says so.
-        key: text by which a cache knows the images; empty where there is none.
+        key: returns a text by which a cache knows the images, another one where they have changed;
+            None where there is none.
         in_threads: whether several threads may read at a time.
     """
 
@@ -40,12 +47,43 @@ class Source:
     labels: Sequence[Any] | None = None
     classes: tuple[str, ...] = ()
     in_test: Sequence[bool] | None = None
-    key: str = ""
+    key: Callable[[], str] | None = None
     in_threads: bool = True
 
     def __post_init__(self) -> None:
         if not self.count:
             raise DfalError(f"{self.name} has no images: give one that has some")
+
+
+class Blocks:
+    """Images that are read many at a time; the last blocks stay in memory.
+
+    Args:
+        counts: how many images each block has.
+        read: number of a block → its images, as a column of Arrow.
+    """
+
+    def __init__(self, counts: Sequence[int], read: Callable[[int], Any]):
+        self._ends, self._read = list(accumulate(counts)), read
+        self._lock, self._kept = threading.Lock(), dict[int, Any]()
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def image(self, index: int) -> Any:
+        """Return the content of an image file, or what else the column holds."""
+        number = bisect_right(self._ends, index)
+        with self._lock:
+            if number not in self._kept:
+                while len(self._kept) >= KEPT_BLOCKS:
+                    self._kept.pop(next(iter(self._kept)))
+                self._kept[number] = self._read(number)
+            rows = self._kept[number]
+        value = rows[index - (self._ends[number - 1] if number else 0)].as_py()
+        if not isinstance(value, dict):
+            return value
+        # A data set may name files instead of holding them.
+        return value["bytes"] or Path(value["path"]).read_bytes()
 
 
 def column(names: Sequence[str], wanted: Sequence[str]) -> str | None:

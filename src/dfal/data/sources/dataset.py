@@ -81,14 +81,15 @@ def _originals(source: Source, decoder: Decoder, order: Int64[np.ndarray, "n"]) 
     ) -> UInt8[np.ndarray, "n c h w"]:
         return np.stack([decoder.originals(int(order[index]), shape) for index in indices])
 
-    return Originals(hashlib.sha256(source.key.encode()).hexdigest()[:16], read)
+    key = source.key() if source.key else ""
+    return Originals(hashlib.sha256(key.encode()).hexdigest()[:16], read)
 
 
 def _images(source: Source, decoder: Decoder) -> tuple[Images, list[Any] | None]:
     """Return the images in a file of the cache, or in memory where the source has no key."""
-    if not source.key or source.labels is None:
+    if source.key is None or source.labels is None:
         return collect(source, decoder)
-    about = json.dumps([FORMAT, source.key, decoder.shape, decoder.dtype.str])
+    about = json.dumps([FORMAT, source.key(), decoder.shape, decoder.dtype.str])
     digest = hashlib.sha256(about.encode()).hexdigest()[:16]
     label = re.sub(r"[^\w.-]+", "_", source.name)[-40:]
     path = Path(platformdirs.user_cache_dir("dfal")) / "own" / f"{label}-{digest}.npy"

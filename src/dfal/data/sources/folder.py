@@ -5,7 +5,7 @@ from typing import Any
 
 from dfal.data.layout import Layout
 from dfal.data.listing import is_listable
-from dfal.data.sources.addresses import files, is_address
+from dfal.data.sources.addresses import files, is_address, key_of
 from dfal.data.sources.base import Source, without_images
 
 TEST = "test"
@@ -42,7 +42,7 @@ def open_source(data: str) -> Source:
         lambda index: (images[kept[index]].read(), None),
         labels=[layout.classes[index] for index in kept] if layout.classes else None,
         in_test=in_test if any(in_test) else None,
-        key="\n".join(images[index].key for index in kept),
+        key=lambda: key_of(images[index] for index in kept),
     )
 
 

@@ -7,12 +7,16 @@ from dfal.data.sources.addresses import HUB
 from dfal.data.sources.base import (
     IMAGE_COLUMNS,
     LABEL_COLUMNS,
+    Blocks,
     Source,
     column,
     package,
     without_images,
 )
 from dfal.errors import DfalError, first_line
+
+BLOCK_IMAGES = 256
+"""Images that are read at a time."""
 
 
 def recognises(data: Any) -> bool:
@@ -43,27 +47,30 @@ def open_source(data: Any) -> Source:
     (first, *_) = parts.values()
     image = _image_column(first, name)
     label = column(list(first.features), LABEL_COLUMNS)
-    rows = [
-        (part.cast_column(image, images.Image(decode=False)), index)
+    undecoded = [
+        part.cast_column(image, images.Image(decode=False)).with_format("arrow")
         for part in parts.values()
-        for index in range(len(part))
     ]
-    undecoded = {id(part): part for part, _ in rows}
+    places = [
+        (part, start, min(start + BLOCK_IMAGES, len(part)))
+        for part in undecoded
+        for start in range(0, len(part), BLOCK_IMAGES)
+    ]
 
-    def item(index: int) -> tuple[Any, None]:
-        part, row = rows[index]
-        value = undecoded[id(part)][row][image]
-        return (value["bytes"] or Path(value["path"]).read_bytes()), None
+    def read(number: int) -> Any:
+        part, start, stop = places[number]
+        return part[start:stop][image]
 
+    blocks = Blocks([stop - start for _, start, stop in places], read)
     in_test = [split == "test" for split, part in parts.items() for _ in range(len(part))]
     return Source(
         name,
-        len(rows),
-        item,
+        len(blocks),
+        lambda index: (blocks.image(index), None),
         labels=[value for part in parts.values() for value in part[label]] if label else None,
         classes=tuple(getattr(first.features[label], "names", ()) or ()) if label else (),
         in_test=in_test if any(in_test) and not all(in_test) else None,
-        key=" ".join(getattr(part, "_fingerprint", "") for part in parts.values()),
+        key=lambda: " ".join(getattr(part, "_fingerprint", "") for part in parts.values()),
     )
 
 

@@ -1,15 +1,13 @@
 """Parquet files with the bytes of image files, as the Hugging Face hub and others have them."""
 
 import json
-import threading
-from bisect import bisect_right
-from itertools import accumulate
 from typing import Any
 
-from dfal.data.sources.addresses import File, files
+from dfal.data.sources.addresses import File, files, key_of
 from dfal.data.sources.base import (
     IMAGE_COLUMNS,
     LABEL_COLUMNS,
+    Blocks,
     Source,
     column,
     package,
@@ -42,7 +40,13 @@ def open_source(data: str) -> Source:
     labels = None
     if label is not None:
         labels = [value for file in opened for value in file.read([label])[label].to_pylist()]
-    groups = _Groups(opened, image)
+    places = [(file, group) for file in opened for group in range(file.metadata.num_row_groups)]
+
+    def read_group(number: int) -> Any:
+        file, group = places[number]
+        return file.read_row_group(group, [image])[image]
+
+    images = Blocks([file.metadata.row_group(group).num_rows for file, group in places], read_group)
     in_test = [
         is_test
         for file, read in zip(found, opened, strict=True)
@@ -50,41 +54,13 @@ def open_source(data: str) -> Source:
     ]
     return Source(
         data,
-        groups.ends[-1] if groups.ends else 0,
-        lambda index: (groups.image(index), None),
+        len(images),
+        lambda index: (images.image(index), None),
         labels=labels,
         classes=_class_names(schema, label),
         in_test=in_test if any(in_test) and not all(in_test) else None,
-        key="\n".join(file.key for file in found),
+        key=lambda: key_of(found),
     )
-
-
-class _Groups:
-    """The row groups of files, of which the last used ones are in memory."""
-
-    def __init__(self, opened: list[Any], image: str):
-        self._image, self._lock = image, threading.Lock()
-        self._places = [
-            (file, group) for file in opened for group in range(file.metadata.num_row_groups)
-        ]
-        self.ends = list(
-            accumulate(file.metadata.row_group(group).num_rows for file, group in self._places)
-        )
-        self._read: dict[int, Any] = {}
-
-    def image(self, index: int) -> Any:
-        """Return the content of an image file, or what else the column holds."""
-        number = bisect_right(self.ends, index)
-        with self._lock:
-            if number not in self._read:
-                while len(self._read) > 1:
-                    self._read.pop(next(iter(self._read)))
-                file, group = self._places[number]
-                self._read[number] = file.read_row_group(group, [self._image])[self._image]
-            rows = self._read[number]
-        start = self.ends[number - 1] if number else 0
-        value = rows[index - start].as_py()
-        return value["bytes"] if isinstance(value, dict) else value
 
 
 def _opened(parquet: Any, file: File) -> Any:

@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from dfal.data.sources.addresses import File, file_system, files, is_address, reading
+from dfal.data.sources.addresses import (
+    File,
+    file_system,
+    files,
+    is_address,
+    key_of,
+    reading,
+)
 from dfal.data.sources.base import Source
 from dfal.data.table_files import read_table
 
@@ -35,13 +42,15 @@ def open_source(data: str) -> Source:
         lambda index: (images[index].read(), None),
         labels=[row["label"].strip() for row in rows] if labelled else None,
         in_test=splits if any(splits) else None,
-        key="\n".join([table_file.key, *(image.key for image in images)]),
+        key=lambda: key_of([table_file, *images]),
     )
 
 
 def _file(root: str, path: str) -> File:
     written = path.replace("\\", "/")
     address = written if is_address(path) or written.startswith("/") else f"{root}/{written}"
+    if not is_address(address):
+        return File(None, address)
     with reading(address):
         system, inside = file_system(address)
-        return File(system, inside, int(system.info(inside).get("size") or 0))
+    return File(system, inside)

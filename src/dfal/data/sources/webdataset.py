@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from dfal.data.sources.addresses import File, files
+from dfal.data.sources.addresses import File, files, key_of
 from dfal.data.sources.base import LABEL_COLUMNS, Source, column, without_images
 from dfal.errors import DfalError, first_line
 
@@ -59,7 +59,7 @@ def open_source(data: str) -> Source:
         len(samples),
         item,
         labels=_labels(samples, shards),
-        key="\n".join(file.key for file in shards.files),
+        key=lambda: key_of(shards.files),
     )
 
 

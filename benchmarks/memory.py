@@ -1,0 +1,165 @@
+"""Peak memory of selections and of forward passes:
+
+    python benchmarks/memory.py
+
+Features: 100 of a million rows of 384 numbers are queried, candidates are all of them. The rows are
+random, in a memory-mapped file of float16, as trials on a backbone have them, and the network is
+one linear layer. Photographs: the logits of 512 images of 224 × 224 pixels by a ResNet-18, and
+10 of them queried. Every measurement has a process of its own. `anonymous_mb` is the largest
+resident memory that the process itself has allocated, above what it had before; `peak_mb` also has
+the pages of the mapped file, which the system takes back when it needs them. `ratio` is
+anonymous_mb to the size of the features, 4 bytes a number.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import dfal
+from dfal.strategies import named, with_candidates
+from dfal.strategies.closed_form import in_closed_form
+from measure import reset_peak, resident, taken_on, write
+
+FEATURES, CLASSES, LABELLED = 384, 10, 100
+STRATEGIES = "core-set,badge,typi-clust,dfal-no-twins,entropy"
+PHOTO_STRATEGIES = "predict,entropy,core-set,badge"
+
+
+class AnonymousPeak(threading.Thread):
+    """Watches the anonymous memory of this process until it is stopped. Linux."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.before = self.peak = self.now()
+        self._ended = threading.Event()
+
+    @staticmethod
+    def now() -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("RssAnon"))) / 1e3
+
+    def run(self) -> None:
+        while not self._ended.wait(0.002):
+            self.peak = max(self.peak, self.now())
+
+    def stop(self) -> float:
+        self._ended.set()
+        self.join()
+        return round(self.peak - self.before, 1)
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 of transformers with random weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import ResNetConfig, ResNetForImageClassification
+
+        config = ResNetConfig(
+            hidden_sizes=[64, 128, 256, 512],
+            depths=[2, 2, 2, 2],
+            layer_type="basic",
+        )
+        config.num_labels = CLASSES
+        self.network = ResNetForImageClassification(config)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(pixel_values=images).logits
+        return logits
+
+
+def select(model: nn.Module, images: Any, strategy: str, k: int, labelled: int) -> dict[str, Any]:
+    pool = dfal.Pool.new(images, {i: i % CLASSES for i in range(labelled)})
+    before = resident()
+    reset_peak()
+    watch = AnonymousPeak()
+    watch.start()
+    start = time.process_time()
+    if strategy == "predict":
+        dfal.predict(model, images.take(torch.arange(len(images))))
+    else:
+        chosen = with_candidates(named(strategy), None)
+        chosen = in_closed_form(chosen) if isinstance(model, nn.Linear) else chosen
+        chosen(model, pool, k, dfal.generator(0, 0, "select"))
+    seconds = time.process_time() - start
+    return {
+        "cpu_seconds": round(seconds, 1),
+        "anonymous_mb": watch.stop(),
+        "peak_mb": round(resident(peak=True) - before, 1),
+    }
+
+
+def alone(kind: str, strategy: str, path: str) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    images = dfal.Images(np.load(path, mmap_mode="r"))
+    if kind == "features":
+        return select(nn.Linear(FEATURES, CLASSES), images, strategy, 100, LABELLED)
+    return select(ResNet18(), images, strategy, 10, 10)
+
+
+def measured(kind: str, strategy: str, path: Path) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--alone", kind, strategy, str(path)]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    row: dict[str, Any] = {"strategy": strategy, **json.loads(result.splitlines()[-1])}
+    print(kind, row, flush=True)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--strategies", default=STRATEGIES)
+    parser.add_argument("--photographs", type=int, default=512)
+    parser.add_argument("--photo-strategies", default=PHOTO_STRATEGIES)
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "memory.json"
+    )
+    parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.alone:
+        print(json.dumps(alone(*options.alone)))
+        return
+    size = options.rows * FEATURES * 4 / 1e6
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "features.npy"
+        rows = np.lib.format.open_memmap(path, "w+", np.float16, (options.rows, FEATURES))
+        for start in range(0, options.rows, 10_000):
+            rows[start : start + 10_000] = rng.standard_normal(rows[start : start + 10_000].shape)
+        del rows
+        features = [
+            measured("features", name, path) for name in options.strategies.split(",") if name
+        ]
+        photographs = Path(folder) / "photographs.npy"
+        np.save(photographs, rng.integers(0, 256, (options.photographs, 3, 224, 224), np.uint8))
+        photos = [
+            measured("photographs", name, photographs)
+            for name in options.photo_strategies.split(",")
+            if name
+        ]
+    write(
+        options.out,
+        {
+            **taken_on(("torch", "numpy", "transformers")),
+            "rows": options.rows,
+            "features_mb": size,
+            "features": [row | {"ratio": round(row["anonymous_mb"] / size, 2)} for row in features],
+            "photographs": photos,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
