@@ -55,8 +55,7 @@ def test_pages_link_to_each_other_and_to_copies_of_other_files(site: Path) -> No
                 assert (page.parent / target).exists(), (page.name, target)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_pages_request_nothing_from_elsewhere_fit_and_are_accessible(
     site: Path, browser: Any, scheme: str, width: int
 ) -> None:
@@ -66,7 +65,7 @@ def test_pages_request_nothing_from_elsewhere_fit_and_are_accessible(
     page = context.new_page()
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
-    for name in ("index", "strategies", "api", "extending/strategy"):
+    for name in ("index", "how-dfal-works", "gallery", "strategies", "api", "extending/strategy"):
         page.goto((site / f"{name}.html").as_uri())
         violations = Axe().run(page).response["violations"]
         serious = [
