@@ -126,6 +126,19 @@ def test_farthest_first_of_equal_rows_takes_distinct_ones(
         assert radii[0] < 1e-3 or not len(centres)
 
 
+def test_farthest_first_of_few_different_rows_takes_none_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where all that is left lies on chosen rows, and a new front is taken."""
+    monkeypatch.setattr(selection, "DISTANCE_ROWS", 16)
+    some = (normal(59, 8) * 20).round()
+    rows = torch.cat([some, -some.sum(0, keepdim=True)]).repeat(9, 1)  # their mean is 0
+    picks, radii = farthest_first(rows, rows[:0], 66)
+    assert len(picks.unique()) == 66
+    assert len(rows[picks[:60]].unique(dim=0)) == 60
+    assert radii[60:].tolist() == [0] * 6
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(points, min_size=3, max_size=8),
