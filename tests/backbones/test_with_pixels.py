@@ -52,7 +52,7 @@ def test_grey_and_coloured_images_give_the_pixels_that_the_network_takes() -> No
 
 def test_features_and_pixels_count_the_same() -> None:
     backbone = a_backbone()
-    features = backbone.network(torch.rand(200, *IMAGE)).detach().numpy()
+    features = backbone.network(torch.rand(200, *IMAGE) * 0.1).detach().numpy()
     features[:, :7] *= 1000
     space = backbone.space(features)
     z = space(features)

@@ -85,8 +85,6 @@ def rebuilt(
         RuntimeError: for weights that do not fit.
     """
     prefix = "network."
-    if others := [name for name in weights if not name.startswith(prefix)]:
-        raise RuntimeError(f"there is no {others[0]}")
     network = rebuild({name.removeprefix(prefix): value for name, value in weights.items()})
     return NetworkWithPixels(network, image)
 
