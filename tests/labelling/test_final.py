@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import dfal
 from dfal import backbones, models
 from dfal.backbones import Backbone
 from dfal.errors import DfalError
@@ -23,6 +24,7 @@ from dfal.labelling.learning.final_settings import FinalSettings
 from dfal.labelling.settings import Settings
 from dfal.labelling.store.session import Session
 from dfal.nn.training_settings import Training
+from dfal.pool import LabelledData
 
 SIDE = 24
 CLASSES = ["bright", "dark"]
@@ -252,6 +254,7 @@ def test_wrong_stores_are_one_sentence_and_nothing_is_written(tmp_path: Path) ->
     refused("there is no store", at=tmp_path / "none.db")
     refused("is there already and no model of dfal", out=other)
     refused("cannot be written there", out=tmp_path / "no" / "m.safetensors")
+    refused("trains a network on pixels, but the backbone", settings=FinalSettings(fit="own:fit"))
     refused("there is no backbone 'lite7'", settings=FinalSettings(backbone="lite7"))
     for name, answers, sentence in (("empty", 0, "has no label"), ("one", 1, "has only labels of")):
         (tmp_path / name).mkdir()
@@ -262,12 +265,32 @@ def test_wrong_stores_are_one_sentence_and_nothing_is_written(tmp_path: Path) ->
     assert not [*tmp_path.rglob("*.safetensors"), *tmp_path.rglob("*.part")]
 
 
-@pytest.mark.parametrize("setting", ["model", "backbone"])
+@pytest.mark.parametrize("setting", ["model", "backbone", "fit"])
 def test_code_that_only_the_store_names_is_not_run(tmp_path: Path, setting: str) -> None:
     named: dict[str, Any] = {"backbone": "none", setting: "evil:network"}
     store = a_store(tmp_path, 10, **named)
     with pytest.raises(DfalError, match=f"say --{setting} evil:network if its code may be run"):
         train_final(store, settings=NO_TUNING)
+
+
+def own_fit(make: Any, data: LabelledData, seed: int) -> nn.Module:
+    """A training of a user's own: it always says the last class."""
+    network = make()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        parameter[-1] = 2.0
+    return network  # type: ignore[no-any-return]
+
+
+def test_a_training_of_ones_own_trains_the_final_model(tmp_path: Path) -> None:
+    name = f"{__name__}:own_fit"
+    store = a_store(tmp_path, 20, backbone="none", fit=name)
+    report = train_final(store, settings=FinalSettings(device="cpu", fit=name))
+    assert report.network == f"lenet5, trained by {name}"
+    model = models.load(report.path)
+    logits = dfal.predict(model.network, torch.rand(3, *model.card.image))
+    assert logits.tolist() == [[0.0] * (logits.shape[1] - 1) + [2.0]] * 3
 
 
 def test_a_process_of_its_own_says_what_it_does(tmp_path: Path) -> None:

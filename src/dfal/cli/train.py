@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         " kept where it is better.  [default: if there is time]"
     ),
 )
-@settings(FinalSettings, "augment", "epochs", "minutes", "device", "seed", group="Training")
+@settings(FinalSettings, "fit", "augment", "epochs", "minutes", "device", "seed", group="Training")
 @option("--out", type=PATH, group="Output", help="The model's file.  [default: next to the STORE]")
 @option("--onnx", type=PATH, group="Output", help="Also write the model as ONNX to this file.")
 @json_option("what was trained and its accuracy")

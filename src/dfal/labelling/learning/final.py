@@ -29,6 +29,7 @@ from dfal.labelling.settings import AUTO, NO_BACKBONE, Settings
 from dfal.labelling.store.session import Session
 from dfal.models.weights import KEY
 from dfal.nn import NETWORKS
+from dfal.nn.custom_fit import CustomFit, load_fit
 from dfal.nn.inference import predict
 from dfal.nn.training import check_device
 from dfal.plugins import unnamed_code
@@ -140,6 +141,7 @@ def train_final(
         stored, in_use = session.settings, session.state.backbone
     name = _allowed_backbone(store, settings, in_use)
     network_name = _allowed_network(store, settings, stored) if name in _ON_PIXELS else ""
+    own_fit = _allowed_fit(store, settings, stored, name)
     opened, notes = _open_backbones(name, stored, device)
     learners: list[FinalLearner] = []
     labelled = np.concatenate([known.train, known.hold_out])
@@ -151,7 +153,14 @@ def train_final(
         known = known.without({*decoded.gone}) if decoded.gone else known
         learners.append(
             ScratchLearner(
-                network_name, image, known, decoded, stored.training, settings.seed, device
+                network_name,
+                image,
+                known,
+                decoded,
+                stored.training,
+                settings.seed,
+                device,
+                own_fit,
             )
             if backbone is None
             else BackboneLearner(backbone, known, decoded, settings.epochs, settings.seed, proceed)
@@ -236,6 +245,26 @@ def _allowed_network(store: Path, settings: FinalSettings, stored: Settings) -> 
     if stored.model not in NETWORKS and settings.model != stored.model:
         raise unnamed_code(store, "network", stored.model, option="model")
     return stored.model
+
+
+def _allowed_fit(
+    store: Path, settings: FinalSettings, stored: Settings, backbone: str
+) -> CustomFit | None:
+    """Return the user's own training; None where there is none. Only what is named now is run.
+
+    Raises:
+        DfalError: for code of a store, for a function that cannot be found, and for a backbone.
+    """
+    if backbone not in _ON_PIXELS:
+        if settings.fit:
+            raise DfalError(
+                f"the training {settings.fit} trains a network on pixels, but the backbone"
+                f" {backbone} gives features: say --backbone none, or leave out --fit"
+            )
+        return None
+    if stored.fit and not settings.fit:
+        raise unnamed_code(store, "training", stored.fit, option="fit")
+    return load_fit(settings.fit) if settings.fit else None
 
 
 def _image(stored: Settings) -> tuple[int, int, int]:

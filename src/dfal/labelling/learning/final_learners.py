@@ -25,6 +25,7 @@ from dfal.labelling.learning.final_data import (
     stream_features,
 )
 from dfal.nn.augmentation import Augmentation
+from dfal.nn.custom_fit import CustomFit
 from dfal.nn.fine_tuning import FineTuning, fine_tune
 from dfal.nn.inference import predict
 from dfal.nn.networks import build
@@ -180,6 +181,7 @@ class ScratchLearner:
         training: how the session trains it.
         seed: of the weights and of training.
         device: where it is trained.
+        own_fit: the user's own training, which takes the place of both ways.
     """
 
     network_name: str
@@ -189,10 +191,13 @@ class ScratchLearner:
     training: Training
     seed: int
     device: str
+    own_fit: CustomFit | None = None
 
     def __post_init__(self) -> None:
-        self.name, self.can_train_thoroughly = "none", True
+        self.name, self.can_train_thoroughly = "none", self.own_fit is None
         self.quick_name = f"{self.network_name} from scratch"
+        if self.own_fit is not None:
+            self.quick_name = f"{self.network_name}, trained by {self.own_fit.name}"
         self.thorough_name = f"{self.quick_name}, trained longer"
 
     def _build(self) -> nn.Module:
@@ -203,7 +208,10 @@ class ScratchLearner:
         images = self.decoded.images.take(self._rows(places), self.device)
         labels = torch.from_numpy(self.known.train_labels[places])
         data = LabelledData(images, labels.to(self.device), torch.arange(len(places)))
-        return fit(self._build, data, self.training, derive_seed(self.seed, 0, "final"))
+        seed = derive_seed(self.seed, 0, "final")
+        if self.own_fit is not None:
+            return self.own_fit(self._build, data, seed)
+        return fit(self._build, data, self.training, seed)
 
     def train_thoroughly(self, places: Places, augment: Augmentation, step: Step) -> nn.Module:
         """Train a new network for many steps, with augmentation."""

@@ -24,6 +24,10 @@ class FinalSettings:
         "",
         "pretrained network, as of dfal label, or none; by default what the session learns from",
     )
+    fit: str = setting(
+        "",
+        "your own training, package.module:function, of a network from scratch; as of dfal label",
+    )
     augment: str = setting(
         AUTO,
         "random changes of images in training: photographs (mirrored, cut, in other light), shapes"
