@@ -28,7 +28,7 @@ from dfal.seeding import generator
 from dfal.semisupervised import FewLabelLearner, Neighbourhood
 from dfal.strategies import FewLabels, Random
 
-BUDGETS = (2, 4, 10, 20, 40, 50, 80, 100, 160, 200)
+BUDGETS = (2, 4, 10, 20, 40, 50, 80, 100, 160, 200, 300, 600)
 BATCH = 10
 CHUNK = 32
 STRATEGIES: dict[str, Strategy] = {"few-labels": FewLabels(), "random": Random()}
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=260, help="pixels a side")
     parser.add_argument("--pool", type=int, default=1000, help="images that may be labelled")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=[*STRATEGIES])
     parser.add_argument("--features", type=Path, default=Path(tempfile.gettempdir()))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -125,8 +126,8 @@ def main() -> None:
     backbone = backbones.load(arguments.backbone, (3, arguments.size, arguments.size))
     for seed, features, truth, test, test_truth in splits(arguments):
         neighbourhood = backbone.neighbourhood(features)
-        for label, strategy in STRATEGIES.items():
-            found = learn(neighbourhood, strategy, seed, truth, test, test_truth)
+        for label in arguments.strategies:
+            found = learn(neighbourhood, STRATEGIES[label], seed, truth, test, test_truth)
             result["accuracy"].setdefault(label, {})[seed] = found
             print(seed, label, *found, flush=True)
         out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
