@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dfal.data import datasets
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
 from shell import OWN, SMALL, Shell
@@ -82,6 +83,29 @@ def test_resume_runs_foreign_code_only_when_told(dfal: Shell) -> None:
         "run", "--resume", "--store", "s.db"
     )
     assert dfal("run", "--resume", "--store", "s.db", *network).code == 0
+
+
+def test_data_that_are_code_are_run_only_when_told(
+    dfal: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("own_data.py").write_text(
+        "import torch\ndef digits():\n"
+        "    return [(torch.full((1, 28, 28), i / 90), i % 3) for i in range(90)]\n"
+    )
+    monkeypatch.syspath_prepend(Path.cwd())
+    data = ["--dataset", "own_data:digits"]
+    ran = dfal("run", *SMALL, "--strategy", "random", "--store", "s.db", *data)
+    assert ran.code == 0, ran.err
+    assert "<img" in Path("s.html").read_text()
+    monkeypatch.setattr(datasets, "LOADED", set())
+    datasets.load.cache_clear()
+    sys.modules.pop("own_data")
+    assert dfal("report", "s.db").code == 0
+    assert "own_data:digits is in no file or folder here" in Path("s.html").read_text()
+    sentence = dfal.refused("run", "--resume", "--store", "s.db")
+    assert "made with the data set own_data:digits: say --dataset own_data:digits" in sentence
+    assert "own_data" not in sys.modules, "reading runs nobody's code"
+    assert dfal("run", "--resume", "--store", "s.db", *data).code == 0
 
 
 def test_a_strategy_of_ones_own_is_compared_reported_and_gone_on_with(

@@ -9,6 +9,7 @@ from typing import Any
 from dfal.backbones.registry import WITH_PIXELS, is_registered
 from dfal.cli.options import candidate_count, strategy_names
 from dfal.cli.places import absolute_files, find_again, stored_name
+from dfal.data.sources.addresses import is_function
 from dfal.errors import DfalError
 from dfal.experiments.runner import check, prepare
 from dfal.experiments.serialization import is_kind, to_json
@@ -29,9 +30,14 @@ __all__ = [
     "stored_trials",
 ]
 
-CODE_OPTIONS = {"model": "network", "backbone": "backbone", "fit": "training"}
+CODE_OPTIONS = {
+    "dataset": "data set",
+    "model": "network",
+    "backbone": "backbone",
+    "fit": "training",
+}
 """Options that may name code of the user's → what it is."""
-RESUME_OPTIONS = {"store", "resume", "processes", "dataset", "as_json", "quiet", *CODE_OPTIONS}
+RESUME_OPTIONS = {"store", "resume", "processes", "as_json", "quiet", *CODE_OPTIONS}
 """Options that may stand beside --resume."""
 
 
@@ -163,7 +169,9 @@ def stored_trials(path: Path, given: Mapping[str, Any], strategy: Sequence[str])
 
 
 def _is_code(option: str, name: str) -> bool:
-    """Return whether a name stands for code of the user's: backbones have sources with a colon."""
+    """Return whether a name stands for code of the user's: others have names with a colon, too."""
+    if option == "dataset":
+        return is_function(name)
     return ":" in name and not (option == "backbone" and is_registered(name))
 
 

@@ -23,6 +23,7 @@ from dfal.damage import damage
 from dfal.data import datasets
 from dfal.data.datasets import Dataset
 from dfal.data.pictures import to_picture
+from dfal.data.sources.addresses import is_path
 from dfal.errors import DfalError
 from dfal.experiments.provenance import place_in
 from dfal.experiments.store import Record, Store
@@ -195,8 +196,12 @@ def _section(
 def _data(store: Store, name: str) -> tuple[Dataset | None, str]:
     """Return the data set of a store's trials, or the reason why its pictures are missing.
 
-    Another data set than that of the trials has other pictures at their indices.
+    Another data set than that of the trials has other pictures at their indices. A store may name
+    no code to run and no address to fetch: what is in no file or folder here is shown only where
+    this process has loaded it before.
     """
+    if not (name in datasets.DATASETS or is_path(name) or name in datasets.LOADED):
+        return None, f"{name} is in no file or folder here: the page of `dfal run` shows them"
     try:
         data = datasets.load(place_in(store, name) or name)
     except DfalError as error:

@@ -54,6 +54,9 @@ PLACES: dict[str, str] = {}
 """Data sets that have moved: the path under which a store knows them → where they are now.
 `move` changes it."""
 
+LOADED: set[str] = set()
+"""Names of own images that this process has loaded, because somebody asked for them."""
+
 
 def __getattr__(name: str) -> Any:
     """Import the types of data sets when they are first used: they bring torch along."""
@@ -95,7 +98,9 @@ def load(name: str) -> "Dataset":
 
         return folders.load(path)
     if sources.is_own(name):
-        return sources.load(name)
+        loaded = sources.load(name)
+        LOADED.add(name)
+        return loaded
     if path.is_file():
         raise DfalError(
             f"{path} is no file that dfal reads images from: name a folder, or a file that ends in"

@@ -105,11 +105,14 @@ def is_pattern(name: str) -> bool:
     return not is_address(name) and ("*" in name or BRACES.search(name) is not None)
 
 
+def is_function(name: str) -> bool:
+    """Return whether a name is that of a function, package.module:function."""
+    return FUNCTION.fullmatch(name) is not None
+
+
 def is_path(name: str) -> bool:
     """Return whether a name can be a path of this machine, by its form alone."""
-    return not (
-        is_address(name) or is_pattern(name) or name.startswith(HUB) or FUNCTION.fullmatch(name)
-    )
+    return not (is_address(name) or is_pattern(name) or name.startswith(HUB) or is_function(name))
 
 
 def expand(name: str) -> list[str]:

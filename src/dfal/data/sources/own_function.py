@@ -3,7 +3,7 @@
 from typing import Any
 
 from dfal.data.sources import opening
-from dfal.data.sources.addresses import FUNCTION
+from dfal.data.sources.addresses import is_function
 from dfal.data.sources.base import Source
 from dfal.errors import DfalError
 from dfal.plugins import describe_exception, load_object
@@ -11,7 +11,7 @@ from dfal.plugins import describe_exception, load_object
 
 def recognises(data: Any) -> bool:
     """Return whether this is the name of a function."""
-    return isinstance(data, str) and FUNCTION.fullmatch(data) is not None
+    return isinstance(data, str) and is_function(data)
 
 
 def open_source(data: Any) -> Source:
