@@ -16,15 +16,14 @@ import dfal
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "how-dfal-works.md"
-NAMES = ("drawing", "plane", "how_dfal_works")
 
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[Any]:
-    """The script, which imports what lies beside it."""
+    """The module that measures, which imports what lies beside it."""
     sys.path.insert(0, str(DOCS))
     try:
-        yield [importlib.import_module(name) for name in NAMES][-1]
+        yield importlib.import_module("how_measured")
     finally:
         sys.path.remove(str(DOCS))
 
@@ -86,6 +85,14 @@ def test_the_true_distance_is_that_of_a_line(script: Any) -> None:
     distance, place = script.Boundary.of(model, 50).nearest(x)
     np.testing.assert_allclose(distance, [0.1 / np.sqrt(2), 0.9 / np.sqrt(2)], atol=1e-6)
     np.testing.assert_allclose(place[:, 0] - place[:, 1], 0.3, atol=1e-6)
+
+
+def test_the_true_distance_ends_where_the_boundary_does(script: Any) -> None:
+    line = np.array([[0.0, 0.0], [1.0, 0.0]])
+    boundary = script.Boundary(np.zeros(1), np.zeros(1), np.zeros((1, 1)), [line])
+    distance, place = boundary.nearest(torch.tensor([[3.0, 0.0], [0.5, 2.0], [-3.0, 4.0]]))
+    np.testing.assert_allclose(distance, [2.0, 2.0, 5.0])
+    np.testing.assert_allclose(place, [[1.0, 0.0], [0.5, 0.0], [0.0, 0.0]])
 
 
 def test_the_point_with_the_most_steps_takes_several(script: Any, state: Any) -> None:
