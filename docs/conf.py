@@ -9,8 +9,6 @@ import dataclasses
 import re
 from typing import Any
 
-from sphinx.pycode import ModuleAnalyzer
-
 import dfal
 
 project = "dfal"
@@ -109,6 +107,8 @@ def escape_docstring(
     The fields of a dataclass are shown as the parameters that they are.
     """
     if what == "data":  # autodoc takes the docstring of its type
+        from sphinx.pycode import ModuleAnalyzer  # the doctests of this file run without Sphinx
+
         lines[:] = ModuleAnalyzer.for_module("dfal.query").find_attr_docs()["", name.split(".")[1]]
     # A property's text after an empty line is never read as "type: text".
     escaped = [""] if what == "property" else []
