@@ -364,6 +364,15 @@ def test_an_image_that_cannot_be_read_is_named_by_its_number() -> None:
         dfal.Images.of(contents)
 
 
+def test_several_tables_are_refused(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("path,label\n")
+    with pytest.raises(DfalError, match=r"\*\.csv stands for 2 tables: give one"):
+        sources.read(f"{tmp_path}/*.csv")
+    with pytest.raises(DfalError, match=r"a\.csv has no images"):
+        sources.read(f"{tmp_path}/a.csv")
+
+
 def test_parts_for_testing_are_kept(tmp_path: Path) -> None:
     folder = Path(own_images.in_folder(tmp_path))
     lines = [

@@ -7,8 +7,6 @@ from dfal.arguments import kind_of
 from dfal.data.sources.base import Source, without_images
 from dfal.data.sources.registry import SOURCES
 
-SINGLE_USE = ("__iter__", "__next__")
-
 
 def open_source(data: Any) -> Source:
     """Return the images of anything that one of `SOURCES` takes.

@@ -13,6 +13,7 @@ from dfal.data.sources.addresses import (
 )
 from dfal.data.sources.base import Source
 from dfal.data.table_files import read_table
+from dfal.errors import DfalError
 
 TEST_NAMES = ("test", "testing")
 """What the column `split` says of images of the test set."""
@@ -29,7 +30,9 @@ def open_source(data: str) -> Source:
     Raises:
         DfalError: for a table that cannot be read, and an image that is not there.
     """
-    (table_file,) = files(data)
+    table_file, *more = files(data)
+    if more:
+        raise DfalError(f"{data} stands for {1 + len(more)} tables: give one")
     table = read_table(Path(table_file.path), ("path",), "the table", table_file.read())
     rows = [row for row in table.rows if row["path"].strip()]
     root = data.rpartition("/")[0] if is_address(data) else str(Path(data).absolute().parent)
