@@ -15,8 +15,9 @@ from PIL import Image
 import dfal
 import own_images
 from dfal.data import datasets, sources
-from dfal.data.sources import SOURCES
+from dfal.data.sources import SOURCES, reading
 from dfal.data.sources.base import Source
+from dfal.data.sources.decoder import Decoder
 from dfal.errors import DfalError
 from dfal.experiments import trial_data
 
@@ -120,11 +121,37 @@ def test_images_are_decoded_once_and_again_where_a_file_changed(
     assert datasets.load(name).fingerprint != first
 
 
+def test_decoding_goes_on_where_it_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = own_images.in_parquet(tmp_path)
+    monkeypatch.setattr(reading, "BLOCK_IMAGES", 7)
+    decode, decoded = Decoder.__call__, list[int]()
+
+    def interrupted(self: Decoder, index: int) -> Any:
+        if index == 16 and index not in decoded:
+            decoded.append(index)
+            raise KeyboardInterrupt
+        decoded.append(index)
+        return decode(self, index)
+
+    monkeypatch.setattr(Decoder, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        datasets.load(name)
+    decoded[:] = [16]
+    data = datasets.load(name)
+    assert sorted(decoded[1:]) == list(range(14, 30)), "the first two blocks were stored"
+    whole = np.concatenate(
+        [part.raw(np.arange(len(part))) for part in (data.images, data.test_images)]
+    )
+    assert {image.tobytes() for image in whole} == {
+        image.tobytes() for image in own_images.channels_first()
+    }
+
+
 def test_many_images_are_kept_in_a_file_without_a_name(
     monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    from dfal.data.sources import reading
-
     monkeypatch.setattr(reading, "MEMORY_BYTES", 1000)
     monkeypatch.setattr(reading, "BLOCK_IMAGES", 7)
     images = dfal.Images.of(own_images.LikeTorchvision())
