@@ -1,5 +1,6 @@
 """dfal run: what a comparison leaves, and how wrong use of it is refused."""
 
+import dataclasses
 import os
 import re
 import sqlite3
@@ -13,6 +14,7 @@ from PIL import Image
 
 from dfal import cli
 from dfal.data.datasets import load
+from dfal.experiments.recipes import RECIPES
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
 from shell import OWN, SMALL, Shell
@@ -301,3 +303,20 @@ def test_a_full_disk_is_a_sentence_and_what_was_stored_is_kept(
     assert dfal("run", "--resume", "--processes", "1", "--store", "s.db").code == 0
     with Store("s.db") as resumed, Store("whole.db") as whole:
         assert resumed.contents() == whole.contents()
+
+
+def test_a_recipe_sets_training_and_first_images_and_options_change_one(dfal: Shell) -> None:
+    given = ("run", "--recipe", "best", "--strategy", "random", "--seeds", "1", "-q")
+    small = ("--annotations", "20", "--first", "20", "--steps", "3", "--warm-steps", "0")
+    ran = dfal(*given, *small, "--unlabelled-batch", "8", "--augment", "none", "--store", "s.db")
+    assert ran.code == 0, ran.err
+    with Store(Path("s.db")) as store:
+        (trial,) = (Trial.from_json(text) for text in store.trials().values())
+    best = RECIPES["best"]["training"]
+    changes = {"steps": 3, "warm_steps": 0, "unlabelled_batch": 8, "augment": "none"}
+    assert trial.training == dataclasses.replace(best, **changes)
+    assert (trial.first, trial.first_by) == (20, "typical")
+    assert "there is no recipe 'bets': did you mean 'best'?" in dfal.refused(
+        "run", "--recipe", "bets"
+    )
+    assert "leave out --recipe" in dfal.refused("run", "--resume", "--recipe", "best")

@@ -12,7 +12,7 @@ import dfal
 from dfal.data.datasets import Dataset
 from dfal.experiments.store import Record
 from dfal.experiments.trial import Trial
-from dfal.experiments.warm_start import LastNetwork
+from dfal.experiments.trial_progress import TrialProgress
 from dfal.strategies import STRATEGIES, name_of, named
 
 QUICK = Trial(
@@ -232,7 +232,7 @@ def test_accuracy_is_that_of_the_test_set(digits: Dataset) -> None:
     trial = dataclasses.replace(QUICK, annotations=10, first=10, training=dfal.Training(epochs=30))
     (record,) = trial.run(perfect)
     pool = trial.first_pool(digits)
-    model = trial._fit(digits, pool, dfal.derive_seed(0, 0, "fit"), LastNetwork())
+    model = trial._fit(digits, pool, dfal.derive_seed(0, 0, "fit"), TrialProgress())
     right = dfal.predict(model, digits.images.take(torch.arange(4000))).argmax(1) == digits.labels
     assert record.measurements["accuracy"] == int(right.sum()) / 4000
 

@@ -28,6 +28,10 @@ from dfal.nn.training_settings import Training
             "run --strategy dfal,entropy,random --annotations 200 --seeds 5",
         ),
         (
+            "learn from the unlabelled images too",
+            "run --recipe best --strategy cluster-margin,random --annotations 150 --batch 30",
+        ),
+        (
             "compare them on features of photographs",
             "run --dataset photos --backbone lite2 --annotations 200",
         ),
@@ -47,7 +51,7 @@ from dfal.nn.training_settings import Training
         " returns a Query. With +twins behind a name the adversarial twins are trained on too."
     ),
 )
-@settings(TrialSettings, "annotations", "batch", "first", group="Queries")
+@settings(TrialSettings, "annotations", "batch", "first", "first_by", group="Queries")
 @option(
     "--candidates",
     default="300",
@@ -65,6 +69,16 @@ from dfal.nn.training_settings import Training
     show_default=True,
     group="Queries",
     help="Seeds, each of which is one trial of each strategy.",
+)
+@option(
+    "--recipe",
+    metavar="NAME",
+    group="Training",
+    help=(
+        "Settings of training and first images that belong together; options beside it change one:"
+        " paper, as the paper trains; quick, with enough steps for few labels; best, with"
+        " augmentation and all that the unlabelled images teach."
+    ),
 )
 @settings(Training, group="Training")
 @settings(TrialSettings, "fit", group="Training")
@@ -94,6 +108,7 @@ def run(  # noqa: PLR0917
     strategy: tuple[str, ...],
     candidates: str,
     seeds: int,
+    recipe: str | None,
     processes: int | None,
     store: Path | None,
     resume: bool,
@@ -118,6 +133,7 @@ def run(  # noqa: PLR0917
         chosen = trials.stored_trials(path, options_given(context), strategy)
     else:
         trials.refuse_unused(options_given(context))
+        configuration |= trials.recipe_settings(recipe, options_given(context))
         chosen = trials.new_trials(path, strategy, candidates, seeds, configuration)
     trials.check(chosen)
     trials.prepare(chosen)

@@ -10,7 +10,8 @@ from dfal.backbones.registry import WITH_PIXELS, is_registered
 from dfal.cli.options import candidate_count, strategy_names
 from dfal.cli.places import absolute_files, find_again, stored_name
 from dfal.data.sources.addresses import is_function
-from dfal.errors import DfalError
+from dfal.errors import DfalError, unknown_name
+from dfal.experiments.recipes import RECIPES
 from dfal.experiments.runner import check, prepare
 from dfal.experiments.serialization import is_kind, to_json
 from dfal.experiments.store import Store
@@ -25,6 +26,7 @@ __all__ = [
     "new_store",
     "new_trials",
     "prepare",
+    "recipe_settings",
     "refuse_unfinished",
     "refuse_unused",
     "stored_trials",
@@ -80,6 +82,23 @@ def new_trials(
         for seed in range(seeds)
         for strategy in distinct
     ]
+
+
+def recipe_settings(name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a recipe that stand in no option beside it, by name.
+
+    Args:
+        name: of the recipe; None for no settings.
+        given: the options in the command line.
+
+    Raises:
+        DfalError: for a name that is not there.
+    """
+    if name and name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES)
+    settings = dict(RECIPES[name]) if name else {}
+    training = dataclasses.asdict(settings.pop("training", Training())) if name else {}
+    return {key: value for key, value in (training | settings).items() if key not in given}
 
 
 def _absolute_backbone(name: str) -> str:

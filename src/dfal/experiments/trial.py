@@ -14,14 +14,16 @@ from dfal.arguments import check_strategy
 from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
 from dfal.experiments import trial_data
+from dfal.experiments.first_images import random_images, typical_images
 from dfal.experiments.jobs import Job
 from dfal.experiments.measuring import NO_IMAGES, Clock, evaluate, predicted, predicted_at
 from dfal.experiments.serialization import from_json, stored_kind
 from dfal.experiments.spreading import fit_spread
 from dfal.experiments.store import Record
+from dfal.experiments.trial_progress import TrialProgress, weights_of
 from dfal.experiments.trial_settings import TrialSettings
-from dfal.experiments.warm_start import LastNetwork
 from dfal.loop import Round, active_learning
+from dfal.nn.augmentation_choice import suited_augmentation
 from dfal.nn.custom_fit import load_fit
 from dfal.nn.inference import frozen_eval, logits, prepare_images
 from dfal.nn.networks import build, is_linear
@@ -30,7 +32,7 @@ from dfal.plugins import describe_exception
 from dfal.pool import Pool
 from dfal.protocols import Strategy
 from dfal.query import DECLINED, Query
-from dfal.seeding import fork_rng, generator
+from dfal.seeding import derive_seed, fork_rng, generator
 from dfal.strategies import DFAL
 from dfal.strategies.closed_form import in_closed_form
 
@@ -169,14 +171,15 @@ class Trial(TrialSettings, Job):
             )
         self.build_model(data)
         pool = self.first_pool(data)
-        last = LastNetwork()
+        progress = TrialProgress()
         for record in past:
-            last = LastNetwork(record.weights, pool)
+            progress.see(pool)
+            progress.remember(record.weights, pool)
             pool = pool.learn(record.query, record.answers)
         clock = Clock()
         rounds = active_learning(
             pool,
-            clock.timed("fit", lambda pool, seed: self._fit(data, pool, seed, last)),
+            clock.timed("fit", lambda pool, seed: self._fit(data, pool, seed, progress)),
             clock.timed("select", self._select),
             lambda indices: data.labels[indices],
             annotations=self.annotations,
@@ -192,7 +195,7 @@ class Trial(TrialSettings, Job):
             except DfalError as error:
                 raise DfalError(f"{self.label}, round {number}: {error}") from error
             if not evaluated.last:
-                evaluated = dataclasses.replace(evaluated, weights=last.weights)
+                evaluated = dataclasses.replace(evaluated, weights=progress.weights)
             yield dataclasses.replace(evaluated, costs=clock.lap())
 
     def _network(self, data: Dataset) -> nn.Module:
@@ -200,13 +203,13 @@ class Trial(TrialSettings, Job):
 
     def first_pool(self, data: Dataset) -> Pool:
         """Return the pool with the seed's first labels, the same for each strategy and network."""
-        order = torch.randperm(len(data.images), generator=generator(self.seed, 0, "first"))
-        return Pool.new(
-            data.images, {int(index): int(data.labels[index]) for index in order[: self.first]}
-        )
+        choose = typical_images if self.first_by == "typical" else random_images
+        first = choose(data.images, self.first, generator(self.seed, 0, "first"))
+        return Pool.new(data.images, {int(index): int(data.labels[index]) for index in first})
 
-    def _fit(self, data: Dataset, pool: Pool, seed: int, last: LastNetwork) -> nn.Module:
+    def _fit(self, data: Dataset, pool: Pool, seed: int, progress: TrialProgress) -> nn.Module:
         """Train the network of a round, from that of the last one where the settings say so."""
+        progress.see(pool)
         if self.training.unlabelled == "spreading":
             with fork_rng(seed):
                 model = self._network(data).to(self.device)
@@ -214,17 +217,30 @@ class Trial(TrialSettings, Job):
         labelled = pool.labelled_data(self.device)
         if self.fit:
             return load_fit(self.fit)(lambda: self._network(data), labelled, seed)
+        training = self.training
+        if training.augment == "auto":
+            augment = progress.augmentation(lambda pool: self._suited_augmentation(data, pool))
+            training = dataclasses.replace(training, augment=augment)
         model = fit(
             lambda: self._network(data),
             labelled,
-            self.training,
+            training,
             seed,
             unlabelled=pool.images,
-            start=last.start(pool),
+            start=progress.start(pool),
         )
-        if self.training.warm_steps:
-            last.remember(model, pool)
+        if training.warm_steps:
+            progress.remember(weights_of(model), pool)
         return model
+
+    def _suited_augmentation(self, data: Dataset, pool: Pool) -> str:
+        return suited_augmentation(
+            fit,
+            lambda: self._network(data),
+            pool.labelled_data(self.device),
+            self.training,
+            derive_seed(self.seed, 0, "augment"),
+        )
 
     def _select(self, model: nn.Module, pool: Pool, k: int, rng: torch.Generator) -> Query:
         """Query by the strategy; in closed form on features, where the network is linear."""

@@ -14,6 +14,9 @@ from dfal.nn.training_settings import Training
 AUTO = "lite2"
 """The backbone that `auto` stands for."""
 
+FIRST_BY = ("random", "typical")
+"""How the first images are chosen."""
+
 SMALLEST_SIDE, LARGEST_SIDE = 8, 2048
 """Pixels of the side of an image to which a data set may be resized."""
 
@@ -35,7 +38,7 @@ class TrialSettings:
     strategy: Any = None
     annotations: int = setting(100, "images labelled in all, with the first ones (N)")
     batch: int = setting(10, "images queried in each round (n_query)")
-    first: int = setting(10, "images labelled before the first round, sampled at random")
+    first: int = setting(10, "images labelled before the first round")
     seed: int = 0
     training: Training = Training()
     device: str = setting("cpu", "where networks are trained: cpu, cuda, cuda:1, …")
@@ -49,6 +52,11 @@ class TrialSettings:
         0,
         "side in pixels to which images are resized, for the backbone or else for the network; 0:"
         " as the backbone takes them, or as the data set has them",
+    )
+    first_by: str = added(
+        "random",
+        "how the first images are chosen: random, or typical, from clusters of their pixels, so"
+        " that more classes are among them",
     )
     fit: str = added(
         "",
@@ -78,6 +86,10 @@ class TrialSettings:
                 "annotations",
                 f"must not be fewer than the first {self.first} (got {self.annotations})",
             )
+        if self.first_by not in FIRST_BY:
+            raise SettingError(
+                "first_by", f"must be {' or '.join(FIRST_BY)} (got {self.first_by!r})"
+            )
         if self.seed < 0:
             raise SettingError("seed", f"must be 0 or more (got {self.seed})")
         if self.size and not SMALLEST_SIDE <= self.size <= LARGEST_SIDE:
@@ -105,7 +117,7 @@ class TrialSettings:
                 f"must not be spreading with the network {self.model}: labels that spread train the"
                 " network linear",
             )
-        if augment != "none" and self.backbone:
+        if augment not in {"none", "auto"} and self.backbone:
             raise SettingError(
                 "augment",
                 f"must be none with --backbone (got {augment}): features are computed once",

@@ -16,12 +16,13 @@ from torch.nn.modules.dropout import _DropoutNd
 from dfal.arguments import check_network, kind_of, whole
 from dfal.data.image_array import Images
 from dfal.errors import DfalError, first_line
+from dfal.nn.augmentation_choice import suited_augmentation
 from dfal.nn.consistency import ConsistencyStep
 from dfal.nn.custom_augmentation import load_augmentation
 from dfal.nn.ensemble import Ensemble, member_weights
 from dfal.nn.inference import default_modes, predict, prepare_images
 from dfal.nn.networks import init_lazy_layers
-from dfal.nn.training_settings import Training
+from dfal.nn.training_settings import AUTO, Training
 from dfal.nn.training_steps import (
     LabelCheck,
     RunningMean,
@@ -96,6 +97,9 @@ def fit(
     """
     data = _checked(make, data, settings, unlabelled)
     seed = whole("seed", seed)
+    if settings.augment == AUTO:
+        choice = suited_augmentation(fit, make, data, settings, derive_seed(seed, 0, "augment"))
+        settings = replace(settings, augment=choice)
     if settings.ensemble == 1:
         return _best(make, data, settings, seed, unlabelled=unlabelled, start=start)
     members = []
@@ -192,7 +196,7 @@ def _checked(make: Any, data: Any, settings: Any, unlabelled: Any) -> LabelledDa
         raise DfalError(
             "there is no labelled image to train on: give the pool some known labels first"
         )
-    if settings.augment != "none" and data.images.ndim != 4:
+    if settings.augment not in {"none", AUTO} and data.images.ndim != 4:
         raise DfalError(
             f"the augmentation {settings.augment} changes images, but the data have the shape"
             f" {tuple(data.images.shape[1:])}: leave it out"

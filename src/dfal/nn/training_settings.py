@@ -9,6 +9,8 @@ from dfal.nn import AUGMENTATIONS
 
 UNLABELLED = ("none", "spreading", "pseudo-labels", "vat", "consistency")
 """How a network is trained on unlabelled images."""
+AUTO = "auto"
+"""The augmentation that cross-validation chooses."""
 SCHEDULES = ("constant", "cosine")
 """How the step size changes during a training."""
 
@@ -63,8 +65,8 @@ class Training:
     )
     augment: str = added(
         "none",
-        f"random changes of the images trained on: {', '.join(AUGMENTATIONS)}, or your own"
-        " package.module:function",
+        f"random changes of the images trained on: {', '.join(AUGMENTATIONS)}, auto for that which"
+        " predicts the labels best in cross-validation, or your own package.module:function",
     )
     without_dropout: bool = added(
         False, "train with dropout off, as training on unlabelled images always does"
@@ -86,9 +88,9 @@ class Training:
                 raise SettingError(
                     name, f"must be {', '.join(among[:-1])} or {among[-1]} (got {value!r})"
                 )
-        if ":" not in self.augment and self.augment not in AUGMENTATIONS:
+        if ":" not in self.augment and self.augment not in {*AUGMENTATIONS, AUTO}:
             raise unknown_name(
-                "augmentation", self.augment, [*AUGMENTATIONS, "package.module:function"]
+                "augmentation", self.augment, [*AUGMENTATIONS, AUTO, "package.module:function"]
             )
         if not 0 < self.learning_rate < float("inf"):
             raise SettingError(

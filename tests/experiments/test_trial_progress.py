@@ -4,6 +4,7 @@ a class is new."""
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor
 import dfal
 from dfal.data import datasets
 from dfal.data.datasets import Dataset
+from dfal.errors import DfalError
 from dfal.experiments import runner
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
-from dfal.experiments.warm_start import LastNetwork
+from dfal.experiments.trial_progress import TrialProgress, weights_of
 
 WARM = Trial(
     dataset="mnist-5k",
@@ -92,13 +94,14 @@ def test_a_trial_from_scratch_stores_no_weights(digits: Dataset, tmp_path: Path)
 def test_a_round_starts_from_scratch_when_a_class_is_new() -> None:
     images = torch.rand(6, 1, 4, 4)
     pool = dfal.Pool.new(images, {0: 0, 1: 1})
-    last = LastNetwork()
+    last = TrialProgress()
     assert last.start(pool) is None
-    last.remember(torch.nn.Linear(2, 2), pool)
+    last.remember(weights_of(torch.nn.Linear(2, 2)), pool)
     again = dfal.Pool.new(images, {0: 0, 1: 1, 2: 1})
     assert same(dict(last.start(again) or {}), dict(last.weights or {}))
     assert last.start(dfal.Pool.new(images, {0: 0, 1: 1, 2: 2})) is None
-    resumed = LastNetwork(last.weights, pool)
+    resumed = TrialProgress()
+    resumed.remember(last.weights, pool)
     assert resumed.start(again) is last.weights
     assert resumed.start(dfal.Pool.new(images, {0: 0, 3: 3})) is None
 
@@ -117,3 +120,41 @@ def test_warm_rounds_take_the_warm_steps(digits: Dataset, monkeypatch: pytest.Mo
     expected = [before == after for before, after in itertools.pairwise(labelled[:-1])]
     assert given == [False, *expected]
     assert True in expected
+
+
+def test_an_augmentation_is_chosen_once_for_the_first_labels_that_are_enough(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def choose(*arguments: Any) -> str:
+        asked.append(len(arguments[2].labels))
+        return "shapes"
+
+    monkeypatch.setattr("dfal.experiments.trial.suited_augmentation", choose)
+    used: list[str] = []
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        used.append(arguments[2].augment)
+        return dfal.fit(*arguments, **named)
+
+    monkeypatch.setattr("dfal.experiments.trial.fit", noted)
+    training = dfal.Training(epochs=1, augment="auto")
+    trial = dataclasses.replace(WARM, first=10, annotations=40, training=training)
+    whole = list(trial.run(digits))
+    assert (asked, used) == ([20], ["none", "shapes", "shapes", "shapes"])
+    rest = list(trial.run(digits, past=whole[:3]))
+    assert (asked, used[4:]) == ([20, 20], ["shapes"])
+    assert lines(rest) == lines(whole[3:])
+
+
+def test_typical_first_images_are_of_more_classes_than_random_ones(digits: Dataset) -> None:
+    def classes(first_by: str) -> list[int]:
+        trials = [dataclasses.replace(WARM, seed=seed, first_by=first_by) for seed in range(3)]
+        pools = [trial.first_pool(digits) for trial in trials]
+        assert all(len(pool.labelled) == 30 for pool in pools)
+        return [len(pool.labels[pool.labelled].unique()) for pool in pools]
+
+    assert sum(classes("typical")) > sum(classes("random"))
+    with pytest.raises(DfalError, match="first_by must be random or typical"):
+        classes("dear")
