@@ -319,4 +319,6 @@ def test_a_recipe_sets_training_and_first_images_and_options_change_one(dfal: Sh
     assert "there is no recipe 'bets': did you mean 'best'?" in dfal.refused(
         "run", "--recipe", "bets"
     )
-    assert "leave out --recipe" in dfal.refused("run", "--resume", "--recipe", "best")
+    assert "leave out --recipe" in dfal.refused(
+        "run", "--resume", "--recipe", "best", "--store", "s.db"
+    )
