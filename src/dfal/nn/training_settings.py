@@ -65,8 +65,8 @@ class Training:
     )
     augment: str = added(
         "none",
-        f"random changes of the images trained on: {', '.join(AUGMENTATIONS)}, auto for that which"
-        " predicts the labels best in cross-validation, or your own package.module:function",
+        f"random changes of the images trained on: {', '.join(AUGMENTATIONS)}, auto for what suits"
+        " the labels in cross-validation, or your own package.module:function",
     )
     without_dropout: bool = added(
         False, "train with dropout off, as training on unlabelled images always does"
