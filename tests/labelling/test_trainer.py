@@ -4,6 +4,7 @@ stop nobody."""
 import itertools
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 import dfal
 from dfal import models
 from dfal.data.datasets import Dataset
+from dfal.data.image_array import Images
 from dfal.data.image_folder import Folder
 from dfal.errors import DfalError
 from dfal.labelling.learning.learner import PixelLearner
@@ -23,7 +25,7 @@ from dfal.labelling.learning.trainer import Trainer, model_path
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
 from dfal.models.calibration import temperature
-from dfal.nn.training import Training
+from dfal.nn.training import Training, fit
 from labelled import a_session, some_pngs
 from stored import rows_of
 
@@ -149,6 +151,27 @@ def test_the_hold_out_is_in_no_training_set(tmp_path: Path, digits: Dataset) -> 
         now = progress(session.refresh())
         assert now.curve[-1].of == now.held_out == 20
         assert now.annotations == 40
+
+
+def test_the_images_that_nobody_labelled_teach_but_those_of_the_hold_out(
+    tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = some_pngs(tmp_path / "photos", digits, 100)
+    taught: list[int] = []
+
+    def noted(*arguments: Any, unlabelled: Images, **named: Any) -> Any:
+        taught.extend(np.asarray(unlabelled.rows).tolist())
+        return fit(*arguments, unlabelled=unlabelled, **named)
+
+    monkeypatch.setattr("dfal.labelling.learning.learner.fit", noted)
+    training = Training(epochs=1, steps=3, augment="shapes", unlabelled="consistency")
+    with a_session(tmp_path / "photos", training=training, first=8, batch=5) as (session, photos):
+        trainer = Trainer(session, decoded(photos))
+        answered(session, truth, 20)
+        trainer.train()
+        hold_out = np.flatnonzero(session.state.hold_out)
+        assert len(hold_out) >= 4
+        assert taught == sorted(set(range(100)) - set(hold_out.tolist()))
 
 
 def test_the_review_finds_labels_that_are_wrong(tmp_path: Path, digits: Dataset) -> None:

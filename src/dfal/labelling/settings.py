@@ -10,7 +10,10 @@ from dfal.fields import setting
 from dfal.nn import NETWORKS
 from dfal.nn.training_settings import Training
 
-TRAINING_OPTIONS = ("learning_rate", "training_batch", "epochs")
+TRAINING_OPTIONS = (
+    *("learning_rate", "training_batch", "epochs", "steps", "schedule", "average"),
+    *("augment", "unlabelled"),
+)
 """The settings of training that `dfal label` has options for."""
 
 AUTO, NO_BACKBONE, PIXELS = "auto", "none", "pixels"
@@ -92,6 +95,12 @@ class Settings:
             )
         if not 0 < self.target < 1:
             raise SettingError("target", f"must be above 0 and below 1 (got {self.target})")
+        if self.training.unlabelled == "spreading":
+            raise SettingError(
+                "unlabelled",
+                "must not be spreading here: labels always spread to similar images on the features"
+                " of a backbone",
+            )
         if not self.lease > 0:
             raise SettingError("lease", f"must be more than 0 seconds (got {self.lease})")
         if self.seed < 0:

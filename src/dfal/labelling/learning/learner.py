@@ -5,7 +5,7 @@ features, once: training a linear layer takes little time, and the distance to i
 closed form.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -25,6 +25,7 @@ from dfal.nn.networks import build
 from dfal.nn.training import fit
 from dfal.pool import Pool
 from dfal.protocols import Attack, Strategy
+from dfal.query import DECLINED
 from dfal.seeding import derive_seed, fork_rng
 from dfal.strategies import named, with_candidates
 from dfal.strategies.closed_form import in_closed_form
@@ -199,7 +200,13 @@ class PixelLearner:
         data = pool.labelled_data(settings.device)
         if settings.fit:
             return load_fit(settings.fit)(make, data, seed)
-        return fit(make, data, settings.training, seed)
+        training = settings.training
+        if self._features is not None:  # which are computed once, from images as they are
+            training = replace(training, augment="none")
+        # The hold-out measures accuracy: not even its pixels teach.
+        is_teaching = pool.labels != DECLINED
+        teaching = Images(pool.images, rows=is_teaching.nonzero().squeeze(1).numpy())
+        return fit(make, data, training, seed, unlabelled=teaching)
 
     def full_network(self, model: nn.Module, classes: int) -> nn.Module:
         """Return the network that takes images, where `fit` trained only its last layer."""
