@@ -54,8 +54,8 @@ def labelled(**changes):
 WRONG: dict[str, str] = {
     # Pool.new and Images
     "dfal.Pool.new(sets, {})": (
-        r"images must be an array or a tensor .* they are TensorDataset: give its images,"
-        r" dataset.tensors\[0\]"
+        r"images must be an array or a tensor .* they are TensorDataset:"
+        r" dfal\.Images\.of\(dataset\) reads it"
     ),
     "dfal.Images(sets)": r"they are TensorDataset",
     "dfal.Pool.new(DataLoader(sets), {})": (

@@ -28,10 +28,6 @@ from dfal.nn.training_settings import Training
             "run --strategy dfal,entropy,random --annotations 200 --seeds 5",
         ),
         (
-            "learn from the unlabelled images too",
-            "run --recipe best --strategy cluster-margin,random --annotations 150 --batch 30",
-        ),
-        (
             "compare them on features of photographs",
             "run --dataset photos --backbone lite2 --annotations 200",
         ),

@@ -90,7 +90,8 @@ class TrainerProcess(threading.Thread):
     def stop(self) -> None:
         """End the training process."""
         self._stopped.set()
-        self.join(5)
+        if self.ident is not None:  # it was started
+            self.join(5)
 
 
 class PageServer:
@@ -153,11 +154,12 @@ class PageServer:
     def run(self) -> None:
         """Serve the page until Ctrl-C or SIGTERM."""
         raise_descriptor_limit()
-        self._training.start()
         # The server ends at once when it is told to end, and then tells us, by the signal that it
         # was told by.
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
+            # From here on what is started is ended, whenever the signal comes.
+            self._training.start()
             self._server.run(sockets=[self._socket])
         finally:
             signal.signal(signal.SIGTERM, before)
