@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -32,6 +32,15 @@ class LabelledData:
     images: Float[Tensor, "n *image"]
     labels: Int64[Tensor, "n"]
     source: Int64[Tensor, "n"]
+
+    def rows(self, which: Bool[Tensor, "n"]) -> "LabelledData":
+        """Return some of the rows, on the device where they are.
+
+        Args:
+            which: whether a row is kept, on the CPU.
+        """
+        on = which.to(self.images.device)
+        return LabelledData(self.images[on], self.labels[on], self.source[which])
 
 
 @dataclass(frozen=True)

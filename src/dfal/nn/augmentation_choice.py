@@ -65,8 +65,8 @@ def suited_augmentation(
         for part in range(FOLDS):
             inside = fold_of == part
             training = replace(short, augment=name)
-            model = fit(make, _rows(data, ~inside), training, derive_seed(seed, part, "fold"))
-            held_out = _rows(data, inside)
+            model = fit(make, data.rows(~inside), training, derive_seed(seed, part, "fold"))
+            held_out = data.rows(inside)
             f = predict(model, held_out.images)
             out[inside] = F.cross_entropy(f, held_out.labels.long(), reduction="none").cpu()
         return out
@@ -79,8 +79,3 @@ def suited_augmentation(
         if gain.mean() > gain.std() / len(gain) ** 0.5:
             best, lowest = name, loss
     return best
-
-
-def _rows(data: LabelledData, which: Tensor) -> LabelledData:
-    on = which.to(data.images.device)
-    return LabelledData(data.images[on], data.labels[on], data.source[which])

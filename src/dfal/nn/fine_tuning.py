@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dfal.data.image_array import Images
 from dfal.nn.augmentation import Change
 from dfal.nn.inference import default_modes, logits
+from dfal.nn.training_steps import warm_cosine
 from dfal.seeding import derive_seed, fork_rng, generator
 
 
@@ -75,8 +76,9 @@ def fine_tune(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     steps = settings.steps(len(indices))
+    rising = max(1, round(settings.warm_up * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _rate(step, steps, settings)
+        optimiser, lambda step: warm_cosine(step, steps, rising)
     )
     rng = generator(seed, 0, "fine-tune")
     step = 0
@@ -98,14 +100,6 @@ def fine_tune(
                 step += 1
     proceed(step, steps)
     return network.eval().requires_grad_(False)
-
-
-def _rate(step: int, steps: int, settings: FineTuning) -> float:
-    """Return the factor of the learning rate: it rises linearly, then falls as a cosine."""
-    rising = max(1, round(settings.warm_up * steps))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
 def _train_mode(network: nn.Module, keep_statistics: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -220,7 +220,7 @@ def split_holdout(
     sources = data.source.unique()
     order = torch.randperm(len(sources), generator=rng)
     held_out = torch.isin(data.source, sources[order[: holdout_size(holdout, len(sources))]])
-    return _rows(data, ~held_out), _rows(data, held_out)
+    return data.rows(~held_out), data.rows(held_out)
 
 
 def holdout_size(holdout: float, images: int) -> int:
@@ -236,11 +236,6 @@ def holdout_size(holdout: float, images: int) -> int:
             " or label more first"
         )
     return count
-
-
-def _rows(data: LabelledData, which: Bool[Tensor, "n"]) -> LabelledData:
-    on = which.to(data.images.device)
-    return LabelledData(data.images[on], data.labels[on], data.source[which])
 
 
 @dataclass(frozen=True)

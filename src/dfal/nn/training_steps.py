@@ -1,5 +1,6 @@
 """What a step of training needs: gradients, its size, and the running mean of the weights."""
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
@@ -75,18 +76,22 @@ def _autograd_step(model: nn.Module, label_check: LabelCheck) -> Step:
     return step
 
 
-class _batch_norm_errors:  # noqa: N801
-    """Turns PyTorch's error for batch norm on one image into one sentence."""
+@contextlib.contextmanager
+def _batch_norm_errors() -> Iterator[None]:
+    """Turn PyTorch's error for batch norm on one image into one sentence.
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
-            raise DfalError(
-                "batch norm cannot train on one image: let first and training_batch be 2 or more,"
-                " or take it out"
-            ) from error
+    Raises:
+        DfalError: in place of that error.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise DfalError(
+            "batch norm cannot train on one image: let first and training_batch be 2 or more,"
+            " or take it out"
+        ) from error
 
 
 def _fused_step(layers: FastSequential, label_check: LabelCheck) -> Step:
@@ -97,9 +102,14 @@ def _fused_step(layers: FastSequential, label_check: LabelCheck) -> Step:
         f = check_logits(out, len(images))
         label_check.check(f)
         error = (f.softmax(1) - F.one_hot(labels, f.shape[1])) / len(labels)
-        backward(error[:, -out.shape[-1] :].to(out.dtype).unsqueeze(0), params=True, inputs=False)
+        backward(_cotangent(error, out), params=True, inputs=False)
 
     return step
+
+
+def _cotangent(error: Float[Tensor, "n c"], out: Tensor) -> Tensor:
+    """Return a gradient by the logits as one by the network's output, which may be one logit."""
+    return error[:, -out.shape[-1] :].to(out.dtype).unsqueeze(0)
 
 
 @runtime_checkable
@@ -159,8 +169,7 @@ class FusedGradients:
     ) -> Float[Tensor, "n *image"]:
         out, backward = self._layers.forward(images)
         error = check_logits(out, len(images)).softmax(1) - targets
-        cotangent = error[:, -out.shape[-1] :].to(out.dtype).unsqueeze(0)
-        return backward(cotangent, params=False, inputs=True)[0]
+        return backward(_cotangent(error, out), params=False, inputs=True)[0]
 
     @torch.no_grad()
     def add(
@@ -171,8 +180,7 @@ class FusedGradients:
     ) -> None:
         out, backward = self._layers.forward(images)
         error = (check_logits(out, len(images)).softmax(1) - targets) * weights.unsqueeze(1)
-        cotangent = error[:, -out.shape[-1] :].to(out.dtype).unsqueeze(0)
-        backward(cotangent, params=True, inputs=False)
+        backward(_cotangent(error, out), params=True, inputs=False)
 
 
 class AutogradGradients:
@@ -222,13 +230,20 @@ def learning_rates(largest: float, schedule: str, steps: int) -> Iterator[float]
     """
     rising = min(WARM_UP_STEPS, steps // 10)
     for step in range(steps):
-        if schedule == "constant":
-            yield largest
-        elif step < rising:
-            yield largest * (step + 1) / rising
-        else:
-            part = (step - rising) / max(1, steps - rising)
-            yield largest * 0.5 * (1 + math.cos(math.pi * part))
+        yield largest * (1 if schedule == "constant" else warm_cosine(step, steps, rising))
+
+
+def warm_cosine(step: int, steps: int, rising: int) -> float:
+    """Return the factor of a step size that rises linearly, then falls as a cosine.
+
+    Args:
+        step: from 0 on.
+        steps: how many there are.
+        rising: in how many of them it rises.
+    """
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
 class RunningMean:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def _images(source: Source, decoder: Decoder) -> tuple[Images, list[Any] | None]
     digest = hashlib.sha256(about.encode()).hexdigest()[:16]
     label = re.sub(r"[^\w.-]+", "_", source.name)[-40:]
     path = Path(platformdirs.user_cache_dir("dfal")) / "own" / f"{label}-{digest}.npy"
-    compute: Callable[[int], Any] = lambda start: _with_progress(source, decoder, start)  # noqa: E731
+    compute = partial(_with_progress, source, decoder)
     return Images(map_rows(path, (source.count, *decoder.shape), decoder.dtype.type, compute)), None
 
 
