@@ -48,6 +48,26 @@ def test_released_core_set_is_far_in_the_class_probabilities(
     assert query.indices.tolist() != dfal.CoreSet()(trained, pool, 8, rng()).indices.tolist()
 
 
+def test_core_set_is_far_before_the_last_layer_unless_it_is_told_otherwise(
+    trained: nn.Sequential, pool: dfal.Pool
+) -> None:
+    """As in the results of the paper's Table 1, though LeNet5 names other features."""
+    rows = dfal.predict(trained[:-1], pool.images.take(torch.arange(60)))
+    own = {
+        named: farthest_first(rows_of[pool.unlabelled], rows_of[pool.labelled], 5)[0]
+        for named, rows_of in (
+            (False, rows),
+            (True, dfal.features(trained, pool.images.take(torch.arange(60)))),
+        )
+    }
+    for named, order in own.items():
+        chosen = dfal.CoreSet(named=named)(trained, pool, 5, rng()).indices
+        assert chosen.tolist() == pool.unlabelled[order].tolist()
+    assert own[False].tolist() != own[True].tolist()
+    with pytest.raises(dfal.DfalError, match="two places"):
+        dfal.CoreSet(softmax=True, named=True)
+
+
 @pytest.mark.parametrize("outliers", [0, 1, 2])
 @settings(max_examples=25, deadline=None)
 @given(st.lists(points, min_size=3, max_size=9), st.lists(points, max_size=2), st.integers(1, 3))

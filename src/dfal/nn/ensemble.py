@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfal.nn.features import head_name
 from dfal.nn.inference import logits
 
 
@@ -22,6 +23,8 @@ class Ensemble(nn.Module):
     def __init__(self, members: Sequence[nn.Module]):
         super().__init__()
         self.members = nn.ModuleList(members)
+        if name := head_name(members[-1]):
+            self.features_before = f"members.{len(members) - 1}.{name}"
 
     def forward(self, images: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
         """Return the logarithm of the mean probability of each class."""

@@ -1,6 +1,7 @@
-"""Find the last linear layer that a network runs, with its input: the features of an image."""
+"""The features of an image: where a network says, or else before its last linear layer."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from dfal.nn.inference import (
     refuse_sigmoids,
     run,
     shape_errors,
+    unwrap_network,
 )
 from dfal.nn.passes import gathered, images_a_pass
 
@@ -24,12 +26,34 @@ from dfal.nn.passes import gathered, images_a_pass
 def features(
     model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1024
 ) -> Float[Tensor, "n d"]:
-    """Return the features of images: the input of the last linear layer that the network runs.
+    """Return the features of images: the input of the module that `features_before` names.
 
-    The network is in evaluation mode, without gradients.
+    That is an attribute of the network. Without it they are the input of the last linear layer that
+    the network runs. The network is in evaluation mode, without gradients.
 
     Args:
         model: any network.
+        images: n images as the network takes them.
+        chunk: images that are computed at a time at most; fewer where they are large.
+
+    Raises:
+        DfalError: where the network does not run that module, or no `nn.Linear`.
+    """
+    check_input(model, images)
+    name = head_name(model)
+    if not name:
+        return last_layer_inputs(model, images, chunk)
+    passes = images.split(images_a_pass(images, chunk))
+    return gathered((_input_of(model, name, part) for part in passes), len(images))
+
+
+def last_layer_inputs(
+    model: nn.Module, images: Float[Tensor, "n *image"], chunk: int = 1024
+) -> Float[Tensor, "n d"]:
+    """Return the input of the last linear layer that the network runs, whatever it names.
+
+    Args:
+        model: any network, which is in evaluation mode, without gradients.
         images: n images as the network takes them.
         chunk: images that are computed at a time at most; fewer where they are large.
 
@@ -39,6 +63,59 @@ def features(
     check_input(model, images)
     passes = images.split(images_a_pass(images, chunk))
     return gathered((last_linear(model, part).features for part in passes), len(images))
+
+
+def head_name(model: nn.Module) -> str:
+    """Return the name of the module whose input the network's features are; "" for none.
+
+    Raises:
+        DfalError: where `features_before` is not the name of one of its modules.
+    """
+    network = unwrap_network(model)
+    name: Any = getattr(network, "features_before", "")
+    names = [known for known, _ in network.named_modules() if known]
+    if name and name not in names:
+        raise DfalError(
+            f"features_before = {name!r} of the network is none of its modules: give one of"
+            f" {', '.join(names)}"
+        )
+    return str(name or "")
+
+
+@torch.no_grad()
+def _input_of(
+    model: nn.Module, name: str, images: Float[Tensor, "n *image"]
+) -> Float[Tensor, "n d"]:
+    """Return what a module is given when it runs for the last time, one row an image.
+
+    Raises:
+        DfalError: where it does not run, or is given no row for each image.
+    """
+    given: list[Any] = []
+
+    def remember(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        first = next(iter((*inputs, *named.values())), None)
+        if given and not _has_rows(first, len(images)):  # an ensemble looks at single images again
+            return
+        # It is copied, because the module may work in place.
+        given[:] = [first.clone() if isinstance(first, Tensor) else first]
+
+    with frozen_eval(model, images[:1]) as network, shape_errors(images):
+        hook = network.get_submodule(name).register_forward_pre_hook(remember, with_kwargs=True)
+        try:
+            check_finite(check_logits(run(network, prepare_images(network, images)), len(images)))
+        finally:
+            hook.remove()
+    x = given[0] if given else None
+    if isinstance(x, Tensor) and len(images) == 1:
+        x = _row_of_one(x)
+    if not _has_rows(x, len(images)):
+        found = "does not run" if not given else "is given no row for each image"
+        raise DfalError(
+            f"the module {name}, which features_before of the network names, {found}: name the one"
+            " that takes the features"
+        )
+    return at_least_float32(x.flatten(1))
 
 
 @dataclass(frozen=True)
@@ -98,8 +175,11 @@ def last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> LastLine
     def remember(
         layer: nn.Linear, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor
     ) -> None:
+        x = inputs[0] if inputs else named["input"]
+        if ran and not _has_rows(x, len(images)):  # an ensemble looks at single images again
+            return
         # The output is copied, because what comes next may work in place.
-        ran[:] = [(layer, inputs[0] if inputs else named["input"], output.clone())]
+        ran[:] = [(layer, x, output.clone())]
 
     with frozen_eval(model, images[:1]) as network, shape_errors(images):
         layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
@@ -120,7 +200,7 @@ def last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> LastLine
         layer, x, out = ran[0]
         if len(images) == 1:
             x, out = _row_of_one(x), _row_of_one(out)
-        if x.ndim < 2 or len(x) != len(images):
+        if not _has_rows(x, len(images)):
             raise DfalError(
                 f"the last nn.Linear was given {tuple(x.shape)} for {len(images)} images: give it"
                 " one row an image"
@@ -130,6 +210,10 @@ def last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> LastLine
         last = f[:, -out.shape[1] :]
         direct = out.shape == last.shape and torch.allclose(last, out, rtol=1e-3, atol=1e-3)
         return LastLinear(layer, at_least_float32(x.flatten(1)), f, direct, rounding)
+
+
+def _has_rows(x: Any, count: int) -> bool:
+    return isinstance(x, Tensor) and x.ndim >= 2 and len(x) == count
 
 
 def _row_of_one(x: Tensor) -> Tensor:

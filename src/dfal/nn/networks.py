@@ -27,7 +27,7 @@ def lenet5(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.S
     c, h, w = image
     h, w = ((h - 4) // 2 - 4) // 2, ((w - 4) // 2 - 4) // 2
     _check_size(h, w, "lenet5", image)
-    return _glorot(
+    network = _glorot(
         nn.Sequential(
             *(nn.Conv2d(c, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25)),
             *(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25)),
@@ -36,6 +36,10 @@ def lenet5(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.S
             nn.Linear(classes, classes),
         )
     )
+    # The last layer takes one number for each class, which are logits but for a linear map. What
+    # the network has seen is in the 84 before them.
+    network.features_before = "12"  # type: ignore[assignment]  # PyTorch names tensors only
+    return network
 
 
 def vgg8(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Sequential:

@@ -2,7 +2,7 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -72,10 +72,22 @@ def all_logits(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"]) -> Flo
     return gathered((predict(model, images).cpu() for _, images in passes), len(indices))
 
 
-def all_features(model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"]) -> Float[Tensor, "n d"]:
-    """Return the network's features of the images at `indices`, on the CPU."""
+def all_features(
+    model: nn.Module,
+    pool: Pool,
+    indices: Int64[Tensor, "n"],
+    compute: Callable[[nn.Module, Tensor], Tensor] = features,
+) -> Float[Tensor, "n d"]:
+    """Return the network's features of the images at `indices`, on the CPU.
+
+    Args:
+        model: the network.
+        pool: has the images.
+        indices: which.
+        compute: returns a row for each image of a pass.
+    """
     passes = chunks(pool, indices, device_of(model))
-    return gathered((features(model, images).cpu() for _, images in passes), len(indices))
+    return gathered((compute(model, images).cpu() for _, images in passes), len(indices))
 
 
 def top_k(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dfal.errors import DfalError
 from dfal.fields import added
+from dfal.nn.features import features, last_layer_inputs
 from dfal.pool import Pool
 from dfal.query import Query
 from dfal.strategies.base import Choice, all_features, all_logits
@@ -31,12 +32,16 @@ class CoreSet(Choice):
     """Query the image farthest from all that are labelled or queried, one after another.
 
     This is k-centre greedy, algorithm 1 of the paper: at most twice the smallest radius possible.
-    Scores are how far each image was when it was chosen, in the Euclidean distance of `features()`.
+    Scores are how far each image was when it was chosen. Distances are Euclidean, between inputs of
+    the last linear layer, as in the paper and in all results of CORE-SET here, also where the
+    network has its features elsewhere.
 
     Attributes:
         candidates: K, how many images of U are considered, sampled at random; None for all.
         softmax: whether distances are between class probabilities, as in the code that the DFAL
             paper's authors released.
+        named: whether distances are between the network's `features()`, which are elsewhere in
+            LeNet5.
 
     Source: Sener & Savarese 2018.
     Cost: one forward pass for each candidate and labelled image, and K · (|L| + k) distances at
@@ -45,6 +50,14 @@ class CoreSet(Choice):
     """
 
     softmax: bool = added(False)
+    named: bool = added(False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.softmax and self.named:
+            raise DfalError(
+                "softmax and named are two places of one distance: leave out one of them"
+            )
 
     def choose(
         self,
@@ -54,7 +67,9 @@ class CoreSet(Choice):
         k: int,
         rng: torch.Generator,
     ) -> Query:
-        rows, centres = _embed_with_labelled(model, pool, candidates, softmax=self.softmax)
+        rows, centres = _embed_with_labelled(
+            model, pool, candidates, softmax=self.softmax, named=self.named
+        )
         order, radii = farthest_first(rows, centres, k)
         return Query(candidates[order], radii)
 
@@ -111,11 +126,22 @@ class RobustCoreSet(Choice):
 
 
 def _embed_with_labelled(
-    model: nn.Module, pool: Pool, indices: Int64[Tensor, "n"], *, softmax: bool = False
+    model: nn.Module,
+    pool: Pool,
+    indices: Int64[Tensor, "n"],
+    *,
+    softmax: bool = False,
+    named: bool = False,
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    """Return features or probabilities of the images at `indices`, and of the labelled images."""
+    """Return rows for the images at `indices`, and for the labelled images.
+
+    They are probabilities, features, or else inputs of the last linear layer.
+    """
     both = torch.cat([indices, pool.labelled])
-    rows = all_logits(model, pool, both).softmax(1) if softmax else all_features(model, pool, both)
+    if softmax:
+        rows = all_logits(model, pool, both).softmax(1)
+    else:
+        rows = all_features(model, pool, both, features if named else last_layer_inputs)
     return rows[: len(indices)], rows[len(indices) :]
 
 

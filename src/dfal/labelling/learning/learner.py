@@ -19,7 +19,7 @@ from dfal.labelling.photos import Photos
 from dfal.labelling.settings import NO_BACKBONE
 from dfal.labelling.store.session import Session
 from dfal.nn.custom_fit import load_fit
-from dfal.nn.features import features, trained_head
+from dfal.nn.features import last_layer_inputs, trained_head
 from dfal.nn.inference import predict
 from dfal.nn.networks import build
 from dfal.nn.training import fit
@@ -166,7 +166,7 @@ class PixelLearner:
         if len(new):
             network = self._build(2)
             for indices in torch.from_numpy(new).split(CHUNK):
-                rows = features(network, images.take(indices)).cpu().numpy()
+                rows = last_layer_inputs(network, images.take(indices)).cpu().numpy()
                 self._features[indices.numpy()] = rows
                 self._has_features[indices.numpy()] = True
         return Images(self._features)
