@@ -1,7 +1,7 @@
 """The features of an image: where a network says, or else before its last linear layer."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -109,13 +109,13 @@ def _input_of(
     x = given[0] if given else None
     if isinstance(x, Tensor) and len(images) == 1:
         x = _row_of_one(x)
-    if not _has_rows(x, len(images)):
-        found = "does not run" if not given else "is given no row for each image"
-        raise DfalError(
-            f"the module {name}, which features_before of the network names, {found}: name the one"
-            " that takes the features"
-        )
-    return at_least_float32(x.flatten(1))
+    if _has_rows(x, len(images)):
+        return at_least_float32(x.flatten(1))
+    found = "is given no row for each image" if given else "does not run"
+    raise DfalError(
+        f"the module {name}, which features_before of the network names, {found}: name the one that"
+        " takes the features"
+    )
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def last_linear(model: nn.Module, images: Float[Tensor, "n *image"]) -> LastLine
         return LastLinear(layer, at_least_float32(x.flatten(1)), f, direct, rounding)
 
 
-def _has_rows(x: Any, count: int) -> bool:
+def _has_rows(x: Any, count: int) -> TypeGuard[Tensor]:
     return isinstance(x, Tensor) and x.ndim >= 2 and len(x) == count
 
 
