@@ -64,8 +64,8 @@ def ours(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
     return step
 
 
-def stacked(images: Tensor, labels: Tensor) -> Any:
-    models = [dfal.lenet5().train() for _ in range(STACK)]
+def stacked(images: Tensor, labels: Tensor, count: int = STACK) -> Any:
+    models = [dfal.lenet5().to(images.device).train() for _ in range(count)]
     parameters, buffers = torch.func.stack_module_state(models)
     optimiser = torch.optim.Adam(parameters.values(), fused=True)
     shared = models[0].to("meta")
@@ -74,7 +74,7 @@ def stacked(images: Tensor, labels: Tensor) -> Any:
         return F.cross_entropy(torch.func.functional_call(shared, (weights, state), (x,)), y)
 
     gradients = torch.func.vmap(torch.func.grad(loss), randomness="different")
-    x, y = images.expand(STACK, *images.shape), labels.expand(STACK, *labels.shape)
+    x, y = images.expand(count, *images.shape), labels.expand(count, *labels.shape)
 
     def step() -> None:
         for name, gradient in gradients(parameters, buffers, x, y).items():

@@ -424,3 +424,14 @@ def test_what_was_proved_is_stored(digits: Dataset) -> None:
     )
     assert first.measurements["bound"] == pytest.approx(float(first.query.scores[0]))
     assert "bound" not in last.measurements
+
+
+@pytest.mark.gpu
+def test_a_trial_runs_and_resumes_on_a_gpu(digits: Dataset) -> None:
+    trial = dataclasses.replace(QUICK, device="cuda")
+    whole = list(trial.run(digits))
+    resumed = [*whole[:2], *trial.run(digits, whole[:2])]
+    assert [record.measurements["annotations"] for record in resumed] == [10, 20, 30, 40]
+    assert lines(resumed[:2]) == lines(whole[:2])
+    assert not any(record.seen.is_cuda or record.answers.is_cuda for record in resumed)
+    assert all(record.query.twins is None or not record.query.twins.is_cuda for record in resumed)

@@ -574,3 +574,19 @@ def test_a_warm_start_begins_with_the_weights_given() -> None:
     torch.testing.assert_close(weights(warm), weights(first))
     watched = dfal.fit(Watched, data(), settings, seed=1, start=Watched().state_dict())
     assert len(watched.trained) == 5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("unlabelled", ["none", "consistency"])
+def test_cuda_trains_networks_as_good(digits: Dataset, unlabelled: str) -> None:
+    pool = dfal.Pool.new(digits.images, {i: int(digits.labels[i]) for i in range(0, 4000, 20)})
+    settings = dfal.Training(epochs=20, unlabelled=unlabelled, augment="shapes")
+    accuracies = []
+    for device in ("cpu", "cuda"):
+        labelled = pool.labelled_data(device)
+        model = dfal.fit(dfal.lenet5, labelled, settings, 0, unlabelled=pool.images)
+        assert all(parameter.device.type == device for parameter in model.parameters())
+        f = dfal.predict(model, digits.test_images.take(torch.arange(1000)).to(device))
+        accuracies.append(float((f.argmax(1).cpu() == digits.test_labels).float().mean()))
+    here, there = accuracies
+    assert there > here - 0.06

@@ -1,5 +1,6 @@
 """What holds for every strategy."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -230,3 +231,16 @@ def test_no_candidates_are_refused(strategy: dfal.DFAL) -> None:
 def test_settings_that_cannot_be_are_refused(make: Callable[[], Strategy], sentence: str) -> None:
     with pytest.raises(dfal.DfalError, match=sentence):
         make()
+
+
+@pytest.mark.gpu
+@every
+def test_a_network_on_a_gpu_selects(
+    strategy: Strategy, trained: nn.Sequential, pool: dfal.Pool
+) -> None:
+    here = strategy(trained, pool, 10, rng())
+    there = strategy(copy.deepcopy(trained).cuda(), pool, 10, rng())
+    pool.validate(there, 10)
+    assert not there.indices.is_cuda
+    if "Stochastic" not in repr(strategy) and "BALD" not in repr(strategy):  # they draw there
+        assert len(set(here.indices.tolist()) & set(there.indices.tolist())) >= 8

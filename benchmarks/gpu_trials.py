@@ -1,0 +1,180 @@
+"""The parts of `gpu.py` that measure whole trials, and what all of its parts share."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+import dfal
+from dfal.data.datasets import Dataset
+from dfal.experiments.runner import run
+from dfal.experiments.store import Record, Store
+from dfal.experiments.trial import Trial
+from dfal.nn.training import fit
+from dfal.reproduce.presets import PAPER
+from dfal.seeding import generator
+from dfal.strategies import name_of
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        dataset: its name.
+        device: on which.
+        images: that are attacked.
+        steps: of DeepFool, at most.
+        repeats: rounds in each of which every side is timed once.
+        labels: numbers of labels with which networks are trained.
+        epochs: of a training.
+        stack: networks that are trained in step.
+        candidates: numbers of images among which DFAL with VGG8 selects.
+        strategies, seeds, annotations: of the study.
+        study_seconds: the time for it.
+        test_seconds: the time for the tests marked gpu.
+    """
+
+    dataset: str
+    device: str = "cuda"
+    images: int = 512
+    steps: int = 50
+    repeats: int = 3
+    labels: tuple[int, int] = (100, 1000)
+    epochs: int = 100
+    stack: int = 35
+    candidates: tuple[int, ...] = (300, 10_000)
+    strategies: tuple[str, ...] = (
+        *("dfal", "bald", "ceal", "core-set", "egl", "uncertainty", "random"),
+    )
+    seeds: int = 5
+    annotations: int = 1000
+    study_seconds: float = 220
+    test_seconds: float = 100
+
+
+DRY = Sizes(
+    *("mnist-5k", "cpu", 2, 1, 1, (10, 12), 1, 2, (3,)),
+    strategies=("dfal", "random"),
+    seeds=1,
+    annotations=20,
+    study_seconds=30,
+    test_seconds=60,
+)
+
+Figures = dict[str, Any]
+Past = dict[str, list[Record]]
+"""The finished rounds of each strategy, of all seeds."""
+Part = Callable[[Sizes, Dataset, Figures], Iterator[None]]
+"""Adds to the figures of its part, and yields whenever they are worth writing."""
+
+
+def synchronised(function: Callable[[], Any], device: str) -> Any:
+    """Call a function, and wait until the GPU has done all of it."""
+    result = function()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return result
+
+
+def some_pool(data: Dataset, labels: int) -> dfal.Pool:
+    order = torch.randperm(len(data.images), generator=generator(0, 0, "first"))
+    return dfal.Pool.new(data.images, {int(i): int(data.labels[i]) for i in order[:labels]})
+
+
+def study(sizes: Sizes, data: Dataset, figures: Figures) -> Iterator[None]:
+    trial = replace(
+        PAPER.trial,
+        dataset=sizes.dataset,
+        device=sizes.device,
+        annotations=sizes.annotations,
+        training=dfal.Training(epochs=sizes.epochs),
+    )
+    preset = replace(PAPER, trial=trial, seeds=sizes.seeds, strategies=sizes.strategies)
+    trials = preset.trials()
+    processes = min(os.cpu_count() or 1, len(trials), 14)
+    past: Past = {}
+    start = perf_counter()
+    figures |= {"trials": len(trials), "processes": processes}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Store(Path(folder) / "study.db", write=True) as store,
+    ):
+        rounds = run(trials, store, processes)
+        with contextlib.closing(rounds):  # type: ignore[type-var]
+            for done, record in rounds:
+                past.setdefault(name_of(done.strategy), []).append(record)
+                seconds = perf_counter() - start
+                if seconds > sizes.study_seconds:
+                    break
+                if sum(map(len, past.values())) % 20 == 0:
+                    figures |= study_so_far(past, trials, seconds, processes)
+                    yield
+    figures |= study_so_far(past, trials, perf_counter() - start, processes)
+    yield
+
+
+def study_so_far(past: Past, trials: list[Trial], seconds: float, processes: int) -> Figures:
+    """Rounds done, and how long the whole study would take on as many processes."""
+    whole = {name: seconds_of_a_trial(records, trials[0]) for name, records in past.items()}
+    of_trials = [each for each in whole.values() if each is not None]
+    all_seconds = sum(of_trials) / len(of_trials) * len(trials) / processes if of_trials else None
+    return {
+        "seconds": round(seconds, 1),
+        "rounds": {name: len(records) for name, records in past.items()},
+        "accuracy": {
+            name: [
+                [int(record.measurements["annotations"]), record.measurements["accuracy"]]
+                for record in records
+            ]
+            for name, records in past.items()
+        },
+        "estimated_seconds_of_a_trial": {
+            name: each and round(each, 1) for name, each in whole.items()
+        },
+        "estimated_hours": all_seconds and round(all_seconds / 3600, 2),
+    }
+
+
+def seconds_of_a_trial(records: list[Record], trial: Trial) -> float | None:
+    """How long a whole trial takes, where the seconds of a round grow linearly with its labels."""
+    labels = np.array([record.measurements["annotations"] for record in records])
+    seconds = np.array([sum(record.costs.values()) for record in records])
+    if len(set(labels.tolist())) < 2:
+        return None
+    slope, offset = np.polyfit(labels, seconds, 1)
+    rounds = np.arange(trial.first, trial.annotations + 1, trial.batch)
+    return float((offset + slope * rounds).clip(min=0).sum())
+
+
+def vgg8(sizes: Sizes, data: Dataset, figures: Figures) -> Iterator[None]:
+    seconds, attack = {}, dfal.DeepFool(max_steps=sizes.steps)
+    for labels in sizes.labels:
+        pool = some_pool(data, labels)
+        labelled = pool.labelled_data(sizes.device)
+        twice = labelled.rows(torch.arange(labels).repeat(2))  # a twin for each image
+        settings = dfal.Training(epochs=sizes.epochs)
+        start = perf_counter()
+        model = synchronised(partial(fit, dfal.vgg8, twice, settings, 0), sizes.device)
+        rows = {"fit": round(perf_counter() - start, 3)}
+        for candidates in sizes.candidates:
+            strategy = dfal.DFAL(attack, candidates=candidates)
+            start = perf_counter()
+            strategy(model, pool, min(10, candidates), generator(0, 1, "select"))
+            rows[f"select of {candidates}"] = round(perf_counter() - start, 3)
+        seconds[labels] = rows["fit"] + rows[f"select of {sizes.candidates[0]}"]
+        figures[f"seconds with {labels} labels and as many twins"] = rows
+        yield
+    (few, many), (short, long) = seconds.keys(), seconds.values()
+    rounds = np.arange(10, 1001, 10)
+    whole = (short + (long - short) / (many - few) * (rounds - few)).clip(min=0).sum()
+    figures["estimated_minutes_of_a_trial_to_1000_labels"] = round(float(whole) / 60, 1)
+    yield
