@@ -109,7 +109,7 @@ def study(sizes: Sizes, data: Dataset, figures: Figures) -> Iterator[None]:
         Store(Path(folder) / "study.db", write=True) as store,
     ):
         rounds = run(trials, store, processes)
-        with contextlib.closing(rounds):  # type: ignore[type-var]
+        with contextlib.closing(rounds):
             for done, record in rounds:
                 past.setdefault(name_of(done.strategy), []).append(record)
                 seconds = perf_counter() - start

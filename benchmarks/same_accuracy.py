@@ -18,7 +18,7 @@ import torch
 
 import dfal
 from dfal.data.datasets import load
-from dfal.experiments.runner import _keep_memory
+from dfal.experiments.executors.base import keep_memory
 from dfal.nn import training
 from dfal.nn.fast_sequential import fast_sequential
 from dfal.stats.significance import half_width
@@ -38,7 +38,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
-    _keep_memory()
+    keep_memory()
     data, pairs = load(options.data), []
     test = data.test_images.take(torch.arange(len(data.test_labels)))
     for seed in range(options.pairs):

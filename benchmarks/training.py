@@ -4,8 +4,8 @@ that does the same.
     python benchmarks/training.py
 
 All sides take turns in one process, which keeps its memory as a study's do
-(`dfal.experiments.runner`); a run is one process, or two at once. Ratios are those of a process's
-medians.
+(`dfal.experiments.executors.base`); a run is one process, or two at once. Ratios are those of a
+process's medians.
 
 - eager: PyTorch's modules, autograd and Adam as they come.
 - dfal: `dfal.fit`: a chain, Adam in one kernel over one vector.
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfal
-from dfal.experiments.runner import _keep_memory
+from dfal.experiments.executors.base import keep_memory
 from dfal.nn import training, training_steps
 from dfal.pool import LabelledData
 from measure import taken_on, write
@@ -87,7 +87,7 @@ def stacked(images: Tensor, labels: Tensor, count: int = STACK) -> Any:
 def alone() -> dict[str, float]:
     """Milliseconds of a step of each side, the median of all but the first round."""
     torch.set_num_threads(1)
-    _keep_memory()
+    keep_memory()
     torch.manual_seed(0)
     images, labels = torch.rand(BATCH, 1, 28, 28), torch.randint(10, (BATCH,))
     steps = {

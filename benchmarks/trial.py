@@ -29,7 +29,7 @@ from rich.table import Table
 import dfal
 from dfal.attacks import gradients
 from dfal.data.datasets import load
-from dfal.experiments.runner import _keep_memory
+from dfal.experiments.executors.base import keep_memory
 from dfal.experiments.trial import Trial
 from dfal.nn import dropout, inference, training
 from dfal.stats.significance import half_width
@@ -47,7 +47,7 @@ def plainly() -> None:
 
 def alone(form: str, options: argparse.Namespace, strategy: str, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
-    _keep_memory()
+    keep_memory()
     if form == "plain":
         plainly()
     trial = Trial(

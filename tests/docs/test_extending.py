@@ -20,6 +20,7 @@ REGISTRIES = {
     "backbone.md": "BACKBONES",
     "data-set.md": "DATASETS",
     "source.md": "SOURCES",
+    "executor.md": "EXECUTORS",
 }
 """Pages by the list that they add a line to."""
 

@@ -395,13 +395,13 @@ def test_fifty_kills(tmp_path: Path, processes: int) -> None:
 )
 def test_workers_keep_the_memory_of_tensors_that_are_gone() -> None:
     count = (
-        "import resource, torch; from dfal.experiments.runner import _keep_memory\n"
+        "import resource, torch; from dfal.experiments.executors.base import keep_memory\n"
         "def faults():\n"
         "    for _ in range(3): torch.ones(2**21)\n"
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "    for _ in range(20): torch.ones(2**21)\n"
         "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
-        "before = faults(); _keep_memory(); print(before, faults())"
+        "before = faults(); keep_memory(); print(before, faults())"
     )
     done = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
     before, after = map(int, done.stdout.split())

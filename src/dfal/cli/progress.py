@@ -2,22 +2,24 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dfal.experiments import runner
+from dfal.experiments.executors import Executor
 from dfal.experiments.jobs import Job
 from dfal.experiments.store import Record, Store
 
 
-def default_processes(trials: Sequence[Job]) -> int:
-    """Return how many trials run at a time by default: the number of cores, 1 on a GPU."""
-    return 1 if any(trial.device != "cpu" for trial in trials) else runner.cores()
-
-
 def run_trials(
-    trials: Sequence[Job], store: Store, processes: int | None, *, quiet: bool = False
+    trials: Sequence[Job],
+    store: Store,
+    processes: int | None,
+    executor: Executor,
+    *,
+    quiet: bool = False,
 ) -> None:
     """Run trials and show their progress.
 
@@ -26,7 +28,8 @@ def run_trials(
     Args:
         trials: what to run; what is stored already is not run again.
         store: to which every round is added.
-        processes: how many trials run at a time; None for the default.
+        processes: how many trials run at a time; None for the executor's default.
+        executor: where they run.
         quiet: whether to show nothing.
     """
     columns = (
@@ -39,13 +42,16 @@ def run_trials(
     console = Console(stderr=True)
     width = max(len(trial.label) for trial in trials)
     began = time.monotonic()
-    with Progress(
-        *columns,
-        console=console,
-        speed_estimate_period=900,
-        refresh_per_second=2,
-        disable=quiet or not console.is_terminal,
-    ) as progress:
+    with (
+        closing(runner.run(trials, store, processes, executor)) as rounds_run,
+        Progress(
+            *columns,
+            console=console,
+            speed_estimate_period=900,
+            refresh_per_second=2,
+            disable=quiet or not console.is_terminal,
+        ) as progress,
+    ):
         whole = progress.add_task(
             "all trials", total=sum(sum(trial.round_costs) for trial in trials), done="", state=""
         )
@@ -53,8 +59,7 @@ def run_trials(
         for trial in trials:
             past = store.records(trial.id, twins=False)
             progress.advance(whole, sum(trial.round_costs[: len(past)]))
-        processes = processes or default_processes(trials)
-        for trial, record in runner.run(trials, store, processes):
+        for trial, record in rounds_run:
             if progress.disable:
                 continue
             label, rounds = f"{trial.label:{width}}", len(trial.round_costs)

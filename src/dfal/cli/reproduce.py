@@ -102,7 +102,7 @@ def reproduce(  # noqa: PLR0917
     from dfal.cli.places import stored_name
     from dfal.cli.progress import run_trials
     from dfal.cli.reproduced import show
-    from dfal.experiments import runner
+    from dfal.experiments import executors, runner
     from dfal.experiments.store import Store
 
     if strategy and what in FIXED:
@@ -124,7 +124,8 @@ def reproduce(  # noqa: PLR0917
     with Store(path, write=True) as opened:
         try:
             for trials in stages:  # those of Table 3 are timed, one at a time
-                run_trials(trials, opened, 1 if what == "table3" else processes, quiet=quiet)
+                at_a_time = 1 if what == "table3" else processes
+                run_trials(trials, opened, at_a_time, executors.named("local"), quiet=quiet)
         except KeyboardInterrupt:
             raise Stopped(
                 "every finished round is stored: run the same command to resume"

@@ -79,6 +79,16 @@ from dfal.nn.training_settings import Training
 @settings(Training, group="Training")
 @settings(TrialSettings, "fit", group="Training")
 @settings(TrialSettings, "device", group="Computation")
+@option(
+    "--executor",
+    default="local",
+    show_default=True,
+    group="Computation",
+    help=(
+        "Where trials run, with settings behind a colon: local, processes of this machine; slurm, a"
+        " Slurm job for each trial, as slurm:partition=gpu,timeout_min=600."
+    ),
+)
 @processes_option
 @option(
     "--store",
@@ -105,6 +115,7 @@ def run(  # noqa: PLR0917
     candidates: str,
     seeds: int,
     recipe: str | None,
+    executor: str,
     processes: int | None,
     store: Path | None,
     resume: bool,
@@ -122,8 +133,10 @@ def run(  # noqa: PLR0917
     from dfal.cli import trials
     from dfal.cli.progress import run_trials
     from dfal.cli.study_report import show
+    from dfal.experiments import executors
     from dfal.experiments.store import Store
 
+    where = executors.named(executor)
     path = store or (trials.latest_store() if resume else trials.new_store())
     if resume:
         chosen = trials.stored_trials(path, options_given(context), strategy)
@@ -131,13 +144,13 @@ def run(  # noqa: PLR0917
         trials.refuse_unused(options_given(context))
         configuration |= trials.recipe_settings(recipe, options_given(context))
         chosen = trials.new_trials(path, strategy, candidates, seeds, configuration)
-    trials.check(chosen)
-    trials.prepare(chosen)
+    trials.check(chosen, elsewhere=where.elsewhere)
+    trials.prepare(chosen, elsewhere=where.elsewhere)
     with Store(path, write=True) as opened:
         if not resume:
             trials.refuse_unfinished(opened, chosen)
         try:
-            run_trials(chosen, opened, processes, quiet=quiet)
+            run_trials(chosen, opened, processes, where, quiet=quiet)
         except KeyboardInterrupt:
             raise Stopped(
                 f"every finished round is stored: resume with dfal run --resume --store {path}"

@@ -39,7 +39,7 @@ CODE_OPTIONS = {
     "fit": "training",
 }
 """Options that may name code of the user's → what it is."""
-RESUME_OPTIONS = {"store", "resume", "processes", "as_json", "quiet", *CODE_OPTIONS}
+RESUME_OPTIONS = {"store", "resume", "executor", "processes", "as_json", "quiet", *CODE_OPTIONS}
 """Options that may stand beside --resume."""
 
 

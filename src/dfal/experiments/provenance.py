@@ -49,13 +49,13 @@ def environment(trials: Sequence[Any]) -> dict[str, Any]:
             | {"python": platform.python_version()}
         ),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
-        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "gpu": torch.cuda.get_device_name() if cuda and torch.cuda.is_available() else None,
         "threads": 1,
         "data": {name: data.fingerprint for name, data in loaded.items()},
         "places": {name: place for name in loaded if (place := datasets.place_of(name))},
         "networks": {
             name: {
-                network: _network(job.model, job.data())
+                network: _network(job.model, job.data_to_check())
                 for network, job in _distinct(jobs, name, _network_name)
                 if job.model not in NETWORKS
             }
