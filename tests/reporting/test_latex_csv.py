@@ -1,8 +1,6 @@
 """Tables as LaTeX and CSV, figures as PDF and SVG."""
 
 import csv
-import shutil
-import subprocess
 from math import inf
 from pathlib import Path
 
@@ -38,43 +36,6 @@ MADE = Table(
         ("random", (Cell("50.00", "", "51.00", 0.001, False, 50.0), Cell())),
     ),
 )
-
-
-def test_latex_is_escaped_coloured_and_whole() -> None:
-    text = latex_csv.latex(MADE)
-    assert (
-        r"dfal\_no & \textcolor{dfalabove}{98.02 $\pm$ 0.10} (97.00) & $>$ 30 [20, $>$ 30] ($\geq$"
-        r" 6000) \\" in text
-    )
-    assert r"random & \textcolor{dfalbelow}{50.00} (51.00) &  \\" in text
-    assert r" & 100 & p \& q \\" in text
-    assert text.count("{") == text.count("}")
-    assert "\\begin{tabular}{lrr}" in text
-    assert (
-        r"\caption{The paper's Table 1: mnist-5k, lenet5. Mean $\pm$ half of its 95 \% t interval. "
-        r"In round brackets the paper's number.}"
-    ) in text, "what ± and brackets are"
-    assert r"\label{tab:table1-mnist-5k-lenet5}" in text
-    assert text.count("\\begin{table}") == text.count("\\end{table}") == 1
-    assert "±" not in text
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex: make debian")
-def test_latex_compiles(tmp_path: Path) -> None:
-    wide = Table(
-        "wide", "Wide", "", MADE.head * 9, tuple((name, cells * 9) for name, cells in MADE.rows)
-    )
-    body = latex_csv.latex(MADE) + latex_csv.latex(wide)
-    head = r"\documentclass{article}\usepackage{booktabs,graphicx,xcolor}\begin{document}"
-    (tmp_path / "t.tex").write_text(head + body + r"\end{document}", encoding="utf-8")
-    done = subprocess.run(
-        ["pdflatex", "-halt-on-error", "t.tex"],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert "Overfull" not in done.stdout, "a table is wider than the line"
 
 
 def test_csv_has_a_row_a_cell() -> None:

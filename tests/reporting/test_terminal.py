@@ -11,7 +11,7 @@ from dfal.analysis import comparison
 from dfal.analysis.learning_curves import Curve, Study
 from dfal.analysis.tables import Verdict, signed
 from dfal.experiments.trial import Trial
-from dfal.reporting import latex_csv, terminal
+from dfal.reporting import latex, latex_csv, terminal
 from dfal.strategies import named
 
 
@@ -124,7 +124,7 @@ def test_a_row_for_the_twins_comes_after_dfal_beside_random() -> None:
     written = [line.split(",")[:2] for line in latex_csv.as_csv(differences).splitlines()]
     assert ["dfal − dfal-no-twins", "p"] in written
     assert len({tuple(key) for key in written}) == len(written)
-    assert "by trapezoids" in latex_csv.latex(differences)
+    assert "by trapezoids" in latex.latex(differences, "differences")
 
 
 def test_words_stand_left_and_numbers_right() -> None:

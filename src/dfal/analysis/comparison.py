@@ -59,7 +59,13 @@ def accuracies(title: str, study: Study, budgets: Sequence[int]) -> Table:
             cells.append(number(len(curve.trials)))
         rows.append((curve.name + ("" if curve.finished else " (unfinished)"), cells))
     return table(
-        "accuracies", f"Test accuracy in %, {over}: {title}", "\n".join(captions), head, rows
+        "accuracies",
+        f"Test accuracy in %, {over}: {title}",
+        "\n".join(captions),
+        head,
+        rows,
+        highest=[*map(str, budgets), AULC_HEAD if several else "AULC"],
+        lowest=[RANDOM_HEAD],
     )
 
 

@@ -4,7 +4,7 @@ The terminal, the page, LaTeX and CSV are all made from them.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -85,6 +85,7 @@ class Table:
         caption: what its numbers are.
         head: a heading for each column.
         rows: the name of each row, and its cells.
+        highest, lowest: headings of columns whose highest, or lowest, number is the best.
     """
 
     name: str
@@ -92,6 +93,8 @@ class Table:
     caption: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...] = field(default=())
+    highest: frozenset[str] = frozenset()
+    lowest: frozenset[str] = frozenset()
 
     @property
     def compared(self) -> bool:
@@ -105,6 +108,9 @@ def table(
     caption: str,
     head: Sequence[str],
     rows: Sequence[tuple[str, Sequence[Cell]]],
+    *,
+    highest: Collection[str] = (),
+    lowest: Collection[str] = (),
 ) -> Table:
     """Make a table without empty rows and columns, with Holm's correction for all of its cells."""
     filled = [
@@ -126,6 +132,8 @@ def table(
             (row, tuple(_with_p(cell, next(corrected)) for cell in cells))
             for row, cells in filled_rows
         ),
+        frozenset(highest),
+        frozenset(lowest),
     )
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dfal.analysis.tables import Cell, Table, Verdict
+from dfal.analysis.tables import Table, Verdict
 from dfal.atomic import atomic_write
 from dfal.errors import DfalError
 from dfal.reporting.figures import Chart
+from dfal.reporting.latex import latex
 from dfal.spreadsheet import defused
 
 
@@ -24,7 +25,7 @@ def write(folder: Path, tables: Sequence[Table], verdicts: Sequence[Verdict]) ->
     contents: dict[str, str] = {}
     for table in tables:
         name = _file(table)
-        contents |= {f"{name}.tex": latex(table), f"{name}.csv": as_csv(table)}
+        contents |= {f"{name}.tex": latex(table, name), f"{name}.csv": as_csv(table)}
     if verdicts:
         rows = [
             [verdict.setting, verdict.claim, verdict.answer, verdict.numbers]
@@ -72,68 +73,6 @@ def _file(table: Table) -> str:
 def _plain(title: str) -> str:
     """Return a title in letters that are allowed in file names on every system."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-
-
-def latex(table: Table) -> str:
-    r"""Return a table as a LaTeX `table`, which needs the packages booktabs, graphicx and xcolor.
-
-    Numbers above the paper's with p < 0.05 are in \textcolor{dfalabove}, those below it in
-    {dfalbelow}: a preamble may define both colours. A table wider than the line is made smaller.
-    """
-    title = re.sub(
-        "^(Table|Figure) ", r"The paper's \g<0>", table.title
-    )  # it gets a number of its own
-    caption = f"{title}. {table.caption}" + (
-        " In round brackets the paper's number." if table.compared else ""
-    )
-    lines = [
-        "% Needs \\usepackage{booktabs,graphicx,xcolor}",
-        "\\begin{table}",
-        "\\providecolor{dfalabove}{HTML}{0072B2}\\providecolor{dfalbelow}{HTML}{B3261E}",
-        "\\centering",
-        f"\\caption{{{_escaped(caption)}}}",
-        f"\\label{{tab:{_file(table)}}}",
-        "\\smallskip",
-        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
-        f"\\begin{{tabular}}{{l{'r' * len(table.head)}}}",
-        "\\toprule",
-        " & ".join(["", *map(_escaped, table.head)]) + r" \\",
-        "\\midrule",
-        *(
-            " & ".join([_escaped(name), *map(_latex_cell, cells)]) + r" \\"
-            for name, cells in table.rows
-        ),
-        "\\bottomrule",
-        "\\end{tabular}}",
-        "\\end{table}",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _latex_cell(cell: Cell) -> str:
-    """Return our number in LaTeX, and the paper's in brackets."""
-    ours = _escaped(f"{cell.ours} {cell.spread}".strip())
-    if cell.differs:
-        ours = f"\\textcolor{{{'dfalabove' if cell.differs > 0 else 'dfalbelow'}}}{{{ours}}}"
-    return f"{ours} ({_escaped(cell.paper)})" if cell.paper else ours
-
-
-ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "±": r"$\pm$",
-    "−": r"$-$",
-    "≥": r"$\geq$",
-    ">": r"$>$",
-    "<": r"$<$",
-    "→": r"$\to$",
-}
-ESCAPES |= {"|": r"\textbar{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-ESCAPES |= {character: "\\" + character for character in "&%$#_{}"}
-
-
-def _escaped(text: str) -> str:
-    return "".join(ESCAPES.get(character, character) for character in text)
 
 
 COLUMNS = ["row", "column", "ours", "low", "high", "interval", "paper", "p"]

@@ -160,8 +160,16 @@ def tables(results: StoredResults) -> list[Table]:
             f"Test accuracy in %, mean over seeds ± half of its {CI} (Student's t). The images of a"
             " row that begins with a network were selected by that network."
         )
+        head = [str(budget) for budget in at]
         made_tables.append(
-            table("figure3", f"Figure 3: {setting}", caption, [str(budget) for budget in at], rows)
+            table(
+                "figure3",
+                f"Figure 3: {setting}",
+                caption,
+                head,
+                rows,
+                highest=head,
+            )
         )
     return made_tables
 

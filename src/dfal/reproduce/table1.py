@@ -96,6 +96,7 @@ def _accuracies(results: StoredResults, study: Study) -> Table:
         + paper.caution(dataset),
         [*(str(budget) for budget in shown), "all"],
         rows,
+        highest=[str(budget) for budget in shown],
     )
 
 
@@ -146,6 +147,8 @@ def _statistics(results: StoredResults, study: Study) -> Table:
             "running maximum",
         ],
         rows,
+        highest=["AULC", "running maximum"],
+        lowest=["labels to the target"],
     )
 
 

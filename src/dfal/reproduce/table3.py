@@ -87,6 +87,7 @@ def tables(results: StoredResults) -> list[Table]:
                 " that is solved to its proved optimum.",
                 ["seconds", "times DFAL's"],
                 rows,
+                lowest=["seconds"],
             )
         )
     return made_tables

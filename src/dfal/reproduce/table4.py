@@ -213,6 +213,7 @@ def _accuracies(results: StoredResults, dataset: str) -> Table:
         + (f" Transfers left out for their other settings: {others}." if others else ""),
         [str(direction) for direction in directions],
         rows,
+        highest=[str(direction) for direction in directions],
     )
 
 
