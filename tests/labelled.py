@@ -46,9 +46,9 @@ def some_pngs(folder: Path, digits: Dataset, n: int) -> dict[str, int]:
 def a_session(
     folder: Path, known: dict[str, str] | None = None, **settings: object
 ) -> Iterator[tuple[Session, Photos]]:
-    """A session over a folder, with the store and the cache beside it, that learns from pixels
-    unless a backbone is given."""
-    settings = {"backbone": "none", **settings}
+    """A session over a folder, with the store and the cache beside it, that trains networks on the
+    pixels of labelled images unless something else is given."""
+    settings = {"backbone": "none", "labels_only": True, **settings}
     given = Settings(folder=str(folder), cache=str(folder.parent / "cache"), **settings)  # type: ignore[arg-type]
     store = folder.parent / "labels.db"
     stored: list[str] = []
@@ -80,7 +80,7 @@ class Served:
             "--no-browser",
             "--port",
             str(self.port),
-            *(() if "--backbone" in options else ("--backbone", "none")),
+            *(() if "--backbone" in options else ("--backbone", "none", "--labels-only")),
             *options,
         ]
         environment = os.environ | {

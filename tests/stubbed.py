@@ -252,6 +252,7 @@ NO_PROGRESS: dict[str, Any] = {
     "error": "",
     "folder": "photos",
     "training": "",
+    "steps": None,
     "final": NO_FINAL,
     "learner": {"backbone": "auto", "why": ""},
     "features": None,

@@ -56,6 +56,26 @@ def test_the_page_says_that_nothing_is_learnt_and_what_can_help(stub: Any) -> No
     page.wait_for_selector(".hint", state="detached")
 
 
+def test_the_page_says_what_images_without_a_label_give(stub: Any) -> None:
+    stubbed = stub("cat", "dog")
+    why = "the network learns from 4,900 images without a label, too: 96 of 100 labels"
+    stubbed.progress = {
+        "training": "comparing",
+        "steps": {"done": 300, "total": 1000},
+        "learner": {"backbone": "pixels", "why": ""},
+        "model": 12,
+    }
+    page = stubbed.open()
+    page.wait_for_selector("aside >> text=Comparing what models can learn from: 30 % …")
+    page.wait_for_selector("aside >> text=Labels spread to similar images, by their pixels")
+    stubbed.progress |= {"training": "training", "steps": {"done": 900, "total": 1000}}
+    page.wait_for_selector("aside >> text=Learning from images without a label: 90 % …")
+    stubbed.progress |= {"steps": None}
+    page.wait_for_selector("aside >> text=Training a model …")
+    stubbed.progress |= {"learner": {"backbone": "none+unlabelled", "why": why}}
+    page.wait_for_selector(f"aside >> text={why.capitalize()}.")
+
+
 def test_the_page_says_what_the_models_learn_from_and_which_labels_they_know(stub: Any) -> None:
     stubbed = stub("cat", "dog")
     stubbed.progress = {"training": "waiting"}

@@ -9,7 +9,7 @@ from dfal.backbones.registry import installed
 from dfal.data.image_folder import Folder
 from dfal.data.listing import count_names
 from dfal.data.path_names import class_key
-from dfal.labelling.settings import AUTO, NO_BACKBONE
+from dfal.labelling.settings import AUTO, NETWORKS_ON_PIXELS
 from dfal.labelling.store.session import Session
 from dfal.nn import NETWORKS
 
@@ -64,7 +64,7 @@ def summary_lines(session: Session, folder: Folder, photos: Path, path: Path) ->
 def learning_line(session: Session) -> str:
     """Return what the models of a session learn from, and why."""
     state = session.state
-    if state.backbone == NO_BACKBONE:
+    if state.backbone in NETWORKS_ON_PIXELS:
         line = f"models are networks trained on pixels ({session.settings.model})"
     elif state.backbone != AUTO:
         line = f"models learn from the features of {state.backbone}"

@@ -15,7 +15,7 @@ from dfal.cli import output
 from dfal.cli.commands import Command, option
 from dfal.cli.options import PATH, json_option, options_given, settings
 from dfal.errors import DfalError, Stopped
-from dfal.labelling.settings import TRAINING_OPTIONS, Settings
+from dfal.labelling.settings import LABEL_TRAINING, TRAINING_OPTIONS, Settings
 from dfal.nn.training_settings import Training
 
 
@@ -81,8 +81,8 @@ class _CommandWithClasses(Command):
 )
 @settings(Settings, "strategy", "candidates", "first", "batch", group="Queries")
 @settings(Settings, "holdout", "votes", "lease", "target", "seed", group="Answers")
-@settings(Settings, "backbone", "model", "fit", "size", "device", group="Model")
-@settings(Training, *TRAINING_OPTIONS, group="Model")
+@settings(Settings, "backbone", "labels_only", "model", "fit", "size", "device", group="Model")
+@settings(Training, *TRAINING_OPTIONS, group="Model", defaults=LABEL_TRAINING)
 @option(
     "--host",
     default="127.0.0.1",

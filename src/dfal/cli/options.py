@@ -50,7 +50,9 @@ def json_option(what: str) -> Callable[[F], F]:
     return option("--json", "as_json", is_flag=True, group="Output", help=f"Print {what} as JSON.")
 
 
-def settings(kind: type, *names: str, group: str, preset: bool = False) -> Callable[[F], F]:
+def settings(
+    kind: type, *names: str, group: str, preset: bool = False, defaults: object = None
+) -> Callable[[F], F]:
     """Return a decorator that adds an option for each field of a configuration that has a help.
 
     Name, type, default and help are the field's.
@@ -60,20 +62,22 @@ def settings(kind: type, *names: str, group: str, preset: bool = False) -> Calla
         names: of the fields; without any all that have a help.
         group: the heading of the options.
         preset: whether the defaults are those of a preset, and not of the fields.
+        defaults: an object of that kind whose values are the defaults; those of the fields without.
     """
 
     def decorate(function: F) -> F:
         for field in reversed(fields(kind)):
             if field.name in names or (not names and "help" in field.metadata):
-                type_of_value = int if field.default is None else type(field.default)
+                default = getattr(defaults, field.name, field.default)
+                type_of_value = int if default is None else type(default)
                 text = field.metadata["help"]
                 function = option(
                     "--" + field.name.replace("_", "-"),
                     group=group,
                     type=type_of_value,
                     is_flag=type_of_value is bool,
-                    default=None if preset else field.default,
-                    show_default=not preset and field.default != "",
+                    default=None if preset else default,
+                    show_default=not preset and default != "",
                     shell_complete=COMPLETERS.get(field.name),
                     help=f"{text[0].upper()}{text[1:]}.",
                 )(function)

@@ -1,6 +1,6 @@
 """The settings of `dfal label`, without PyTorch: the command line reads its options from them."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dfal.backbones import BACKBONES
@@ -19,8 +19,27 @@ TRAINING_OPTIONS = (
 AUTO, NO_BACKBONE, PIXELS = "auto", "none", "pixels"
 """Values of `Settings.backbone`: what predicts the labels best; a network on pixels; the pixels as
 features."""
-PIXEL_STRATEGY, FEATURE_STRATEGY = "dfal", "few-labels"
-"""What the strategy "auto" is for a network on pixels, and on features."""
+EVERY_IMAGE = "none+unlabelled"
+"""What a session learns from where a network on pixels is trained on unlabelled images, too."""
+NETWORKS_ON_PIXELS = frozenset({NO_BACKBONE, EVERY_IMAGE})
+PIXEL_STRATEGY, EVERY_IMAGE_STRATEGY, FEATURE_STRATEGY = "dfal", "cluster-margin", "few-labels"
+"""What the strategy "auto" is for networks on pixels, without and with unlabelled images, and on
+features."""
+
+LABEL_TRAINING = Training(steps=500, schedule="cosine")
+"""How a new session trains a network on its labels: in some seconds."""
+UNLABELLED_TRAINING = Training(
+    epochs=1,
+    steps=1000,
+    warm_steps=300,
+    learning_rate=3e-3,
+    schedule="cosine",
+    average=0.999,
+    augment=AUTO,
+    unlabelled="consistency",
+    unlabelled_batch=64,
+)
+"""How a network is trained on the images without a label, too."""
 
 LARGEST_SIDE = 2**14
 """Pixels of the side of an image as a network sees it."""
@@ -49,6 +68,12 @@ class Settings:
         f"network that turns images into the features that are learnt from: {', '.join(BACKBONES)},"
         " or package.module:function; +pixels behind it adds the pixels; none: a network is trained"
         " on pixels; auto: what predicts the labels best",
+    )
+    labels_only: bool = setting(
+        False,
+        "learn from the pixels of labelled images alone: no network is trained on the images"
+        " without a label while nobody waits for it, and with --backbone none no labels spread to"
+        " similar images before the first network",
     )
     fit: str = setting(
         "",
@@ -83,7 +108,7 @@ class Settings:
     target: float = setting(0.95, "accuracy for which the number of labels left is estimated")
     seed: int = setting(0, "seed of everything that is sampled at random")
     device: str = setting("cpu", "where networks are trained: cpu, cuda, cuda:1, …")
-    training: Training = field(default_factory=Training)
+    training: Training = LABEL_TRAINING
 
     def __post_init__(self) -> None:
         for name in ("candidates", "first", "batch", "votes"):
@@ -110,7 +135,25 @@ class Settings:
         """Return the strategy's name where networks learn from these features, or from none."""
         if self.strategy != AUTO:
             return self.strategy
-        return PIXEL_STRATEGY if backbone == NO_BACKBONE else FEATURE_STRATEGY
+        on_pixels = {NO_BACKBONE: PIXEL_STRATEGY, EVERY_IMAGE: EVERY_IMAGE_STRATEGY}
+        return on_pixels.get(backbone, FEATURE_STRATEGY)
+
+    @property
+    def learns_from_every_image(self) -> bool:
+        """Return whether networks on pixels may be trained on unlabelled images in idle time."""
+        return (
+            not self.labels_only
+            and self.backbone in {AUTO, NO_BACKBONE}
+            and self.model in NETWORKS
+            and not self.fit
+            and not self.training.learns_consistency
+        )
+
+    @property
+    def first_backbone(self) -> str:
+        """Return whose features are learnt from before anything is compared."""
+        is_spread = self.backbone == NO_BACKBONE and self.learns_from_every_image
+        return PIXELS if is_spread else self.backbone
 
     def to_dict(self) -> dict[str, Any]:
         """As it is stored."""
@@ -124,8 +167,9 @@ class Settings:
             ValueError: for a setting that is none, of another type, or outside what it may be.
         """
         check_types(Training, stored["training"])
-        # Sessions of earlier versions learnt from pixels, and go on so.
-        settings = {"backbone": NO_BACKBONE, **stored, "training": Training(**stored["training"])}
+        # Sessions of earlier versions learnt from pixels, or from labels alone, and go on so.
+        earlier = {"backbone": NO_BACKBONE, "labels_only": True}
+        settings = {**earlier, **stored, "training": Training(**stored["training"])}
         check_types(cls, settings)
         if (
             settings.get("channels", 0) not in {0, 1, 3}

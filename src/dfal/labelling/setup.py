@@ -128,6 +128,8 @@ def _past(store: Path) -> _Past:
 def _settings(past: _Past, options: Mapping[str, Any], store: Path) -> Settings:
     taught = {name: value for name, value in options.items() if name in TRAINING_OPTIONS}
     own = {name: value for name, value in options.items() if name not in TRAINING_OPTIONS}
+    if "epochs" in taught and "steps" not in taught:
+        taught["steps"] = 0  # a floor of steps would undo what was said
     settings = replace(past.settings, **own, training=replace(past.settings.training, **taught))
     if ("model" in options or settings.fit) and "backbone" not in options:
         settings = replace(settings, backbone=NO_BACKBONE)  # a network of one's own is meant

@@ -38,6 +38,8 @@ from dfal.seeding import derive_seed, fork_rng, generator
 __all__ = ["Training", "check_device", "fit", "holdout_size", "split_holdout"]
 
 Network = TypeVar("Network", bound=nn.Module)
+Proceed = Callable[[int, int], object]
+"""Is told the number of the step that begins, and how many there are."""
 
 
 def check_device(device: str) -> None:
@@ -69,6 +71,7 @@ def fit(
     *,
     unlabelled: Images | None = None,
     start: Mapping[str, Tensor] | None = None,
+    proceed: Proceed = lambda step, steps: None,
 ) -> Network:
     """Train networks on the labelled data, and on images without a label where settings say so.
 
@@ -90,6 +93,8 @@ def fit(
             is "pseudo-labels", "vat" or "consistency", and not used elsewhere.
         start: the `state_dict` of what `fit` returned before, to begin with in place of the random
             weights; trained are `settings.warm_steps` then.
+        proceed: called before each step of a network with its number, from 0, and how many there
+            are; what it raises ends the training.
 
     Raises:
         DfalError: for labels that are no classes of the network, for anything else that cannot be
@@ -101,12 +106,16 @@ def fit(
         choice = suited_augmentation(fit, make, data, settings, derive_seed(seed, 0, "augment"))
         settings = replace(settings, augment=choice)
     if settings.ensemble == 1:
-        return _best(make, data, settings, seed, unlabelled=unlabelled, start=start)
+        return _best(
+            make, data, settings, seed, unlabelled=unlabelled, start=start, proceed=proceed
+        )
     members = []
     for member in range(settings.ensemble):
         own = None if start is None else member_weights(start, member)
         own_seed = derive_seed(seed, member, "member")
-        members.append(_best(make, data, settings, own_seed, unlabelled=unlabelled, start=own))
+        members.append(
+            _best(make, data, settings, own_seed, unlabelled=unlabelled, start=own, proceed=proceed)
+        )
     return cast("Network", Ensemble(members).eval())
 
 
@@ -118,6 +127,7 @@ def _best(
     *,
     unlabelled: Images | None,
     start: Mapping[str, Tensor] | None,
+    proceed: Proceed,
 ) -> Network:
     """Train `settings.restarts` networks and return that with the lowest loss."""
     training, validation = split_holdout(data, settings.holdout, generator(seed, 0, "holdout"))
@@ -134,7 +144,7 @@ def _best(
             if start is not None:
                 model.load_state_dict(start)
             steps = settings.steps if start is None else settings.warm_steps
-            training_run = _TrainingRun(training, validation, settings, steps, unlabelled)
+            training_run = _TrainingRun(training, validation, settings, steps, unlabelled, proceed)
             trained.append(training_run.train(model, generator(restart_seed, 0, "looks")))
     return min(trained, key=lambda pair: pair[1])[0]
 
@@ -246,7 +256,7 @@ class _TrainingRun:
         data, validation: the labelled data, and those held out.
         settings: of the training.
         steps: the least number of steps.
-        unlabelled: as in `fit`.
+        unlabelled, proceed: as in `fit`.
     """
 
     data: LabelledData
@@ -254,6 +264,7 @@ class _TrainingRun:
     settings: Training
     steps: int
     unlabelled: Images | None
+    proceed: Proceed
 
     def train(self, model: Network, rng: torch.Generator) -> tuple[Network, float]:
         """Train a network; return it with the loss by which restarts are compared.
@@ -282,10 +293,12 @@ class _TrainingRun:
         step = self._step(model, train_mode, rng)
         steps = max(self.steps, settings.epochs * -(-len(data.labels) // settings.training_batch))
         rates = learning_rates(settings.learning_rate, settings.schedule, steps)
+        numbers = itertools.count()
         best_loss, best_weights, waited = torch.inf, None, 0
         for epoch in self._epochs(model, steps):
             train_mode()
             for rows in epoch:
+                self.proceed(next(numbers), steps)
                 optimiser.param_groups[0]["lr"] = next(rates)
                 optimiser.zero_grad(set_to_none=False)
                 step(images[rows], data.labels[rows])

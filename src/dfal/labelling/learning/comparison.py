@@ -11,7 +11,7 @@ from math import sqrt
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from dfal.labelling.settings import NO_BACKBONE
+from dfal.labelling.settings import NETWORKS_ON_PIXELS
 
 STRATA = 3
 """Parts of the images, by how certain a model is."""
@@ -109,9 +109,9 @@ def most_accurate(
         current: what is learnt from now.
         left_out: name of a backbone → how labels are predicted from all other labels; the likeliest
             first.
-        folds: name of a backbone, or "none" for a network from scratch → how labels are predicted
-            from those of the other folds; empty where there was no trial. A network cannot be
-            trained once for each label that is left out, so that it is compared on folds.
+        folds: name of a backbone, or of one of NETWORKS_ON_PIXELS → how labels are predicted from
+            those of the other folds; empty where there was no trial. A network cannot be trained
+            once for each label that is left out, so that it is compared on folds.
     """
     best = current if current in left_out else next(iter(left_out))
     for name, validation in left_out.items():
@@ -119,6 +119,9 @@ def most_accurate(
             best = name
     if best not in folds:
         return best
-    scratch, other = folds[NO_BACKBONE], folds[best]
-    is_kept = current == NO_BACKBONE and not is_better(other, scratch)
-    return NO_BACKBONE if is_kept or is_better(scratch, other) else best
+    for name, validation in folds.items():
+        if name in NETWORKS_ON_PIXELS:
+            is_kept = current == name and not is_better(folds[best], validation)
+            if is_kept or is_better(validation, folds[best]):
+                best = name
+    return best

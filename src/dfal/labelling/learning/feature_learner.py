@@ -14,9 +14,11 @@ from dfal.backbones.classifier import FeatureClassifier
 from dfal.data.feature_cache import FeatureCache
 from dfal.data.image_array import CHUNK, Images
 from dfal.data.image_folder import Folder
+from dfal.labelling.learning.learner import ignore
 from dfal.labelling.settings import AUTO
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.state import State
+from dfal.nn.training import Proceed
 from dfal.pool import Pool
 from dfal.protocols import Attack, Strategy
 from dfal.semisupervised.learner import FewLabelLearner, Learned
@@ -84,7 +86,7 @@ class FeatureLearner:
         name: the backbone's.
     """
 
-    is_instant = True
+    is_instant, is_slow = True, False
 
     def __init__(self, session: Session, folder: Folder, backbone: Backbone, source: FeatureSource):
         self.name = backbone.name
@@ -184,13 +186,23 @@ class FeatureLearner:
                     few.append(features)
                     self._members = np.concatenate([self._members, chunk])
 
-    def fit(self, pool: Pool, classes: int, seed: int) -> nn.Module:
+    def fit(
+        self,
+        pool: Pool,
+        classes: int,
+        seed: int,
+        *,
+        fold: int | None = None,
+        proceed: Proceed = ignore,
+    ) -> nn.Module:
         """Learn from the labels of a pool of `images()`, and return the linear layer.
 
         Args:
             pool: whose labels count.
             classes: how many there are.
             seed: is not needed: nothing here is random.
+            fold: is not needed: nothing is kept.
+            proceed: is not called: nothing takes long.
         """
         return self.learn(pool.labels.numpy(), classes).head.layer()
 

@@ -22,7 +22,7 @@ from dfal.nn.custom_fit import load_fit
 from dfal.nn.features import last_layer_inputs, trained_head
 from dfal.nn.inference import predict
 from dfal.nn.networks import build
-from dfal.nn.training import fit
+from dfal.nn.training import Proceed, fit
 from dfal.pool import Pool
 from dfal.protocols import Attack, Strategy
 from dfal.query import DECLINED
@@ -66,6 +66,10 @@ def _is_in(name: str, module: str) -> bool:
     return not module or name.startswith(f"{module}.")
 
 
+def ignore(step: int, steps: int) -> None:
+    """Do nothing between steps."""
+
+
 @runtime_checkable
 class Learner(Protocol):
     """Makes the networks of a session from one kind of input.
@@ -73,10 +77,12 @@ class Learner(Protocol):
     Attributes:
         name: of the backbone; "none" for a network on pixels.
         is_instant: whether a network is made in less time than an answer takes.
+        is_slow: whether it takes so long that answers must be learnt from meanwhile.
     """
 
     name: str
     is_instant: bool
+    is_slow: bool
 
     @property
     def is_ready(self) -> bool:
@@ -96,7 +102,15 @@ class Learner(Protocol):
     def images(self) -> Images:
         """Return all images as the networks take them."""
 
-    def fit(self, pool: Pool, classes: int, seed: int) -> nn.Module:
+    def fit(
+        self,
+        pool: Pool,
+        classes: int,
+        seed: int,
+        *,
+        fold: int | None = None,
+        proceed: Proceed = ignore,
+    ) -> nn.Module:
         """Train a network of `images()` on the labelled data of a pool."""
 
     def full_network(self, model: nn.Module, classes: int) -> nn.Module:
@@ -123,7 +137,7 @@ class PixelLearner:
     """
 
     name = NO_BACKBONE
-    is_instant = False
+    is_instant = is_slow = False
     is_ready = True
 
     def __init__(self, session: Session, photos: Photos):
@@ -174,28 +188,36 @@ class PixelLearner:
     def _build(self, classes: int) -> nn.Module:
         """Return a network of this session, the same each time."""
         settings = self._session.settings
-        h, w, c = self._photos.folder.shape
         with fork_rng(derive_seed(settings.seed, 0, "frozen")):
-            return build(settings.model, (c, h, w), classes).to(settings.device)
+            return self._new(classes).to(settings.device)
 
-    def fit(self, pool: Pool, classes: int, seed: int) -> nn.Module:
+    def fit(
+        self,
+        pool: Pool,
+        classes: int,
+        seed: int,
+        *,
+        fold: int | None = None,
+        proceed: Proceed = ignore,
+    ) -> nn.Module:
         """Train a network, or only its last layer, on the labelled data of a pool.
 
         Args:
             pool: of `images()`.
             classes: how many the network tells apart.
             seed: of its weights and of the order of the images.
+            fold: whose labels are left out; None where none are.
+            proceed: called before each step; what it raises ends the training.
 
         Returns:
             The network, or the layer, that takes `images()`.
         """
         settings = self._session.settings
-        h, w, c = self._photos.folder.shape
 
         def make() -> nn.Module:
             if self._features is not None and self._head is not None:
                 return self._head.layer(classes)
-            return build(settings.model, (c, h, w), classes)
+            return self._new(classes)
 
         data = pool.labelled_data(settings.device)
         if settings.fit:
@@ -203,10 +225,12 @@ class PixelLearner:
         training = settings.training
         if self._features is not None:  # which are computed once, from images as they are
             training = replace(training, augment="none")
-        # The hold-out measures accuracy: not even its pixels teach.
-        is_teaching = pool.labels != DECLINED
-        teaching = Images(pool.images, rows=is_teaching.nonzero().squeeze(1).numpy())
-        return fit(make, data, training, seed, unlabelled=teaching)
+        return fit(make, data, training, seed, unlabelled=teaching(pool), proceed=proceed)
+
+    def _new(self, classes: int) -> nn.Module:
+        """Return a network with random weights."""
+        h, w, c = self._photos.folder.shape
+        return build(self._session.settings.model, (c, h, w), classes)
 
     def full_network(self, model: nn.Module, classes: int) -> nn.Module:
         """Return the network that takes images, where `fit` trained only its last layer."""
@@ -226,7 +250,7 @@ class PixelLearner:
         Where only the last layer is trained, the distance to the boundary is the closed form.
         """
         settings = self._session.settings
-        strategy = with_candidates(named(settings.strategy_on(NO_BACKBONE)), settings.candidates)
+        strategy = with_candidates(named(settings.strategy_on(self.name)), settings.candidates)
         return strategy if self._features is None else in_closed_form(strategy)
 
     def attack(self) -> Attack:
@@ -241,3 +265,9 @@ class PixelLearner:
             return torch.empty(0, 2)
         chunks = torch.from_numpy(indices).split(CHUNK)
         return torch.cat([predict(model, images.take(chunk)).cpu() for chunk in chunks])
+
+
+def teaching(pool: Pool) -> Images:
+    """Return the images whose pixels teach. Those of the hold-out measure accuracy alone."""
+    is_teaching = pool.labels != DECLINED
+    return Images(pool.images, rows=is_teaching.nonzero().squeeze(1).numpy())

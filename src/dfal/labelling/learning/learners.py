@@ -1,7 +1,7 @@
 """What a session can learn from, and which of it predicts the labels best."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -12,6 +12,7 @@ from dfal import backbones
 from dfal.backbones.base import Backbone
 from dfal.backbones.with_pixels import BackboneWithPixels, SmallImage, with_pixels
 from dfal.labelling.learning.comparison import MAX_UNLABELLED, Validation, most_accurate
+from dfal.labelling.learning.every_image import EveryImageLearner
 from dfal.labelling.learning.extraction import ExtractionProgress, FeatureExtraction, open_features
 from dfal.labelling.learning.feature_learner import (
     CachedFeatures,
@@ -22,12 +23,13 @@ from dfal.labelling.learning.feature_learner import (
 )
 from dfal.labelling.learning.learner import Learner, PixelLearner
 from dfal.labelling.photos import Photos
-from dfal.labelling.settings import AUTO, NO_BACKBONE, PIXELS
+from dfal.labelling.settings import AUTO, EVERY_IMAGE, NETWORKS_ON_PIXELS, NO_BACKBONE, PIXELS
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.state import State
+from dfal.query import UNKNOWN
 
-MIN_TRIAL_LABELS = 30
-"""Labels from which a network on pixels is compared, too: it needs some to learn anything."""
+MIN_TRIAL_LABELS = 20
+"""Labels from which networks on pixels are compared, too: they need some to learn anything."""
 REFRESH_SECONDS = 0.5
 """Seconds between two looks for new features: with 100,000 images each takes a while."""
 TRIAL_GROWTH = 1.5
@@ -36,22 +38,24 @@ TRIAL_GROWTH = 1.5
 
 @dataclass(frozen=True)
 class Choice:
-    """What is learnt from.
+    """What is to be learnt from.
 
     Attributes:
-        name: of the backbone; "none" for a network on pixels.
+        learner: that does.
         why: a sentence.
     """
 
-    name: str
+    learner: Learner
     why: str
 
 
 class Learners:
     """All that a session can learn from, as its setting `backbone` says.
 
-    With "auto" that is a pretrained backbone where one is installed, the pixels, and a network on
-    pixels trained from scratch.
+    With "auto" that is a pretrained backbone where one is installed, or the pixels; a network on
+    pixels trained from scratch; and one that is trained on the images without a label, too. With
+    "none" it is the same without a backbone. The labels alone are learnt from where the settings
+    say so.
 
     Args:
         session: whose settings hold.
@@ -59,6 +63,7 @@ class Learners:
 
     Attributes:
         on_features, on_pixels: what learns from features, and trains networks on pixels.
+        on_every_image: what trains networks on unlabelled images, too; None where nothing does.
         extraction: of the pretrained backbone's features; None where there is none.
         backbone: whose features are computed; empty where none are.
         current: what is learnt from now.
@@ -72,16 +77,26 @@ class Learners:
         self._extracted: CachedFeatures | None = None
         self.on_pixels = PixelLearner(session, photos)
         self.on_features: list[FeatureLearner] = []
+        self.on_every_image: EveryImageLearner | None = None
+        if settings.learns_from_every_image:
+            self.on_every_image = EveryImageLearner(session, photos)
         self._folds: dict[str, Validation] = {}
+        self._tried = 0
         self._progress, self._refreshed = ExtractionProgress(0, 0), -inf
         h, w, c = photos.folder.shape
-        found, self._note = open_backbones(settings.backbone, (c, h, w))
+        found, self._note = open_backbones(settings.first_backbone, (c, h, w))
         for backbone in found:
             source = self._source(backbone)
             self.on_features.append(FeatureLearner(session, photos.folder, backbone, source))
-        self._is_automatic = settings.backbone == AUTO
+        self._is_automatic = settings.backbone == AUTO or settings.first_backbone != (
+            settings.backbone
+        )
         self._has_failed = False
         self.current: Learner = self._all()[0]
+        chosen = session.state.learner
+        if chosen is not None and chosen.backbone in NETWORKS_ON_PIXELS:
+            # Until there is a new comparison, the one of the process before holds.
+            self.current = self._by_name().get(chosen.backbone, self.current)
 
     def _source(self, backbone: Backbone) -> FeatureSource:
         """Return where the features of a backbone come from. Those of one are computed once."""
@@ -108,8 +123,15 @@ class Learners:
 
     def _all(self) -> list[Learner]:
         """Return what can be learnt from, the likeliest first."""
-        is_included = self._is_automatic or not self.on_features
-        return [*self.on_features, *([self.on_pixels] if is_included else [])]
+        if self.on_features and not self._is_automatic:
+            return [*self.on_features]
+        return [*self.on_features, self.on_pixels, *self._slow()]
+
+    def _slow(self) -> list[Learner]:
+        return [] if self.on_every_image is None else [self.on_every_image]
+
+    def _by_name(self) -> dict[str, Learner]:
+        return {learner.name: learner for learner in self._all()}
 
     def progress(self) -> ExtractionProgress:
         """Return how many images have features, as of the latest `refresh`."""
@@ -145,39 +167,62 @@ class Learners:
     # The choice.
 
     def choose(self, labels: Int64[np.ndarray, "n"], classes: int) -> Choice:
-        """Choose what predicts the labels best, and let it be the current learner.
+        """Choose what predicts the labels best.
 
         Args:
             labels: of all images, below 0 where none is to be learnt from.
             classes: how many there are.
         """
         if not self._is_automatic:
-            return Choice(self.current.name, "as chosen with --backbone")
+            return Choice(self.current, "as chosen with --backbone")
         validations = {
             learner.name: _left_out(learner, labels, classes)
             for learner in self.on_features
             if learner.is_ready
         }
+        chosen = self._session.state.learner
+        if self.current.name in NETWORKS_ON_PIXELS and not self._folds and chosen is not None:
+            return Choice(self.current, chosen.why)
         if not validations:
-            return Choice(self.current.name, "")
+            return Choice(self.current, "")
         best = most_accurate(self.current.name, validations, self._folds)
-        self.current = next(learner for learner in self._all() if learner.name == best)
-        if best == NO_BACKBONE:
+        if best in NETWORKS_ON_PIXELS:
             validations = self._folds
-        elif self._folds:
-            validations[NO_BACKBONE] = self._folds[NO_BACKBONE]
+        else:
+            networks = self._folds.keys() & NETWORKS_ON_PIXELS
+            validations |= {name: self._folds[name] for name in sorted(networks)}
+        learner = self._by_name()[best]
         sentence = _sentence(best, validations)
-        return Choice(best, f"{sentence}. {self._note}" if self._note else sentence)
+        if best == EVERY_IMAGE:
+            sentence = _gain(validations, self._unlabelled())
+        return Choice(learner, f"{sentence}. {self._note}" if self._note else sentence)
+
+    def _unlabelled(self) -> int:
+        """Return from how many images without a label networks are trained."""
+        state = self._session.state
+        is_taught = (state.labels == UNKNOWN) & ~state.hold_out & self._photos.ready()
+        return int(is_taught.sum())
 
     def trial_due(self, state: State) -> bool:
-        """Return whether a network on pixels is worth a comparison with the features now."""
+        """Return whether networks on pixels are worth a comparison with the features now."""
         count = int((state.labels[state.trained_on] >= 0).sum())
-        before = self._folds[NO_BACKBONE].count if self._folds else 0
         return (
             self._is_automatic
             and all(learner.is_ready for learner in self.on_features)
-            and count >= max(MIN_TRIAL_LABELS, TRIAL_GROWTH * before)
+            and count >= max(MIN_TRIAL_LABELS, TRIAL_GROWTH * self._tried)
         )
+
+    def begin_trial(self, labels: int) -> list[Learner]:
+        """Return what is to be compared, the quickest first, on a number of labels.
+
+        It is not compared again before there are more labels, whatever comes of it.
+        """
+        self._tried = labels
+        return self._all()
+
+    def abandon_trial(self) -> None:
+        """Let it be compared as soon as there is time."""
+        self._tried = self._folds[NO_BACKBONE].count if self._folds else 0
 
     def add_trial(self, folds: dict[str, Validation]) -> None:
         """Take over how well each learner predicts labels that it was not trained on, by name."""
@@ -233,5 +278,18 @@ def _sentence(name: str, validations: dict[str, Validation]) -> str:
     return f"{text}, {', '.join(others)}"
 
 
+def _gain(validations: Mapping[str, Validation], unlabelled: int) -> str:
+    """Return what the images without a label give, beside the best that does without them."""
+    others = validations.keys() - {EVERY_IMAGE}
+    second = max(sorted(others), key=lambda name: validations[name].right)
+    now, before = validations[EVERY_IMAGE], validations[second]
+    return (
+        f"the network learns from {unlabelled:,} images without a label, too: {now.right} of"
+        f" {now.count} labels are predicted in cross-validation, {before.right} without them"
+        f" ({_shown(second)})"
+    )
+
+
 def _shown(name: str) -> str:
-    return "a network from scratch" if name == NO_BACKBONE else name
+    names = {NO_BACKBONE: "a network from scratch", EVERY_IMAGE: "one from unlabelled images, too,"}
+    return names.get(name, name)

@@ -1,5 +1,6 @@
 """Train a session's networks, rank the images that are left, and judge labels."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
@@ -10,21 +11,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64
-from torch import Tensor, nn
+from torch import nn
 
 from dfal import models
 from dfal.errors import DfalError
-from dfal.labelling.learning.comparison import MAX_UNLABELLED, Validation
+from dfal.labelling.learning.cross_validation import cross_fit, validate
+from dfal.labelling.learning.every_image import EveryImageLearner
 from dfal.labelling.learning.feature_learner import FeatureLearner
 from dfal.labelling.learning.judging import Evaluation, fit_temperature, judge
 from dfal.labelling.learning.learner import Learner
-from dfal.labelling.learning.learners import Learners
+from dfal.labelling.learning.learners import Choice, Learners
 from dfal.labelling.learning.progress import curve, hold_out_labels
+from dfal.labelling.learning.ranking import ranked_images
 from dfal.labelling.photos import Photos
-from dfal.labelling.store.records import Model, RankedImage
+from dfal.labelling.store.records import Model
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.state import State
-from dfal.nn.inference import predict
 from dfal.pool import Pool
 from dfal.query import DECLINED, UNKNOWN, Query
 from dfal.seeding import derive_seed, generator
@@ -32,8 +34,6 @@ from dfal.storage.paths import beside
 
 WATCHED_IMAGES = 1000
 """Images drawn at random on which every network is compared with the one before it."""
-FOLDS = 3
-"""Networks of a review, each of which judges the labels that it was not trained on."""
 QUIET_SECONDS = 4.0
 """Seconds without an answer after which a few answers are worth a training, and networks a
 review."""
@@ -42,6 +42,12 @@ SAVE_SECONDS = 1.0
 its file is large."""
 MAX_QUEUE = 500
 """Images that are ranked at a time."""
+SERVE_SECONDS = 0.05
+"""Seconds between two looks for new answers during a training that takes long."""
+
+
+class _PostponedError(Exception):
+    """Ends work that can wait, since people have given new answers."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +55,11 @@ class TrainingStart:
     """What a training begins with. The state changes meanwhile: people continue labelling.
 
     Attributes:
-        number: of the network, from 1.
         classes: how many there are.
         last_answer_id: the latest answer.
         annotations: answers that are trained on.
     """
 
-    number: int
     classes: int
     last_answer_id: int
     annotations: int
@@ -68,13 +72,20 @@ class Trainer:
         session: its own, on the store that the page has open.
         photos: the images of that session.
         clock: gives the time in seconds.
+        report: is told what is done, the step of a training that takes long, and their number.
 
     Attributes:
         learners: what networks are made from.
     """
 
-    def __init__(self, session: Session, photos: Photos, clock: Callable[[], float] = time.time):
-        self._session, self._photos, self._clock = session, photos, clock
+    def __init__(
+        self,
+        session: Session,
+        photos: Photos,
+        clock: Callable[[], float] = time.time,
+        report: Callable[[str, int, int], object] = lambda activity, step, steps: None,
+    ):
+        self._session, self._photos, self._clock, self._report = session, photos, clock, report
         self._pseudo_labels: dict[int, int] = {}
         self.learners = Learners(session, photos)
         self._unsaved: tuple[nn.Module, models.ModelCard] | None = None
@@ -84,6 +95,9 @@ class Trainer:
         self._saved: tuple[nn.Module, models.ModelCard] | None = None
         self._review_temperature: float | None = None
         self._last_answer_id, self._quiet_since = -1, 0.0
+        self._slow_work = ""
+        self._served = 0.0
+        self._is_compared_anew = False
 
     @property
     def _learner(self) -> Learner:
@@ -104,6 +118,56 @@ class Trainer:
             self.learners.prefer([*labelled.tolist(), *asked])
         self.learners.refresh(state)
 
+    def serve(self) -> bool:
+        """Do what is most urgent, and return whether there was anything to do."""
+        state = self._session.refresh()
+        if self.due(state):
+            self._report("training", 0, 0)
+            self.train()
+        elif self.cover_due(state):
+            self.cover(state)
+        elif self.save_due():
+            self.save()
+        elif self._slow_work:
+            return False
+        elif self.review_due(state):
+            self._report("reviewing", 0, 0)
+            self.review()
+        elif self.trial_due(state):
+            self._report("comparing", 0, 0)
+            self.trial(state)
+        else:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def _slowly(self, activity: str) -> Iterator[None]:
+        """Let new answers be learnt from during a block that takes long."""
+        self._slow_work = activity
+        try:
+            yield
+        finally:
+            self._slow_work = ""
+
+    def _meanwhile(self, step: int, steps: int) -> None:
+        """Do between two steps of a slow training what is due.
+
+        Answers that a slow learner would have to learn wait for a training, but for nothing else.
+
+        Raises:
+            _PostponedError: where there is something more urgent than the present work.
+        """
+        if not self._slow_work or time.monotonic() - self._served < SERVE_SECONDS:
+            return
+        activity = self._slow_work
+        self._report(activity, step, steps)
+        if activity != "training" and self._learner.is_slow:
+            if self.due(self._session.refresh()):
+                raise _PostponedError
+        else:
+            self.serve()
+        self._served = time.monotonic()
+
     def due(self, state: State) -> bool:
         """Return whether to train.
 
@@ -117,16 +181,16 @@ class Trainer:
         latest = state.models[-1].last_answer_id if state.models else -1
         trained = max(latest, self._attempted_answer_id)
         labels = state.labels[self._teaching(state)]
-        if len(np.unique(labels)) < 2:
+        if len(np.unique(labels)) < 2 or (self._slow_work == "training" and learner.is_slow):
             return False
+        if self._is_compared_anew and not self._slow_work:
+            return True
+        new = state.last_answer_id - trained
         if isinstance(learner, FeatureLearner):
-            is_grown = learner.neighbourhood_size != self._trained_size
-            return is_grown or state.last_answer_id > trained
-        if state.last_answer_id <= trained:
-            return False
+            return new > 0 or learner.neighbourhood_size != self._trained_size
         if not state.models:
-            return len(labels) >= state.settings.first
-        return state.last_answer_id - trained >= state.settings.batch or self._is_quiet()
+            return new > 0 and len(labels) >= state.settings.first
+        return new >= state.settings.batch or (new > 0 and self._is_quiet())
 
     def cover_due(self, state: State) -> bool:
         """Return whether to rank the images that cover the folder: there is no network yet."""
@@ -161,50 +225,44 @@ class Trainer:
             self._save(network, card)
 
     def trial_due(self, state: State) -> bool:
-        """Return whether to compare a network on pixels with the features."""
-        return bool(state.models) and self._is_quiet() and self.learners.trial_due(state)
+        """Return whether to compare networks on pixels with the features.
+
+        It may take minutes, in which features and quick networks are learnt from as ever.
+        """
+        is_free = self._is_quiet() or not self._learner.is_slow
+        return bool(state.models) and is_free and self.learners.trial_due(state)
 
     def trial(self, state: State) -> None:
-        """Find out how well networks from scratch, and the features, predict the labels."""
+        """Find out how well networks on pixels, and the features, predict the labels."""
         self._decode_labelled(state)
-        learners: list[Learner] = [self.learners.on_pixels, *self.learners.on_features]
-        self.learners.add_trial(
-            {learner.name: self._validation(learner, state) for learner in learners}
-        )
-        self._trained_size = -1  # choose again
+        labels = state.labels.copy()  # people continue labelling
+        learners = self.learners.begin_trial(int((labels[state.trained_on] >= 0).sum()))
+        try:
+            with self._slowly("comparing"):
+                folds = {
+                    learner.name: validate(
+                        learner,
+                        self._pool(state, learner, labels),
+                        len(state.classes),
+                        random_order=state.random_order,
+                        seed=self._session.settings.seed,
+                        proceed=self._meanwhile,
+                    )
+                    for learner in learners
+                    if self._is_affordable(learner, state)
+                }
+        except _PostponedError:
+            self.learners.abandon_trial()
+            return
+        self.learners.add_trial(folds)
+        self._is_compared_anew = True
 
-    def _validation(self, learner: Learner, state: State) -> Validation:
-        """Return how images are predicted by networks that were trained on the other folds."""
-        classes, pool = len(state.classes), self._pool(state, learner)
-        labels = pool.labels.numpy()
-        others = state.random_order[labels[state.random_order] == UNKNOWN][:MAX_UNLABELLED]
-        labelled = np.flatnonzero(labels >= 0)
-        compared = np.sort(np.concatenate([labelled, others]))
-        posterior = np.zeros((len(labels), classes), np.float32)
-        for images, model in self._cross_fit(learner, pool, compared, classes, len(labelled)):
-            posterior[images] = learner.logits(model, pool.images, images).softmax(1).numpy()
-        compared = compared[posterior[compared].any(axis=1)]
-        return Validation.of(compared, labels[compared], posterior[compared])
-
-    def _cross_fit(
-        self,
-        learner: Learner,
-        pool: Pool,
-        labelled: Int64[np.ndarray, "n"],
-        classes: int,
-        number: int,
-    ) -> Iterator[tuple[Int64[np.ndarray, "m"], nn.Module]]:
-        """Yield the images of each fold, and a network that was trained without their labels.
-
-        The fold of an image never changes. Without labels of two classes there is no network.
-        """
-        seed = self._session.settings.seed
-        folds = np.array([derive_seed(seed, image, "fold") % FOLDS for image in labelled.tolist()])
-        for fold in range(FOLDS):
-            images = labelled[folds == fold]
-            rest = _without(pool, images)
-            if len(images) and len(rest.labels[rest.labels >= 0].unique()) > 1:
-                yield images, learner.fit(rest, classes, self._seed(number, f"fold {fold}"))
+    def _is_affordable(self, learner: Learner, state: State) -> bool:
+        """Return whether a learner's networks are trained in the time that there is for them."""
+        if not isinstance(learner, EveryImageLearner):
+            return True
+        pool, seed = self._pool(state, learner), self._seed(0, "prepare")
+        return learner.is_affordable(pool, len(state.classes), seed, self._meanwhile)
 
     def review_due(self, state: State) -> bool:
         """Return whether there are labels that no review has seen, and nobody answers just now."""
@@ -224,21 +282,23 @@ class Trainer:
         began = self._clock()
         state = self._session.refresh()
         start = TrainingStart(
-            number=len(state.models) + 1,
             classes=len(state.classes),
             last_answer_id=state.last_answer_id,
             annotations=int((state.trained_on & state.annotated).sum()),
         )
         self._attempted_answer_id = start.last_answer_id
         self._decode_labelled(state)
-        self._choose(state)
-        pool = self._pool(state)
-        model = self._learner.fit(pool, start.classes, self._seed(start.number, "fit"))
-        query = self._select(model, pool, number=start.number, state=state)
+        choice = self._choose(state)
+        pool = self._pool(state, choice.learner)
+        model = self._fit(choice.learner, pool, start.classes, len(state.models) + 1)
+        self._take_over(choice, start)
+        number = len(state.models) + 1
+        left = self._pool(state) if self._learner.is_slow else pool
+        query = self._select(model, left, number=number, state=state)
         watched = self._watched(state)
         predicted = self._learner.logits(model, pool.images, watched).argmax(1).numpy()
         record = Model(
-            id=start.number,
+            id=number,
             at=(now := self._clock()),
             last_answer_id=start.last_answer_id,
             annotations=int(state.annotated.sum()),
@@ -258,31 +318,59 @@ class Trainer:
             self.save()
         self._session.model_outputs.add_model(
             record,
-            self._ranking(model, pool, query),
+            ranked_images(self._learner, model, pool, query),
             judge([evaluation], pool.images, self._learner.attack(), temperature),
         )
         return network
 
-    def _choose(self, state: State) -> None:
-        """Choose what to learn from, and say why."""
+    def _choose(self, state: State) -> Choice:
+        """Choose what to learn from, but not while something else is about to take over."""
+        if self._slow_work:
+            return Choice(self._learner, state.learner.why if state.learner else "")
+        self._is_compared_anew = False
         usable = state.trained_on & self._photos.ready()
         labels = np.where(usable, state.labels, UNKNOWN)[: len(self._photos.folder)]
-        choice = self.learners.choose(labels, len(state.classes))
-        self._session.model_outputs.add_learner(choice.name, choice.why)
-        if isinstance(self._learner, FeatureLearner):
-            self._trained_size = self._learner.neighbourhood_size
+        return self.learners.choose(labels, len(state.classes))
+
+    def _fit(self, learner: Learner, pool: Pool, classes: int, number: int) -> nn.Module:
+        """Train a network, and let the present learner learn new answers where that takes long."""
+        seed = self._seed(number, "fit")
+        if not learner.is_slow:
+            return learner.fit(pool, classes, seed)
+        with self._slowly("training"):
+            return learner.fit(pool, classes, seed, proceed=self._meanwhile)
+
+    def _take_over(self, choice: Choice, start: TrainingStart) -> None:
+        """Let a learner rank the images from now on, and say why."""
+        self.learners.current = choice.learner
+        self._attempted_answer_id = start.last_answer_id
+        self._session.model_outputs.add_learner(choice.learner.name, choice.why)
+        if isinstance(choice.learner, FeatureLearner):
+            self._trained_size = choice.learner.neighbourhood_size
 
     def review(self) -> None:
         """Judge each label by a network that was trained neither on it nor on its twin."""
         state = self._session.refresh()
-        latest = state.models[-1]
-        self._reviewed_answer_id = latest.last_answer_id
+        latest, learner = state.models[-1], self._learner
         pool, classes = self._pool(state), len(state.classes)
-        labelled = np.flatnonzero((state.labels >= 0) & self._learner.ready())
-        evaluations = [
-            self._evaluate(model, pool, images, state)
-            for images, model in self._cross_fit(self._learner, pool, labelled, classes, latest.id)
-        ]
+        labelled = np.flatnonzero((state.labels >= 0) & learner.ready())
+        try:
+            with self._slowly("reviewing"):
+                evaluations = [
+                    self._evaluate(model, pool, images, state)
+                    for images, model in cross_fit(
+                        learner,
+                        pool,
+                        labelled,
+                        classes,
+                        seed=self._session.settings.seed,
+                        number=latest.id,
+                        proceed=self._meanwhile,
+                    )
+                ]
+        except _PostponedError:
+            return
+        self._reviewed_answer_id = latest.last_answer_id
         temperature = self._review_temperature = fit_temperature(evaluations)
         self._session.model_outputs.add_judgements(
             latest.id, judge(evaluations, pool.images, self._learner.attack(), temperature)
@@ -299,21 +387,33 @@ class Trainer:
             with suppress(DfalError):  # it is set aside
                 self._photos.network_image(int(image))
 
-    def _pool(self, state: State, learner: Learner | None = None) -> Pool:
+    def _pool(
+        self,
+        state: State,
+        learner: Learner | None = None,
+        given: Int64[np.ndarray, "n"] | None = None,
+    ) -> Pool:
         """Return L and U.
 
         Images of the hold-out, and those that a network cannot take, are in neither.
+
+        Args:
+            state: of the session.
+            learner: whose images are in it; the present one by default.
+            given: the labels; those of the state by default.
         """
+        given = state.labels if given is None else given
         learner = learner or self._learner
         usable = self._photos.ready() & ~state.hold_out
         if learner.is_instant:
             usable &= learner.ready()
         labels = torch.full((len(self._photos.folder),), DECLINED, dtype=torch.int64)
-        labels[torch.from_numpy(np.flatnonzero(usable))] = torch.from_numpy(state.labels[usable])
+        labels[torch.from_numpy(np.flatnonzero(usable))] = torch.from_numpy(given[usable])
         images = learner.images()
         size = int(np.prod(images.shape))
-        # On features there are none: they would be of an earlier space.
-        stored = {} if learner.is_instant else self._session.model_outputs.twins()
+        # On features there are none: they would be of an earlier space. And where unlabelled images
+        # teach, their looks take the place of twins.
+        stored = {} if learner.is_instant or learner.is_slow else self._session.model_outputs.twins()
         changes = {
             image: torch.from_numpy(change)
             for image, change in sorted(stored.items())
@@ -343,7 +443,8 @@ class Trainer:
         new_answers = settings.first
         if state.models:
             new_answers = state.last_answer_id - state.models[-1].last_answer_id
-        k = min(2 * settings.batch + new_answers, MAX_QUEUE, len(pool.unlabelled))
+        batches = 4 if self._learner.is_slow else 2
+        k = min(batches * settings.batch + new_answers, MAX_QUEUE, len(pool.unlabelled))
         query = Query.nothing()
         if k:
             rng = generator(settings.seed, number, "select")
@@ -353,30 +454,6 @@ class Trainer:
             pairs = zip(query.guessed.tolist(), query.guesses.tolist(), strict=True)
             self._pseudo_labels = dict(pairs)
         return query
-
-    def _ranking(self, model: nn.Module, pool: Pool, query: Query) -> list[RankedImage]:
-        """Return the images of a query with what the network predicts for them and their twins."""
-        indices = query.indices.tolist()
-        likely = self._learner.logits(model, pool.images, query.indices.numpy()).topk(2, dim=1)
-        twins: dict[int, tuple[Tensor, int]] = {}
-        if (
-            query.twins is not None
-            and query.twinned is not None
-            and len(query.twinned)
-            and not self._learner.is_instant
-        ):
-            classes = predict(model, query.twins).argmax(1).tolist()
-            changes = query.twins - pool.images.take(query.twinned)
-            pairs = zip(changes, classes, strict=True)
-            twins = dict(zip(query.twinned.tolist(), pairs, strict=True))
-        ranking = []
-        for image, score, (predicted, second) in zip(
-            indices, query.scores.tolist(), likely.indices.tolist(), strict=True
-        ):
-            twin, twin_predicted = twins.get(image, (None, None))
-            runner_up = second if twin_predicted in {None, predicted} else twin_predicted
-            ranking.append(RankedImage(image, score, predicted, runner_up, twin, twin_predicted))
-        return ranking
 
     def _watched(self, state: State) -> Int64[np.ndarray, "w"]:
         """Return images drawn at random before anything was asked, as far as they are decoded."""
@@ -414,13 +491,3 @@ class Trainer:
 def model_path(store: Path) -> Path:
     """Return the file next to a store that its latest network is saved in."""
     return beside(store, ".model.safetensors")
-
-
-def _without(pool: Pool, images: Int64[np.ndarray, "m"]) -> Pool:
-    """Return a pool without the labels of some images and their twins."""
-    labels = pool.labels.clone()
-    labels[torch.from_numpy(images[pool.labels.numpy()[images] >= 0])] = UNKNOWN
-    is_kept = labels[pool.twinned] >= 0
-    return dataclasses.replace(
-        pool, labels=labels, twinned=pool.twinned[is_kept], twins=pool.twins[is_kept]
-    )

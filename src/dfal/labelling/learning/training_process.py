@@ -31,12 +31,16 @@ class TrainerStatus:
     """What the trainer does now.
 
     Attributes:
-        doing: "starting", "waiting", "training", "reviewing", or "" where there is no trainer.
+        doing: "starting", "waiting", "training", "comparing", "reviewing", or "" where there is no
+            trainer.
+        step, steps: of a training that takes long, and how many it has; 0 where none does.
         backbone: whose features are computed; empty where none are.
         features_done, features_total: images that have features, and all that can have some.
     """
 
     doing: str = ""
+    step: int = 0
+    steps: int = 0
     backbone: str = ""
     features_done: int = 0
     features_total: int = 0
@@ -50,39 +54,25 @@ def work(pipe: Connection, store: Path) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // 2))
     with Session.open(store, person="trainer") as session:
         photos = Photos.open(session)
-        trainer = Trainer(session, photos)
-        reading = (session, photos, trainer.learners.extraction)
-        threading.Thread(target=_decode, args=reading, daemon=True).start()
         sent = TrainerStatus()
 
-        def send(activity: str) -> None:
+        def report(activity: str, step: int = 0, steps: int = 0) -> None:
             nonlocal sent
-            features = trainer.learners.progress()
-            status = TrainerStatus(
-                activity, trainer.learners.backbone, features.done, features.total
-            )
+            features, backbone = trainer.learners.progress(), trainer.learners.backbone
+            # A tenth of the steps is as much as a page can show.
+            step -= step % max(1, steps // 10)
+            status = TrainerStatus(activity, step, steps, backbone, features.done, features.total)
             if status != sent:
                 sent = status
                 pipe.send(status)
 
+        trainer = Trainer(session, photos, report=report)
+        reading = (session, photos, trainer.learners.extraction)
+        threading.Thread(target=_decode, args=reading, daemon=True).start()
         while True:
             try:
-                state = session.refresh()
-                if trainer.due(state):
-                    send("training")
-                    trainer.train()
-                elif trainer.cover_due(state):
-                    trainer.cover(state)
-                elif trainer.save_due():
-                    trainer.save()
-                elif trainer.review_due(state):
-                    send("reviewing")
-                    trainer.review()
-                elif trainer.trial_due(state):
-                    send("training")
-                    trainer.trial(state)
-                else:
-                    send("waiting")
+                if not trainer.serve():
+                    report("waiting")
                     time.sleep(POLL_SECONDS)
             except Exception as error:
                 text = str(error)

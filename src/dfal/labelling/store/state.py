@@ -63,8 +63,8 @@ class State(Annotations):
 
     @property
     def backbone(self) -> str:
-        """Return whose features networks learn from now; "none" for pixels."""
-        return self.learner.backbone if self.learner else self.settings.backbone
+        """Return whose features networks learn from now; "none" and EVERY_IMAGE for pixels."""
+        return self.learner.backbone if self.learner else self.settings.first_backbone
 
     def set_settings(self, settings: Settings) -> None:
         """Apply other settings from now on."""

@@ -57,8 +57,9 @@ class LearnerReply(Reply):
     """What the models learn from.
 
     Attributes:
-        backbone: whose features; "none" for a network that is trained on pixels; "auto" where it
-            is not chosen yet.
+        backbone: whose features; "none" for a network that is trained on pixels, "none+unlabelled"
+            for one that is trained on images without a label, too; "auto" where it is not chosen
+            yet.
         why: why it was chosen, in a sentence; empty where nothing was compared.
     """
 
@@ -75,6 +76,17 @@ class FeaturesReply(Reply):
     """
 
     backbone: str
+    done: int
+    total: int
+
+
+class StepsReply(Reply):
+    """How far a training is that takes long.
+
+    Attributes:
+        done, total: its steps.
+    """
+
     done: int
     total: int
 
@@ -110,6 +122,7 @@ class ProgressReply(StatusReply):
         folder: name of the folder of images.
         decoded: images that are decoded already.
         training: what the trainer does now; empty where there is none.
+        steps: of a training that takes long; null where none does.
         final: the final model that somebody had trained from the page.
         learner: what the latest models learn from.
         features: those that are being computed; null where none are.
@@ -145,7 +158,8 @@ class ProgressReply(StatusReply):
     person: Text | None
     folder: Text
     decoded: int
-    training: Literal["", "starting", "waiting", "training", "reviewing"]
+    training: Literal["", "starting", "waiting", "training", "comparing", "reviewing"]
+    steps: StepsReply | None
     final: FinalModelReply
     learner: LearnerReply
     features: FeaturesReply | None
@@ -215,6 +229,9 @@ class ProgressReply(StatusReply):
                 "folder": Path(settings.folder).name,
                 "decoded": int(photos.ready().sum()),
                 "training": training.doing,
+                "steps": (
+                    {"done": training.step, "total": training.steps} if training.steps else None
+                ),
                 "final": final,
                 "learner": {"backbone": backbone, "why": learner.why if learner else ""},
                 "features": features if training.features_done < training.features_total else None,

@@ -9,7 +9,7 @@ import { count, labels, notice, percent } from "./words.js";
 let isOpen = false;
 
 /** Values of a backbone that are no pretrained network. */
-const NOT_PRETRAINED = ["none", "pixels", "auto"];
+const NOT_PRETRAINED = ["none", "none+unlabelled", "pixels", "auto"];
 
 /**
  * Return what the models learn from, with the reason to open; null before it is chosen.
@@ -17,6 +17,9 @@ const NOT_PRETRAINED = ["none", "pixels", "auto"];
  */
 export function learner({ learner: { backbone, why } }) {
   if (backbone === "auto") return null;
+  if (backbone === "none+unlabelled" && why) {
+    return h("p", { className: "soft" }, `${why[0]?.toUpperCase()}${why.slice(1)}.`);
+  }
   const isPretrained = !NOT_PRETRAINED.includes(backbone);
   const reasons = [
     why,
@@ -35,7 +38,8 @@ export function learner({ learner: { backbone, why } }) {
 /** @param {string} backbone */
 function learnsFrom(backbone) {
   if (backbone === "none") return "Network trained from scratch";
-  if (backbone === "pixels") return "Features: the pixels";
+  if (backbone === "none+unlabelled") return "Network trained on the labels and on images without one";
+  if (backbone === "pixels") return "Labels spread to similar images, by their pixels";
   return `Features: ${backbone}, a pretrained network`;
 }
 

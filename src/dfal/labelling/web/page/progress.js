@@ -213,6 +213,7 @@ function hints(now, latest) {
 /** @type {Partial<Record<Progress["training"], string>>} */
 const ACTIVITIES = {
   training: "Training a model …",
+  comparing: "Comparing what models can learn from …",
   reviewing: "Models are checking the labels …",
   starting: "Training is starting …",
   "": "No training is running.",
@@ -224,13 +225,23 @@ const ACTIVITIES = {
  */
 function activity(now) {
   const text = ACTIVITIES[now.training];
-  if (text) return text;
+  if (text) return now.steps ? `${steps(now.training, now.steps)} …` : text;
   if (now.model) return aboutModel(now);
   if (now.classes.length < 2) return "Training needs two classes.";
-  if (now.learner.backbone !== "none") return "The first model is trained once two classes have labels.";
+  if (!now.learner.backbone.startsWith("none")) return "The first model is trained once two classes have labels.";
   const missing = Math.max(0, now.first - now.trained_on);
   if (!missing) return "Training needs labels of two classes.";
   return `The first model is trained after ${missing} more${labels(missing)}.`;
+}
+
+/**
+ * Return how far a training is that takes long.
+ * @param {Progress["training"]} doing
+ * @param {{ done: number, total: number }} steps
+ */
+function steps(doing, { done, total }) {
+  const what = doing === "training" ? "Learning from images without a label" : ACTIVITIES[doing]?.replace(/ …$/, "");
+  return `${what}: ${percent(done / total)}`;
 }
 
 /**

@@ -185,7 +185,7 @@ function score({ strategy, about, backbone, score: value }) {
   }
   if (value === null) return ["The attack did not reach the decision boundary."];
   const norm =
-    backbone && backbone !== "none" ? `(L2, in the features of ${backbone})` : "(L2, pixels 0 to 1)";
+    backbone && !backbone.startsWith("none") ? `(L2, in the features of ${backbone})` : "(L2, pixels 0 to 1)";
   return ["Distance to the decision boundary ", h("b", {}, value.toPrecision(2)), ` ${norm}.`];
 }
 
