@@ -411,9 +411,11 @@ class Trainer:
         labels[torch.from_numpy(np.flatnonzero(usable))] = torch.from_numpy(given[usable])
         images = learner.images()
         size = int(np.prod(images.shape))
-        # On features there are none: they would be of an earlier space. And where unlabelled images
-        # teach, their looks take the place of twins.
-        stored = {} if learner.is_instant or learner.is_slow else self._session.model_outputs.twins()
+        # On features there are none: they would be of an earlier space. Where unlabelled images
+        # teach, random changes of images take their place.
+        stored = (
+            {} if learner.is_instant or learner.is_slow else self._session.model_outputs.twins()
+        )
         changes = {
             image: torch.from_numpy(change)
             for image, change in sorted(stored.items())
