@@ -12,6 +12,7 @@ import dfal
 from dfal.analysis.learning_curves import refuse_unmeasured
 from dfal.analysis.studies import studies, titles, write_csv
 from dfal.errors import DfalError
+from dfal.experiments.recipes import RECIPES, describe_learning
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
 from dfal.stats.significance import paired_p
@@ -233,6 +234,51 @@ def test_other_settings_are_another_study(store: Store) -> None:
     assert titles(studies(store)) == ["mnist-5k, lenet5, batch 10", "mnist-5k, lenet5, batch 5"]
     assert titles(studies(store)[:1]) == ["mnist-5k, lenet5"]
     assert studies(store)[1].baseline is None
+
+
+PAPER, QUICK, BEST = (Trial(**RECIPES[name]) for name in ("paper", "quick", "best"))
+WITHOUT_VAT = dataclasses.replace(
+    BEST, training=dataclasses.replace(BEST.training, unlabelled="pseudo-labels")
+)
+
+
+@pytest.mark.parametrize(
+    ("trials", "endings"),
+    [
+        ([PAPER], [""]),
+        ([Trial(training=dfal.Training(epochs=7))], [""]),
+        ([QUICK], [", recipe quick"]),
+        ([BEST], [", recipe best"]),
+        ([dataclasses.replace(QUICK, seed=3, batch=30)], [", recipe quick"]),
+        ([PAPER, BEST], [", recipe paper, first 10", ", recipe best, first 30"]),
+        ([WITHOUT_VAT], [", recipe best, unlabelled pseudo-labels"]),
+        (
+            [BEST, WITHOUT_VAT],
+            [", recipe best, unlabelled consistency", ", recipe best, unlabelled pseudo-labels"],
+        ),
+        ([dataclasses.replace(BEST, first_by="random")], [", recipe best, first_by random"]),
+        ([dataclasses.replace(PAPER, first_by="typical")], [", first_by typical"]),
+        ([Trial(training=dfal.Training(steps=500))], [", steps 500"]),
+        (
+            [Trial(training=dfal.Training(epochs=epochs)) for epochs in (5, 7)],
+            [", epochs 5", ", epochs 7"],
+        ),
+        ([Trial(fit="mine:fit")], [", fit mine:fit"]),
+    ],
+)
+def test_a_title_names_how_the_trials_learn(
+    store: Store, trials: list[Trial], endings: list[str]
+) -> None:
+    (study,) = studies(store)
+    several = [dataclasses.replace(study, settings=trial) for trial in trials]
+    assert titles(several) == [f"mnist-5k, lenet5{ending}" for ending in endings]
+
+
+def test_each_row_says_how_its_trial_learns() -> None:
+    said = [describe_learning(trial) for trial in (PAPER, QUICK, BEST, WITHOUT_VAT)]
+    assert said == ["paper", "quick", "best", "best, unlabelled pseudo-labels"]
+    assert describe_learning(Trial(training=dfal.Training(epochs=50))) == "paper, epochs 50"
+    assert describe_learning(Trial(fit="mine:fit")) == "mine:fit"
 
 
 def test_a_folder_goes_by_its_name_unless_two_have_the_same(store: Store) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from dfal.errors import DfalError
+from dfal.experiments.recipes import describe_learning
 from dfal.experiments.store import Record
 from dfal.experiments.trial import Trial
 from dfal.protocols import Strategy
@@ -22,7 +23,7 @@ COLUMNS: Mapping[Kind, tuple[str, ...]] = {
     "measurements": (
         *("dataset", "model", "strategy", "seed", "annotations", "labelled_data", "accuracy"),
         *("seconds_fit", "seconds_select", "trial", "study", "candidates"),
-        *("backbone", "size", "unlabelled", "fit"),
+        *("backbone", "size", "unlabelled", "fit", "recipe"),
     ),
     "queries": (
         *("dataset", "model", "strategy", "seed", "round", "position"),
@@ -88,6 +89,7 @@ def _measurement(trial: Trial, record: Record) -> Iterator[Row]:
         "size": trial.size,
         "unlabelled": trial.training.unlabelled,
         "fit": trial.fit,
+        "recipe": describe_learning(trial),
     }
 
 

@@ -15,44 +15,59 @@ from dfal.analysis.rows import COLUMNS, Kind, candidates_of, trial_rows
 from dfal.atomic import atomic_write
 from dfal.damage import RESTORE
 from dfal.errors import DfalError
+from dfal.experiments.recipes import LEARNING, PAPER, learning_of, recipe_of
 from dfal.experiments.serialization import is_kind
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
+from dfal.nn.training_settings import Training
 from dfal.protocols import Strategy
 from dfal.spreadsheet import defused
 from dfal.strategies import STRATEGIES, Random, name_of
 
 NETWORK = {"dataset", "model", "backbone", "size"}
 """Settings that stand at the beginning of a study's title."""
-LEARNING = {"unlabelled": "none", "fit": ""}
-"""Settings that a title names where they have another value, whatever other studies have."""
+ADDED = {field.name for field in dataclasses.fields(Training) if field.metadata.get("added")}
+"""Settings of a training that results without a word about it do not have."""
 
 
 def titles(studies: Sequence[Study]) -> list[str]:
-    """Return the data set and network of each study, and every setting in which they differ.
+    """Return the data set, network and recipe of each study, and every setting that differs.
 
-    What is trained on beside the labels, and a training of the user's own, are always named. A data
-    set that is a file or folder is called by its name alone, unless two have the same.
+    The recipe is named where one of them does not learn as the paper does, with the settings that
+    are not the recipe's; so is a training of the user's own. A data set that is a file or folder is
+    called by its name alone, unless two have the same.
     """
     settings = [_settings(study) for study in studies]
+    recipes = [recipe_of(study.settings) for study in studies]
     datasets = {values["dataset"] for values in settings}
     names = Counter(Path(dataset).name for dataset in datasets)
     short = {
         dataset: Path(dataset).name if names[Path(dataset).name] == 1 else dataset
         for dataset in datasets
     }
+    changed = {name for _, changes in recipes for name in changes}
+    always = {"fit"} & {name for values in settings for name in values if values[name]}
+    for recipe, changes in recipes:
+        always |= changes.keys() & (ADDED | set(LEARNING)) if recipe == PAPER else changes.keys()
+    learning = learning_of(studies[0].settings).keys() if studies else ()
     different = [
         name
         for name in (settings[0] if settings else {})
-        if (len({str(values[name]) for values in settings}) > 1 and name not in NETWORK)
-        or (name in LEARNING and any(values[name] != LEARNING[name] for values in settings))
+        if name in always
+        or (
+            name not in NETWORK
+            and len({str(values[name]) for values in settings}) > 1
+            and (name not in learning or name in changed)
+        )
     ]
+    has_recipes = any(recipe != PAPER for recipe, _ in recipes)
     return [
         ", ".join(
             [short[values["dataset"]], study.settings.network]
+            + [f"recipe {recipe}"] * has_recipes
             + [f"{name} {values[name]}" for name in different if values[name] != ""]
         )
-        for study, values in zip(studies, settings, strict=True)
+        for study, values, (recipe, _) in zip(studies, settings, recipes, strict=True)
     ]
 
 

@@ -1,9 +1,11 @@
 """Recipes: settings of a trial that belong together, by name, without PyTorch."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from types import MappingProxyType
 from typing import Any
 
+from dfal.experiments.trial_settings import TrialSettings
 from dfal.nn.training_settings import Training
 
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -30,3 +32,42 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """Name of a recipe → settings of `Trial`: as the paper trains; the same, but with enough steps for
 few labels; with augmentation and all that the unlabelled images teach."""
+
+PAPER = "paper"
+"""The recipe whose settings trials have that name none."""
+LEARNING = ("first_by",)
+"""Settings of a trial, besides those of its training, that say how it learns."""
+
+
+def learning_of(trial: TrialSettings) -> dict[str, Any]:
+    """Return all settings by which a trial learns from its labels, by name."""
+    return asdict(trial.training) | {name: getattr(trial, name) for name in LEARNING}
+
+
+def recipe_of(trial: TrialSettings) -> tuple[str, dict[str, Any]]:
+    """Return the recipe that is nearest to how a trial learns, and the settings that it changes.
+
+    Nearest is the one of which the fewest settings are changed; of several, the first.
+    """
+    learning = learning_of(trial)
+    changes = {
+        name: {key: value for key, value in learning.items() if value != recipe[key]}
+        for name, recipe in ((name, _learning_of_recipe(name)) for name in RECIPES)
+    }
+    nearest = min(changes, key=lambda name: len(changes[name]))
+    return nearest, changes[nearest]
+
+
+def describe_learning(trial: TrialSettings) -> str:
+    """Return the recipe of a trial and all settings that it changes, or the user's own training."""
+    if trial.fit:
+        return trial.fit
+    name, changed = recipe_of(trial)
+    return ", ".join([name, *(f"{key} {value}" for key, value in changed.items())])
+
+
+def _learning_of_recipe(name: str) -> dict[str, Any]:
+    """Return all settings by which a recipe learns; those that it does not set are the usual."""
+    settings = RECIPES[name]
+    usual = {field.name: field.default for field in fields(TrialSettings)}
+    return asdict(settings["training"]) | {key: settings.get(key, usual[key]) for key in LEARNING}
