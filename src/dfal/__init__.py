@@ -56,6 +56,7 @@ __all__ = [
     "Trial",
     "TypiClust",
     "UHerding",
+    "WithCoverage",
     "WithTwins",
     "active_learning",
     "derive_seed",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
         Stochastic,
         TypiClust,
         UHerding,
+        WithCoverage,
         WithTwins,
     )
 else:
@@ -137,7 +139,7 @@ else:
             "dfal.strategies": (
                 "BADGE BALD CEAL DFAL EGL BatchBALD BatchDFAL ClusterMargin CoreSet Entropy"
                 " FewLabels LeastConfidence Margin MaxHerding ProbCover Random RobustCoreSet"
-                " Stochastic TypiClust UHerding WithTwins"
+                " Stochastic TypiClust UHerding WithCoverage WithTwins"
             ),
         },
         modules="analysis attacks data experiments labelling models nn stats strategies",

@@ -23,5 +23,5 @@ def test_an_embedding_must_have_a_row_for_each_image(
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(dfal.DfalError, match="cannot be read"):
         dfal.TypiClust(space=str(path))(trained, pool, 3, rng())
-    with pytest.raises(dfal.DfalError, match="neither 'features', 'pixels', nor"):
+    with pytest.raises(dfal.DfalError, match="neither 'features', 'pixels', 'components', nor"):
         dfal.TypiClust(space="feature")

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 import dfal
+from dfal.nn import AUGMENTATIONS
 from dfal.strategies.clusters import _draw_in_turn, most_typical
+from dfal.strategies.looks import look_logits
 from strategy_cases import rng
 
 
@@ -20,6 +22,35 @@ def test_cluster_margin_asks_about_small_margins_of_all_kinds(
     assert query.scores.tolist() == [scores[image] for image in query.indices.tolist()]
     all_of_them = dfal.ClusterMargin(factor=1)(trained, pool, 6, rng())
     assert set(all_of_them.indices.tolist()) == set(smallest.indices[:6].tolist())
+
+
+def test_looks_are_averaged(trained: nn.Sequential, pool: dfal.Pool) -> None:
+    indices = pool.unlabelled[:30]
+    one = look_logits(trained, pool, indices, 1, rng()).softmax(1)
+    images = pool.images.take(indices)
+    torch.testing.assert_close(one, dfal.predict(trained, images).softmax(1))
+    draws = rng()
+    looks = [images, *(AUGMENTATIONS["shapes"].strong(images, draws) for _ in range(2))]
+    mean = torch.stack([dfal.predict(trained, look).softmax(1) for look in looks]).mean(0)
+    torch.testing.assert_close(look_logits(trained, pool, indices, 3, rng()).softmax(1), mean)
+    features = dfal.Pool.new(torch.randn(20, 5, generator=rng()), {0: 0})
+    head = nn.Linear(5, 3)
+    rows = look_logits(head, features, torch.arange(20), 3, rng()).softmax(1)
+    torch.testing.assert_close(
+        rows, dfal.predict(head, features.images.take(torch.arange(20))).softmax(1)
+    )
+
+
+def test_cluster_margin_over_looks_asks_where_their_mean_is_uncertain(
+    trained: nn.Sequential, pool: dfal.Pool
+) -> None:
+    query = dfal.ClusterMargin(factor=1, looks=4)(trained, pool, 6, rng())
+    assert (
+        query.scores.tolist()
+        != dfal.ClusterMargin(factor=1)(trained, pool, 6, rng()).scores.tolist()
+    )
+    again = dfal.ClusterMargin(factor=1, looks=4)(trained, pool, 6, rng())
+    assert torch.equal(query.indices, again.indices)
 
 
 def test_typical_takes_the_middle_of_the_largest_cluster_first() -> None:

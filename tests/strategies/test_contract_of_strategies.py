@@ -33,6 +33,9 @@ EVERY = [
     dfal.WithTwins(dfal.Entropy()),
     dfal.WithTwins(dfal.CEAL(threshold=3.0)),
     dfal.WithTwins(dfal.Random(), attack=dfal.FGSM()),
+    dfal.ClusterMargin(looks=3),
+    dfal.WithCoverage(dfal.Margin(), 0.3),
+    dfal.WithCoverage(dfal.DFAL(), 0.5),
 ]
 
 
@@ -226,6 +229,8 @@ def test_no_candidates_are_refused(strategy: dfal.DFAL) -> None:
         (lambda: dfal.MaxHerding(sigma=0), "sigma = 0"),
         (lambda: dfal.UHerding(sigma=-1), "sigma = -1"),
         (lambda: dfal.ClusterMargin(factor=0), "factor = 0"),
+        (lambda: dfal.ClusterMargin(looks=0), "looks = 0"),
+        (lambda: dfal.WithCoverage(dfal.Margin(), 0.0), "share must be above 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(make: Callable[[], Strategy], sentence: str) -> None:

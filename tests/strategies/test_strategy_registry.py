@@ -60,7 +60,7 @@ def test_every_strategy_class_is_registered() -> None:
         if isinstance(kind, type) and kind.__module__ == module.name and is_strategy(kind)
     }
     registered = {type(strategy) for strategy in STRATEGIES.values()}
-    assert kinds == registered | {dfal.WithTwins, CustomStrategy}
+    assert kinds == registered | {dfal.WithCoverage, dfal.WithTwins, CustomStrategy}
     assert len({kind.__name__ for kind in registered}) == len(registered)
 
 
@@ -84,7 +84,8 @@ def test_classes_are_found_in_the_package() -> None:
 
 def test_classes_are_stored_by_their_bare_names() -> None:
     """Stores have these names: one that is taken away makes them unreadable."""
-    kinds = {type(strategy) for strategy in STRATEGIES.values()} | {dfal.WithTwins}
+    kinds = {type(strategy) for strategy in STRATEGIES.values()}
+    kinds |= {dfal.WithCoverage, dfal.WithTwins}
     assert {kind.__name__: kind for kind in kinds}.items() <= BARE.items()
     assert {kind.__name__ for kind in kinds} >= {
         "BADGE",
@@ -106,6 +107,7 @@ def test_classes_are_stored_by_their_bare_names() -> None:
         "Stochastic",
         "TypiClust",
         "UHerding",
+        "WithCoverage",
         "WithTwins",
     }
     assert "CustomStrategy" not in BARE

@@ -47,7 +47,7 @@ from dfal.nn.training_settings import Training
         " returns a Query. With +twins behind a name the adversarial twins are trained on too."
     ),
 )
-@settings(TrialSettings, "annotations", "batch", "first", "first_by", group="Queries")
+@settings(TrialSettings, "annotations", "batch", "first", "first_by", "coverage", group="Queries")
 @option(
     "--candidates",
     default="300",
@@ -77,7 +77,7 @@ from dfal.nn.training_settings import Training
     ),
 )
 @settings(Training, group="Training")
-@settings(TrialSettings, "fit", group="Training")
+@settings(TrialSettings, "start_from", "fit", group="Training")
 @settings(TrialSettings, "device", group="Computation")
 @option(
     "--executor",

@@ -35,8 +35,8 @@ few labels; with augmentation and all that the unlabelled images teach."""
 
 PAPER = "paper"
 """The recipe whose settings trials have that name none."""
-LEARNING = ("first_by",)
-"""Settings of a trial, besides those of its training, that say how it learns."""
+LEARNING = ("first_by", "coverage", "start_from")
+"""Settings of a trial, besides those of its training, that belong to a recipe."""
 
 
 def learning_of(trial: TrialSettings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dfal.attacks import ATTACKS
 from dfal.damage import check_types
 from dfal.errors import DfalError, first_line
 from dfal.nn.training import Training
-from dfal.strategies import STRATEGIES, CustomStrategy, WithTwins
+from dfal.strategies import STRATEGIES, CustomStrategy, WithCoverage, WithTwins
 from dfal.strategies.custom import custom
 
 
@@ -85,6 +85,7 @@ BARE: dict[str, type] = {
         Training,
         *ATTACKS.values(),
         *map(type, STRATEGIES.values()),
+        WithCoverage,
         WithTwins,
     )
 }

@@ -2,12 +2,12 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dfal import strategies
 from dfal.arguments import check_strategy
@@ -17,6 +17,7 @@ from dfal.experiments import trial_data
 from dfal.experiments.first_images import random_images, typical_images
 from dfal.experiments.jobs import Job
 from dfal.experiments.measuring import NO_IMAGES, Clock, evaluate, predicted, predicted_at
+from dfal.experiments.pretraining import body_weights
 from dfal.experiments.serialization import from_json, stored_kind
 from dfal.experiments.spreading import fit_spread
 from dfal.experiments.store import Record
@@ -25,8 +26,10 @@ from dfal.experiments.trial_settings import TrialSettings
 from dfal.loop import Round, active_learning
 from dfal.nn.augmentation_choice import suited_augmentation
 from dfal.nn.custom_fit import load_fit
+from dfal.nn.features import features
 from dfal.nn.inference import frozen_eval, logits, prepare_images
 from dfal.nn.networks import build, is_linear
+from dfal.nn.simclr import started_from
 from dfal.nn.training import check_device, fit, holdout_size
 from dfal.plugins import describe_exception
 from dfal.pool import Pool
@@ -35,6 +38,8 @@ from dfal.query import DECLINED, Query
 from dfal.seeding import derive_seed, fork_rng, generator
 from dfal.strategies import DFAL
 from dfal.strategies.closed_form import in_closed_form
+from dfal.strategies.selection import unit
+from dfal.strategies.with_coverage import WithCoverage
 
 
 @dataclass(frozen=True)
@@ -201,10 +206,36 @@ class Trial(TrialSettings, Job):
     def _network(self, data: Dataset) -> nn.Module:
         return build(self.model, data.images.shape, len(data.classes))
 
+    def _start(self, data: Dataset) -> Callable[[], nn.Module]:
+        """Return what makes a network with the weights that a training from scratch begins with."""
+        if self.start_from == "random":
+            return lambda: self._network(data)
+        return started_from(lambda: self._network(data), self._body_weights(data))
+
+    def _body_weights(self, data: Dataset) -> dict[str, Tensor]:
+        return body_weights(
+            data,
+            self.model,
+            lambda: self._network(data),
+            derive_seed(self.seed, 0, "simclr"),
+            augment=self.training.augment,
+            device=self.device,
+        )
+
+    def _simclr_rows(self, data: Dataset) -> Callable[[Tensor], Tensor]:
+        """Return what gives images rows of features that were learnt without labels."""
+        with fork_rng(0):  # the weights after the features play no part
+            network = started_from(lambda: self._network(data), self._body_weights(data))()
+        return lambda images: unit(features(network, images))
+
     def first_pool(self, data: Dataset) -> Pool:
-        """Return the pool with the seed's first labels, the same for each strategy and network."""
-        choose = typical_images if self.first_by == "typical" else random_images
-        first = choose(data.images, self.first, generator(self.seed, 0, "first"))
+        """Return the pool with the seed's first labels, the same for each strategy."""
+        rng = generator(self.seed, 0, "first")
+        if self.first_by == "random":
+            first = random_images(data.images, self.first, rng)
+        else:
+            rows_of = self._simclr_rows(data) if self.first_by == "simclr" else None
+            first = typical_images(data.images, self.first, rng, rows_of)
         return Pool.new(data.images, {int(index): int(data.labels[index]) for index in first})
 
     def _fit(self, data: Dataset, pool: Pool, seed: int, progress: TrialProgress) -> nn.Module:
@@ -214,15 +245,15 @@ class Trial(TrialSettings, Job):
             with fork_rng(seed):
                 model = self._network(data).to(self.device)
             return fit_spread(model, pool, len(data.classes))
-        labelled = pool.labelled_data(self.device)
+        labelled, make = pool.labelled_data(self.device), self._start(data)
         if self.fit:
-            return load_fit(self.fit)(lambda: self._network(data), labelled, seed)
+            return load_fit(self.fit)(make, labelled, seed)
         training = self.training
         if training.augment == "auto":
             augment = progress.augmentation(lambda pool: self._suited_augmentation(data, pool))
             training = dataclasses.replace(training, augment=augment)
         model = fit(
-            lambda: self._network(data),
+            make,
             labelled,
             training,
             seed,
@@ -236,7 +267,7 @@ class Trial(TrialSettings, Job):
     def _suited_augmentation(self, data: Dataset, pool: Pool) -> str:
         return suited_augmentation(
             fit,
-            lambda: self._network(data),
+            self._start(data),
             pool.labelled_data(self.device),
             self.training,
             derive_seed(self.seed, 0, "augment"),
@@ -246,6 +277,8 @@ class Trial(TrialSettings, Job):
         """Query by the strategy; in closed form on features, where the network is linear."""
         linear = (self.backbone or self.model == "linear") and is_linear(model)
         strategy = in_closed_form(self.strategy) if linear else self.strategy
+        if self.coverage:
+            strategy = WithCoverage(strategy, self.coverage)
         return strategy(model, pool, k, rng)
 
 

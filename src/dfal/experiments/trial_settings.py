@@ -14,8 +14,10 @@ from dfal.nn.training_settings import Training
 AUTO = "lite2"
 """The backbone that `auto` stands for."""
 
-FIRST_BY = ("random", "typical")
+FIRST_BY = ("random", "typical", "simclr")
 """How the first images are chosen."""
+START_FROM = ("random", "simclr")
+"""The weights that trainings from scratch begin with."""
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 2048
 """Pixels of the side of an image to which a data set may be resized."""
@@ -55,13 +57,24 @@ class TrialSettings:
     )
     first_by: str = added(
         "random",
-        "how the first images are chosen: random, or typical, from clusters of their pixels, so"
-        " that more classes are among them",
+        "how the first images are chosen: random; typical, from clusters of their pixels, so that"
+        " more classes are among them; or simclr, from clusters of the features that --start-from"
+        " simclr learns",
     )
     fit: str = added(
         "",
         "your own training, package.module:function, which is called as (make, data, seed) and"
         " returns the trained network",
+    )
+    coverage: float = added(
+        0.0,
+        "fraction of each query that is chosen by coverage instead of the strategy: typical images"
+        " of clusters of the pixels with the fewest labels, for rare classes",
+    )
+    start_from: str = added(
+        "random",
+        "weights that a training from scratch begins with: random, or simclr, by which what comes"
+        " before the features is learnt from all images once, without labels",
     )
 
     def __post_init__(self) -> None:
@@ -86,10 +99,14 @@ class TrialSettings:
                 "annotations",
                 f"must not be fewer than the first {self.first} (got {self.annotations})",
             )
-        if self.first_by not in FIRST_BY:
-            raise SettingError(
-                "first_by", f"must be {' or '.join(FIRST_BY)} (got {self.first_by!r})"
-            )
+        for name, among in (("first_by", FIRST_BY), ("start_from", START_FROM)):
+            value = getattr(self, name)
+            if value not in among:
+                raise SettingError(name, f"must be {' or '.join(among)} (got {value!r})")
+            if value == "simclr" and self.backbone:
+                raise SettingError(name, "must not be simclr with --backbone, which is pretrained")
+        if not 0 <= self.coverage <= 1:
+            raise SettingError("coverage", f"must be 0 to 1 (got {self.coverage})")
         if self.seed < 0:
             raise SettingError("seed", f"must be 0 or more (got {self.seed})")
         if self.size and not SMALLEST_SIDE <= self.size <= LARGEST_SIDE:

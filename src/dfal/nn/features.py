@@ -82,6 +82,21 @@ def head_name(model: nn.Module) -> str:
     return str(name or "")
 
 
+def features_module(model: nn.Module, images: Float[Tensor, "n *image"]) -> nn.Module:
+    """Return the module whose input the features are.
+
+    Args:
+        model: any network.
+        images: a few images as the network takes them.
+
+    Raises:
+        DfalError: as `features` does.
+    """
+    if name := head_name(model):
+        return unwrap_network(model).get_submodule(name)
+    return last_linear(model, images).layer
+
+
 @torch.no_grad()
 def _input_of(
     model: nn.Module, name: str, images: Float[Tensor, "n *image"]

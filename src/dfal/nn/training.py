@@ -288,15 +288,15 @@ class _TrainingRun:
         vectors = _flatten_parameters(model)
         optimiser = torch.optim.Adam(vectors, lr=settings.learning_rate, fused=True)
         mean = RunningMean(vectors, settings.average) if settings.average else None
-        train_mode = _train_mode(model, without_dropout=settings.is_without_dropout)
-        train_mode()
-        step = self._step(model, train_mode, rng)
+        set_mode = train_mode(model, without_dropout=settings.is_without_dropout)
+        set_mode()
+        step = self._step(model, set_mode, rng)
         steps = max(self.steps, settings.epochs * -(-len(data.labels) // settings.training_batch))
         rates = learning_rates(settings.learning_rate, settings.schedule, steps)
         numbers = itertools.count()
         best_loss, best_weights, waited = torch.inf, None, 0
         for epoch in self._epochs(model, steps):
-            train_mode()
+            set_mode()
             for rows in epoch:
                 self.proceed(next(numbers), steps)
                 optimiser.param_groups[0]["lr"] = next(rates)
@@ -343,15 +343,13 @@ class _TrainingRun:
         for start in range(0, steps, each):
             yield itertools.islice(full, min(each, steps - start))
 
-    def _step(
-        self, model: nn.Module, train_mode: Callable[[], object], rng: torch.Generator
-    ) -> Step:
+    def _step(self, model: nn.Module, set_mode: Callable[[], object], rng: torch.Generator) -> Step:
         """Return what computes the gradient of a mini-batch."""
         settings, check = self.settings, LabelCheck(self.data, self.validation)
         augment = load_augmentation(settings.augment)
         if self.unlabelled is not None and settings.learns_consistency:
             return ConsistencyStep(
-                gradients(model, train_mode),
+                gradients(model, set_mode),
                 images=self.unlabelled,
                 augment=augment,
                 settings=settings,
@@ -375,10 +373,14 @@ def _swapped(mean: RunningMean | None) -> Iterator[None]:
         mean.swap()
 
 
-def _train_mode(model: nn.Module, *, without_dropout: bool) -> Callable[[], object]:
+def train_mode(model: nn.Module, *, without_dropout: bool) -> Callable[[], object]:
     """Return a function that puts the network into training mode.
 
     Its frozen blocks stay in evaluation mode, and its dropout where it is to be left out.
+
+    Args:
+        model: the network.
+        without_dropout: whether its dropout layers stay in evaluation mode.
     """
     frozen = [block for block in model.modules() if _is_frozen(block)]
     left_out = [layer for layer in model.modules() if isinstance(layer, _DropoutNd)]

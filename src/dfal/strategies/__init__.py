@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dfal.strategies.random import Random
     from dfal.strategies.stochastic import Stochastic
     from dfal.strategies.uncertainty import Entropy, LeastConfidence, Margin
+    from dfal.strategies.with_coverage import WithCoverage
     from dfal.strategies.with_twins import WithTwins
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Stochastic",
     "TypiClust",
     "UHerding",
+    "WithCoverage",
     "WithTwins",
     "name_of",
     "named",
@@ -185,6 +187,7 @@ _MODULES = {
         *(STRATEGIES.entry(name).target.partition(":") for name in STRATEGIES),
         ("dfal.strategies.custom", ":", "CustomStrategy"),
         ("dfal.strategies.stochastic", ":", "Stochastic"),
+        ("dfal.strategies.with_coverage", ":", "WithCoverage"),
         ("dfal.strategies.with_twins", ":", "WithTwins"),
     )
 }

@@ -18,8 +18,11 @@ from dfal.nn.inference import default_modes, device_of, predict
 from dfal.nn.passes import gathered, image_chunks
 from dfal.pool import Pool, check_call
 from dfal.query import Query
+from dfal.semisupervised.space import fit_space
 from dfal.strategies.selection import unit
 
+COMPONENTS = 50
+"""Principal components of the pixels in which images are compared."""
 MINI_BATCH_CLUSTERS, MINI_BATCH_ROWS = 50, 5000
 """More clusters of more rows than these are found by mini-batch k-means."""
 
@@ -169,10 +172,10 @@ def check_space(space: str) -> None:
     Raises:
         DfalError: where it is not.
     """
-    if space not in {"features", "pixels"} and not space.endswith(".npy"):
+    if space not in {"features", "pixels", "components"} and not space.endswith(".npy"):
         raise DfalError(
-            f"space = {space!r} is neither 'features', 'pixels', nor a FILE.npy with one row for"
-            " each image"
+            f"space = {space!r} is neither 'features', 'pixels', 'components', nor a FILE.npy with"
+            " one row for each image"
         )
 
 
@@ -185,18 +188,30 @@ def embed(
         model: whose features are taken.
         pool: has the images.
         indices: which images.
-        space: "features" of the network; "pixels"; or a FILE.npy of shape (N, d) with a row for
-            each image of the data set, say from a self-supervised network.
+        space: "features" of the network; "pixels"; the first principal "components" of the pixels;
+            or a FILE.npy of shape (N, d) with a row for each image of the data set, say from a
+            self-supervised network.
 
     Raises:
         DfalError: for a file that cannot be read, has another shape, or holds NaN.
     """
     if space == "features":
         return unit(all_features(model, pool, indices))
-    if space == "pixels":
+    if space in {"pixels", "components"}:
         images = chunks(pool, indices, torch.device("cpu"))
-        return unit(gathered((part.flatten(1) for _, part in images), len(indices)))
+        pixels = gathered((part.flatten(1) for _, part in images), len(indices))
+        return unit(pixels) if space == "pixels" else principal_components(pixels)
     return unit(_rows_of_file(Path(space), indices, len(pool.images)))
+
+
+def principal_components(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
+    """Return the first principal components of rows, each row scaled to length 1.
+
+    Args:
+        rows: such as the pixels of images, of which the components are estimated.
+    """
+    values = rows.numpy()
+    return torch.from_numpy(fit_space(values, COMPONENTS, standardise=False)(values))
 
 
 def _rows_of_file(path: Path, indices: Int64[Tensor, "n"], images: int) -> Float[Tensor, "n d"]:

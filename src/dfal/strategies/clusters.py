@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dfal.errors import DfalError
+from dfal.fields import added
 from dfal.pool import Pool
 from dfal.query import Query
 from dfal.strategies.base import (
@@ -24,6 +25,7 @@ from dfal.strategies.base import (
     seed_from,
     top_k,
 )
+from dfal.strategies.looks import look_logits
 from dfal.strategies.scores import margin
 from dfal.strategies.selection import DISTANCE_ROWS, squared_distances
 
@@ -39,8 +41,8 @@ class TypiClust(Choice):
 
     Attributes:
         candidates: K, how many images of U are considered, sampled at random; None for all.
-        space: "pixels", "features" of the network, or a FILE.npy with a row for each image (a
-            self-supervised embedding).
+        space: "pixels", their principal "components", "features" of the network, or a FILE.npy with
+            a row for each image (a self-supervised embedding).
         neighbours: how many nearest neighbours count; 20 in the paper.
         clusters: at most that many clusters; 500 in the paper's code.
 
@@ -143,18 +145,21 @@ class ClusterMargin(Choice):
     Attributes:
         candidates: K, how many images of U are considered, sampled at random; None for all.
         factor: how many times k images are clustered; 10 in the paper.
+        looks: looks at each image over which its class probabilities are averaged; the first is the
+            image itself, as in the paper, and the others are changed at random.
 
     Source: Citovsky et al. 2021.
-    Cost: one forward pass a candidate, and average linkage of factor · k rows.
+    Cost: one forward pass a candidate and look, and average linkage of factor · k rows.
     Memory: (factor · k)² distances, 8 bytes each.
     """
 
     factor: int = 10
+    looks: int = added(1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.factor < 1:
-            raise DfalError(f"factor = {self.factor} must be 1 or more")
+        if self.factor < 1 or self.looks < 1:
+            raise DfalError(f"factor = {self.factor} and looks = {self.looks} must be 1 or more")
 
     def choose(
         self,
@@ -164,8 +169,12 @@ class ClusterMargin(Choice):
         k: int,
         rng: torch.Generator,
     ) -> Query:
-        margins = margin(all_logits(model, pool, candidates))
-        smallest = top_k(candidates, margins, self.factor * k, largest=False)
+        logits = (
+            all_logits(model, pool, candidates)
+            if self.looks == 1
+            else look_logits(model, pool, candidates, self.looks, rng)
+        )
+        smallest = top_k(candidates, margin(logits), self.factor * k, largest=False)
         cluster = _average_linkage(all_features(model, pool, smallest.indices), k)
         order = _draw_in_turn(cluster, k, rng)
         return Query(smallest.indices[order], smallest.scores[order])

@@ -30,8 +30,8 @@ class ProbCover(Choice):
 
     Attributes:
         candidates: K, how many images of U are considered, sampled at random; None for all.
-        space: "pixels", "features" of the network, or a FILE.npy with a row for each image; rows
-            are scaled to length 1.
+        space: "pixels", their principal "components", "features" of the network, or a FILE.npy with
+            a row for each image; rows are scaled to length 1.
         radius: δ; None for the largest at which `purity` of the balls hold one cluster only, of as
             many k-means clusters as the network has classes (section 3.3 of the paper).
         purity: α, 0.95 in the paper.
@@ -113,8 +113,8 @@ class MaxHerding(Choice):
 
     Attributes:
         candidates: K, how many images of U are considered, sampled at random; None for all.
-        space: "pixels", "features" of the network, or a FILE.npy with a row for each image; rows
-            are scaled to length 1.
+        space: "pixels", their principal "components", "features" of the network, or a FILE.npy with
+            a row for each image; rows are scaled to length 1.
         sigma: σ, in a space where no two rows are further apart than 2.
 
     Source: Bae et al. 2024.
@@ -157,8 +157,8 @@ class UHerding(Choice):
 
     Attributes:
         candidates: K, how many images of U are considered, sampled at random; None for all.
-        space: "features" of the network, "pixels", or a FILE.npy with a row for each image; rows
-            are scaled to length 1.
+        space: "features" of the network, "pixels", their principal "components", or a FILE.npy with
+            a row for each image; rows are scaled to length 1.
         sigma: σ; None to let it follow the labels.
 
     Source: Bae et al. 2025.

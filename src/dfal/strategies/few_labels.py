@@ -32,8 +32,8 @@ class FewLabels(Choice):
 
     Attributes:
         candidates: K, how many images of U are considered, sampled at random; None for all.
-        space: "pixels", "features" of the network, or a FILE.npy with a row for each image; rows
-            are scaled to length 1.
+        space: "pixels", their principal "components", "features" of the network, or a FILE.npy with
+            a row for each image; rows are scaled to length 1.
         sigma: σ of the kernel, in a space where no two rows are further apart than 2.
         labels: labels a class from which uncertainty counts in full.
 
