@@ -3,9 +3,9 @@
     python benchmarks/selection.py --seeds 0 1 2 --store selection.db
     dfal report selection.db
 
-The networks are those of the recipe `best`, with fewer and smaller steps and one augmentation for all. As the
-first network of a seed is the same for all strategies, it is trained once, which `dfal run` does
-not do; the accuracies are the same. A stopped run resumes with the same command.
+The networks are those of the recipe `best`, with fewer and smaller steps and one augmentation for
+all. As the first network of a seed is the same for all strategies, it is trained once, which `dfal
+run` does not do; the accuracies are the same. A stopped run resumes with the same command.
 """
 
 import argparse
