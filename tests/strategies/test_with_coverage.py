@@ -1,11 +1,15 @@
 """Coverage beside another strategy."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import dfal
+from dfal.experiments.trial import Trial
 from dfal.seeding import generator
+from dfal.strategies.base import embed
 from dfal.strategies.clusters import TypiClust
 from strategy_cases import rng
 
@@ -60,17 +64,19 @@ def test_components_of_pixels_are_rows_of_length_1(some_digits: Tensor) -> None:
     centred = some_digits.flatten(1) - some_digits.flatten(1).mean(0)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
     rows = torch.nn.functional.normalize(centred @ directions[:47].T)
-    from dfal.strategies.base import embed
-
     found = embed(nn.Identity(), pool, torch.arange(48), "components")
     torch.testing.assert_close(found @ found.T, rows @ rows.T, rtol=0, atol=1e-4)
 
 
 def test_a_trial_covers_a_share_of_each_query() -> None:
-    settings = {"annotations": 40, "first": 10, "batch": 30, "training": dfal.Training(epochs=1)}
-    from dfal.experiments.trial import Trial
-
-    trials = [Trial(strategy=dfal.Margin(), coverage=share, **settings) for share in (0.0, 0.5)]
+    alone_trial = Trial(
+        strategy=dfal.Margin(),
+        annotations=40,
+        first=10,
+        batch=30,
+        training=dfal.Training(epochs=1),
+    )
+    trials = [alone_trial, replace(alone_trial, coverage=0.5)]
     data = trials[0].data()
     alone, covering = (next(iter(trial.run(data))).query.indices for trial in trials)
     assert set(covering[:15].tolist()) <= set(alone.tolist())
