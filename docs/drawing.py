@@ -1,6 +1,6 @@
 """What the pictures of the docs share: SVG files that are light or dark as the reader's screen is.
 
-Colours and style are those of the report's charts (`dfal.reporting.figures`).
+Colours and style are those of the report's charts (`dfal.reporting.chart`).
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dfal.reporting.figures import COLOURS, GREY, INK, PAPER, SOFT, STYLE, Chart
+from dfal.reporting.chart import COLOURS, GREY, INK, PAPER, SOFT, STYLE, Chart
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 CLASSES = COLOURS[:3]

@@ -125,7 +125,7 @@ def test_an_unfinished_seed_is_left_out_and_said(store: Store) -> None:
     assert study.aulc(margin) is None
     assert study.aulc(ours) is not None
     left_out, seeds, short = study.notes
-    assert left_out == "dfal: seed 2 left out, not finished yet."
+    assert left_out == "Left out, as they are not finished yet: dfal, seed 2."
     assert seeds.startswith(
         "The strategies have different seeds: dfal 0, 1, random 0, 1, margin 0."
     )

@@ -13,8 +13,10 @@ from dfal.analysis.tables import (
     needed_cell,
     positive,
     table,
+    to_decide,
 )
 from dfal.reproduce.stored_results import StoredResults
+from dfal.stats.significance import seeds_needed
 
 
 def test_a_cell_is_ours_beside_the_papers() -> None:
@@ -60,6 +62,15 @@ def test_a_claim_holds_does_not_or_is_undecided() -> None:
     barely = np.array([0.1, 0.2, 0.3, 0.12])
     assert positive([barely]) == "reproduced"
     assert positive([barely] * 5) == "undecided", "five tests are corrected for"
+
+
+def test_an_undecided_claim_says_how_many_seeds_would_decide() -> None:
+    small = np.array([-0.05, 0.1, 0.2])
+    seeds = f"{seeds_needed(small):.0f}"
+    said = f"; about {seeds} seeds would decide it, if the differences stay as they are"
+    assert to_decide([small]) == to_decide([UP, small]) == said
+    assert to_decide([UP]) == to_decide([UP[:1]]) == to_decide([]) == ""
+    assert "; more than 1,000 seeds" in to_decide([small, NEITHER]), "the largest number decides"
 
 
 def test_infinite_and_missing_numbers_have_words(paper_results: StoredResults) -> None:

@@ -6,6 +6,7 @@ import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -260,6 +261,53 @@ def test_dfal_against_random_comes_first_and_the_twins_after_it(
         ("dfal", "random")
     ]
     assert "Every strategy is compared with random sampling" in table
+
+
+def test_pictures_are_folded_under_a_line_that_says_how_many(page: str) -> None:
+    assert len(re.findall(r"<details>\s*<summary>", page)) == 4, "two strategies, twins, trials"
+    assert "<details open" not in page
+    folded = "".join(re.findall(r"<details>.*?</details>", page, re.DOTALL))
+    assert folded.count("<img") == page.count("<img") > 60
+    assert "<b>dfal</b>: 30 images</summary>" in page
+
+
+def test_everything_that_is_left_out_is_one_notice(store: Path, tmp_path: Path) -> None:
+    with Store(store) as opened:
+        found = read_results(opened)
+        (study,) = found.studies
+        curves = tuple(dataclasses.replace(curve, waiting=(2, 3)) for curve in study.curves)
+        waiting = dataclasses.replace(study, curves=curves)
+        text = html.write(
+            opened, dataclasses.replace(found, studies=(waiting,)), tmp_path / "r.html"
+        ).read_text(encoding="utf-8")
+    assert text.count('class="notice"') == 1
+    notice = text[text.index('class="notice"') :].split("</div>")[0]
+    assert re.findall("<p>(.*?)</p>", notice) == [
+        "Left out, as they are not finished yet: dfal, seeds 2, 3; random, seeds 2, 3."
+    ]
+
+
+def test_strategies_are_switched_and_values_shown_without_a_script(
+    page: str, store: Path, browser: Any
+) -> None:
+    assert "<script" not in page
+    shown = browser.new_page(java_script_enabled=False, color_scheme="dark")
+    shown.goto((store.parent / "report.html").as_uri())
+    curve = shown.locator("#study-0 svg g.curve-1").first
+    assert curve.is_visible()
+    shown.get_by_label("random", exact=True).uncheck()
+    assert not curve.is_visible()
+    assert shown.locator("#study-0 svg g.curve-0").first.is_visible()
+    tip = shown.locator("#study-0 .tip").nth(1)
+    assert not tip.is_visible()
+    shown.locator("#study-0 .hit").nth(1).hover()
+    assert tip.is_visible()
+    assert "annotations" in (tip.text_content() or "")
+    shown.emulate_media(media="print")
+    assert not shown.locator(".switches").is_visible()
+    kept = "element => getComputedStyle(element).breakAfter"
+    assert {shown.locator("h2").nth(at).evaluate(kept) for at in range(3)} == {"avoid"}
+    shown.close()
 
 
 def made(round: int, accuracy: float) -> Record:

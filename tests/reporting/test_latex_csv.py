@@ -9,7 +9,7 @@ import pytest
 
 from dfal.analysis.tables import Cell, Table, Verdict
 from dfal.errors import DfalError
-from dfal.reporting import figures, latex_csv
+from dfal.reporting import latex_csv, paper_figures
 from dfal.stats.significance import ranks
 
 MADE = Table(
@@ -90,7 +90,7 @@ def test_a_folder_that_cannot_be_written_is_refused_with_a_sentence(tmp_path: Pa
 
 
 def test_every_figure_is_two_files(tmp_path: Path) -> None:
-    chart = figures.ranking(["a", "b"], ranks(np.array([[0.9, 0.8], [0.9, 0.7], [0.5, 0.6]])))
+    chart = paper_figures.ranking(["a", "b"], ranks(np.array([[0.9, 0.8], [0.9, 0.7], [0.5, 0.6]])))
     files = latex_csv.write_figures(tmp_path / "figures", {"Figure 2: mnist, my/model": chart})
     assert [file.name for file in files] == [
         "figure-2-mnist-my-model.pdf",

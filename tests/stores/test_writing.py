@@ -34,7 +34,7 @@ from dfal.labelling.export.csv_table import write_csv
 from dfal.labelling.export.folders import write_folders, write_hugging_face
 from dfal.labelling.export.parquet import write_parquet
 from dfal.reporting import contact_sheet, html, latex_csv
-from dfal.reporting.figures import Chart
+from dfal.reporting.chart import Chart
 
 CARD = models.ModelCard(("zero", "one", *map(str, range(2, 10))), (1, 28, 28))
 TABLE = Table("one", "Table: two", "a caption", ("a",), (("row", (Cell("1.0"),)),))

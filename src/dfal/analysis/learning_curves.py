@@ -176,12 +176,12 @@ class Study:
     @property
     def notes(self) -> list[str]:
         """Return a sentence for everything that is left out or has fewer seeds or budgets."""
-        sentences = [
-            f"{curve.name}: seed{'s' * (len(curve.waiting) > 1)} {_few(curve.waiting)} left out,"
-            " not finished yet."
+        waiting = "; ".join(
+            f"{curve.name}, seed{'s' * (len(curve.waiting) > 1)} {_few(curve.waiting)}"
             for curve in self.curves
             if curve.waiting
-        ]
+        )
+        sentences = [f"Left out, as they are not finished yet: {waiting}."] if waiting else []
         if self.uneven:
             seeds = ", ".join(f"{curve.name} {_few(curve.seeds)}" for curve in self.curves)
             sentences.append(

@@ -12,7 +12,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from dfal.analysis.learning_curves import Curve
-from dfal.stats.significance import annotations_to_target, half_width, holm, paired_p
+from dfal.stats.significance import (
+    annotations_to_target,
+    half_width,
+    holm,
+    paired_p,
+    seeds_needed,
+)
 
 Answer = Literal["reproduced", "not reproduced", "undecided"]
 
@@ -247,6 +253,32 @@ def positive(differences: Sequence[Float64[np.ndarray, "s"]]) -> Answer:
     return all_of(
         [_answer(float(values.mean()), p) for values, p in zip(differences, p_values, strict=True)]
     )
+
+
+MAX_SEEDS = 1000
+"""A larger number of seeds is no advice."""
+
+
+def to_decide(differences: Sequence[Float64[np.ndarray, "s"]]) -> str:
+    """Return how many seeds would decide a claim about these differences, as the end of a sentence.
+
+    Args:
+        differences: several, each over its paired seeds, as `positive` tests them.
+
+    Returns:
+        Nothing where every difference is significant, has one seed, or would be significant without
+        the correction.
+    """
+    p_values = holm([paired_p(values) for values in differences])
+    needed = [
+        seeds_needed(values)
+        for values, p in zip(differences, p_values, strict=True)
+        if not p < 0.05 and len(values) > 1 and seeds_needed(values) > len(values)
+    ]
+    if not needed:
+        return ""
+    seeds = f"more than {MAX_SEEDS:,}" if max(needed) > MAX_SEEDS else f"about {max(needed):.0f}"
+    return f"; {seeds} seeds would decide it, if the differences stay as they are"
 
 
 def _answer(mean: float, p: float) -> Answer:

@@ -75,6 +75,14 @@ tables_option = option(
     group="Files",
     help="Also write all figures as PDF and SVG to this folder.",
 )
+@option(
+    "--figure-width",
+    type=click.Choice(["column", "page"]),
+    default="page",
+    show_default=True,
+    group="Files",
+    help="Draw figures as wide as a column of a two-column article, or as a page's text.",
+)
 @json_option("the results")
 @quiet_option
 def report(  # noqa: PLR0917
@@ -86,6 +94,7 @@ def report(  # noqa: PLR0917
     queries: Path | None,
     tables_folder: Path | None,
     figures: Path | None,
+    figure_width: str,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -109,6 +118,7 @@ def report(  # noqa: PLR0917
         queries=queries,
         tables_folder=tables_folder,
         figures=figures,
+        figure_width=figure_width,
         at=[int(budget) for budget in budgets],
         against=against,
         as_json=as_json,

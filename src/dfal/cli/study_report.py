@@ -17,6 +17,7 @@ from dfal.cli.options import STDOUT
 from dfal.errors import DfalError
 from dfal.experiments.store import Store
 from dfal.reporting import html, latex_csv, terminal
+from dfal.reporting.chart import LAYOUTS
 from dfal.reproduce import StoredResults
 
 
@@ -33,6 +34,7 @@ def show(
     queries: Path | None = None,
     tables_folder: Path | None = None,
     figures: Path | None = None,
+    figure_width: str = "page",
     at: Sequence[int] = (),
     against: str | None = None,
     as_json: bool = False,
@@ -47,6 +49,7 @@ def show(
         queries: a file for every queried image.
         tables_folder: a folder for the tables as LaTeX and CSV.
         figures: a folder for the figures as PDF and SVG.
+        figure_width: what they are as wide as, a name of `chart.LAYOUTS`.
         at: budgets to show; none for some.
         against: the strategy with which all are compared.
         as_json: whether to print JSON in place of tables.
@@ -76,7 +79,7 @@ def show(
         if tables_folder:
             write_tables(tables_folder, results, at)
         if figures:
-            latex_csv.write_figures(figures, html.charts(results))
+            latex_csv.write_figures(figures, html.charts(results, LAYOUTS[figure_width]))
         with output.output_file(page) as file:
             html.write(store, results, file, at)
         if as_json:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from dfal import reproduce
 from dfal.analysis import comparison
 from dfal.analysis.learning_curves import Curve, Study
-from dfal.analysis.outcome import outcome
+from dfal.analysis.outcome import outcome, outcomes
 from dfal.analysis.studies import titles
 from dfal.analysis.tables import format_p, format_seconds, signed
 from dfal.atomic import atomic_write
@@ -27,7 +28,8 @@ from dfal.data.sources.addresses import is_path
 from dfal.errors import DfalError
 from dfal.experiments.provenance import place_in
 from dfal.experiments.store import Record, Store
-from dfal.reporting import figures
+from dfal.reporting import figures, paper_figures
+from dfal.reporting.chart import SCREEN, Chart, Layout, colours, css
 from dfal.reproduce import StoredResults
 from dfal.reproduce.ranking import ranking
 from dfal.stats.sampling import evenly_spaced
@@ -68,26 +70,34 @@ class Twin:
     annotations: int
 
 
-def charts(results: StoredResults) -> dict[str, figures.Chart]:
+@dataclass(frozen=True)
+class Figure:
+    """A chart as the page has it."""
+
+    svg: Markup
+    caption: str
+
+
+def charts(results: StoredResults, layout: Layout = SCREEN) -> dict[str, Chart]:
     """Draw every figure of the page, by its title."""
     drawn = {}
     for study in results.main if results.reproduced else ():
         settings = study.settings
         published = reproduce.paper.curves(settings.dataset, settings.model)
         about = f"{settings.dataset}, {settings.model}, {settings.annotations} annotations"
-        drawn[f"Figure 2: {about}"] = figures.paper_curves(
-            study, published, results.full_accuracy(study)
+        drawn[f"Figure 2: {about}"] = paper_figures.paper_curves(
+            study, published, results.full_accuracy(study), layout
         )
     for setting, lines in reproduce.figure3.series(results).items():
-        drawn[f"Figure 3: {setting}"] = figures.transfers(
-            lines, reproduce.figure3.published(setting)
+        drawn[f"Figure 3: {setting}"] = paper_figures.transfers(
+            lines, reproduce.figure3.published(setting), layout
         )
     if results.reproduced and (ranks := ranking(results)):
-        drawn["Ranks"] = figures.ranking(ranks.names, ranks.ranks)
+        drawn["Ranks"] = paper_figures.ranking(ranks.names, ranks.ranks, layout)
     for title, study in zip(titles(results.studies), results.studies, strict=True):
-        drawn[f"Learning curves: {title}"] = figures.curves(study)
+        drawn[f"Learning curves: {title}"] = figures.curves(study, layout)
         if any(comparison.seeds > 1 for comparison in study.comparisons):
-            drawn[f"Differences: {title}"] = figures.differences(study.comparisons)
+            drawn[f"Differences: {title}"] = figures.differences(study.comparisons, layout)
     return drawn
 
 
@@ -114,7 +124,10 @@ def write(store: Store, results: StoredResults, path: Path, at: Sequence[int] = 
         "signed": signed,
         "p_value": format_p,
     }
-    drawn = {title: Markup(chart.svg) for title, chart in charts(results).items()}  # noqa: S704
+    drawn = {
+        title: Figure(Markup(chart.svg), chart.caption)  # noqa: S704
+        for title, chart in charts(results).items()
+    }
     named = zip(titles(results.studies), results.studies, strict=True)
     sections = [_section(store, title, study, at, drawn) for title, study in named]
     paper = _paper(results, drawn) if results.reproduced else None
@@ -128,14 +141,15 @@ def write(store: Store, results: StoredResults, path: Path, at: Sequence[int] = 
     return path
 
 
-def _paper(results: StoredResults, drawn: Mapping[str, Markup]) -> dict[str, object]:
+def _paper(results: StoredResults, drawn: Mapping[str, "Figure"]) -> dict[str, object]:
     """Return what the template shows of the paper: claims, figures and tables with our results."""
     return {
         "verdicts": reproduce.verdicts(results),
-        "figures": [(title, svg) for title, svg in drawn.items() if title.startswith("Figure")],
+        "figures": [(title, one) for title, one in drawn.items() if title.startswith("Figure")],
         "tables": reproduce.tables(results),
         "ranking": ranking(results),
-        "ranks": drawn.get("Ranks", ""),
+        "ranks": drawn.get("Ranks"),
+        "outcomes": outcomes(results.main),
         "oddities": reproduce.paper.ODDITIES,
         "undecided": reproduce.UNDECIDED,
         "parts": sorted(
@@ -149,14 +163,14 @@ def _paper(results: StoredResults, drawn: Mapping[str, Markup]) -> dict[str, obj
 
 
 def _section(
-    store: Store, title: str, study: Study, at: Sequence[int], drawn: Mapping[str, Markup]
+    store: Store, title: str, study: Study, at: Sequence[int], drawn: Mapping[str, "Figure"]
 ) -> dict[str, object]:
     """Return what the template shows of one study."""
     data, missing = _data(store, study.settings.dataset)
     budgets = study.budgets(MAX_BUDGETS, at)
     accuracies, *differences = comparison.tables(title, study, budgets)
-    rows = []
-    for curve, colour in zip(study.curves, map(figures.css, figures.colours(study)), strict=True):
+    rows = list[dict[str, Any]]()
+    for curve, colour in zip(study.curves, map(css, colours(study)), strict=True):
         queried, twins = list[Queried](), list[Twin]()
         if data:
             with damage(f"the store {store.path}"):
@@ -180,7 +194,6 @@ def _section(
         "accuracies": accuracies,
         "rows": rows,
         "figure": drawn[f"Learning curves: {title}"],
-        "bands": few,
         "comparisons": comparisons,
         "summaries": [
             comparison
@@ -188,8 +201,10 @@ def _section(
             if few or isinstance(comparison.curve.trials[0].strategy, DFAL)
         ],
         "difference_table": differences[0] if differences else None,
-        "differences": drawn.get(f"Differences: {title}", ""),
+        "differences": drawn.get(f"Differences: {title}"),
         "missing": missing,
+        "missed": any(one.seen != one.label for row in rows for one in row["queried"]),
+        "twinned": any(one.reference is not study.baseline for one in comparisons),
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from dfal.analysis.tables import Table, Verdict
 from dfal.atomic import atomic_write
 from dfal.errors import DfalError
-from dfal.reporting.figures import Chart
+from dfal.reporting.chart import Chart
 from dfal.reporting.latex import latex
 from dfal.spreadsheet import defused
 

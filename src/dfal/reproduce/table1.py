@@ -27,6 +27,7 @@ from dfal.analysis.tables import (
     points,
     positive,
     table,
+    to_decide,
 )
 from dfal.experiments.jobs import Job
 from dfal.reproduce import paper
@@ -211,7 +212,9 @@ def lead(study: Study, dfal: Curve) -> Verdict:
         f"DFAL leads at {budget} annotations",
         positive(list(rivals.values())) if rivals else "undecided",
         (
-            "DFAL − " + "; − ".join(f"{name} {points(values)}" for name, values in rivals.items())
+            "DFAL − "
+            + "; − ".join(f"{name} {points(values)}" for name, values in rivals.items())
+            + to_decide(list(rivals.values()))
             if rivals
             else "no other strategy was run"
         ),
@@ -231,6 +234,10 @@ def higher_aulc(study: Study, dfal: Curve, rival: str, claim: str) -> Verdict:
     return Verdict(
         claim,
         "undecided" if values is None else positive([values]),
-        f"{rival} was not run" if values is None else f"difference in AULC {points(values)}",
+        (
+            f"{rival} was not run"
+            if values is None
+            else f"difference in AULC {points(values)}{to_decide([values])}"
+        ),
         _name(study),
     )

@@ -24,6 +24,7 @@ from dfal.analysis.tables import (
     points,
     positive,
     table,
+    to_decide,
 )
 from dfal.experiments.jobs import Job
 from dfal.experiments.store import Record
@@ -274,6 +275,8 @@ def transfer(
     return Verdict(
         f"Images selected by DFAL train another network better than random ones ({networks})",
         positive([differences]) if seeds else "undecided",
-        f"difference {points(differences)}" if seeds else "no pair of seeds was run",
+        f"difference {points(differences)}{to_decide([differences])}"
+        if seeds
+        else "no pair of seeds was run",
         setting,
     )
