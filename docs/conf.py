@@ -7,9 +7,14 @@ read as such.
 
 import dataclasses
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import dfal
+
+sys.path.insert(0, str(Path(__file__).parent))
+import notebooks
 
 project = "dfal"
 author = "The dfal authors"
@@ -142,11 +147,22 @@ def mend(app: Any, pagename: str, templatename: str, context: dict[str, Any], do
     body = body.replace('<div class="highlight"><pre>', '<div class="highlight"><pre tabindex="0">')
     body = re.sub(r"<dl>(\s*<dd>)", r'<span class="sig-params">\1', body)
     body = re.sub(r"<dd>(<em class=\"sig-param.*)</dd>", r'<span class="sig-line">\1</span>', body)
-    context["body"] = re.sub(r"(sig-line.*</span>\s*)</dl>", r"\1</span>", body)
+    body = re.sub(r"(sig-line.*</span>\s*)</dl>", r"\1</span>", body)
+    if pagename in notebooks.pages():
+        link = f'<a href="notebooks/{pagename}.ipynb" download>this page as a notebook</a>'
+        body = body.replace("</h1>", f"</h1>\n<p>Download {link}.</p>", 1)
+    context["body"] = body
+
+
+def write_notebooks(app: Any, exception: Exception | None) -> None:
+    """Write the notebooks of the pages into the finished site."""
+    if exception is None and app.builder.format == "html":
+        notebooks.write(Path(app.outdir) / "notebooks")
 
 
 def setup(app: Any) -> None:
     """Register what is above with Sphinx."""
     app.connect("html-page-context", mend, priority=900)
     app.connect("source-read", read)
+    app.connect("build-finished", write_notebooks)
     app.connect("autodoc-process-docstring", escape_docstring, priority=100)

@@ -55,6 +55,16 @@ def test_pages_link_to_each_other_and_to_copies_of_other_files(site: Path) -> No
                 assert (page.parent / target).exists(), (page.name, target)
 
 
+def test_pages_with_examples_lead_to_their_notebooks(site: Path) -> None:
+    made = {file.stem for file in (site / "notebooks").glob("*.ipynb")}
+    link = 'href="notebooks/{}.ipynb" download'
+    linked = {
+        page.stem for page in site.glob("*.html") if link.format(page.stem) in page.read_text()
+    }
+    assert made == linked
+    assert "python" in made
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_pages_request_nothing_from_elsewhere_fit_and_are_accessible(
     site: Path, browser: Any, scheme: str, width: int
