@@ -2,10 +2,13 @@
 
 import contextlib
 import dataclasses
+import logging
 import os
 import pickle
 import signal
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from dfal.data import datasets
 from dfal.experiments import executors, runner
 from dfal.experiments.executors import base
 from dfal.experiments.executors.local import Local
+from dfal.experiments.executors.on_ray import Ray
 from dfal.experiments.executors.on_slurm import Slurm
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
@@ -29,41 +33,52 @@ SMALL = Trial(
     strategy=dfal.DFAL(candidates=20),
     model="linear",
 )
-WARM = dataclasses.replace(
-    SMALL, training=dfal.Training(steps=3, warm_steps=2), strategy=dfal.Random(), model="lenet5"
-)
+WARM = dataclasses.replace(SMALL, training=dfal.Training(steps=3, warm_steps=2), model="lenet5")
 
 
 @dataclasses.dataclass(frozen=True)
 class Killed:
-    """Random sampling; the worker that comes first to the second round is killed."""
+    """Random sampling; in the second round the worker is killed, once for each file `victim`."""
 
+    victim: str
     candidates: int | None = None
 
     def __call__(
         self, model: torch.nn.Module, pool: dfal.Pool, k: int, rng: torch.Generator
     ) -> dfal.Query:
-        if pool.round == 1 and (victim := os.environ.get("DFAL_TEST_VICTIM")):
+        if pool.round == 1:
             with contextlib.suppress(FileNotFoundError):
-                Path(victim).unlink()
+                Path(self.victim).unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
         query: dfal.Query = dfal.Random()(model, pool, k, rng)
         return query
 
 
-TRIALS = [SMALL, WARM, dataclasses.replace(SMALL, seed=1, strategy=Killed())]
-
 Rows = dict[str, list[tuple[object, ...]]]
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+def trials(tmp_path_factory: pytest.TempPathFactory) -> list[Trial]:
+    """Two trials, the last of which kills its worker if its file is there."""
+    killed = Killed(str(tmp_path_factory.mktemp("victim") / "victim"))
+    return [WARM, dataclasses.replace(SMALL, seed=1, strategy=killed)]
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory, trials: list[Trial]) -> Rows:
     """What the trials leave when they run one after the other in this process."""
-    with Store(tmp_path_factory.mktemp("local") / "s.db", write=True) as store:
-        list(runner.run(TRIALS, store, 1))
-        contents = store.contents()
-    assert len(contents["weights"]) == 2, "there are weights to compare"
-    return contents
+    rows = contents(tmp_path_factory.mktemp("local") / "s.db", trials, "local", 1)
+    assert len(rows["weights"]) == 2 and rows["twins"], "there is enough to compare"
+    return rows
+
+
+@pytest.fixture
+def victim(trials: list[Trial]) -> Path:
+    """A file that is there until a worker was killed."""
+    assert isinstance(trials[-1].strategy, Killed)
+    file = Path(trials[-1].strategy.victim)
+    file.touch()
+    return file
 
 
 def contents(path: Path, trials: list[Trial], executor: Any, processes: int | None = 2) -> Rows:
@@ -72,22 +87,40 @@ def contents(path: Path, trials: list[Trial], executor: Any, processes: int | No
         return store.contents()
 
 
-@pytest.fixture
-def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that is there until a worker was killed."""
-    file = tmp_path / "victim"
-    file.touch()
-    monkeypatch.setenv("DFAL_TEST_VICTIM", str(file))
-    return file
-
-
 def test_jobs_of_submitit_leave_the_same_even_if_one_is_killed(
-    tmp_path: Path, local: Rows, victim: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    trials: list[Trial],
+    local: Rows,
+    victim: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    assert contents(tmp_path / "s.db", TRIALS, "slurm:cluster=local") == local
+    assert contents(tmp_path / "s.db", trials, "slurm:cluster=local") == local
     assert not victim.exists()
-    assert "Killed seed 1 lost its worker" in capfd.readouterr().err
+    assert "seed 1 lost its worker" in capfd.readouterr().err
     assert not (tmp_path / "s.db.jobs").exists()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of this machine with room for two workers."""
+    ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'dfal[ray]'")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield ray
+    ray.shutdown()
+
+
+def test_workers_of_ray_leave_the_same_even_if_one_is_killed(
+    tmp_path: Path,
+    trials: list[Trial],
+    local: Rows,
+    victim: Path,
+    capfd: pytest.CaptureFixture[str],
+    cluster: Any,
+) -> None:
+    assert contents(tmp_path / "s.db", trials, "ray", None) == local
+    assert not victim.exists()
+    assert "seed 1 lost its worker" in capfd.readouterr().err
+    assert cluster.is_initialized(), "it was there before"
 
 
 def test_a_job_that_kills_each_worker_ends_in_one_sentence() -> None:
@@ -139,7 +172,10 @@ def test_closing_a_run_ends_its_jobs(tmp_path: Path) -> None:
         (worker,) = Path(f"/proc/{job}/task/{job}/children").read_text(encoding="ascii").split()
         rounds.close()
     assert not folder.exists()
-    assert not _alive(job) and not _alive(int(worker)), "they work for nobody"
+    deadline = time.monotonic() + 30
+    while _alive(job) or _alive(int(worker)):
+        assert time.monotonic() < deadline, "they work for nobody"
+        time.sleep(0.05)
 
 
 def _alive(process: int) -> bool:
@@ -188,6 +224,8 @@ def test_no_device_of_this_machine_is_needed_elsewhere() -> None:
     [
         ("slrm", "there is no executor 'slrm': did you mean 'slurm'?"),
         ("local:4", "the executor local has no setting 4"),
+        ("ray:gpus=many", "no setting gpus=many: give cpus or gpus with a number"),
+        ("ray://head:10001,memory=3", "no setting memory=3: give cpus or gpus"),
         ("slurm:partition", "'partition', which is no setting: give name=value"),
         ("slurm:cluster=moon", "must be slurm or local"),
     ],
@@ -206,12 +244,22 @@ def test_settings_go_to_submitit_by_its_names(tmp_path: Path) -> None:
     assert not (tmp_path / "s.db.jobs").exists()
 
 
-def test_without_submitit_a_sentence_says_what_to_install(
+def test_the_name_of_ray_has_address_and_resources() -> None:
+    assert executors.named("ray") == Ray()
+    assert executors.named("ray://head:10001") == Ray("ray://head:10001")
+    assert executors.named("ray:head:6379,gpus=0.5") == Ray("head:6379", gpus=0.5)
+    assert executors.named("ray:cpus=2,gpus=0.5") == Ray(cpus=2, gpus=0.5)
+
+
+def test_without_its_package_a_sentence_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(dfal.DfalError, match=r"needs submitit: pip install 'dfal\[slurm\]'"):
         contents(tmp_path / "s.db", [SMALL], "slurm")
+    with pytest.raises(dfal.DfalError, match=r"needs ray: pip install 'dfal\[ray\]'"):
+        contents(tmp_path / "s.db", [SMALL], "ray")
 
 
 def test_the_command_line_runs_and_resumes_elsewhere(

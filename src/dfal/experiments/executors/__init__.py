@@ -11,6 +11,7 @@ EXECUTORS: Registry[Any] = Registry(
     "executor",
     {
         "local": Entry("dfal.experiments.executors.local:Local", "processes of this machine"),
+        "ray": Entry("dfal.experiments.executors.on_ray:Ray", "workers of a Ray cluster"),
         "slurm": Entry(
             "dfal.experiments.executors.on_slurm:Slurm", "a Slurm job for each trial, by submitit"
         ),

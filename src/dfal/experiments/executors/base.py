@@ -161,11 +161,25 @@ def messages(packed: bytes) -> Iterator[bytes]:
         for record in unfinished.run():
             yield pickle.dumps(record)
         yield pickle.dumps(None)
-    except DfalError as error:
-        yield pickle.dumps(Failure(error))
-    except Exception as error:  # of the user's code, or a mistake in ours
-        sentence = f"a worker process failed ({describe_exception(error)}): its traceback is above"
-        yield pickle.dumps(Failure(DfalError(sentence), traceback.format_exc()))
+    except Exception as error:
+        yield pickle.dumps(_failure(error))
+
+
+def run_safely(function: Callable[..., Any], *arguments: Any) -> bytes:
+    """Return what a function returns in a worker as bytes, or a `Failure`."""
+    try:
+        return pickle.dumps(function(*arguments))
+    except Exception as error:
+        return pickle.dumps(_failure(error))
+
+
+def _failure(error: Exception) -> Failure:
+    """Return what a worker sends of the exception that is being handled."""
+    if isinstance(error, DfalError):
+        return Failure(error)
+    # It is one of the user's code, or a mistake in ours.
+    sentence = f"a worker process failed ({describe_exception(error)}): its traceback is above"
+    return Failure(DfalError(sentence), traceback.format_exc())
 
 
 def read_message(message: bytes) -> Record | None:
@@ -174,7 +188,17 @@ def read_message(message: bytes) -> Record | None:
     Raises:
         DfalError: the job's error, after writing its traceback to standard error.
     """
-    content: Record | Failure | None = pickle.loads(message)
+    record: Record | None = unpack(message)
+    return record
+
+
+def unpack(message: bytes) -> Any:
+    """Return what a worker sent.
+
+    Raises:
+        DfalError: the worker's error, after writing its traceback to standard error.
+    """
+    content = pickle.loads(message)
     if isinstance(content, Failure):
         sys.stderr.write(content.traceback)
         raise content.error
