@@ -18,6 +18,7 @@ SECTIONS = {
         "label": Entry("dfal.cli.label:label", "label a folder of images on a page"),
         "train": Entry("dfal.cli.train:train", "train a final model on the labels of a store"),
         "export": Entry("dfal.cli.export:export", "export the labels of a store, or its model"),
+        "select": Entry("dfal.cli.select:select", "select images of a large pool to label"),
         "predict": Entry("dfal.cli.predict:predict", "label images with a saved model"),
         "model": Entry("dfal.cli.model:model", "show the card of a saved model"),
     },

@@ -39,6 +39,7 @@ class Source:
         key: returns a text by which a cache knows the images, another one where they have changed;
             None where there is none.
         in_threads: whether several threads may read at a time.
+        path: number → the image's path in the source, where it has one.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Source:
     in_test: Sequence[bool] | None = None
     key: Callable[[], str] | None = None
     in_threads: bool = True
+    path: Callable[[int], str] | None = None
 
     def __post_init__(self) -> None:
         if not self.count:

@@ -43,6 +43,7 @@ def open_source(data: str) -> Source:
         labels=[layout.classes[index] for index in kept] if layout.classes else None,
         in_test=in_test if any(in_test) else None,
         key=lambda: key_of(images[index] for index in kept),
+        path=lambda index: paths[kept[index]],
     )
 
 

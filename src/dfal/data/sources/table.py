@@ -46,6 +46,7 @@ def open_source(data: str) -> Source:
         labels=[row["label"].strip() for row in rows] if labelled else None,
         in_test=splits if any(splits) else None,
         key=lambda: key_of([table_file, *images]),
+        path=lambda index: rows[index]["path"].strip(),
     )
 
 

@@ -60,6 +60,7 @@ def open_source(data: str) -> Source:
         item,
         labels=_labels(samples, shards),
         key=lambda: key_of(shards.files),
+        path=lambda index: samples[index].key,
     )
 
 
