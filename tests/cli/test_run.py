@@ -14,9 +14,10 @@ from PIL import Image
 
 from dfal import cli
 from dfal.data.datasets import load
-from dfal.experiments.recipes import RECIPES
+from dfal.experiments.recipes import RECIPES, describe_learning
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
+from dfal.nn.training_settings import Training
 from shell import OWN, SMALL, Shell
 
 
@@ -322,3 +323,14 @@ def test_a_recipe_sets_training_and_first_images_and_options_change_one(dfal: Sh
     assert "leave out --recipe" in dfal.refused(
         "run", "--resume", "--recipe", "best", "--store", "s.db"
     )
+
+
+def test_recipes_are_others_on_features(dfal: Shell) -> None:
+    given = ("run", "--backbone", "pixels", "--recipe", "best", "--strategy", "random")
+    ran = dfal(*given, "--seeds", "1", "--annotations", "10", "-q", "--store", "s.db")
+    assert ran.code == 0, ran.err
+    with Store(Path("s.db")) as store:
+        (trial,) = (Trial.from_json(text) for text in store.trials().values())
+    assert trial.training == Training(unlabelled="spreading")
+    assert trial.first_by == "typical"
+    assert describe_learning(trial) == "best"

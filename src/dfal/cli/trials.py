@@ -11,7 +11,7 @@ from dfal.cli.options import candidate_count, strategy_names
 from dfal.cli.places import absolute_files, find_again, stored_name
 from dfal.data.sources.addresses import is_function
 from dfal.errors import DfalError, unknown_name
-from dfal.experiments.recipes import RECIPES
+from dfal.experiments.recipes import recipes
 from dfal.experiments.runner import check, prepare
 from dfal.experiments.serialization import is_kind, to_json
 from dfal.experiments.store import Store
@@ -94,10 +94,13 @@ def recipe_settings(name: str | None, given: Mapping[str, Any]) -> dict[str, Any
     Raises:
         DfalError: for a name that is not there.
     """
-    if name and name not in RECIPES:
-        raise unknown_name("recipe", name, RECIPES)
-    settings = dict(RECIPES[name]) if name else {}
-    training = dataclasses.asdict(settings.pop("training", Training())) if name else {}
+    if not name:
+        return {}
+    known = recipes(given.get("backbone", ""))
+    if name not in known:
+        raise unknown_name("recipe", name, known)
+    settings = dict(known[name])
+    training = dataclasses.asdict(settings.pop("training"))
     return {key: value for key, value in (training | settings).items() if key not in given}
 
 
