@@ -77,6 +77,7 @@ def test_the_script_of_a_shell_is_one_that_it_reads(dfal: Shell, name: str) -> N
 def test_every_option_with_names_completes_them() -> None:
     """Options that take a name of a registry, in whatever command they are."""
     named = {"--strategy", "--dataset", "--model", "--other", "--preset", "--against"}
+    named |= {"--executor"}
     for name in cli.list_commands(click.Context(cli)):
         command = cli.get_command(click.Context(cli), name)
         assert command is not None

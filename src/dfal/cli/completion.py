@@ -53,6 +53,22 @@ def datasets(_: click.Context, __: click.Parameter, incomplete: str) -> list[Com
     return names or [CompletionItem(incomplete, type="file")]
 
 
+def executors(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of an executor."""
+    from dfal.experiments.executors import EXECUTORS
+
+    return [
+        CompletionItem(name, help=EXECUTORS.about(name))
+        for name in EXECUTORS
+        if name.startswith(incomplete)
+    ]
+
+
+def files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the path of a file."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 def networks(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the name of a network."""
     from dfal.nn import NETWORKS

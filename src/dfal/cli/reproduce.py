@@ -102,6 +102,7 @@ def reproduce(  # noqa: PLR0917
     from dfal.cli.places import stored_name
     from dfal.cli.progress import run_trials
     from dfal.cli.reproduced import show
+    from dfal.cli.trials import use_device
     from dfal.experiments import executors, runner
     from dfal.experiments.store import Store
 
@@ -111,6 +112,8 @@ def reproduce(  # noqa: PLR0917
         )
     if given.get("dataset") == "":
         raise DfalError("--dataset is empty: name a data set, or leave it out")
+    if given.get("device"):
+        given["device"] = use_device(given["device"])
     chosen = paper.preset(preset).changed(
         (paper.usual_data(what) if preset == "paper" else {})
         | {name: value for name, value in given.items() if value is not None}

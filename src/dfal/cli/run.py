@@ -84,6 +84,7 @@ from dfal.nn.training_settings import Training
     default="local",
     show_default=True,
     group="Computation",
+    shell_complete=completion.executors,
     help=(
         "Where trials run, with settings behind a colon: local, processes of this machine; ray,"
         " workers of a Ray cluster, of this machine or as ray://host:10001; slurm, a Slurm job for"

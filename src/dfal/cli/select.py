@@ -44,7 +44,14 @@ from dfal.errors import DfalError, Stopped
         " selected, as they are labelled. The option again for several files."
     ),
 )
-@option("--model", type=PATH, required=True, group="Model", help="A model that dfal saved.")
+@option(
+    "--model",
+    type=PATH,
+    required=True,
+    group="Model",
+    shell_complete=completion.files,
+    help="A model that dfal saved.",
+)
 @option(
     "--network",
     metavar="NAME",
@@ -85,6 +92,7 @@ from dfal.errors import DfalError, Stopped
     default="local",
     show_default=True,
     group="Computation",
+    shell_complete=completion.executors,
     help="Where parts of the pool are computed: local, or ray, also as ray://host:10001.",
 )
 @option(

@@ -1,6 +1,7 @@
 """The trials of `dfal run`: new ones from its options, or those of a store that is resumed."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "refuse_unfinished",
     "refuse_unused",
     "stored_trials",
+    "use_device",
 ]
 
 CODE_OPTIONS = {
@@ -39,7 +41,10 @@ CODE_OPTIONS = {
     "fit": "training",
 }
 """Options that may name code of the user's → what it is."""
-RESUME_OPTIONS = {"store", "resume", "executor", "processes", "as_json", "quiet", *CODE_OPTIONS}
+RESUME_OPTIONS = {
+    *("store", "resume", "device", "executor", "processes", "as_json", "quiet"),
+    *CODE_OPTIONS,
+}
 """Options that may stand beside --resume."""
 
 
@@ -65,6 +70,7 @@ def new_trials(
     configuration = {
         **configuration,
         "dataset": stored_name(configuration["dataset"], path),
+        "device": use_device(configuration["device"]),
         "backbone": _absolute_backbone(configuration["backbone"]),
     }
     names = [field.name for field in dataclasses.fields(Training) if field.name in configuration]
@@ -82,6 +88,20 @@ def new_trials(
         for seed in range(seeds)
         for strategy in distinct
     ]
+
+
+def use_device(name: str) -> str:
+    """Return the kind of a device, by which trials are stored: cuda for cuda:1.
+
+    This process and its workers see no other GPU from now on.
+    """
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or not number.isdecimal():
+        return name
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    numbers = [number] if visible is None else visible.split(",")[int(number) :][:1]
+    os.environ["CUDA_VISIBLE_DEVICES"] = "".join(numbers)
+    return kind
 
 
 def recipe_settings(name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,6 +206,12 @@ def stored_trials(path: Path, given: Mapping[str, Any], strategy: Sequence[str])
             name = getattr(trial, option)
             if _is_code(option, name) and given.get(option) != name:
                 raise unnamed_code(path, kind, name, option=option)
+    if "device" in given:
+        kinds, kind = {trial.device for trial in trials}, use_device(given["device"])
+        if kinds != {kind}:
+            raise DfalError(
+                f"{path} was made on {', '.join(sorted(kinds))}, not on {kind}: leave out --device"
+            )
     find_again({trial.dataset for trial in trials}, path, given.get("dataset"))
     return sorted(trials, key=lambda trial: (trial.seed, name_of(trial.strategy)))
 
