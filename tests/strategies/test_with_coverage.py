@@ -37,6 +37,8 @@ def test_a_class_is_found_that_the_network_is_certain_of() -> None:
     both = dfal.WithCoverage(dfal.Margin(), 0.2)(network, pool, K, rng()).indices
     assert bool((both[-2:] >= 200).any())
     assert set(both[:8].tolist()) <= set(dfal.Margin()(network, pool, K, rng()).indices.tolist())
+    everything = dfal.WithCoverage(dfal.Margin(), 0.2)(network, pool, 500, rng()).indices
+    assert sorted(everything.tolist()) == pool.unlabelled.tolist(), "each image once"
 
 
 def test_a_share_of_few_images_is_right_on_average() -> None:

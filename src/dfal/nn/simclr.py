@@ -18,9 +18,9 @@ from dfal.nn.training import train_mode
 from dfal.nn.training_steps import learning_rates, shuffled_cycles
 from dfal.seeding import fork_rng, generator
 
-STEPS = 600
+STEPS = 400
 """Steps of Adam."""
-BATCH = 192
+BATCH = 128
 """Images in a step, each with two looks."""
 LEARNING_RATE = 3e-3
 """The largest step size; it rises, then falls as a cosine."""
