@@ -2,6 +2,8 @@
 # make test   every test
 # make any-model
 #             tests with networks of torchvision, timm and transformers, in an environment of 6 GB
+# make lowest, make newest
+#             fast tests with the lowest and the newest versions of what dfal needs, by uv; 6 GB each
 # make lint   what CI checks beside the tests
 # make docs   the site, in site/
 # make picture, make reference, make figure
@@ -14,11 +16,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ANY_MODEL = .venv-any-model
+VERSIONS = .venv-versions
+FAST = $(addprefix tests/, analysis data/datasets data/sources experiments/test_trial.py \
+  models/test_onnx.py nn/test_augmentation.py nn/test_networks.py nn/test_training.py semisupervised \
+  stats/test_significance.py stores/test_store_versions.py strategies/test_badge.py \
+  strategies/test_clusters.py strategies/test_core_set.py strategies/test_egl.py \
+  strategies/test_scores.py test_loop.py)
 ARGS ?=
 TEX = /usr/local/share/texmf/tex/latex
 DEBIAN = caddy chromium gcc libc6-dev nginx openssl texlive-latex-base texlive-latex-recommended
 
-.PHONY: run test any-model lint lint-page docs picture reference figure debian format clean
+.PHONY: run test any-model lowest newest lint lint-page docs picture reference figure debian format clean
 
 run: $(VENV)/installed
 	$(BIN)/dfal run $(ARGS)
@@ -38,6 +46,18 @@ $(ANY_MODEL)/installed: pyproject.toml
 	$(ANY_MODEL)/bin/python -m pip install --quiet --upgrade pip
 	$(ANY_MODEL)/bin/python -m pip install --editable ".[label]" --group test --group any-model
 	@touch $@
+
+# Old packages warn of new ones, so that a warning is no error here.
+lowest: RESOLUTION = lowest-direct
+newest: RESOLUTION = highest
+lowest newest:
+	uv venv --quiet --clear --python $(PYTHON) $(VERSIONS)
+	uv pip compile --quiet --resolution $(RESOLUTION) --python $(VERSIONS) --all-extras \
+	  --output-file $(VERSIONS)/versions.txt pyproject.toml
+	uv pip install --quiet --python $(VERSIONS) -r $(VERSIONS)/versions.txt
+	uv pip install --quiet --python $(VERSIONS) --no-deps --editable .
+	uv pip install --quiet --python $(VERSIONS) pytest hypothesis beartype httpx2 onnxruntime
+	$(VERSIONS)/bin/python -m pytest -q -o filterwarnings= $(ARGS) $(FAST)
 
 lint: $(VENV)/installed lint-page
 	$(BIN)/ruff check
@@ -105,4 +125,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(ANY_MODEL) node_modules .types dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) $(ANY_MODEL) $(VERSIONS) node_modules .types dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -125,6 +125,13 @@ def test_the_container_installs_as_the_docs_say() -> None:
     assert {f"!{name}" for line in copied for name in line.split()} == set(ignored[1:])
 
 
+def test_the_page_on_installing_has_every_extra() -> None:
+    page = (ROOT / "docs" / "installing.md").read_text()
+    rows = re.findall(r"^\| (`[^|]+) \|", page[page.index("## Extras") :], re.M)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert named == set(PROJECT["project"]["optional-dependencies"])
+
+
 def test_groups_that_conflict_exist() -> None:
     groups, extras = PROJECT["dependency-groups"], PROJECT["project"]["optional-dependencies"]
     for pair in PROJECT["tool"]["uv"]["conflicts"]:

@@ -1,5 +1,6 @@
 """Intervals and tests beside SciPy's own and by hand."""
 
+import inspect
 import math
 
 import numpy as np
@@ -69,8 +70,13 @@ def test_the_bootstrap_by_hand() -> None:
 @pytest.mark.parametrize("seeds", [5, 9])
 def test_the_bootstrap_is_scipys(seeds: int) -> None:
     values = np.random.default_rng(2).normal(size=seeds)
+    named = "rng" in inspect.signature(stats.bootstrap).parameters  # from SciPy 1.15 on
     theirs = stats.bootstrap(
-        (values,), np.mean, method="percentile", n_resamples=20000, rng=3
+        (values,),
+        np.mean,
+        method="percentile",
+        n_resamples=20000,
+        **{"rng" if named else "random_state": 3},
     ).confidence_interval
     low, high = bootstrap(values[:, None])
     np.testing.assert_allclose(
