@@ -129,14 +129,14 @@ SIDES: dict[str, Attack] = {
 
 
 class Counting(nn.Module):
-    """A network that counts the images that pass through it."""
+    """A network that counts the images that pass through it without their gradients."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model, self.images = model, 0
 
     def forward(self, images: Tensor) -> Tensor:
-        self.images += len(images)
+        self.images += len(images) * (not torch.is_grad_enabled())
         logits: Tensor = self.model(images)
         return logits
 
@@ -146,9 +146,7 @@ def floor(model: nn.Module, images: Tensor, clip: Clip) -> dict[str, float]:
     of these steps."""
     counting = Counting(model)
     ours(counting, images[:BATCH], torch.empty(0), OVERSHOOT, clip)
-    steps = (
-        counting.images / min(BATCH, len(images)) - 1
-    ) / 2  # a first look, and in each step a look and a check
+    steps = counting.images / min(BATCH, len(images)) - 1  # a first look, and a check in each step
     x = images[:1].clone().requires_grad_()
     with FlopCounterMode(display=False) as forward:
         logits = model(x)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import dfal
-from dfal.attacks import deepfool
+from dfal.attacks import deepfool, deepfool_state
 from dfal.attacks.deepfool import KNearestLimit
-from dfal.attacks.gradients import FusedGradients, gradients_of
+from dfal.attacks.deepfool_state import State
+from dfal.attacks.gradients import AutogradGradients, FusedGradients, gradients_of
 from dfal.attacks.threads import map_threads
 from dfal.data.datasets import Dataset
 from plain_attacks import Counting, affine, affine_distance, plain_deepfool
@@ -131,7 +132,8 @@ def test_no_image_takes_more_steps_than_it_may(trained: nn.Sequential, some_digi
     counting = Counting(trained)
     found = dfal.DeepFool(max_steps=1, overshoot=0)(counting, some_digits)
     assert not found.fooled.all()
-    assert set(counting.passes) == {len(some_digits)}, "a second step would be one of fewer images"
+    assert set(counting.passes) == {1, len(some_digits)}, "a second step would be one of fewer"
+    assert counting.passes.count(1) == 2, "an example"
 
 
 def test_nan_on_the_way_is_a_failure() -> None:
@@ -148,9 +150,10 @@ def test_nan_on_the_way_is_a_failure() -> None:
 def test_finished_images_drop_out_of_the_work(trained: nn.Sequential, some_digits: Tensor) -> None:
     counting = Counting(trained)
     dfal.DeepFool()(counting, some_digits)
-    assert counting.passes[0] == len(some_digits)
-    assert counting.passes == sorted(counting.passes, reverse=True)
-    assert counting.passes[-1] < len(some_digits)
+    passes = counting.passes[2:]  # after the example
+    assert passes[:3] == 3 * [len(some_digits)]
+    assert max(passes[3:]) < len(some_digits)
+    assert passes[-1] < max(passes[3:])
 
 
 def test_work_comes_in_chunks(trained: nn.Sequential, some_digits: Tensor) -> None:
@@ -217,24 +220,31 @@ def test_cuda_finds_the_same_distances(trained: nn.Sequential, some_digits: Tens
     torch.testing.assert_close(there.distance.cpu(), here.distance, rtol=1e-3, atol=1e-5)
 
 
-def test_late_steps_take_one_gradient_and_change_nothing(
-    trained: nn.Sequential, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("clip", [None, (0.0, 1.0)])
+@pytest.mark.parametrize("kind", [FusedGradients, AutogradGradients])
+def test_later_steps_take_two_backward_passes_and_change_nothing(
+    trained: nn.Sequential,
+    digits: Dataset,
+    kind: Any,
+    clip: tuple[float, float] | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    images, attack = digits.images.take(torch.arange(0, 4000, 40)), dfal.DeepFool(clip=(0, 1))
+    images, attack = digits.images.take(torch.arange(0, 4000, 40)), dfal.DeepFool(clip=clip)
+    model = trained if kind is FusedGradients else Counting(trained)
     taken: list[int] = []
 
-    def logit_gradients(self: FusedGradients, x: Tensor, order: Tensor) -> Any:
-        taken.append(len(x) * (order.shape[1] - 1))
+    def logit_gradients(self: Any, x: Tensor, order: Tensor) -> Any:
+        taken.append(len(x))
         return original(self, x, order)
 
-    original = FusedGradients.logit_gradients
-    monkeypatch.setattr(FusedGradients, "logit_gradients", logit_gradients)
-    monkeypatch.setattr(deepfool, "MIN_SINGLE_CLASS_IMAGES", 10**9)
-    every, gradients = attack(trained, images), sum(taken)
+    original = kind.logit_gradients
+    monkeypatch.setattr(kind, "logit_gradients", logit_gradients)
+    monkeypatch.setattr(deepfool_state, "MIN_SINGLE_CLASS", 10)
+    every, gradients = attack(model, images), sum(taken)
     taken.clear()
-    monkeypatch.setattr(deepfool, "MIN_SINGLE_CLASS_IMAGES", 1)
-    fewer = attack(trained, images)
-    assert sum(taken) < 0.7 * gradients
+    monkeypatch.setattr(deepfool_state, "MIN_SINGLE_CLASS", 3)
+    fewer = attack(model, images)
+    assert len(images) <= sum(taken) < 0.7 * gradients
     torch.testing.assert_close(fewer.distance, every.distance, rtol=1e-4, atol=1e-6)
 
 
@@ -252,6 +262,24 @@ def test_a_class_tried_alone_is_believed_only_where_it_is_the_nearest(p: float) 
         torch.testing.assert_close(single.distance, every.distance)
         torch.testing.assert_close(single.w, every.w)
         assert torch.equal(single.candidate_class, every.candidate_class)
+
+
+@pytest.mark.parametrize("p", [1, 2, math.inf])
+def test_an_image_whose_first_step_is_short_enough_may_be_within(
+    trained: nn.Sequential, some_digits: Tensor, p: float
+) -> None:
+    attack, network = dfal.DeepFool(p=p), gradients_of(trained, some_digits[:1])
+    f = network.logits(some_digits)
+    order = f.argsort(1, descending=True)
+    state = State.start(some_digits, f[:, 0], order)
+    distance = attack._boundary(network, some_digits, order)[1].distance
+    every = torch.arange(len(some_digits))
+    given_up = 0
+    for limit in distance.sort().values[1::4].tolist():
+        may_be = attack._may_be_within(network, state, every, limit)
+        assert may_be[distance <= limit].all()
+        given_up += int((~may_be).sum())
+    assert given_up > len(every), "or nothing is saved"
 
 
 @pytest.mark.parametrize("clip", [None, (0.0, 1.0)])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import dfal
-from dfal.attacks import ATTACKS, deepfool
+from dfal.attacks import ATTACKS, deepfool_state
 from dfal.attacks.gradients import gradients_of
 from dfal.nn.inference import frozen_eval, is_half, prepare_images
 from dfal.protocols import Strategy
@@ -433,12 +433,12 @@ def test_the_least_length_follows_the_scale_of_the_image(scale: float) -> None:
     )
     assert found.fooled.all()
     torch.testing.assert_close(found.distance.double(), want, rtol=1e-3, atol=1e-6 * scale)
-    assert float(deepfool._least_length(torch.full((1, 4), scale))) == pytest.approx(
+    assert float(deepfool_state.least_length(torch.full((1, 4), scale))) == pytest.approx(
         64 * 2**-23 * scale, rel=15.1
     )
     assert (
-        float(deepfool._least_length(torch.zeros(1, 4)))
-        == float(deepfool._least_length(torch.ones(1, 4)))
+        float(deepfool_state.least_length(torch.zeros(1, 4)))
+        == float(deepfool_state.least_length(torch.ones(1, 4)))
         == 64 * 2**-23
     )
 

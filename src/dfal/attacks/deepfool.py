@@ -3,15 +3,18 @@
 Source: Moosavi-Dezfooli, Fawzi & Frossard: DeepFool. CVPR 2016.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dfal.attacks.affine import check_norm, dual, norm, step
-from dfal.attacks.gradients import LogitGradients, gradients_of
+from dfal.attacks.deepfool_state import Boundary, State
+from dfal.attacks.gradients import LogitGradients, prepared_gradients
 from dfal.attacks.threads import map_threads
 from dfal.errors import DfalError
 from dfal.nn.inference import (
@@ -29,14 +32,6 @@ from dfal.query import Perturbation
 MIN_CERTIFIED_IMAGES = 1000
 """Images from which on it pays to compute the distances within which their classes are certain:
 that takes as long as attacking some hundred images."""
-
-STEPS_BEFORE_SINGLE_CLASS = 4
-"""Steps after which the gradient of the last step's class is tried alone: clipped, an image takes
-ten steps and more."""
-
-MIN_SINGLE_CLASS_IMAGES = 100
-"""Images with so many steps from which on that pays, because it needs the distances within which
-other classes are certain."""
 
 
 class KNearestLimit:
@@ -154,14 +149,14 @@ class DeepFool:
             x = at_least_float32(prepare_images(network, images)).detach().clone()
             distance = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
             if len(x):
-                gradients = gradients_of(network, x[:1])
-                # With a limit there is one thread, so that which images are given up does not
-                # depend on which thread is faster.
-                share = -(-len(x) // (gradients.threads if limit is None else 1))
-                map_threads(
-                    partial(self._run, gradients, limit),
-                    list(zip(x.split(share), distance.split(share), strict=True)),
-                )
+                with prepared_gradients(network, x[:1]) as gradients:
+                    # With a limit there is one thread, so that which images are given up does not
+                    # depend on which thread is faster.
+                    share = -(-len(x) // (gradients.threads if limit is None else 1))
+                    map_threads(
+                        partial(self._run, gradients, limit),
+                        list(zip(x.split(share), distance.split(share), strict=True)),
+                    )
         return Perturbation(x, distance, distance.isfinite())
 
     def _run(
@@ -171,31 +166,49 @@ class DeepFool:
         at_once = images_a_pass(x, self.chunk)
         f = torch.cat([check_finite(network.logits(chunk)) for chunk in x.split(at_once)])
         order = f.argsort(dim=1, descending=True, stable=True)[:, : self.classes]  # k̂ first
-        state = _State.start(x, distance, order)
+        state = State.start(x, distance, order)
         waiting = torch.arange(len(x), device=x.device) if limit is None else _margins(f).argsort()
         active = waiting[:0]
         while len(active) or len(waiting):
             new, waiting = waiting.tensor_split([max(0, at_once - len(active))])
-            if limit is not None and limit.distance < torch.inf and len(x) >= MIN_CERTIFIED_IMAGES:
-                certified = network.certified_distance(f[new], order[new, 0], self.p).amin(1)
-                # A moved image lies (1 + η) ‖r̂‖_p away.
-                new = new[certified <= (1 + self.overshoot) * limit.distance]
+            if limit is not None and limit.distance < torch.inf:
+                if len(x) >= MIN_CERTIFIED_IMAGES:
+                    certified = network.certified_distance(f[new], order[new, 0], self.p).amin(1)
+                    # A moved image lies (1 + η) ‖r̂‖_p away.
+                    new = new[certified <= (1 + self.overshoot) * limit.distance]
+                if not limit.exact and len(new):
+                    new = new[self._may_be_within(network, state, new, limit.distance)]
             active = torch.cat([active, new])
             if len(active):
-                active = self._step(network, state, active)
+                exact = limit is not None and limit.exact
+                active = self._step(network, state, active, exact=exact)
             if len(active):
                 active = self._unfinished(network, state, active, limit)
         x.copy_(self._moved(x, state.r))
 
+    def _may_be_within(
+        self, network: LogitGradients, state: State, new: Int64[Tensor, "a"], distance: float
+    ) -> Bool[Tensor, "a"]:
+        """Return of new images whether their first step may be no longer than a distance."""
+        f, combine = network.combined_gradient(state.x[new], state.order[new])
+        return ~self._are_beyond(combine, distance / self._gaps(network, f, state.order[new]))
+
     def _step(
-        self, network: LogitGradients, state: "_State", active: Int64[Tensor, "a"]
+        self,
+        network: LogitGradients,
+        state: State,
+        active: Int64[Tensor, "a"],
+        *,
+        exact: bool = False,
     ) -> Int64[Tensor, "b"]:
-        """Add the step r_i to r̂ of each active image; return those for which there is a step."""
+        """Add the step r_i to r̂ of each active image; return those for which there is a step.
+
+        Unless exact, the class that the last step went to is tried alone.
+        """
         moved = self._moved(state.x[active], state.r[active])
         least_length = state.raise_least_length(active, moved)
-        boundary = self._nearest_boundary(
-            network, moved, state.order[active], state.single_class(active)
-        )
+        single_class = torch.zeros_like(active) if exact else state.single_class(active)
+        boundary = self._nearest_boundary(network, moved, state.order[active], single_class)
         exists = boundary.distance.isfinite()
         length = torch.maximum(boundary.distance.where(exists, 0), least_length)
         r_i = step(length, boundary.w, self.p)
@@ -208,7 +221,7 @@ class DeepFool:
     def _unfinished(
         self,
         network: LogitGradients,
-        state: "_State",
+        state: State,
         active: Int64[Tensor, "a"],
         limit: KNearestLimit | None,
     ) -> Int64[Tensor, "b"]:
@@ -239,7 +252,7 @@ class DeepFool:
         x: Float[Tensor, "n *image"],
         order: Int64[Tensor, "n k"],
         single_class: Int64[Tensor, "n"],
-    ) -> "_Boundary":
+    ) -> Boundary:
         """Find the nearest boundary of the network linearised at x.
 
         Args:
@@ -252,7 +265,7 @@ class DeepFool:
         tried = single_class.nonzero().squeeze(1)
         if not len(tried):
             return self._boundary(network, x, order)[1]
-        boundary = _Boundary(
+        boundary = Boundary(
             x.new_empty(len(x)), torch.empty_like(single_class), torch.empty_like(x)
         )
         single, proved = self._single_class_boundary(
@@ -267,120 +280,68 @@ class DeepFool:
 
     def _single_class_boundary(
         self, network: LogitGradients, x: Tensor, order: Tensor, single_class: Tensor
-    ) -> tuple["_Boundary", Bool[Tensor, "n"]]:
-        """Return the boundary to one class, and whether those to all others are proved farther."""
-        pair = torch.stack([order[:, 0], order.gather(1, single_class.unsqueeze(1)).squeeze(1)], 1)
-        f, boundary = self._boundary(network, x, pair)
-        certified = network.certified_distance(f, pair[:, 0], self.p)
-        others = certified.scatter(1, pair, torch.inf).amin(1)
-        return replace(boundary, candidate_class=single_class), others > boundary.distance
+    ) -> tuple[Boundary, Bool[Tensor, "n"]]:
+        """Return the boundary to one class, and whether those to all others are farther."""
+        f, combine = network.combined_gradient(x, order)
+        gaps = self._gaps(network, f, order)
+        is_single = F.one_hot(single_class - 1, gaps.shape[1]).to(x.dtype)
+        w = combine(is_single)
+        distance = gaps.gather(1, single_class.unsqueeze(1) - 1).squeeze(1) / norm(w, dual(self.p))
+        others = (distance.unsqueeze(1) / gaps).where(is_single == 0, 0)
+        return Boundary(distance, single_class, w), self._are_beyond(combine, others)
+
+    def _are_beyond(
+        self, combine: Callable[[Tensor], Tensor], inverse_slopes: Float[Tensor, "n k"]
+    ) -> Bool[Tensor, "n"]:
+        """Return of each image whether its boundaries are farther than a distance d, by one pass.
+
+        The boundary of class k is farther than d where c_k ‖w'_k‖_q < 1 with c_k = d / |f'_k|. All
+        of them are taken to be where ‖Σ_k c_k w'_k‖_q < 1: that is at least each c_k ‖w'_k‖_q
+        unless gradients cancel, and these point away from the gradient of the same class k̂.
+
+        Args:
+            combine: returns Σ_k c_k w'_k of each image.
+            inverse_slopes: c_k; 0 for classes that are left out.
+        """
+        return norm(combine(inverse_slopes), dual(self.p)) < 1
 
     def _boundary(
         self, network: LogitGradients, x: Float[Tensor, "n *image"], order: Int64[Tensor, "n k"]
-    ) -> tuple[Float[Tensor, "n c"], "_Boundary"]:
+    ) -> tuple[Float[Tensor, "n c"], Boundary]:
         """Return the logits f at x, and the nearest boundary by the gradients of all classes."""
         f, gradients = network.logit_gradients(x, order)
-        # |f'_k| = |f_k − f_k̂|
-        gaps = (f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])).abs()
-        # A step has a least length, so that an image on the boundary, where f' = 0, does leave it.
-        # Where a network rounds its logits to half precision, f' = 0 on both sides of the boundary,
-        # half a rounding wide.
-        least_gap = 4 * _rounding(f)
-        if network.rounding > 0:
-            least_gap = torch.maximum(least_gap, network.rounding / 2 * f.abs().amax(1))
-        nearest = torch.full_like(least_gap, torch.inf)  # |f'_l̂| / ‖w'_l̂‖_q
+        gaps = self._gaps(network, f, order)
+        nearest = torch.full_like(gaps[:, 0], torch.inf)  # |f'_l̂| / ‖w'_l̂‖_q
         candidate_class, w_nearest = torch.zeros_like(order[:, 0]), torch.ones_like(x)
         for places, w in gradients:  # w'_k = ∇f_k − ∇f_k̂
-            distances = torch.maximum(gaps[:, places].T, least_gap) / norm(w, dual(self.p), rows=2)
+            distances = gaps[:, places].T / norm(w, dual(self.p), rows=2)
             distance, k = distances.nan_to_num(torch.inf, torch.inf).min(0)
             nearer = distance < nearest
             nearest = distance.where(nearer, nearest)
             candidate_class = torch.where(nearer, k + (places.start or 0) + 1, candidate_class)
             w_nearest[nearer] = w[k[nearer], nearer.nonzero().squeeze(1)]
-        return f, _Boundary(nearest, candidate_class, w_nearest)
+        return f, Boundary(nearest, candidate_class, w_nearest)
 
+    @staticmethod
+    def _gaps(
+        network: LogitGradients, f: Float[Tensor, "n c"], order: Int64[Tensor, "n k"]
+    ) -> Float[Tensor, "n k-1"]:
+        """Return |f'_k| = |f_k − f_k̂|, and a least number where it is smaller.
 
-@dataclass(frozen=True)
-class _State:
-    """How far each of n images is on its way; changed in place.
-
-    Attributes:
-        x: the images as they came.
-        distance: ‖r̂‖_p of those that are fooled, inf for others.
-        order: the classes to consider, the image's own first.
-        r: r̂ = Σ r_i.
-        steps: how many there were.
-        candidate_class: the place in `order` of the class that the last step went to.
-        least_length: the length of a step at least.
-    """
-
-    x: Float[Tensor, "n *image"]
-    distance: Float[Tensor, "n"]
-    order: Int64[Tensor, "n k"]
-    r: Float[Tensor, "n *image"]
-    steps: Int64[Tensor, "n"]
-    candidate_class: Int64[Tensor, "n"]
-    least_length: Float[Tensor, "n"]
-
-    @classmethod
-    def start(cls, x: Tensor, distance: Tensor, order: Tensor) -> "_State":
-        """Return the state before the first step."""
-        none = torch.zeros_like(order[:, 0])
-        return cls(x, distance, order, torch.zeros_like(x), none, none.clone(), _least_length(x))
-
-    def raise_least_length(self, active: Tensor, moved: Tensor) -> Float[Tensor, "a"]:
-        """Return the least length of the next step of active images, which lie at `moved`.
-
-        It follows their largest pixel: a dark image is brighter once it was moved.
+        So a step has a least length, and an image on the boundary, where f' = 0, does leave it.
+        Where a network rounds its logits to half precision, f' = 0 on both sides of the boundary,
+        half a rounding wide.
         """
-        most = 64 * torch.finfo(moved.dtype).eps
-        least = torch.maximum(self.least_length[active], _least_length(moved).clamp(max=most))
-        self.least_length[active] = least
-        return least
-
-    def single_class(self, active: Tensor) -> Int64[Tensor, "a"]:
-        """Return the place of the class whose gradient is tried alone, 0 for none."""
-        late = self.steps >= STEPS_BEFORE_SINGLE_CLASS
-        if late.sum() < MIN_SINGLE_CLASS_IMAGES:
-            return torch.zeros_like(active)
-        return self.candidate_class[active] * late[active]
-
-
-@dataclass(frozen=True)
-class _Boundary:
-    """The nearest boundary of the network linearised at each of n images.
-
-    Attributes:
-        distance: |f'_l̂| / ‖w'_l̂‖_q; inf where there is no boundary.
-        candidate_class: the place of l̂ in the order of the classes; 0 where there is no boundary.
-        w: w'_l̂.
-    """
-
-    distance: Float[Tensor, "n"]
-    candidate_class: Int64[Tensor, "n"]
-    w: Float[Tensor, "n *image"]
-
-    def put(self, places: Int64[Tensor, "m"], boundary: "_Boundary") -> None:
-        """Set what is known of the images at these places."""
-        self.distance[places] = boundary.distance
-        self.candidate_class[places] = boundary.candidate_class
-        self.w[places] = boundary.w
+        least = 4 * _rounding(f)
+        if network.rounding > 0:
+            least = torch.maximum(least, network.rounding / 2 * f.abs().amax(1))
+        gaps = (f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])).abs()
+        return torch.maximum(gaps, least.unsqueeze(1))
 
 
 def _rounding(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
     """Return by how much a difference of logits may change with the size of the batch alone."""
     return 4 * torch.finfo(f.dtype).eps * f.abs().amax(1)
-
-
-def _least_length(x: Float[Tensor, "n *image"]) -> Float[Tensor, "n"]:
-    """Return a length that is felt at the scale of an image's pixels.
-
-    It is 64 machine epsilons for pixels about 1; the scale is that of the largest pixel, to the
-    nearest power of 256.
-    """
-    largest = x.flatten(1).abs().amax(1)
-    powers = largest.where(largest > 0, 1).log2().div(8).round().clamp(-8, 8)
-    return 64 * torch.finfo(x.dtype).eps * torch.exp2(8 * powers)
 
 
 def _margins(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:

@@ -1,6 +1,7 @@
 """Gradients of logits with respect to an image, and distances within which its class is certain."""
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dfal.nn.fast_sequential import FastSequential, fast_sequential
+from dfal.nn.folding import folded_eval
 from dfal.nn.inference import backward_errors, check_logits, differentiable_logits, is_half, logits
 
 GRADIENT_BATCH = 32
@@ -44,6 +46,14 @@ class LogitGradients(Protocol):
         They are those of the classes order[:, 1:], some at a time: a slice of these, and their w'.
         """
 
+    def combined_gradient(
+        self, x: Float[Tensor, "n *image"], order: Int64[Tensor, "n k"]
+    ) -> tuple[Float[Tensor, "n c"], Callable[[Tensor], Tensor]]:
+        """Return the logits, and a function of numbers c (n, k − 1) that returns Σ_k c_k w'_k.
+
+        The w'_k are those of `logit_gradients`. Each call is one backward pass.
+        """
+
     def certified_distance(
         self, f: Float[Tensor, "n c"], k: Int64[Tensor, "n"], p: float
     ) -> Float[Tensor, "n c"]:
@@ -75,6 +85,18 @@ def gradients_of(model: nn.Module, image: Float[Tensor, "1 *image"]) -> LogitGra
     return AutogradGradients(model) if layers is None else FusedGradients(layers, image)
 
 
+@contextlib.contextmanager
+def prepared_gradients(
+    model: nn.Module, image: Float[Tensor, "1 *image"]
+) -> Iterator[LogitGradients]:
+    """Yield what computes a network's gradients, for a block in which nothing else changes it."""
+    gradients = gradients_of(model, image)
+    with contextlib.ExitStack() as stack:
+        if isinstance(gradients, AutogradGradients):
+            stack.enter_context(folded_eval(model, image))
+        yield gradients
+
+
 class AutogradGradients:
     """Computes gradients by autograd, with one backward pass a class."""
 
@@ -92,20 +114,29 @@ class AutogradGradients:
     def logit_gradients(
         self, x: Tensor, order: Tensor
     ) -> tuple[Tensor, Iterator[tuple[slice, Tensor]]]:
+        f, combine = self.combined_gradient(x, order)
+
+        def gradients() -> Iterator[tuple[slice, Tensor]]:
+            for k in range(order.shape[1] - 1):
+                of_one = torch.zeros_like(f[:, :1]).expand(-1, order.shape[1] - 1).clone()
+                of_one[:, k] = 1
+                yield slice(k, k + 1), combine(of_one).unsqueeze(0)
+
+        return f, gradients()
+
+    def combined_gradient(
+        self, x: Tensor, order: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         x = x.detach().requires_grad_()
         f = differentiable_logits(self.model, x)
         with torch.enable_grad():
             gaps = f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])
 
-        def gradients() -> Iterator[tuple[slice, Tensor]]:
-            for k in range(gaps.shape[1]):
-                with backward_errors():
-                    (w,) = torch.autograd.grad(
-                        gaps[:, k].sum(), x, retain_graph=k < gaps.shape[1] - 1
-                    )
-                yield slice(k, k + 1), w.unsqueeze(0)
+        def combine(coefficients: Tensor) -> Tensor:
+            with backward_errors():
+                return torch.autograd.grad(gaps, x, coefficients, retain_graph=True)[0]
 
-        return f.detach(), gradients()
+        return f.detach(), combine
 
     def certified_distance(self, f: Tensor, k: Tensor, p: float) -> Tensor:
         return torch.zeros_like(f).scatter(1, k.unsqueeze(1), torch.inf)
@@ -159,6 +190,24 @@ class FusedGradients:
         batch = GRADIENT_BATCH if order.shape[1] > 2 else SINGLE_GRADIENT_BATCH
         fs, ws = zip(*map(self._logit_gradients, x.split(batch), order.split(batch)), strict=True)
         return torch.cat(fs), iter([(slice(None), torch.cat(ws, 1))])
+
+    def combined_gradient(
+        self, x: Tensor, order: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        passes = [self.layers.forward(part) for part in x.split(SINGLE_GRADIENT_BATCH)]
+        f = check_logits(torch.cat([out for out, _ in passes]), len(x))
+
+        def combine(coefficients: Tensor) -> Tensor:
+            of_classes = torch.zeros_like(f).scatter(1, order[:, 1:], coefficients)
+            of_classes.scatter_add_(1, order[:, :1], -coefficients.sum(1, keepdim=True))
+            parts = of_classes.split(SINGLE_GRADIENT_BATCH)
+            gradients = [
+                backward(part[None, :, -out.shape[1] :], params=False, inputs=True)[0]
+                for part, (out, backward) in zip(parts, passes, strict=True)
+            ]
+            return torch.cat(gradients)
+
+        return f, combine
 
     def _logit_gradients(self, x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
         out, backward = self.layers.forward(x)

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfal.attacks.deepfool import DeepFool, _State
+from dfal.attacks.deepfool import DeepFool
+from dfal.attacks.deepfool_state import State
 from dfal.attacks.gradients import gradients_of
 from dfal.nn.inference import (
     at_least_float32,
@@ -64,7 +65,7 @@ def trace(attack: DeepFool, model: nn.Module, image: Float[Tensor, "*image"]) ->
         gradients = gradients_of(network, x)
         f = check_finite(gradients.logits(x))
         order = f.argsort(dim=1, descending=True, stable=True)[:, : attack.classes]  # k̂ first
-        state = _State.start(x, torch.full_like(f[:, 0], torch.inf), order)
+        state = State.start(x, torch.full_like(f[:, 0], torch.inf), order)
         active = torch.zeros(1, dtype=torch.int64, device=x.device)
         while len(active):
             moved = attack._moved(x, state.r)

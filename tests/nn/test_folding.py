@@ -1,0 +1,107 @@
+"""Batch norm folded into convolutions: the same numbers, and the network as it was afterwards."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dfal
+from dfal.nn.folding import folded_eval
+from dfal.nn.inference import frozen_eval
+
+
+class Network(nn.Module):
+    """A residual block whose two batch norms can be folded, and what it does beside."""
+
+    def __init__(self, change: Callable[["Network", Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv1, self.norm1 = nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+        self.conv2, self.norm2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.last = nn.Linear(4 * 8 * 8, 3)
+        self.change = change or (lambda network, y: network.norm1(network.conv1(y)))
+        for norm in (self.norm1, self.norm2):
+            nn.init.uniform_(norm.weight, 0.5, 2)
+            nn.init.uniform_(norm.bias)
+            norm.running_mean = torch.randn(4)
+            norm.running_var = torch.rand(4) + 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.change(self, x).relu()
+        y = (self.norm2(self.conv2(y)) + y).relu()
+        out: Tensor = self.last(y.flatten(1))
+        return out
+
+
+def viewed(network: Network, x: Tensor) -> Tensor:
+    return network.norm1(network.conv1(x)).view(len(x), 4, 64).view(len(x), 4, 8, 8)
+
+
+def used_twice(network: Network, x: Tensor) -> Tensor:
+    y = network.conv1(x)
+    return network.norm1(y) + y
+
+
+def called_twice(network: Network, x: Tensor) -> Tensor:
+    return network.norm1(network.conv1(x)) + network.norm1(network.conv1(2 * x))
+
+
+def random(network: Network, x: Tensor) -> Tensor:
+    return network.norm1(network.conv1(x)) + torch.rand(())
+
+
+IMAGES = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("change", "folded"),
+    [(None, 2), (used_twice, 1), (called_twice, 1), (viewed, None), (random, None)],
+)
+def test_outputs_and_gradients_stay_and_the_network_is_as_it_was(
+    change: Callable[[Network, Tensor], Tensor] | None, folded: int | None
+) -> None:
+    model = Network(change)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    strides = model.conv2.weight.stride()
+    with frozen_eval(model) as network:
+        want = outputs(network)
+        with folded_eval(network, IMAGES[:1]):
+            found = outputs(network)
+            bypassed = sum("forward" in norm.__dict__ for norm in (model.norm1, model.norm2))
+            assert bypassed == folded or folded is None
+    for a, b in zip(found, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert model.conv1.bias is None
+    assert model.conv2.weight.stride() == strides
+    assert not any("forward" in module.__dict__ for module in model.modules())
+    assert not any(module._forward_hooks for module in model.modules())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def outputs(model: nn.Module) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    x = IMAGES.clone().requires_grad_()
+    f = model(x)
+    return f.detach(), torch.autograd.grad(f[:, 1].sum(), x)[0]
+
+
+def test_a_network_is_as_it_was_after_an_error() -> None:
+    model = Network()
+    with frozen_eval(model) as network, pytest.raises(KeyError), folded_eval(network, IMAGES[:1]):
+        raise KeyError
+    assert not any("forward" in module.__dict__ for module in model.modules())
+    assert model.conv1.bias is None
+
+
+def test_deepfool_finds_the_same_distances_with_batch_norm_folded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = Network().double()
+    found = dfal.DeepFool()(model, IMAGES.double())
+    monkeypatch.setattr("dfal.attacks.gradients.folded_eval", lambda *_: frozen_eval(model))
+    plain = dfal.DeepFool()(model, IMAGES.double())
+    assert not torch.equal(found.images, plain.images), "they are two ways"
+    torch.testing.assert_close(found.distance, plain.distance, rtol=1e-6, atol=1e-9)
