@@ -20,7 +20,7 @@ class Network(nn.Module):
         self.conv1, self.norm1 = nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
         self.conv2, self.norm2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
         self.last = nn.Linear(4 * 8 * 8, 3)
-        self.change = change or (lambda network, y: network.norm1(network.conv1(y)))
+        self.change = change or first
         for norm in (self.norm1, self.norm2):
             nn.init.uniform_(norm.weight, 0.5, 2)
             nn.init.uniform_(norm.bias)
@@ -34,21 +34,27 @@ class Network(nn.Module):
         return out
 
 
+def first(network: Network, x: Tensor) -> Tensor:
+    out: Tensor = network.norm1(network.conv1(x))
+    return out
+
+
 def viewed(network: Network, x: Tensor) -> Tensor:
-    return network.norm1(network.conv1(x)).view(len(x), 4, 64).view(len(x), 4, 8, 8)
+    return first(network, x).view(len(x), 4, 64).view(len(x), 4, 8, 8)
 
 
 def used_twice(network: Network, x: Tensor) -> Tensor:
-    y = network.conv1(x)
-    return network.norm1(y) + y
+    y: Tensor = network.conv1(x)
+    normed: Tensor = network.norm1(y)
+    return y + normed
 
 
 def called_twice(network: Network, x: Tensor) -> Tensor:
-    return network.norm1(network.conv1(x)) + network.norm1(network.conv1(2 * x))
+    return first(network, x) + first(network, 2 * x)
 
 
 def random(network: Network, x: Tensor) -> Tensor:
-    return network.norm1(network.conv1(x)) + torch.rand(())
+    return first(network, x) + torch.rand(())
 
 
 IMAGES = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
