@@ -2,12 +2,15 @@
 fused."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import dfal
+from dfal.nn import fast_sequential as nn_fast_sequential
+from dfal.nn.fast_conv_linear import conv_linear
 from dfal.nn.fast_sequential import FastSequential, Layer, fast_sequential
 
 GREY, COLOUR = (1, 17, 14), (3, 13, 16)
@@ -92,6 +95,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         GREY,
     ),
+    "1 × 1 convolution without biases": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 1, bias=False), nn.Flatten(), nn.Linear(8 * 11 * 14, 5, bias=False)
+        ),
+        (3, 11, 14),
+    ),
     "batch norm": (
         lambda: nn.Sequential(
             nn.Conv2d(1, 4, 3),
@@ -103,6 +112,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         GREY,
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _conv_linear_of_few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn_fast_sequential, "MIN_CONV_LINEAR_IMAGES", 5)
 
 
 @pytest.fixture(params=NETWORKS)
@@ -251,8 +265,26 @@ def test_the_lipschitz_bound_is_the_product_of_spectral_norms_and_the_last_matri
 
 def test_convolutions_of_few_channels_are_fused_with_what_follows() -> None:
     network = fused(dfal.lenet5().eval())
-    assert len(network.layers) == len(dfal.lenet5()) - 4, "two ReLU and two pooling layers"
+    left_out = 6  # two ReLU and two pooling layers, and the 1 × 1 convolution with flattening
+    assert len(network.layers) == len(dfal.lenet5()) - left_out
     first, image = network.layers[0], torch.rand(1, 1, 28, 28)
     assert first.affine is not None
     convolved = first.affine(image)[0]
     torch.testing.assert_close(first.forward(image)[0], dfal.lenet5()[1:3](convolved))
+
+
+def test_a_convolution_and_a_linear_layer_are_one_matrix_for_many_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layers, images = fused(dfal.lenet5().eval()), torch.rand(5, 1, 28, 28)
+    called = []
+
+    def counted(*given: Any) -> Any:
+        called.append(given)
+        return conv_linear(*given)
+
+    monkeypatch.setattr(nn_fast_sequential, "conv_linear", counted)
+    layers(images[:4])
+    assert not called
+    layers(images)
+    assert called

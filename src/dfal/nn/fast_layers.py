@@ -49,8 +49,8 @@ def linear(weight: Tensor, bias: Tensor | None, x: Tensor) -> tuple[Tensor, Back
     def backward(gradient: Tensor, *, params: bool, inputs: bool) -> Tensor:
         m, n, o = gradient.shape
         if params:
-            _add_grad(weight, lambda: gradient[0].T @ x)
-            _add_grad(bias, lambda: gradient[0].sum(0))
+            add_grad(weight, lambda: gradient[0].T @ x)
+            add_grad(bias, lambda: gradient[0].sum(0))
         if not inputs:
             return gradient
         columns = gradient.permute(2, 0, 1).reshape(o, m * n)
@@ -127,8 +127,8 @@ def conv2d(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, Backward]:
     def backward(gradient: Tensor, *, params: bool, inputs: bool) -> Tensor:
         weight = layer.weight
         if params:
-            _add_grad(weight, lambda: conv2d_weight(x, list(weight.shape), gradient[0], *options))
-            _add_grad(layer.bias, lambda: gradient[0].sum((0, 2, 3)))
+            add_grad(weight, lambda: conv2d_weight(x, list(weight.shape), gradient[0], *options))
+            add_grad(layer.bias, lambda: gradient[0].sum((0, 2, 3)))
         if not inputs:
             return gradient
         m, n = gradient.shape[:2]
@@ -221,8 +221,8 @@ def conv_relu_pool(
             g = g * mask  # ([s, s,] o, m, out·n)
         g = g.reshape(s * s * o, -1)  # (s·s·o, m·out·n)
         if params:
-            _add_grad(bias, lambda: g.view(s * s, o, -1).sum((0, 2)))
-            _add_grad(weight, lambda: _fold_kernel_grad(g @ columns.T, shifts, o).view_as(weight))
+            add_grad(bias, lambda: g.view(s * s, o, -1).sum((0, 2)))
+            add_grad(weight, lambda: _fold_kernel_grad(g @ columns.T, shifts, o).view_as(weight))
         if not inputs:
             return gradient
         windows = (kernels.T @ g).view(c, window_h, window_w, m, out_h, out_w, n)
@@ -345,7 +345,7 @@ def _padding(layer: nn.Conv2d) -> tuple[int, int]:
     return top, left
 
 
-def _add_grad(parameter: Tensor | None, gradient: Callable[[], Tensor]) -> None:
+def add_grad(parameter: Tensor | None, gradient: Callable[[], Tensor]) -> None:
     """Add a gradient to a parameter's `.grad`, where the parameter is trained."""
     if parameter is not None and parameter.requires_grad:
         parameter.grad = gradient() if parameter.grad is None else parameter.grad.add_(gradient())

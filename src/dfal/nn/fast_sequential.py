@@ -17,10 +17,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfal.nn import fast_layers
+from dfal.nn.fast_conv_linear import conv_linear, is_conv_linear
 from dfal.nn.fast_layers import Backward, Forward
 
 MAX_FUSED_CHANNELS = 16
 """Input channels up to which a convolution is computed by `fast_layers.conv_relu_pool`."""
+
+MIN_CONV_LINEAR_IMAGES = 64
+"""Images from which on it pays to make one matrix of a 1 × 1 convolution and a linear layer."""
 
 POWER_ITERATIONS = 50
 """Iterations for a spectral norm."""
@@ -241,12 +245,24 @@ def _layers(modules: Sequence[nn.Module]) -> list[Layer]:
 
 
 def _fuse_convolutions(modules: Sequence[nn.Module], layers: Sequence[Layer]) -> list[Layer]:
-    """Make one layer of each convolution of few channels and the ReLU and max-pooling after it."""
+    """Make one layer of each convolution and what after it can be computed with it.
+
+    That is ReLU and max-pooling after a convolution of few channels, and a linear layer after one
+    of 1 × 1.
+    """
     kinds = [type(module) for module in modules]
     fused = []
     place = 0
     while place < len(modules):
         convolution, layer = modules[place], layers[place]
+        if is_conv_linear(modules[place : place + 3]):
+            apart = FastSequential(tuple(layers[place : place + 3]))
+            weights = sum(layer.weights or 0 for layer in apart.layers)
+            fused.append(
+                _affine(partial(_conv_linear, modules[place + 2], convolution, apart), weights)
+            )
+            place += 3
+            continue
         place += 1
         if isinstance(convolution, nn.Conv2d) and _has_few_channels(convolution):
             relu = kinds[place : place + 1] == [nn.ReLU]
@@ -258,6 +274,15 @@ def _fuse_convolutions(modules: Sequence[nn.Module], layers: Sequence[Layer]) ->
                 layer = Layer(forward, layer.affine)
         fused.append(layer)
     return fused
+
+
+def _conv_linear(
+    linear: nn.Linear, convolution: nn.Conv2d, apart: FastSequential, x: Tensor
+) -> tuple[Tensor, Backward]:
+    """Make one matrix of a convolution and a linear layer where there are images enough."""
+    if len(x) < MIN_CONV_LINEAR_IMAGES:
+        return apart.forward(x)
+    return conv_linear(convolution, linear, x)
 
 
 def _has_few_channels(module: nn.Conv2d) -> bool:

@@ -1,0 +1,64 @@
+"""A 1 × 1 convolution and the linear layer after it as one layer of a `FastSequential`."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dfal.nn.fast_layers import Backward, add_grad
+
+
+def is_conv_linear(modules: Sequence[nn.Module]) -> bool:
+    """Return whether modules are a 1 × 1 convolution, flattening and a linear layer.
+
+    They are one layer only where that needs less arithmetic.
+    """
+    if [type(module) for module in modules] != [nn.Conv2d, nn.Flatten, nn.Linear]:
+        return False
+    convolution, _, linear = modules
+    assert isinstance(convolution, nn.Conv2d)  # noqa: S101  for mypy
+    assert isinstance(linear, nn.Linear)  # noqa: S101
+    c, hidden, o = convolution.in_channels, convolution.out_channels, linear.out_features
+    return (
+        convolution.kernel_size == convolution.stride == (1, 1)
+        and convolution.padding == (0, 0)
+        and convolution.groups == 1
+        and c * o < hidden * (c + o)
+    )
+
+
+def conv_linear(convolution: nn.Conv2d, linear: nn.Linear, x: Tensor) -> tuple[Tensor, Backward]:
+    """Convolve by 1 × 1, flatten and multiply by a matrix, as one matrix that is made anew.
+
+    With the convolution K (hidden, c) and the linear layer's W (o, hidden, pixels) it is
+    M[:, c, p] = Σ_h W[:, h, p] K[h, c]. To make it, and its gradient's way back to K and W, take as
+    long as a few images, and save two thirds of the layers' arithmetic for each image (LeNet5).
+    """
+    kernel = convolution.weight.flatten(1)  # (hidden, c)
+    weight = linear.weight.unflatten(1, (len(kernel), -1))  # (o, hidden, p)
+    matrix = (kernel.T @ weight).flatten(1)  # (o, c·p)
+    bias = torch.zeros_like(matrix[:, 0]) if linear.bias is None else linear.bias
+    if convolution.bias is not None:
+        bias = bias + weight.sum(2) @ convolution.bias
+    flat = x.flatten(1)
+
+    def backward(gradient: Tensor, *, params: bool, inputs: bool) -> Tensor:
+        m, n, o = gradient.shape
+        if params:
+            of_bias = gradient[0].sum(0)
+            of_matrix = (gradient[0].T @ flat).view(o, kernel.shape[1], -1)  # (o, c, p)
+            of_weight = kernel @ of_matrix  # (o, hidden, p)
+            if convolution.bias is not None:
+                of_weight += of_bias.view(-1, 1, 1) * convolution.bias.unsqueeze(1)
+                add_grad(convolution.bias, lambda: of_bias @ weight.sum(2))
+            add_grad(linear.weight, lambda: of_weight.flatten(1))
+            add_grad(linear.bias, lambda: of_bias)
+            of_kernel = (weight @ of_matrix.transpose(1, 2)).sum(0)
+            add_grad(convolution.weight, lambda: of_kernel.view_as(convolution.weight))
+        if not inputs:
+            return gradient
+        columns = gradient.permute(2, 0, 1).reshape(o, m * n)
+        of_x: Tensor = matrix.T @ columns  # (c·p, m·n)
+        return of_x.view(*x.shape[1:], m, n).permute(3, 4, 0, 1, 2)
+
+    return flat @ matrix.T + bias, backward
