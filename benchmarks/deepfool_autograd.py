@@ -1,6 +1,10 @@
 """DeepFool beside Foolbox on networks that are no chain of known layers, by autograd:
 
     python benchmarks/deepfool_autograd.py --networks residual,vit,resnet18
+    python benchmarks/deepfool_autograd.py --networks residual --candidates 300,3000
+
+The second form times DFAL's query of ten images out of so many in place of DeepFool, without
+Foolbox.
 
 It needs Foolbox (`pip install --group peers`) and one thread. Both sides attack the same trained
 network in turns with L2, 50 steps, η = 0.02, the ten likeliest classes, and batches of 128. Times
@@ -62,6 +66,7 @@ def without_shortcuts() -> Iterator[None]:
     with (
         patch.object(deepfool_state, "MIN_SINGLE_CLASS", CLASSES),
         patch.object(gradients, "folded_eval", lambda *_: contextlib.nullcontext()),
+        patch.object(dfal.DeepFool, "_may_be_within", lambda *given: torch.ones_like(given[3]) > 0),
     ):
         yield
 
@@ -141,6 +146,27 @@ def measured(
     return row
 
 
+def queries(name: str, candidates: int, images: Tensor, model: nn.Module) -> dict[str, Any]:
+    """CPU seconds of DFAL's query with and without what is left out, and whether it is the same."""
+    strategy = dfal.DFAL(candidates=candidates)
+    pool = dfal.Pool.new(images[: candidates + 1], {candidates: 0})
+    seconds, queried = {}, {}
+    for side, context in (("dfal", contextlib.nullcontext()), ("plain", without_shortcuts())):
+        start = process_time()
+        with context:
+            query = strategy(model, pool, 10, dfal.generator(0, 0, "select"))
+        seconds[side] = round(process_time() - start, 3)
+        queried[side] = sorted(query.indices.tolist())
+    row = {
+        "candidates": candidates,
+        "cpu_seconds": seconds,
+        "plain_as_long_as_dfal": round(seconds["plain"] / seconds["dfal"], 2),
+        "same_images": queried["dfal"] == queried["plain"],
+    }
+    print(name, row, flush=True)
+    return row
+
+
 def trained(name: str, classes: int, labels: int, most: int) -> tuple[nn.Module, Tensor]:
     """A network trained on digits, and digits that it has not seen.
 
@@ -164,11 +190,14 @@ def main() -> int:
     parser.add_argument("--labels", type=int, default=500, help="images trained on")
     parser.add_argument("--classes", type=int, default=10, help="logits; more than 10 stay unused")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--candidates", default="", help="DFAL's, with commas")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     keep_memory()
-    out = asked.out or Path(__file__).parent / "results" / "deepfool-autograd.json"
+    candidates = [int(count) for count in asked.candidates.split(",") if count]
+    default = f"deepfool-autograd{'-queries' if candidates else ''}.json"
+    out = asked.out or Path(__file__).parent / "results" / default
     rows: dict[str, Any] = {}
     facts = taken_on(("dfal", "torch", "foolbox")) | {
         "note": "CPU time of one thread; other work was running beside",
@@ -176,9 +205,15 @@ def main() -> int:
     }
     for name in asked.networks.split(","):
         count = asked.images if name != "resnet18" else asked.images // 8
-        model, images = trained(name, asked.classes, asked.labels, count)
-        rows[name] = measured(name, asked.classes, images, model, asked.repeats)
+        most = max([count, *(each + 1 for each in candidates)])
+        model, images = trained(name, asked.classes, asked.labels, most)
+        if candidates:
+            rows[name] = [queries(name, each, images, model) for each in candidates]
+        else:
+            rows[name] = measured(name, asked.classes, images, model, asked.repeats)
         write(out, facts | {"networks": rows})
+    if candidates:
+        return 0 if all(row["same_images"] for each in rows.values() for row in each) else 1
     like = ("distances, float64, beside plain", "distances, float64, beside Foolbox")
     agree = all(row[name]["within_0.001"] >= NEEDED for row in rows.values() for name in like)
     print("The distances agree." if agree else "FAILED: see the distances.")
