@@ -8,26 +8,29 @@ from torch import Tensor, nn
 from dfal.nn.fast_layers import Backward, add_grad
 
 
-def is_conv_linear(modules: Sequence[nn.Module]) -> bool:
-    """Return whether modules are a 1 × 1 convolution, flattening and a linear layer.
+def conv_linear_pair(modules: Sequence[nn.Module]) -> tuple[nn.Conv2d, nn.Linear] | None:
+    """Return a 1 × 1 convolution and a linear layer, where modules begin with them.
 
-    They are one layer only where that needs less arithmetic.
+    Between them there is a flattening. It is None where one matrix needs no less arithmetic.
     """
-    if [type(module) for module in modules] != [nn.Conv2d, nn.Flatten, nn.Linear]:
-        return False
-    convolution, _, linear = modules
+    if [type(module) for module in modules[:3]] != [nn.Conv2d, nn.Flatten, nn.Linear]:
+        return None
+    convolution, _, linear = modules[:3]
     assert isinstance(convolution, nn.Conv2d)  # noqa: S101  for mypy
     assert isinstance(linear, nn.Linear)  # noqa: S101
     c, hidden, o = convolution.in_channels, convolution.out_channels, linear.out_features
-    return (
+    pays = (
         convolution.kernel_size == convolution.stride == (1, 1)
         and convolution.padding == (0, 0)
         and convolution.groups == 1
         and c * o < hidden * (c + o)
     )
+    return (convolution, linear) if pays else None
 
 
-def conv_linear(convolution: nn.Conv2d, linear: nn.Linear, x: Tensor) -> tuple[Tensor, Backward]:
+def conv_linear(
+    convolution: nn.Conv2d, linear_weight: Tensor, linear_bias: Tensor | None, x: Tensor
+) -> tuple[Tensor, Backward]:
     """Convolve by 1 × 1, flatten and multiply by a matrix, as one matrix that is made anew.
 
     With the convolution K (hidden, c) and the linear layer's W (o, hidden, pixels) it is
@@ -35,9 +38,9 @@ def conv_linear(convolution: nn.Conv2d, linear: nn.Linear, x: Tensor) -> tuple[T
     long as a few images, and save two thirds of the layers' arithmetic for each image (LeNet5).
     """
     kernel = convolution.weight.flatten(1)  # (hidden, c)
-    weight = linear.weight.unflatten(1, (len(kernel), -1))  # (o, hidden, p)
+    weight = linear_weight.unflatten(1, (len(kernel), -1))  # (o, hidden, p)
     matrix = (kernel.T @ weight).flatten(1)  # (o, c·p)
-    bias = torch.zeros_like(matrix[:, 0]) if linear.bias is None else linear.bias
+    bias = torch.zeros_like(matrix[:, 0]) if linear_bias is None else linear_bias
     if convolution.bias is not None:
         bias = bias + weight.sum(2) @ convolution.bias
     flat = x.flatten(1)
@@ -51,8 +54,8 @@ def conv_linear(convolution: nn.Conv2d, linear: nn.Linear, x: Tensor) -> tuple[T
             if convolution.bias is not None:
                 of_weight += of_bias.view(-1, 1, 1) * convolution.bias.unsqueeze(1)
                 add_grad(convolution.bias, lambda: of_bias @ weight.sum(2))
-            add_grad(linear.weight, lambda: of_weight.flatten(1))
-            add_grad(linear.bias, lambda: of_bias)
+            add_grad(linear_weight, lambda: of_weight.flatten(1))
+            add_grad(linear_bias, lambda: of_bias)
             of_kernel = (weight @ of_matrix.transpose(1, 2)).sum(0)
             add_grad(convolution.weight, lambda: of_kernel.view_as(convolution.weight))
         if not inputs:

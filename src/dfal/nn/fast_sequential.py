@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfal.nn import fast_layers
-from dfal.nn.fast_conv_linear import conv_linear, is_conv_linear
+from dfal.nn.fast_conv_linear import conv_linear, conv_linear_pair
 from dfal.nn.fast_layers import Backward, Forward
 
 MAX_FUSED_CHANNELS = 16
@@ -255,12 +255,10 @@ def _fuse_convolutions(modules: Sequence[nn.Module], layers: Sequence[Layer]) ->
     place = 0
     while place < len(modules):
         convolution, layer = modules[place], layers[place]
-        if is_conv_linear(modules[place : place + 3]):
+        if pair := conv_linear_pair(modules[place:]):
             apart = FastSequential(tuple(layers[place : place + 3]))
             weights = sum(layer.weights or 0 for layer in apart.layers)
-            fused.append(
-                _affine(partial(_conv_linear, modules[place + 2], convolution, apart), weights)
-            )
+            fused.append(_affine(partial(_conv_linear, pair, apart), weights))
             place += 3
             continue
         place += 1
@@ -277,12 +275,13 @@ def _fuse_convolutions(modules: Sequence[nn.Module], layers: Sequence[Layer]) ->
 
 
 def _conv_linear(
-    linear: nn.Linear, convolution: nn.Conv2d, apart: FastSequential, x: Tensor
+    pair: tuple[nn.Conv2d, nn.Linear], apart: FastSequential, x: Tensor
 ) -> tuple[Tensor, Backward]:
     """Make one matrix of a convolution and a linear layer where there are images enough."""
     if len(x) < MIN_CONV_LINEAR_IMAGES:
         return apart.forward(x)
-    return conv_linear(convolution, linear, x)
+    convolution, linear = pair
+    return conv_linear(convolution, linear.weight, linear.bias, x)
 
 
 def _has_few_channels(module: nn.Conv2d) -> bool:
