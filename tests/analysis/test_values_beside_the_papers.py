@@ -69,8 +69,10 @@ def test_an_undecided_claim_says_how_many_seeds_would_decide() -> None:
     seeds = f"{seeds_needed(small):.0f}"
     said = f"; about {seeds} seeds would decide it, if the differences stay as they are"
     assert to_decide([small]) == to_decide([UP, small]) == said
+    larger = to_decide([small, np.array([-0.1, 0.1, 0.2])])
+    assert larger == said.replace("about 20 ", "about 44 "), "the largest number decides"
     assert to_decide([UP]) == to_decide([UP[:1]]) == to_decide([]) == ""
-    assert "; more than 1,000 seeds" in to_decide([small, NEITHER]), "the largest number decides"
+    assert "; more than 1,000 seeds" in to_decide([small, NEITHER])
 
 
 def test_infinite_and_missing_numbers_have_words(paper_results: StoredResults) -> None:
