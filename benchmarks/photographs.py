@@ -108,6 +108,9 @@ def main() -> None:
     run.add_argument("--holdout", type=float, help="as `dfal label` has it by default, or another")
     run.add_argument("--wait", choices=["features", "ranking", "nothing"], default="ranking")
     run.add_argument("--pace", type=float, help="seconds for an answer, with images loaded ahead")
+    run.add_argument(
+        "--rest", action="store_true", help="pause at each of --labels until the trainer rests"
+    )
     run.add_argument("--kill-after", type=int, help="kill `dfal label` after so many annotations")
     run.add_argument("--options", default="", help="more options of `dfal label`, in one word")
     run.add_argument("--checkout", type=Path, default=HERE, help="whose dfal is run")
@@ -173,6 +176,8 @@ def _arm_name(arm: str, options: argparse.Namespace) -> str:
         parts.append(f"pace {options.pace:g}")
     elif options.wait != "ranking":
         parts.append(f"wait {options.wait}")
+    if options.rest:
+        parts.append("with pauses")
     if options.kill_after is not None:
         parts.append(f"killed at {options.kill_after}")
     if options.options:
@@ -220,7 +225,8 @@ def labelled(
                 seconds=round(person.seconds, 1),
                 slowest=round(person.slowest, 2),
             )
-            reached.append((now, labelling.keep_model(person.teaching)))
+            model = labelling.keep_model(person.teaching, rest=options.rest)
+            reached.append((now, model))
         labelling.kill()
         for now, model in reached:
             if model is None:

@@ -182,13 +182,14 @@ class Labelling:
                 break
         return False
 
-    def keep_model(self, teaching: int) -> PresentModel | None:
+    def keep_model(self, teaching: int, *, rest: bool = False) -> PresentModel | None:
         """Return a copy of the model beside the store, as soon as it is trained on all answers.
 
         Where the trainer has rested for some seconds, an older one is copied, or None returned.
 
         Args:
             teaching: answers that are not the hold-out's.
+            rest: whether the person pauses until the trainer rests, in any case.
         """
         path = self._store.with_name("photos.model.safetensors")
         copy = path.with_name(f"after-{teaching}.safetensors")
@@ -198,7 +199,7 @@ class Labelling:
             if path.exists():
                 shutil.copyfile(path, copy)
                 model = PresentModel.read(copy)
-            if model is not None and model.annotations == teaching:
+            if model is not None and model.annotations == teaching and not rest:
                 return model
             now = self.progress()
             if now.get("error"):

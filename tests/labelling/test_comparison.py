@@ -92,3 +92,21 @@ def test_a_network_from_scratch_is_taken_and_left_on_folds_alone() -> None:
     assert most_accurate("lite2", left_out, {"lite2": fair, "none": fair}) == "lite2"
     assert most_accurate("none", left_out, {"lite2": fair, "none": fair}) == "none"
     assert most_accurate("none", left_out, {"lite2": good, "none": poor}) == "lite2"
+
+
+def test_a_network_from_every_image_is_taken_for_a_few_labels_that_it_alone_predicts() -> None:
+    images = np.arange(60)
+    most, all_but_one, every = (agreeing(images, right) for right in (57, 59, 60))
+    for current, other, expected in (
+        ("lite2", most, "none+unlabelled"),
+        ("lite2", all_but_one, "lite2"),
+        ("none+unlabelled", all_but_one, "none+unlabelled"),
+    ):
+        folds = {"lite2": other, "none": other, "none+unlabelled": every}
+        assert most_accurate(current, {"lite2": other}, folds) == expected
+    folds = {"lite2": every, "none": most, "none+unlabelled": most}
+    assert most_accurate("none+unlabelled", {"lite2": every}, folds) == "lite2"
+    folds = {"lite2": most, "none": every}
+    assert most_accurate("lite2", {"lite2": most}, folds) == "lite2", (
+        "a network from scratch is not"
+    )

@@ -18,11 +18,12 @@ import dfal
 from dfal import backbones, models
 from dfal.backbones import Backbone
 from dfal.errors import DfalError
-from dfal.labelling.learning import final, final_choice, final_process
+from dfal.labelling.learning import final, final_choice, final_learners, final_process
 from dfal.labelling.learning.final import Report, train_final
 from dfal.labelling.learning.final_settings import FinalSettings
 from dfal.labelling.settings import Settings
 from dfal.labelling.store.session import Session
+from dfal.nn.training import fit
 from dfal.nn.training_settings import Training
 from dfal.pool import LabelledData
 
@@ -76,7 +77,8 @@ def a_store(
     paths = [f"{number:04}.png" for number in range(count)]
     for number, path in enumerate(paths):
         picture(number % 2, number, kind).save(photos / path)
-    options = {"backbone": "pixels", "training": QUICK, "seed": 1, **settings}
+    quick = {"backbone": "pixels", "labels_only": True, "training": QUICK, "seed": 1}
+    options: dict[str, Any] = {**quick, **settings}
     store = folder / "photos.labels.db"
     stored = Settings(folder=str(photos), size=SIDE, channels=3, **options)
     labelled = {path: CLASSES[number % 2] for number, path in enumerate(paths[:known])}
@@ -94,7 +96,8 @@ def tensors(report: Report) -> dict[str, Tensor]:
     return load_file(report.path)
 
 
-NO_TUNING = FinalSettings(fine_tune=False, device="cpu")
+EVERY_IMAGE_WAY = "lenet5 from scratch, on images without a label, too"
+NO_TUNING = FinalSettings(fine_tune=False, device="cpu", labels_only=True)
 
 
 def test_the_hold_out_measures_and_teaches_nothing(tmp_path: Path) -> None:
@@ -187,7 +190,7 @@ def test_images_are_mirrored_unless_their_class_depends_on_left_and_right(
 ) -> None:
     store = a_store(tmp_path, 110, kind=kind, backbone="none")
     said: list[str] = []
-    settings = FinalSettings(fine_tune=True, device="cpu")
+    settings = FinalSettings(fine_tune=True, device="cpu", labels_only=True)
 
     def proceed(activity: str, done: int, total: int) -> None:
         said.append(activity)
@@ -213,16 +216,80 @@ def test_auto_takes_what_predicts_the_labels_best(
     assert "of 48 labels, predicted by networks trained on the others" in report.why[0]
 
 
+def quick_with_every_image(monkeypatch: pytest.MonkeyPatch, *, is_better: bool) -> None:
+    """Let a network that learns from every image be trained in a few steps, and win or lose."""
+    monkeypatch.setattr(final_learners, "EVERY_IMAGE_STEPS", 8)
+    short = replace(final_learners.UNLABELLED_TRAINING, training_batch=8, unlabelled_batch=8)
+    monkeypatch.setattr(final_learners, "UNLABELLED_TRAINING", short)
+
+    def decided(validation: final_choice.Validation) -> float:
+        if validation.way.endswith("without a label, too"):
+            return 2.0 if is_better else -1.0
+        return float(validation.is_right.mean())
+
+    monkeypatch.setattr(final_choice.Validation, "accuracy", property(decided))
+
+
+@pytest.mark.parametrize("is_better", [True, False])
+def test_images_without_a_label_teach_where_that_is_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_better: bool
+) -> None:
+    quick_with_every_image(monkeypatch, is_better=is_better)
+    taught: list[Any] = []
+
+    def noted(*arguments: Any, unlabelled: Any = None, **named: Any) -> Any:
+        taught.append(unlabelled)
+        return fit(*arguments, unlabelled=unlabelled, **named)
+
+    monkeypatch.setattr(final_learners, "fit", noted)
+    store = a_store(tmp_path, 40, backbone="auto")
+    with Session.open(store, write=False) as session:
+        state = session.state
+        images, held_out = len(state.paths), int(state.hold_out.sum())
+    (tmp_path / "photos" / "0000.png").unlink()
+    monkeypatch.setattr(backbones, "automatic", lambda: None)
+    settings = FinalSettings(fine_tune=False, device="cpu", augment="shapes")
+    report = train_final(store, settings=settings)
+    ways = {"a linear layer on pixels", "lenet5 from scratch", EVERY_IMAGE_WAY}
+    assert {*report.validation} == ways
+    assert len({each.of for each in report.validation.values()}) == 1, "on the same labels"
+    sizes = {len(each) for each in taught if each is not None}
+    assert sizes == {images - held_out - 1}, "neither the hold-out nor what cannot be read"
+    assert (report.network == EVERY_IMAGE_WAY) == is_better
+    if is_better:
+        assert report.unlabelled == images - held_out - 1 - report.labels
+        assert report.augmentation == "shapes"
+        assert models.load(report.path).card.network == "lenet5"
+
+
+def test_a_store_that_learns_from_every_image_has_its_final_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = a_store(tmp_path, 40, backbone="none")
+    with Session.open(store, person="trainer") as session:
+        session.model_outputs.add_learner("none+unlabelled", "it is better")
+    quick_with_every_image(monkeypatch, is_better=True)
+    monkeypatch.setattr(final_learners, "EVERY_IMAGE_STEPS", 10**6)
+    settings = FinalSettings(fine_tune=False, device="cpu", augment="shapes", minutes=0.1)
+    report = train_final(store, settings=settings)
+    assert {*report.validation} == {report.network}
+    assert report.network == "lenet5 from scratch"
+    assert report.why[0].startswith(f"{EVERY_IMAGE_WAY} was not tried: ")
+
+
 def test_too_few_labels_and_too_little_time_are_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = train_final(a_store(tmp_path, 40, backbone="none"), settings=FinalSettings(device="cpu"))
+    few = train_final(
+        a_store(tmp_path, 40, backbone="none"),
+        settings=FinalSettings(device="cpu", labels_only=True),
+    )
     assert "32 labels are too few" in few.why[-1]
     (tmp_path / "more").mkdir()
     store = a_store(tmp_path / "more", 110, backbone="none")
     looks = iter(range(0, 10**6, 30))  # half a minute a look
     monkeypatch.setattr("dfal.labelling.learning.final_choice.time.monotonic", lambda: next(looks))
-    slow = train_final(store, settings=FinalSettings(device="cpu", minutes=20))
+    slow = train_final(store, settings=FinalSettings(device="cpu", minutes=20, labels_only=True))
     assert "would take about" in slow.why[-1]
     assert "--minutes" in slow.why[-1]
     assert slow.network == "lenet5 from scratch"
@@ -317,7 +384,7 @@ def test_a_training_that_is_ended_leaves_the_model_before_it(tmp_path: Path) -> 
     out = final.final_model_path(store)
     first = train_final(store, settings=NO_TUNING)
     content = first.path.read_bytes()
-    settings = FinalSettings(backbone="none", fine_tune=True, seed=5)
+    settings = FinalSettings(backbone="none", fine_tune=True, seed=5, labels_only=True)
     training = final_process.start(store, settings=settings)
     until = time.monotonic() + 240
     while training.status().activity == "starting" and time.monotonic() < until:

@@ -11,12 +11,15 @@ from math import sqrt
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from dfal.labelling.settings import NETWORKS_ON_PIXELS
+from dfal.labelling.settings import EVERY_IMAGE, NETWORKS_ON_PIXELS
 
 STRATA = 3
 """Parts of the images, by how certain a model is."""
 DOUBT = 2.0
 """Standard errors by which another one must be better."""
+UNLABELLED_DOUBT = 1.0
+"""The same where a network learns from every image: it and its rival are right on nearly all labels
+early, and with 50 labels no difference is two standard errors."""
 MAX_UNLABELLED = 2000
 """Unlabelled images, about, that stand for all."""
 
@@ -72,13 +75,13 @@ class Validation:
         return Validation(images, self.labels[part], self.predicted[part], self.margin[part])
 
 
-def is_better(new: Validation, old: Validation) -> bool:
+def is_better(new: Validation, old: Validation, doubt: float = DOUBT) -> bool:
     """Return whether a model predicts more images of the folder rightly than another one.
 
     Two models differ where they predict different classes. How often they do is counted on
     unlabelled images; which of them is right then, on labelled ones. Both for images of which the
     old one is certain and of which it is not apart, so that it does not matter how many of either
-    people were asked about. The difference must be DOUBT times its standard error.
+    people were asked about. The difference must be `doubt` times its standard error.
     """
     images = np.intersect1d(new.images, old.images)
     new, old = new.among(images), old.among(images)
@@ -97,7 +100,7 @@ def is_better(new: Validation, old: Validation) -> bool:
         # As if half a gain and half a loss were known already.
         difference += share * known.sum() / (len(known) + 1)
         variance += (share / (len(known) + 1)) ** 2 * (np.square(known).sum() + 0.5)
-    return bool(difference > DOUBT * sqrt(variance))
+    return bool(difference > doubt * sqrt(variance))
 
 
 def most_accurate(
@@ -121,7 +124,8 @@ def most_accurate(
         return best
     for name, validation in folds.items():
         if name in NETWORKS_ON_PIXELS:
-            is_kept = current == name and not is_better(folds[best], validation)
-            if is_kept or is_better(validation, folds[best]):
+            doubt = UNLABELLED_DOUBT if name == EVERY_IMAGE else DOUBT
+            is_kept = current == name and not is_better(folds[best], validation, doubt)
+            if is_kept or is_better(validation, folds[best], doubt):
                 best = name
     return best

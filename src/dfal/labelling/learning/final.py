@@ -22,10 +22,15 @@ from dfal.backbones.registry import is_registered
 from dfal.errors import DfalError
 from dfal.labelling.learning.final_choice import choose
 from dfal.labelling.learning.final_data import Known, Proceed, decode, read_known
-from dfal.labelling.learning.final_learners import BackboneLearner, FinalLearner, ScratchLearner
+from dfal.labelling.learning.final_learners import (
+    BackboneLearner,
+    EveryImageLearner,
+    FinalLearner,
+    ScratchLearner,
+)
 from dfal.labelling.learning.final_settings import FinalSettings
 from dfal.labelling.learning.learners import open_backbones
-from dfal.labelling.settings import AUTO, NO_BACKBONE, Settings
+from dfal.labelling.settings import AUTO, EVERY_IMAGE, NO_BACKBONE, PIXELS, Settings
 from dfal.labelling.store.session import Session
 from dfal.models.weights import KEY
 from dfal.nn import NETWORKS
@@ -73,7 +78,7 @@ class Report:
         why: how it was chosen, one sentence each.
         labels: images that it was trained on.
         annotations: those of them that people labelled.
-        unlabelled: images without a label to which labels were spread.
+        unlabelled: images without a label that it learnt from, too.
         augmentation: used in training.
         validation: way of training, in words → accuracy on labels that it was not trained on; these
             chose among the ways.
@@ -140,9 +145,10 @@ def train_final(
         known = read_known(session, store)
         stored, in_use = session.settings, session.state.backbone
     name = _allowed_backbone(store, settings, in_use)
-    network_name = _allowed_network(store, settings, stored) if name in _ON_PIXELS else ""
+    has_networks = _compares_networks(name, settings, stored)
+    network_name = _allowed_network(store, settings, stored) if has_networks else ""
     own_fit = _allowed_fit(store, settings, stored, name)
-    opened, notes = _open_backbones(name, stored, device)
+    opened, notes = _open_backbones(name, stored, device, has_networks=has_networks)
     learners: list[FinalLearner] = []
     labelled = np.concatenate([known.train, known.hold_out])
     gone: dict[int, str] = {}
@@ -151,20 +157,17 @@ def train_final(
         decoded = decode(known, labelled, image, proceed)
         gone |= decoded.gone
         known = known.without({*decoded.gone}) if decoded.gone else known
-        learners.append(
-            ScratchLearner(
-                network_name,
-                image,
-                known,
-                decoded,
-                stored.training,
-                settings.seed,
-                device,
-                own_fit,
+        if backbone is not None:
+            learners.append(
+                BackboneLearner(backbone, known, decoded, settings.epochs, settings.seed, proceed)
             )
-            if backbone is None
-            else BackboneLearner(backbone, known, decoded, settings.epochs, settings.seed, proceed)
+            continue
+        scratch = ScratchLearner(
+            network_name, image, known, decoded, stored.training, settings.seed, device, own_fit
         )
+        learners.append(scratch)
+        if not settings.labels_only and own_fit is None and network_name in NETWORKS:
+            learners.append(EveryImageLearner.beside(scratch, settings.augment, proceed))
     chosen = choose(learners, known, settings, proceed)
     network = chosen.network.to("cpu")
     accuracy, by_class = _measure(network, chosen.learner, known, proceed)
@@ -186,7 +189,7 @@ def train_final(
         why=chosen.why,
         labels=len(known.train),
         annotations=known.annotations,
-        unlabelled=len(known.unlabelled) if chosen.learner.name != NO_BACKBONE else 0,
+        unlabelled=chosen.learner.unlabelled,
         augmentation=chosen.augmentation,
         validation={
             each.way: Measured.count(int(each.is_right.sum()), len(each.labels))
@@ -231,9 +234,20 @@ def _allowed_backbone(store: Path, settings: FinalSettings, in_use: str) -> str:
     """
     if settings.backbone:
         return settings.backbone
+    if in_use == EVERY_IMAGE:
+        return NO_BACKBONE
     if in_use not in {AUTO, NO_BACKBONE} and not is_registered(in_use):
         raise unnamed_code(store, "backbone", in_use)
     return in_use
+
+
+def _compares_networks(name: str, settings: FinalSettings, stored: Settings) -> bool:
+    """Return whether networks from scratch are compared: where pixels are learnt from.
+
+    Who names the pixels as backbone means nothing else.
+    """
+    is_open = not settings.backbone and stored.backbone in _ON_PIXELS and stored.model in NETWORKS
+    return name in _ON_PIXELS or (name == PIXELS and is_open)
 
 
 def _allowed_network(store: Path, settings: FinalSettings, stored: Settings) -> str:
@@ -273,7 +287,7 @@ def _image(stored: Settings) -> tuple[int, int, int]:
 
 
 def _open_backbones(
-    name: str, stored: Settings, device: str
+    name: str, stored: Settings, device: str, *, has_networks: bool
 ) -> tuple[list[Backbone | None], list[str]]:
     """Load the backbones of a name; None stands for a network from scratch.
 
@@ -286,7 +300,7 @@ def _open_backbones(
     found, note = open_backbones(name, _image(stored))
     for backbone in found:
         backbone.network.to(device)
-    scratch = [None] if name in _ON_PIXELS else []
+    scratch = [None] if has_networks else []
     if name == AUTO and len(found) == 1:
         note = "no pretrained network is installed: pip install 'dfal[photos]' brings one"
     return [*found, *scratch], [note] if note else []

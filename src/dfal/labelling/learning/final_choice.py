@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import nn
 
 from dfal.labelling.learning.final_data import FOLDS, Known, Proceed
-from dfal.labelling.learning.final_learners import FinalLearner
+from dfal.labelling.learning.final_learners import FinalLearner, Step
 from dfal.labelling.learning.final_settings import FinalSettings
 from dfal.labelling.settings import AUTO
 from dfal.models import calibration
@@ -95,8 +95,10 @@ class _TooLongError(Exception):
     """A training would take too long."""
 
     def __init__(self, minutes: float):
-        super().__init__()
-        self.minutes = minutes
+        super().__init__(
+            f"training the whole network would take about {minutes:.0f} minutes here; --minutes"
+            f" {minutes * 1.2:.0f} or a GPU allows it"
+        )
 
 
 def choose(
@@ -112,15 +114,21 @@ def choose(
     """
     folds = known.folds(settings.seed)
     predicted = range(FOLDS) if len(folds) <= MAX_CROSS_VALIDATED else range(1)
-    validations = [_cross_validate(learner, known, folds, predicted) for learner in learners]
-    best = max(range(len(learners)), key=lambda place: validations[place].accuracy)
-    learner, quick = learners[best], validations[best]
-    why = []
-    if len(learners) > 1:
-        compared = ", ".join(f"{each.way} {each.accuracy:.1%}" for each in validations)
+    compared: list[tuple[FinalLearner, Validation]] = []
+    why: list[str] = []
+    for learner in learners:
+        minutes = settings.minutes if learner.is_slow else None
+        try:
+            step = _Timed(proceed, f"comparing {learner.quick_name}", minutes, len(predicted) + 1)
+            compared.append((learner, _cross_validate(learner, known, folds, predicted, step)))
+        except _TooLongError as error:
+            why.append(f"{learner.quick_name} was not tried: {error}")
+    learner, quick = max(compared, key=lambda pair: pair[1].accuracy)
+    validations = [validation for _, validation in compared]
+    if len(compared) > 1:
+        right = ", ".join(f"{each.way} {each.accuracy:.1%}" for each in validations)
         why.append(
-            f"of {len(quick.labels):,} labels, predicted by networks trained on the others:"
-            f" {compared}"
+            f"of {len(quick.labels):,} labels, predicted by networks trained on the others: {right}"
         )
     thorough, augmentation, reason = _try_thoroughly(
         learner, known, folds, quick, settings=settings, proceed=proceed
@@ -128,10 +136,11 @@ def choose(
     why.append(reason)
     every = np.arange(len(known.train))
     if thorough is None or not _is_better(thorough, quick.among(thorough.places)):
-        network = learner.train_quickly(every)
+        step = _Timed(proceed, f"training {learner.quick_name}, on all labels")
+        network = learner.train_quickly(every, step)
         tried = (*validations, *([thorough] if thorough else []))
         way, temperature = learner.quick_name, quick.temperature()
-        return Chosen(learner, network, way, tuple(why), NO_AUGMENTATION, tried, temperature)
+        return Chosen(learner, network, way, tuple(why), learner.augmentation, tried, temperature)
     step = _Timed(proceed, f"training {learner.thorough_name}, on all labels")
     network = learner.train_thoroughly(every, AUGMENTATIONS[augmentation], step)
     return Chosen(
@@ -146,14 +155,18 @@ def choose(
 
 
 def _cross_validate(
-    learner: FinalLearner, known: Known, folds: Int64[np.ndarray, "n"], predicted: Sequence[int]
+    learner: FinalLearner,
+    known: Known,
+    folds: Int64[np.ndarray, "n"],
+    predicted: Sequence[int],
+    step: Step,
 ) -> Validation:
     """Predict labelled images by quick networks that were trained on the other folds."""
     places, logits = [], []
     for fold in predicted:
         inside = np.flatnonzero(folds == fold)
         if len(inside) and len(inside) < len(folds):
-            network = learner.train_quickly(np.flatnonzero(folds != fold))
+            network = learner.train_quickly(np.flatnonzero(folds != fold), step)
             places.append(inside)
             logits.append(learner.logits(network, inside).double().numpy())
     order = np.concatenate(places)
@@ -199,9 +212,7 @@ def _try_thoroughly(
         return (
             None,
             NO_AUGMENTATION,
-            f"{learner.quick_name}: training the whole network would take about"
-            f" {error.minutes:.0f} minutes here; --minutes {error.minutes * 1.2:.0f} or a GPU"
-            " allows it",
+            f"{learner.quick_name}: {error}",
         )
     logits = learner.logits(network, inside).double().numpy()
     thorough = Validation(learner.thorough_name, inside, logits, known.train_labels[inside])

@@ -24,6 +24,8 @@ from dfal.seeding import derive_seed
 
 MAX_UNLABELLED = 4000
 """Unlabelled images that labels are spread to."""
+MAX_POOL = 20_000
+"""Unlabelled images that a network from scratch is trained on."""
 FOLDS = 4
 """Parts of the labels, each of which is predicted by networks that were trained on the others."""
 FORWARD_BATCH = 64
@@ -41,8 +43,7 @@ class Known:
         classes: their names.
         train, train_labels: images that are trained on, by index, and their classes.
         hold_out, hold_out_labels: the same of the hold-out.
-        unlabelled: at most MAX_UNLABELLED images without a label that are not in the hold-out, in
-            random order.
+        pool: at most MAX_POOL images without a label that are not in the hold-out, in random order.
         annotations: labels that people gave, of those that are trained on.
         files: of all images, by index.
         names: their paths as the store names them.
@@ -53,10 +54,15 @@ class Known:
     train_labels: Int64[np.ndarray, "n"]
     hold_out: Int64[np.ndarray, "h"]
     hold_out_labels: Int64[np.ndarray, "h"]
-    unlabelled: Int64[np.ndarray, "u"]
+    pool: Int64[np.ndarray, "p"]
     annotations: int
     files: Callable[[int], Path]
     names: Sequence[str]
+
+    @property
+    def unlabelled(self) -> Int64[np.ndarray, "u"]:
+        """Return the images of the pool that labels are spread to."""
+        return self.pool[:MAX_UNLABELLED]
 
     @property
     def counts(self) -> Int64[np.ndarray, "c"]:
@@ -126,7 +132,7 @@ def read_known(session: Session, store: Path) -> Known:
             f"{store} {what} to train on: label images of two classes with `dfal label`"
         )
     others = state.random_order[readable[state.random_order]]
-    unlabelled = others[state.labels[others] == UNKNOWN][:MAX_UNLABELLED]
+    pool = others[state.labels[others] == UNKNOWN][:MAX_POOL]
     paths = list(state.paths)
     return Known(
         classes=tuple(state.classes),
@@ -134,7 +140,7 @@ def read_known(session: Session, store: Path) -> Known:
         train_labels=state.labels[train].astype(np.int64),
         hold_out=hold_out,
         hold_out_labels=state.labels[hold_out].astype(np.int64),
-        unlabelled=unlabelled,
+        pool=pool,
         annotations=int((state.annotated[train]).sum()),
         files=lambda image: image_file(folder, paths[image]),
         names=paths,

@@ -1,11 +1,11 @@
 """What a final model can be: a backbone with a linear layer, or a network from scratch.
 
-Each is trained in two ways: quickly, as while people label, and thoroughly, the whole network with
-augmentation.
+These are trained in two ways: quickly, as while people label, and thoroughly, the whole network
+with augmentation. A network from scratch may also learn from the images without a label.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dfal.backbones.base import Backbone
 from dfal.backbones.classifier import FeatureClassifier
+from dfal.data.image_array import Images
 from dfal.errors import DfalError
 from dfal.labelling.learning.final_data import (
     FORWARD_BATCH,
@@ -22,9 +23,13 @@ from dfal.labelling.learning.final_data import (
     Known,
     Proceed,
     compute_features,
+    decode,
     stream_features,
 )
+from dfal.labelling.learning.learner import ignore
+from dfal.labelling.settings import AUTO, UNLABELLED_TRAINING
 from dfal.nn.augmentation import Augmentation
+from dfal.nn.augmentation_choice import suited_augmentation
 from dfal.nn.custom_fit import CustomFit
 from dfal.nn.fine_tuning import FineTuning, fine_tune
 from dfal.nn.inference import predict
@@ -40,6 +45,8 @@ SCRATCH = FineTuning(learning_rate=2e-3, smoothing=0.0, keep_statistics=False)
 """How a network from scratch is trained thoroughly."""
 SCRATCH_STEPS = 1500
 """Steps of that training, about."""
+EVERY_IMAGE_STEPS = 1500
+"""Steps of a training on images without a label, too."""
 
 Places = Int64[np.ndarray, "m"]
 """Positions in the labelled images of a store, `Known.train`."""
@@ -57,6 +64,9 @@ class FinalLearner(Protocol):
         image: channels, height and width that its networks take.
         quick_name, thorough_name: the two ways, in words.
         can_train_thoroughly: whether there is the second one.
+        is_slow: whether quick training takes minutes, too.
+        unlabelled: images without a label that it learns from.
+        augmentation: of quick training.
     """
 
     name: str
@@ -65,8 +75,11 @@ class FinalLearner(Protocol):
     quick_name: str
     thorough_name: str
     can_train_thoroughly: bool
+    is_slow: bool
+    unlabelled: int
+    augmentation: str
 
-    def train_quickly(self, places: Places) -> nn.Module:
+    def train_quickly(self, places: Places, step: Step = ignore) -> nn.Module:
         """Train a network as while people label."""
 
     def train_thoroughly(self, places: Places, augment: Augmentation, step: Step) -> nn.Module:
@@ -99,6 +112,8 @@ class BackboneLearner:
     proceed: Proceed
 
     def __post_init__(self) -> None:
+        self.is_slow, self.augmentation = False, "none"
+        self.unlabelled = len(self.known.unlabelled)
         self.name = self.network_name = self.backbone.name
         self.image = self.backbone.image
         self.quick_name = f"a linear layer on {self.name}"
@@ -113,7 +128,7 @@ class BackboneLearner:
                 network, self.known, self.known.unlabelled, self.backbone.image, self.proceed
             )
 
-    def train_quickly(self, places: Places) -> FeatureClassifier:
+    def train_quickly(self, places: Places, step: Step = ignore) -> FeatureClassifier:
         """Train the linear layer."""
         features = np.concatenate([self._features[places], self._unlabelled])
         labels = np.full(len(features), UNKNOWN)
@@ -195,6 +210,7 @@ class ScratchLearner:
 
     def __post_init__(self) -> None:
         self.name, self.can_train_thoroughly = "none", self.own_fit is None
+        self.is_slow, self.unlabelled, self.augmentation = False, 0, "none"
         self.quick_name = f"{self.network_name} from scratch"
         if self.own_fit is not None:
             self.quick_name = f"{self.network_name}, trained by {self.own_fit.name}"
@@ -203,15 +219,18 @@ class ScratchLearner:
     def _build(self) -> nn.Module:
         return build(self.network_name, self.image, len(self.known.classes))
 
-    def train_quickly(self, places: Places) -> nn.Module:
+    def train_quickly(self, places: Places, step: Step = ignore) -> nn.Module:
         """Train a network as the session does."""
-        images = self.decoded.images.take(self._rows(places), self.device)
-        labels = torch.from_numpy(self.known.train_labels[places])
-        data = LabelledData(images, labels.to(self.device), torch.arange(len(places)))
+        data = self._data(places)
         seed = derive_seed(self.seed, 0, "final")
         if self.own_fit is not None:
             return self.own_fit(self._build, data, seed)
         return fit(self._build, data, self.training, seed)
+
+    def _data(self, places: Places) -> LabelledData:
+        images = self.decoded.images.take(self._rows(places), self.device)
+        labels = torch.from_numpy(self.known.train_labels[places])
+        return LabelledData(images, labels.to(self.device), torch.arange(len(places)))
 
     def train_thoroughly(self, places: Places, augment: Augmentation, step: Step) -> nn.Module:
         """Train a new network for many steps, with augmentation."""
@@ -241,3 +260,48 @@ class ScratchLearner:
 
     def _rows(self, places: Places) -> Tensor:
         return self.decoded.rows(self.known.train[places])
+
+
+@dataclass
+class EveryImageLearner(ScratchLearner):
+    """A network from scratch that learns from the images without a label, too.
+
+    Args:
+        augment: random changes of the images; "auto" for what suits the labels.
+        proceed: see `Proceed`.
+    """
+
+    augment: str = AUTO
+    proceed: Proceed = lambda activity, done, total: None
+
+    @classmethod
+    def beside(cls, other: ScratchLearner, augment: str, proceed: Proceed) -> "EveryImageLearner":
+        """Return what trains the same network on the same labels.
+
+        Args:
+            other: the one that learns from labels alone.
+            augment: see the class.
+            proceed: the same.
+        """
+        shared = {field.name: getattr(other, field.name) for field in fields(ScratchLearner)}
+        return cls(**shared, augment=augment, proceed=proceed)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.quick_name = f"{self.quick_name}, on images without a label, too"
+        self.is_slow, self.can_train_thoroughly = True, False
+        every = np.concatenate([self.known.train, self.known.pool])
+        decoded = decode(self.known, every, self.image, self.proceed)
+        there = [place for place, image in enumerate(every.tolist()) if image not in decoded.gone]
+        self._teaching = Images(decoded.images, rows=np.array(there))
+        self.unlabelled = len(there) - len(self.known.train)
+
+    def train_quickly(self, places: Places, step: Step = ignore) -> nn.Module:
+        """Train a network on the labels of some images, and the pixels of all."""
+        seed = derive_seed(self.seed, 0, "final")
+        data = self._data(places)
+        if self.augment == AUTO:
+            self.augment = suited_augmentation(fit, self._build, data, UNLABELLED_TRAINING, seed)
+        self.augmentation = self.augment
+        training = replace(UNLABELLED_TRAINING, steps=EVERY_IMAGE_STEPS, augment=self.augment)
+        return fit(self._build, data, training, seed, unlabelled=self._teaching, proceed=step)

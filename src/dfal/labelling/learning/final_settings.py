@@ -34,6 +34,9 @@ class FinalSettings:
         " (turned, stretched, bent), drawings (mirrored, too), none, or auto: photographs where"
         " mirrored images are recognised as well as the others",
     )
+    labels_only: bool = setting(
+        False, "compare no network from scratch that learns from images without a label, too"
+    )
     epochs: int = setting(15, "passes over the labelled images in which a backbone is fine-tuned")
     minutes: float = setting(
         15.0, "fine-tune only if it is expected to take at most so many minutes"
