@@ -2,6 +2,7 @@
 
     python benchmarks/photographs.py run --data cat-dog --seeds 10
     python benchmarks/photographs.py run --data cat-dog --arms random lite0 pixels none
+    python benchmarks/photographs.py run --data mnist-5k --pace 1 --rest --labels 30 60 90 150
     git worktree add ../before 1f115f8
     python benchmarks/photographs.py run --data cat-dog --arms before --checkout ../before
     python benchmarks/photographs.py table

@@ -21,7 +21,7 @@ from dfal.errors import DfalError
 from dfal.labelling.learning import final, final_choice, final_learners, final_process
 from dfal.labelling.learning.final import Report, train_final
 from dfal.labelling.learning.final_settings import FinalSettings
-from dfal.labelling.settings import Settings
+from dfal.labelling.settings import UNLABELLED_TRAINING, Settings
 from dfal.labelling.store.session import Session
 from dfal.nn.training import fit
 from dfal.nn.training_settings import Training
@@ -219,7 +219,7 @@ def test_auto_takes_what_predicts_the_labels_best(
 def quick_with_every_image(monkeypatch: pytest.MonkeyPatch, *, is_better: bool) -> None:
     """Let a network that learns from every image be trained in a few steps, and win or lose."""
     monkeypatch.setattr(final_learners, "EVERY_IMAGE_STEPS", 8)
-    short = replace(final_learners.UNLABELLED_TRAINING, training_batch=8, unlabelled_batch=8)
+    short = replace(UNLABELLED_TRAINING, training_batch=8, unlabelled_batch=8)
     monkeypatch.setattr(final_learners, "UNLABELLED_TRAINING", short)
 
     def decided(validation: final_choice.Validation) -> float:
