@@ -29,11 +29,11 @@ from measure import taken_on, write
 
 RESULTS = Path(__file__).parent / "results"
 
-SMALL = dfal.Trial(annotations=60, batch=10, training=dfal.Training(epochs=5))
+SMALL = dfal.Trial(annotations=40, batch=10, training=dfal.Training(epochs=2))
 FOUR = [
-    *(replace(SMALL, seed=seed, strategy=dfal.DFAL(candidates=50)) for seed in range(2)),
+    *(replace(SMALL, seed=seed, strategy=dfal.DFAL(candidates=20)) for seed in range(2)),
     replace(SMALL, strategy=dfal.Random()),
-    replace(SMALL, strategy=dfal.Margin(), training=dfal.Training(steps=20, warm_steps=10)),
+    replace(SMALL, strategy=dfal.Margin(), training=dfal.Training(steps=10, warm_steps=5)),
 ]
 
 
@@ -119,6 +119,7 @@ def main() -> int:
                 "equal": found == expected,
             }
             print(name, kind, figures["four trials"][f"{name}, {kind}"], flush=True)
+            write(RESULTS / "executors.json", figures)
     ray.shutdown()
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
@@ -133,10 +134,10 @@ def main() -> int:
             {"local": round(local, 1), "ray": round(remote, 1), "equal": found == expected}
         )
         print(turn, turns[-1], flush=True)
+        figures["tiny trials"] = {"trials": options.trials, "nodes": options.nodes, "turns": turns}
+        write(RESULTS / "executors.json", figures)
     ray.shutdown()
     cluster.shutdown()  # type: ignore[no-untyped-call]
-    figures["tiny trials"] = {"trials": options.trials, "nodes": options.nodes, "turns": turns}
-    write(RESULTS / "executors.json", figures)
     return 0
 
 

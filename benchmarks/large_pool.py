@@ -5,7 +5,8 @@
 The pool is the training set of MNIST, repeated as often as it takes: marked so, since no pool of a
 million different digits is there; equal images get equal scores, so that ties are tested too. The
 model is LeNet5 trained on 500 of them. Each command runs as a process of its own. All must select
-the same images; figures are images a second, and the largest memory of a worker.
+the same images; figures are images a second, the CPU seconds of the command and of its own worker
+processes (those of Ray are not counted), and the largest memory of a worker.
 """
 
 import argparse
@@ -129,7 +130,8 @@ def main() -> int:
             figures[strategy] = {"equal": len(tables) == 1} | sides
             if len(tables) > 1:
                 print(f"{strategy}: the tables differ", file=sys.stderr)
-    write(RESULTS / "large_pool.json", figures)
+    name = options.strategies.replace(",", "-")
+    write(RESULTS / f"large_pool-{name}-{options.images}.json", figures)
     return 0
 
 

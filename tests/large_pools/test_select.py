@@ -25,7 +25,7 @@ from dfal.experiments.executors.on_ray import Ray
 from dfal.large_pools import workers
 from dfal.large_pools.best import Best, tie_breaks
 from dfal.large_pools.blocks import PoolBlocks
-from dfal.large_pools.scoring import Job
+from dfal.large_pools.scoring import SLACK, Job, SharedLimit
 from dfal.large_pools.selecting import Selected, State, select
 from dfal.nn.features import last_layer_inputs
 from dfal.strategies import STRATEGIES, with_candidates
@@ -144,6 +144,19 @@ def test_merging_is_sorting_in_any_order() -> None:
         best = best.merged(part, 50)
     expected = np.lexsort((ties, scores))[:50]
     assert (best.indices == expected).all() and (best.scores == scores[expected]).all()
+
+
+def test_the_limit_of_early_termination_is_the_smaller_one_with_some_slack() -> None:
+    limit = SharedLimit(2, 5.0)
+    assert limit.exact and limit.distance == 5 * SLACK
+    limit.add(torch.tensor([3.0]))
+    assert limit.distance == 5 * SLACK
+    limit.add(torch.tensor([1.0, 4.0]))
+    assert limit.distance == 3 * SLACK
+    lagging = SharedLimit(2, torch.inf)
+    assert lagging.distance == torch.inf
+    lagging.add(torch.tensor([1.0]))
+    assert lagging.distance == torch.inf
 
 
 @pytest.mark.parametrize("strategy", ["core-set", "badge", "typi-clust", "u-herding"])
