@@ -211,6 +211,16 @@ def test_a_stopped_selection_resumes_without_computing_again(
         assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("content", [b"", b"damaged", b"PK\x03\x04 damaged"])
+def test_damaged_progress_starts_anew(
+    tmp_path: Path, pool_file: Path, model_file: Path, content: bytes
+) -> None:
+    made = job(pool_file, model_file, "random")
+    (tmp_path / ".out.csv.progress.npz").write_bytes(content)
+    assert not State(made, tmp_path / "out.csv").done.any()
+    assert len(selected(made, tmp_path).indices) == K
+
+
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,12 +103,12 @@ class State:
     def _read(self) -> None:
         """Take over what an interrupted run of the same job has done."""
         try:
-            with np.load(self._path, allow_pickle=False) as saved:
+            with self._path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
                 if str(saved["key"]) != self._key:
                     return
                 best = Best(saved["indices"], saved["scores"], saved["ties"])
                 done, width = saved["done"], int(saved["width"])
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return  # none, or damaged: it starts anew
         if self._job.ranks or self._features.is_file():
             self.done, self._best, self._width = done, best, width
