@@ -37,7 +37,7 @@ import dfal
 from dfal.attacks import deepfool_state, gradients
 from dfal.data.datasets import load
 from dfal.experiments.executors.base import keep_memory
-from measure import product_rate, taken_on, write
+from measure import taken_on, write
 from networks import AUTOGRAD_NETWORKS
 
 STEPS, CLASSES, BATCH, SCALE = 50, 10, 128, 4096
@@ -201,7 +201,6 @@ def main() -> int:
     rows: dict[str, Any] = {}
     facts = taken_on(("dfal", "torch", "foolbox")) | {
         "note": "CPU time of one thread; other work was running beside",
-        "product_gflops": round(product_rate() / 1e9, 1),
     }
     for name in asked.networks.split(","):
         count = asked.images if name != "resnet18" else asked.images // 8
