@@ -74,10 +74,10 @@ class DeepFool:
         chunk: images worked on at a time, fewer where they are large, which bounds the memory: for
             each that is done another one follows.
 
-    Cost: at most (classes − 1) backward and 2 forward passes a step for the images not yet done;
-    usually 2 or 3 steps. Memory: two copies of the images, and for `chunk` of them four more and
-    the network's activations. A network of known layers on the CPU (`dfal.nn.fast_sequential`)
-    works on `chunk` images a thread, with all gradients of 32 of them.
+    Cost: for an image (classes − 1) backward and 2 forward passes in the first step, and usually 2
+    of each in a later one; usually 2 or 3 steps. Memory: two copies of the images, and for `chunk`
+    of them four more and the network's activations. A network of known layers on the CPU
+    (`dfal.nn.fast_sequential`) works on `chunk` images a thread, with all gradients of 32 of them.
 
     Raises:
         DfalError: for settings that cannot work.
@@ -127,8 +127,9 @@ class DeepFool:
         Others may be given up: they are then not fooled and infinitely far. An image is given up
         when no perturbation shorter than the limit can change its class
         (`LogitGradients.certified_distance`) and, unless the limit is exact, when its own has
-        become longer than that on its way. The latter could be wrong: r̂ is a sum, and a later step
-        may make it shorter again.
+        become longer than that on its way, or when one backward pass shows that its first step
+        would be (`_are_beyond`). The latter two could be wrong: r̂ is a sum, and a later step may
+        make it shorter again.
 
         Args:
             model: returns logits, (N, C) or one a row; left as it was.
