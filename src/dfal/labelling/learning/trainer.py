@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import nn
 
 from dfal import models
 from dfal.errors import DfalError
+from dfal.labelling.learning.comparison import Validation
 from dfal.labelling.learning.cross_validation import cross_fit, validate
 from dfal.labelling.learning.every_image import EveryImageLearner
 from dfal.labelling.learning.feature_learner import FeatureLearner
@@ -42,6 +43,9 @@ SAVE_SECONDS = 1.0
 its file is large."""
 MAX_QUEUE = 500
 """Images that are ranked at a time."""
+ENOUGH = 0.98
+"""Share of the labels that are predicted from the others from which nobody looks for more, where
+that takes minutes."""
 SERVE_SECONDS = 0.05
 """Seconds between two looks for new answers during a training that takes long."""
 
@@ -237,30 +241,39 @@ class Trainer:
         self._decode_labelled(state)
         labels = state.labels.copy()  # people continue labelling
         learners = self.learners.begin_trial(int((labels[state.trained_on] >= 0).sum()))
+        folds: dict[str, Validation] = {}
         try:
             with self._slowly("comparing"):
-                folds = {
-                    learner.name: validate(
-                        learner,
-                        self._pool(state, learner, labels),
-                        len(state.classes),
-                        random_order=state.random_order,
-                        seed=self._session.settings.seed,
-                        proceed=self._meanwhile,
-                    )
-                    for learner in learners
-                    if self._is_affordable(learner, state)
-                }
+                for learner in learners:
+                    if self._is_worth_its_time(learner, state, folds):
+                        folds[learner.name] = validate(
+                            learner,
+                            self._pool(state, learner, labels),
+                            len(state.classes),
+                            random_order=state.random_order,
+                            seed=self._session.settings.seed,
+                            proceed=self._meanwhile,
+                        )
         except _PostponedError:
             self.learners.abandon_trial()
             return
         self.learners.add_trial(folds)
         self._is_compared_anew = True
 
-    def _is_affordable(self, learner: Learner, state: State) -> bool:
-        """Return whether a learner's networks are trained in the time that there is for them."""
+    def _is_worth_its_time(
+        self, learner: Learner, state: State, folds: Mapping[str, Validation]
+    ) -> bool:
+        """Return whether to compare a learner whose networks take minutes.
+
+        Args:
+            learner: any; all others are worth it.
+            state: of the session.
+            folds: how well those that were compared before predict the labels.
+        """
         if not isinstance(learner, EveryImageLearner):
             return True
+        if any(validation.right >= ENOUGH * validation.count for validation in folds.values()):
+            return False
         pool, seed = self._pool(state, learner), self._seed(0, "prepare")
         return learner.is_affordable(pool, len(state.classes), seed, self._meanwhile)
 

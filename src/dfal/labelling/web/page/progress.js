@@ -228,7 +228,8 @@ function activity(now) {
   if (text) return now.steps ? `${steps(now.training, now.steps)} …` : text;
   if (now.model) return aboutModel(now);
   if (now.classes.length < 2) return "Training needs two classes.";
-  if (!now.learner.backbone.startsWith("none")) return "The first model is trained once two classes have labels.";
+  if (!now.learner.backbone.startsWith("none"))
+    return "The first model is trained once two classes have labels.";
   const missing = Math.max(0, now.first - now.trained_on);
   if (!missing) return "Training needs labels of two classes.";
   return `The first model is trained after ${missing} more${labels(missing)}.`;
@@ -240,7 +241,8 @@ function activity(now) {
  * @param {{ done: number, total: number }} steps
  */
 function steps(doing, { done, total }) {
-  const what = doing === "training" ? "Learning from images without a label" : ACTIVITIES[doing]?.replace(/ …$/, "");
+  const what =
+    doing === "training" ? "Learning from images without a label" : ACTIVITIES[doing]?.replace(/ …$/, "");
   return `${what}: ${percent(done / total)}`;
 }
 
