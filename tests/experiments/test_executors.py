@@ -147,6 +147,13 @@ def unfinished(trial: Trial) -> base.Unfinished:
     return base.Unfinished(trial, [], [], trial.data().fingerprint)
 
 
+@pytest.fixture
+def restored_signal() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @dataclasses.dataclass(frozen=True)
 class Failing:
     """Fails in the second round."""
@@ -162,7 +169,12 @@ class Failing:
         return query
 
 
-def test_closing_a_run_ends_its_jobs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("interrupts", [signal.default_int_handler, signal.SIG_IGN])
+def test_closing_a_run_ends_its_jobs(
+    interrupts: Any, tmp_path: Path, restored_signal: None
+) -> None:
+    """Also where interrupts are ignored, as in jobs that a shell started in the background."""
+    signal.signal(signal.SIGINT, interrupts)
     long = dataclasses.replace(SMALL, annotations=3000, batch=1, strategy=dfal.Random())
     with Store(tmp_path / "s.db", write=True) as store:
         rounds = runner.run([long], store, None, Slurm(cluster="local"))

@@ -103,10 +103,12 @@ class Slurm:
         finally:
             for submitted in running:
                 submitted.job.cancel(check=False)
+            # Without its folder a job ends at the next round, where the signal is ignored.
+            shutil.rmtree(folder, ignore_errors=True)
             if self.cluster == "local":  # these are processes of our own
                 for submitted in (*running, *over):
                     submitted.job._process.wait()
-            shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _submitter(self, tasks: Sequence[Task], folder: Path) -> Any:
         """Return the function that queues a job.
