@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,13 +103,11 @@ class Slurm:
                     time.sleep(POLL)
         finally:
             for submitted in running:
-                submitted.job.cancel(check=False)
-            # Without its folder a job ends at the next round, where the signal is ignored.
-            shutil.rmtree(folder, ignore_errors=True)
+                submitted.abandon()
             if self.cluster == "local":  # these are processes of our own
                 for submitted in (*running, *over):
                     submitted.job._process.wait()
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _submitter(self, tasks: Sequence[Task], folder: Path) -> Any:
         """Return the function that queues a job.
@@ -168,6 +167,12 @@ class _Submitted:
                 yield record
             file.unlink()
             self.read += 1
+
+    def abandon(self) -> None:
+        """End the job: at once, or at its next round where it ignores interrupts."""
+        with suppress(OSError):
+            self.inbox.rename(self.inbox.with_suffix(".abandoned"))
+        self.job.cancel(check=False)
 
     def is_lost(self, late: float) -> bool:
         """Return whether the job was over, without its last message, some seconds ago."""
