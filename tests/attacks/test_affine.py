@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 import dfal
 from dfal.attacks.affine import dual
+from dfal.nn.features import last_layer_inputs
 from plain_attacks import affine, affine_distance
 
 
 def test_linear_head_measures_in_feature_space(trained: nn.Sequential, some_digits: Tensor) -> None:
     found = dfal.LinearHead()(trained, some_digits)
-    x, head = dfal.features(trained, some_digits), trained[-1]
+    x, head = last_layer_inputs(trained, some_digits), trained[-1]
     assert isinstance(head, nn.Linear)
     torch.testing.assert_close(found.distance, affine_distance(head, x, 2), rtol=1e-3, atol=1e-5)
     assert found.images.shape == x.shape

@@ -92,7 +92,7 @@ def test_a_folder_is_labelled_by_keyboard(
     browser: Any, tmp_path: Path, digits: Dataset, images: int, labels: int
 ) -> None:
     truth = some_pngs(tmp_path / "photos", digits, images)
-    options = ("--backbone", "none", "--epochs", "20", "--batch", "6")
+    options = ("--backbone", "none", "--labels-only", "--epochs", "20", "--batch", "6")
     served = Served(tmp_path / "photos", "--classes", *DIGITS, *options)
     try:
         person = Person(browser, served.url, truth)

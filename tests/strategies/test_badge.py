@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import dfal
+from dfal.nn.features import last_layer_inputs
 from dfal.strategies.badge import k_means_plus_plus
 from strategy_cases import apart, normal, rng
 
@@ -15,7 +16,7 @@ def test_badge_begins_with_the_longest_gradient_of_the_last_layer(
 ) -> None:
     query = dfal.BADGE()(trained, pool, 5, rng())
     images = pool.images.take(pool.unlabelled)
-    p, x = dfal.predict(trained, images).softmax(1), dfal.features(trained, images)
+    p, x = dfal.predict(trained, images).softmax(1), last_layer_inputs(trained, images)
     error = p - nn.functional.one_hot(p.argmax(1), 10)
     gradients = (error.unsqueeze(2) * x.unsqueeze(1)).flatten(1)
     longest = gradients.norm(dim=1).argmax()
