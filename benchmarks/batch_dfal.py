@@ -21,10 +21,10 @@ from torch.nn.functional import normalize
 
 import dfal
 from dfal.experiments import runner
-from dfal.experiments.executors import local
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
 from dfal.nn.inference import device_of
+from dfal.processes import available_cores
 from dfal.stats.significance import half_width, holm, paired_p
 from dfal.strategies.badge import k_means_plus_plus
 from dfal.strategies.base import sample_candidates
@@ -101,7 +101,7 @@ def main() -> int:
         help="images queried in a round, and labelled before the first",
     )
     parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--processes", type=int, default=local.cores())
+    parser.add_argument("--processes", type=int, default=available_cores())
     parser.add_argument("--store", type=Path, default=Path("runs/batch-dfal.db"))
     parser.add_argument(
         "--out",

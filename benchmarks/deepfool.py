@@ -58,27 +58,15 @@ import dfal
 from dfal.data.datasets import load
 from dfal.nn import NETWORKS
 from measure import interleaved, product_rate, ratio, reset_peak, resident, taken_on, write
+from networks import SCALE, Scaled
 
 LABELLED, STEPS, CLASSES, BATCH = 1000, 50, 10, 128
 OVERSHOOT, TINY_OVERSHOOT = 0.02, 1e-5
 TOLERANCE, SHARE = 1e-3, 0.999
-SCALE = 4096  # a power of two, so that scaling rounds nothing
 
 Clip = tuple[float, float] | None
 Attack = Callable[[nn.Module, Tensor, Tensor, float, Clip], Tensor]
 """Network, images, the network's own classes, η, bounds of the pixels → moved images."""
-
-
-class Scaled(nn.Module):
-    """The same network for pixels from 0 to `SCALE`."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images / SCALE)
-        return logits
 
 
 def ours(model: nn.Module, images: Tensor, own: Tensor, overshoot: float, clip: Clip) -> Tensor:

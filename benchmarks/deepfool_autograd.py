@@ -38,23 +38,11 @@ from dfal.attacks import deepfool_state, gradients
 from dfal.data.datasets import load
 from dfal.experiments.executors.base import keep_memory
 from measure import taken_on, write
-from networks import AUTOGRAD_NETWORKS
+from networks import AUTOGRAD_NETWORKS, SCALE, Scaled
 
-STEPS, CLASSES, BATCH, SCALE = 50, 10, 128, 4096
+STEPS, CLASSES, BATCH = 50, 10, 128
 EPOCHS = {"residual": 10, "resnet18": 2, "vit": 25}
 NEEDED, TOLERANCE = 0.99, 1e-3
-
-
-class Scaled(nn.Module):
-    """The same network for pixels from 0 to `SCALE`."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images / SCALE)
-        return logits
 
 
 def ours(model: nn.Module, images: Tensor, own: Tensor) -> Tensor:

@@ -15,7 +15,10 @@ from statistics import median
 from time import perf_counter
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
+
+from dfal.stats.significance import half_width
 
 T = TypeVar("T")
 
@@ -51,6 +54,14 @@ def interleaved(sides: Mapping[str, Callable[[], T]], repeats: int) -> dict[str,
             results[name] = sides[name]()
             seconds[name].append(perf_counter() - start)
     return {name: Measured(seconds[name], results[name]) for name in names}
+
+
+def difference(points: list[float]) -> str:
+    """The mean of paired differences with half of its 95 % t interval, for a table."""
+    if not points:
+        return "–"
+    spread = f" ± {half_width(np.array(points)):.1f}" if len(points) > 1 else ""
+    return f"{np.mean(points):+.1f}{spread}"
 
 
 def ratio(slower: Measured[T], faster: Measured[T]) -> float:

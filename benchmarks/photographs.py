@@ -37,8 +37,7 @@ from pathlib import Path
 import numpy as np
 
 from dfal.stats.agreement import wilson
-from dfal.stats.significance import half_width
-from measure import taken_on, write
+from measure import difference, taken_on, write
 from model_testing import Predictions, predict
 from photograph_data import Photographs, prepare
 from simulated_person import Labelling, Person, PresentModel, kill_all
@@ -319,9 +318,8 @@ def markdown(rows: dict[Key, dict[str, str]]) -> str:
             differences = []
             for labels in budgets:
                 ours, others = (_by_seed(rows, data, a, labels) for a in ("default", arm))
-                differences.append(
-                    _difference([others[s] - ours[s] for s in ours.keys() & others.keys()])
-                )
+                both = ours.keys() & others.keys()
+                differences.append(difference([100 * (others[s] - ours[s]) for s in both]))
             lines.append(_table_row(f"{arm} − default", None, differences))
     return "\n".join(lines).strip()
 
@@ -347,14 +345,6 @@ def _mean(values: list[float], seeds: int) -> str:
     spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
     some = f" ({len(values)} of {seeds})" if len(values) < seeds else ""
     return f"{100 * np.mean(values):.1f}{spread}{some}"
-
-
-def _difference(differences: list[float]) -> str:
-    if not differences:
-        return "–"
-    values = 100 * np.array(differences)
-    spread = f" ± {half_width(values):.1f}" if len(values) > 1 else ""
-    return f"{values.mean():+.1f}{spread}"
 
 
 if __name__ == "__main__":

@@ -37,9 +37,8 @@ from dfal.data import datasets
 from dfal.data.datasets import Dataset
 from dfal.pool import LabelledData, Pool
 from dfal.seeding import derive_seed, generator
-from dfal.stats.significance import half_width
 from dfal.strategies import WithTwins, named
-from measure import taken_on, write
+from measure import difference, taken_on, write
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "twins.csv"
 BATCH = 30
@@ -243,16 +242,10 @@ def markdown(found: dict[Key, float]) -> str:
                 for form in FORMS
             }
             none = of.pop("none")
-            cells = [_difference([form[s] - none[s] for s in form]) for form in of.values()]
+            cells = [difference([form[s] - none[s] for s in form]) for form in of.values()]
             mean = f"{np.mean(list(none.values())):.1f}"
             lines += [f"| {strategy} | {len(none)} | {mean} | " + " | ".join(cells) + " |"]
     return "\n".join(lines).strip()
-
-
-def _difference(points: list[float]) -> str:
-    if not points:
-        return "–"
-    return f"{np.mean(points):+.1f} ± {half_width(np.array(points)):.1f}"
 
 
 if __name__ == "__main__":

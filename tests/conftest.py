@@ -17,7 +17,7 @@ from dfal.data.datasets import Dataset, load  # noqa: E402
 from shell import Shell  # noqa: E402
 from skips import pytest_sessionfinish  # noqa: E402, F401
 
-pytest_plugins = ["browsers", "paper_store", "saved_models"]
+pytest_plugins = ["browsers", "paper_store", "ray_clusters", "saved_models"]
 
 torch.set_num_threads(int(os.environ.get("DFAL_TEST_THREADS", "1")))
 
