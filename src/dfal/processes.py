@@ -10,6 +10,14 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
 def start_worker(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess, Connection]:
     """Start a process that ignores Ctrl-C and ends as soon as this process does.
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import logging
 import os
 import pickle
 import signal
@@ -98,15 +97,6 @@ def test_jobs_of_submitit_leave_the_same_even_if_one_is_killed(
     assert not victim.exists()
     assert "seed 1 lost its worker" in capfd.readouterr().err
     assert not (tmp_path / "s.db.jobs").exists()
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A Ray cluster of this machine with room for two workers."""
-    ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'dfal[ray]'")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    yield ray
-    ray.shutdown()
 
 
 def test_workers_of_ray_leave_the_same_even_if_one_is_killed(

@@ -418,11 +418,10 @@ import dfal
 for found in pkgutil.walk_packages(dfal.__path__, "dfal."):
     if not found.name.endswith("__main__"):
         importlib.import_module(found.name)
-from dfal.data import image_folder
-from dfal.experiments.executors import local
+from dfal import processes
 from dfal.labelling.store import session
 from dfal.labelling.web import connections, page_server
-assert local.cores() >= 1 and image_folder.available_cores() >= 1
+assert processes.available_cores() >= 1
 assert session._user() == "me"
 connections.raise_descriptor_limit()
 page_server.bound("127.0.0.1", None).close()

@@ -2,13 +2,11 @@
 
 import csv
 import dataclasses
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,15 +98,6 @@ def test_worker_processes_and_ray_change_nothing(
         plain = selected(made, tmp_path)
         State(made, tmp_path / "out.csv").forget()
         assert selected(made, tmp_path, run, 2) == plain
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A Ray cluster of this machine with room for two workers."""
-    ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'dfal[ray]'")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    yield ray
-    ray.shutdown()
 
 
 def test_equal_images_are_ordered_by_seed_and_round(

@@ -1,9 +1,12 @@
 """dfal completion: words that a shell completes, from the registries."""
 
+from typing import Any
+
 import click
 from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
 from dfal.cli.commands import Command
+from dfal.registry import Registry
 
 
 @click.command(
@@ -18,7 +21,8 @@ from dfal.cli.commands import Command
 def completion(context: click.Context, /, shell: str) -> None:
     """Print the script by which SHELL completes commands, options and registered names.
 
-    Registered names are those of strategies, data sets, networks, backbones, formats and presets.
+    Registered names are those of strategies, data sets, networks, backbones, executors, formats and
+    presets.
 
     For fish, write it to ~/.config/fish/completions/dfal.fish.
     """
@@ -41,27 +45,27 @@ def strategies(_: click.Context, __: click.Parameter, incomplete: str) -> list[C
     ]
 
 
+def _names(registry: Registry[Any], incomplete: str) -> list[CompletionItem]:
+    """Complete a name of a registry."""
+    return [
+        CompletionItem(name, help=registry.about(name))
+        for name in registry
+        if name.startswith(incomplete)
+    ]
+
+
 def datasets(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the name of a data set, or the path of a file or folder."""
     from dfal.data.datasets import DATASETS
 
-    names = [
-        CompletionItem(name, help=DATASETS.about(name))
-        for name in DATASETS
-        if name.startswith(incomplete)
-    ]
-    return names or [CompletionItem(incomplete, type="file")]
+    return _names(DATASETS, incomplete) or [CompletionItem(incomplete, type="file")]
 
 
 def executors(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the name of an executor."""
     from dfal.experiments.executors import EXECUTORS
 
-    return [
-        CompletionItem(name, help=EXECUTORS.about(name))
-        for name in EXECUTORS
-        if name.startswith(incomplete)
-    ]
+    return _names(EXECUTORS, incomplete)
 
 
 def files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -73,30 +77,18 @@ def networks(_: click.Context, __: click.Parameter, incomplete: str) -> list[Com
     """Complete the name of a network."""
     from dfal.nn import NETWORKS
 
-    return [
-        CompletionItem(name, help=NETWORKS.about(name))
-        for name in NETWORKS
-        if name.startswith(incomplete)
-    ]
+    return _names(NETWORKS, incomplete)
 
 
 def backbones(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the name of a backbone."""
     from dfal.backbones import BACKBONES
 
-    return [
-        CompletionItem(name, help=BACKBONES.about(name))
-        for name in BACKBONES
-        if name.startswith(incomplete)
-    ]
+    return _names(BACKBONES, incomplete)
 
 
 def presets(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the name of a preset."""
     from dfal.reproduce.settings import PRESETS
 
-    return [
-        CompletionItem(name, help=PRESETS.about(name))
-        for name in PRESETS
-        if name.startswith(incomplete)
-    ]
+    return _names(PRESETS, incomplete)

@@ -153,7 +153,7 @@ def select(  # noqa: PLR0917
     choose by features first write those of all images to a file next to the table.
     """
     from dfal.experiments import executors
-    from dfal.experiments.executors.local import Local, cores
+    from dfal.experiments.executors.local import Local
     from dfal.experiments.executors.on_ray import Ray
     from dfal.large_pools import tables
     from dfal.large_pools import workers as crews
@@ -163,6 +163,7 @@ def select(  # noqa: PLR0917
     from dfal.large_pools.selecting import select as select_images
     from dfal.models.weights import load
     from dfal.nn.training import check_device
+    from dfal.processes import available_cores
     from dfal.spreadsheet import formulas
     from dfal.strategies import named, with_candidates
 
@@ -189,8 +190,7 @@ def select(  # noqa: PLR0917
         tables.read_indices(exclude, blocks.source.count),
         device,
     )
-    job.ranks  # noqa: B018  refuses a strategy before anything is computed
-    count = workers or (1 if device != "cpu" else cores())
+    count = workers or (1 if device != "cpu" else available_cores())
     if isinstance(where, Ray):
         run: crews.Run = partial(crews.on_cluster, executor=where, workers=workers)
     else:

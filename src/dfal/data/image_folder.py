@@ -24,6 +24,7 @@ from dfal.data.layout import Layout
 from dfal.data.listing import GONE, Entry, Listing, is_listable, side_and_channels
 from dfal.data.path_names import PathIndex
 from dfal.errors import DfalError
+from dfal.processes import available_cores
 
 WRITE_BATCH = 256
 """Images written with one flush to the disk, at most."""
@@ -534,11 +535,3 @@ def _cache_name(folder: Path) -> str:
     """Return the name of a folder's cache, which is the same for every path of the folder."""
     resolved = folder.resolve()
     return f"{resolved.name or 'root'}-{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:12]}"
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1

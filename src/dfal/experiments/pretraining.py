@@ -15,6 +15,7 @@ from dfal.atomic import atomic_write
 from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
 from dfal.nn import simclr
+from dfal.nn.augmentation_choice import usual_augmentation
 from dfal.seeding import fork_rng
 
 FORMAT = 1
@@ -39,8 +40,7 @@ def body_weights(
         name: of the network.
         make: returns a new one, whose random weights the seed decides.
         seed: of the training.
-        augment: that of the trial's training; where that is none or not chosen yet, "shapes" for
-            grey images and "photographs" for others.
+        augment: that of the trial's training; where that is none or not chosen yet, the usual one.
         device: where to train.
 
     Raises:
@@ -53,7 +53,7 @@ def body_weights(
             f"simclr changes images, but the data have the shape {shape}: start from random weights"
         )
     if augment in {"none", "auto"}:
-        augment = "shapes" if shape[0] == 1 else "photographs"
+        augment = usual_augmentation(shape[0])
     with fork_rng(seed):
         network = make()
     settings = (simclr.STEPS, simclr.BATCH, simclr.LEARNING_RATE, simclr.TEMPERATURE)

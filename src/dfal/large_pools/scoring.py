@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 
 from dfal.attacks import DeepFool
 from dfal.attacks.deepfool import KNearestLimit
-from dfal.data.image_array import Images
 from dfal.errors import DfalError
 from dfal.large_pools.best import Best, tie_breaks
 from dfal.large_pools.blocks import PoolBlocks
@@ -57,6 +57,9 @@ class Job:
         round: of active learning.
         excluded: numbers of images that are not selected, ascending.
         device: where the network runs.
+
+    Raises:
+        DfalError: for a strategy that neither ranks images nor chooses them by their features.
     """
 
     blocks: PoolBlocks
@@ -69,24 +72,26 @@ class Job:
     excluded: Int64[np.ndarray, "x"]
     device: str = "cpu"
 
+    def __post_init__(self) -> None:
+        if not (self.ranks or isinstance(self.strategy, CHOOSING)):
+            raise DfalError(
+                f"{name_of(self.strategy)} cannot select from a pool that is read in parts: take a"
+                " strategy that ranks each image, or one of"
+                f" {', '.join(kind.__name__ for kind in CHOOSING)}"
+            )
+
     @property
     def ranks(self) -> bool:
-        """Return whether the strategy ranks each image on its own.
+        """Return whether the strategy ranks each image on its own."""
+        return isinstance(self.strategy, Ranking | Random) or self._deepfool is not None
 
-        Raises:
-            DfalError: where it neither ranks images nor chooses them by their features.
-        """
-        if isinstance(self.strategy, Ranking | Random) or (
-            isinstance(self.strategy, DFAL) and isinstance(self.strategy.attack, DeepFool)
-        ):
-            return True
-        if isinstance(self.strategy, CHOOSING):
-            return False
-        raise DfalError(
-            f"{name_of(self.strategy)} cannot select from a pool that is read in parts: take a"
-            " strategy that ranks each image, or one of"
-            f" {', '.join(kind.__name__ for kind in CHOOSING)}"
-        )
+    @property
+    def _deepfool(self) -> DeepFool | None:
+        """Return the attack of a strategy that ranks by distance; None for any other strategy."""
+        match self.strategy:
+            case DFAL(attack=DeepFool() as attack):
+                return attack
+        return None
 
     @cached_property
     def net(self) -> nn.Module:
@@ -110,7 +115,7 @@ class Job:
         if isinstance(self.strategy, Random):
             scores = np.zeros(len(indices))
         else:
-            scores = self._scores(self.blocks.read(indices), block, limit).double().numpy()
+            scores = self._scores(indices, block, limit).double().numpy()
         if np.isnan(scores).any():
             raise DfalError(
                 f"{name_of(self.strategy)} gives image {indices[np.isnan(scores)][0]} the score"
@@ -121,23 +126,26 @@ class Job:
     @property
     def kept(self) -> int:
         """Return how many images of a part are kept: for DFAL more than k, see `remeasured`."""
-        return 2 * self.k if isinstance(self.strategy, DFAL) else self.k
+        return 2 * self.k if self._deepfool else self.k
 
-    def _scores(self, images: Images, block: int, limit: float) -> Float[Tensor, "n"]:
-        """Return the scores of images, the smallest for the most wanted."""
-        every = torch.arange(len(images))
-        if isinstance(self.strategy, DFAL):
-            return self._distances(images.take(every, self.device), limit)
-        assert isinstance(self.strategy, Ranking)  # noqa: S101  as `ranks` says
+    def _scores(
+        self, indices: Int64[np.ndarray, "n"], block: int, limit: float
+    ) -> Float[Tensor, "n"]:
+        """Return the scores of images of a block, the smallest for the most wanted."""
+        if self._deepfool:
+            return self._distances(self._deepfool, indices, limit)
+        ranking = cast("Ranking", self.strategy)
         rng = generator(self.seed, self.round, f"select/{block}")
-        scores = self.strategy.scores(self.net, Pool.new(images, {}), every, rng)
-        return -scores if self.strategy.largest else scores
+        pool = Pool.new(self.blocks.read(indices), {})
+        scores = ranking.scores(self.net, pool, torch.arange(len(indices)), rng)
+        return -scores if ranking.largest else scores
 
-    def _distances(self, images: Float[Tensor, "n *image"], limit: float) -> Float[Tensor, "n"]:
+    def _distances(
+        self, attack: DeepFool, indices: Int64[np.ndarray, "n"], limit: float
+    ) -> Float[Tensor, "n"]:
         """Return distances to the decision boundary; inf for images certainly beyond the limit."""
-        assert isinstance(self.strategy, DFAL)  # noqa: S101
-        assert isinstance(self.strategy.attack, DeepFool)  # noqa: S101
-        found = self.strategy.attack.nearest(self.net, images, SharedLimit(self.k, limit))
+        images = self.blocks.read(indices).take(torch.arange(len(indices)), self.device)
+        found = attack.nearest(self.net, images, SharedLimit(self.k, limit))
         return found.distance.where(found.fooled, torch.inf).cpu()
 
     def remeasured(self, best: Best) -> Best:
@@ -146,13 +154,13 @@ class Job:
         Which images are measured together depends on the limit, and with it how distances are
         rounded. So those a little beyond the k-th are kept too, and measured without the others.
         """
-        if not isinstance(self.strategy, DFAL) or not len(best.scores):
+        if self._deepfool is None or not len(best.scores):
             return Best.none().merged(best, self.k)
         near = best.within(float(best.scores[: self.k][-1]) * SLACK)
-        scores = []
-        for index in near.indices:
-            image = self.blocks.read(np.array([index])).take(torch.arange(1), self.device)
-            scores.append(float(self._distances(image, torch.inf)[0]))
+        scores = [
+            float(self._distances(self._deepfool, np.array([index]), torch.inf)[0])
+            for index in near.indices
+        ]
         return Best.none().merged(Best(near.indices, np.array(scores), near.ties), self.k)
 
     def features(self, block: int) -> Float32[np.ndarray, "n d"]:

@@ -21,6 +21,11 @@ STEPS = 200
 """Of each training."""
 
 
+def usual_augmentation(channels: int) -> str:
+    """Return the augmentation of images of which nothing else is known."""
+    return "shapes" if channels == 1 else "photographs"
+
+
 def suited_augmentation(
     fit: Callable[..., nn.Module],
     make: Callable[[], nn.Module],
@@ -30,8 +35,8 @@ def suited_augmentation(
 ) -> str:
     """Return the augmentation that suits the labels, by cross-validation.
 
-    At first that is "shapes" for grey images, and "photographs" for others. Images as they are, and
-    mirrored drawings, take its place where they predict labels with a lower cross-entropy, beyond
+    At first that is `usual_augmentation`. Images as they are, and mirrored drawings, take its place
+    where they predict labels with a lower cross-entropy, beyond
     one standard error of the difference. Networks are trained for a few hundred steps, on the
     labels alone. It is "none" for features, and for fewer labelled images than MIN_IMAGES.
 
@@ -71,8 +76,8 @@ def suited_augmentation(
             out[inside] = F.cross_entropy(f, held_out.labels.long(), reduction="none").cpu()
         return out
 
-    is_grey = data.images.shape[1] == 1
-    best, *others = ["shapes", "none", "drawings"] if is_grey else ["photographs", "none"]
+    best = usual_augmentation(data.images.shape[1])
+    others = ["none", "drawings"] if best == "shapes" else ["none"]
     lowest = losses(best)
     for name in others:
         gain = lowest - (loss := losses(name))

@@ -1,6 +1,7 @@
 """A 1 × 1 convolution and the linear layer after it as one layer of a `FastSequential`."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,7 @@ def conv_linear_pair(modules: Sequence[nn.Module]) -> tuple[nn.Conv2d, nn.Linear
     """
     if [type(module) for module in modules[:3]] != [nn.Conv2d, nn.Flatten, nn.Linear]:
         return None
-    convolution, _, linear = modules[:3]
-    assert isinstance(convolution, nn.Conv2d)  # noqa: S101  for mypy
-    assert isinstance(linear, nn.Linear)  # noqa: S101
+    convolution, linear = cast("nn.Conv2d", modules[0]), cast("nn.Linear", modules[2])
     c, hidden, o = convolution.in_channels, convolution.out_channels, linear.out_features
     pays = (
         convolution.kernel_size == convolution.stride == (1, 1)

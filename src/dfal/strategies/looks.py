@@ -5,6 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.nn import AUGMENTATIONS
+from dfal.nn.augmentation_choice import usual_augmentation
 from dfal.nn.inference import device_of, predict
 from dfal.nn.passes import gathered
 from dfal.pool import Pool
@@ -16,8 +17,8 @@ def look_logits(
 ) -> Float[Tensor, "n c"]:
     """Return the logarithm of the mean class probabilities over looks at each image, on the CPU.
 
-    The first look is the image itself. The others are changed as "shapes" changes grey images, and
-    "photographs" others. Of features there is one look.
+    The first look is the image itself. The others are changed by the usual augmentation. Of
+    features there is one look.
 
     Args:
         model: the network.
@@ -27,7 +28,7 @@ def look_logits(
         rng: decides the changes.
     """
     shape = pool.images.shape
-    augment = AUGMENTATIONS["shapes" if shape[0] == 1 else "photographs"]
+    augment = AUGMENTATIONS[usual_augmentation(shape[0])]
     count = looks if len(shape) == 3 else 1
 
     def mean(images: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:

@@ -1,6 +1,5 @@
 """Run jobs on this machine: in this process, or in several worker processes."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -21,7 +20,7 @@ from dfal.experiments.executors.base import (
     read_message,
 )
 from dfal.experiments.jobs import Job
-from dfal.processes import start_worker
+from dfal.processes import available_cores, start_worker
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,10 @@ class Local:
             DfalError: if a job fails or a worker process dies.
         """
         if processes is None:
-            processes = 1 if any(task.job.device != "cpu" for task in tasks) else cores()
+            processes = 1 if any(task.job.device != "cpu" for task in tasks) else available_cores()
         if processes == 1 or len(tasks) < 2:
             return _serial(tasks)
         return _parallel(tasks, min(processes, len(tasks)))
-
-
-def cores() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _serial(tasks: Sequence[Task]) -> Records:

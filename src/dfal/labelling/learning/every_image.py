@@ -116,15 +116,7 @@ class EveryImageLearner(PixelLearner):
         fold: int | None = None,
         proceed: Proceed = ignore,
     ) -> nn.Module:
-        """Train a network on the labels and images of a pool.
-
-        Args:
-            pool: of `images()`.
-            classes: how many the network tells apart.
-            seed: of its weights, of the order of the images and of their changes.
-            fold: whose labels are left out; None where none are.
-            proceed: called before each step; what it raises ends the training.
-        """
+        """Train a network on the labels and images of a pool, from that of the same fold."""
         training = self._prepared(pool, classes, seed, proceed)
         labelled = frozenset(pool.labels[pool.labels >= 0].tolist())
         before = self._weights.get(fold)

@@ -20,10 +20,11 @@ from torch import nn
 
 from dfal.backbones.base import Backbone, reduced_precision
 from dfal.data.feature_cache import FeatureCache
-from dfal.data.image_folder import Folder, available_cores
+from dfal.data.image_folder import Folder
 from dfal.data.listing import Entry
 from dfal.errors import DfalError, Stopped
 from dfal.plugins import describe_exception
+from dfal.processes import available_cores
 
 BATCH = 8
 """Images of a batch on the CPU. Larger ones take more memory and no less time."""

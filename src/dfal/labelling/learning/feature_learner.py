@@ -14,11 +14,9 @@ from dfal.backbones.classifier import FeatureClassifier
 from dfal.data.feature_cache import FeatureCache
 from dfal.data.image_array import CHUNK, Images
 from dfal.data.image_folder import Folder
-from dfal.labelling.learning.learner import ignore
 from dfal.labelling.settings import AUTO
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.state import State
-from dfal.nn.training import Proceed
 from dfal.pool import Pool
 from dfal.protocols import Attack, Strategy
 from dfal.semisupervised.learner import FewLabelLearner, Learned
@@ -186,23 +184,10 @@ class FeatureLearner:
                     few.append(features)
                     self._members = np.concatenate([self._members, chunk])
 
-    def fit(
-        self,
-        pool: Pool,
-        classes: int,
-        seed: int,
-        *,
-        fold: int | None = None,
-        proceed: Proceed = ignore,
-    ) -> nn.Module:
-        """Learn from the labels of a pool of `images()`, and return the linear layer.
+    def fit(self, pool: Pool, classes: int, seed: int, **_: object) -> nn.Module:
+        """Learn from the labels of a pool, and return the linear layer.
 
-        Args:
-            pool: whose labels count.
-            classes: how many there are.
-            seed: is not needed: nothing here is random.
-            fold: is not needed: nothing is kept.
-            proceed: is not called: nothing takes long.
+        Nothing here is random, kept for a fold or long enough to be ended.
         """
         return self.learn(pool.labels.numpy(), classes).head.layer()
 

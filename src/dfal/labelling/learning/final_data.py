@@ -14,11 +14,11 @@ from torch import nn
 
 from dfal.data.image_array import Images
 from dfal.data.image_files import fitted
-from dfal.data.image_folder import available_cores
 from dfal.errors import DfalError
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.state import State
 from dfal.labelling.validation import image_file
+from dfal.processes import available_cores
 from dfal.query import UNKNOWN
 from dfal.seeding import derive_seed
 

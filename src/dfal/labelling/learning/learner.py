@@ -111,7 +111,15 @@ class Learner(Protocol):
         fold: int | None = None,
         proceed: Proceed = ignore,
     ) -> nn.Module:
-        """Train a network of `images()` on the labelled data of a pool."""
+        """Train a network of `images()` on the labelled data of a pool.
+
+        Args:
+            pool: of `images()`.
+            classes: how many the network tells apart.
+            seed: of all that is random.
+            fold: whose labels are left out; None where none are.
+            proceed: called before each step; what it raises ends the training.
+        """
 
     def full_network(self, model: nn.Module, classes: int) -> nn.Module:
         """Return the network that takes images of `image_shape`, where `fit` made part of it."""
@@ -200,18 +208,7 @@ class PixelLearner:
         fold: int | None = None,
         proceed: Proceed = ignore,
     ) -> nn.Module:
-        """Train a network, or only its last layer, on the labelled data of a pool.
-
-        Args:
-            pool: of `images()`.
-            classes: how many the network tells apart.
-            seed: of its weights and of the order of the images.
-            fold: whose labels are left out; None where none are.
-            proceed: called before each step; what it raises ends the training.
-
-        Returns:
-            The network, or the layer, that takes `images()`.
-        """
+        """Train a network, or only its last layer, whatever the fold."""
         settings = self._session.settings
 
         def make() -> nn.Module:
