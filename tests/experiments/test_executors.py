@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pickle
+import shutil
 import signal
 import sys
 import time
@@ -242,8 +243,14 @@ def test_settings_go_to_submitit_by_its_names(tmp_path: Path) -> None:
     with pytest.raises(dfal.DfalError, match=r"submitit cannot use local .*see the settings"):
         contents(tmp_path / "s.db", [SMALL], "slurm:cluster=local,timeout_min=soon")
     with pytest.raises(dfal.DfalError, match="submitit cannot use slurm"):
-        contents(tmp_path / "s.db", [SMALL], "slurm:partition=gpu")
+        contents(tmp_path / "s.db", [SMALL], Slurm({"partition": "gpu"}))
     assert not (tmp_path / "s.db.jobs").exists()
+
+
+@pytest.mark.skipif(bool(shutil.which("srun")), reason="this machine has Slurm")
+def test_what_cannot_run_here_leaves_no_store(dfal: Shell, tmp_path: Path) -> None:
+    assert "needs srun" in dfal.refused("run", "--executor", "slurm")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_the_name_of_ray_has_address_and_resources() -> None:

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import torch
 
-from dfal.data.sources.base import package
 from dfal.errors import DfalError
 from dfal.experiments.executors import on_ray
 from dfal.experiments.executors.base import (
@@ -101,7 +100,7 @@ def on_cluster(
     Raises:
         DfalError: where a worker fails, or one part loses its worker again and again.
     """
-    ray = package("ray", "--executor ray", "ray")
+    ray = on_ray.ray_module()
     waiting, busy, losses = deque(parts), dict[Any, Part](), dict[Part, int]()
     with on_ray.connected(ray, executor.address):
         resources = {

@@ -54,7 +54,7 @@ class Ray:
         """Return the executor with what stands behind its name: an address, gpus=0.5, cpus=2.
 
         Raises:
-            DfalError: for what is no setting.
+            DfalError: for what is no setting, and without Ray.
         """
         address, _, rest = settings.partition(",")
         if "=" in address:
@@ -67,6 +67,7 @@ class Ray:
                 )
         if address.startswith("//"):
             address = f"ray:{address}"
+        ray_module()
         cpus, gpus = (float(numbers.get(name, 1)) for name in ("cpus", "gpus"))
         return cls(address or None, cpus, gpus)
 
@@ -81,7 +82,7 @@ class Ray:
         Raises:
             DfalError: without Ray or its cluster, if a job fails, or is lost again and again.
         """
-        ray = package("ray", "--executor ray", "ray")
+        ray = ray_module()
         gpus = self.gpus if any(task.job.device != "cpu" for task in tasks) else 0
         with connected(ray, self.address):
             workers = Workers(ray, {"num_cpus": self.cpus, "num_gpus": gpus}, _Worker, Workplace())
@@ -89,6 +90,15 @@ class Ray:
                 yield from _run(workers, tasks, min(processes or len(tasks), len(tasks)))
             finally:
                 workers.end()
+
+
+def ray_module() -> Any:
+    """Return the package.
+
+    Raises:
+        DfalError: without it.
+    """
+    return package("ray", "--executor ray", "ray")
 
 
 def _run(workers: "Workers", tasks: Sequence[Task], at_a_time: int) -> Records:

@@ -60,12 +60,18 @@ class Slurm:
         """Return the executor with the settings behind its name: partition=gpu,timeout_min=60.
 
         Raises:
-            DfalError: for what is no setting.
+            DfalError: for what is no setting, and without submitit or Slurm.
         """
         parameters = parse_settings(settings)
         cluster = str(parameters.pop("cluster", cls.cluster))
         if cluster not in LATE:
             raise DfalError(f"--executor slurm:cluster={cluster} must be slurm or local")
+        _submitit()
+        if cluster == "slurm" and not shutil.which("srun"):
+            raise DfalError(
+                "--executor slurm needs srun, which is not on this machine: start it where Slurm"
+                " is, or try slurm:cluster=local"
+            )
         return cls(parameters, cluster)
 
     def __call__(self, tasks: Sequence[Task], processes: int | None, folder: Path) -> Records:
@@ -113,9 +119,9 @@ class Slurm:
         """Return the function that queues a job.
 
         Raises:
-            DfalError: without submitit or Slurm, and for a parameter that they do not know.
+            DfalError: without submitit, and for a parameter that it does not know.
         """
-        submitit = package("submitit", "--executor slurm", "slurm")
+        submitit = _submitit()
         gpus = {"gpus_per_node": 1} if any(task.job.device != "cpu" for task in tasks) else {}
         parameters = {"name": "dfal", "timeout_min": MINUTES, "cpus_per_task": 1, **gpus}
         for name, value in self.parameters.items():
@@ -142,6 +148,10 @@ class Slurm:
             return _Submitted(task, job, inbox)
 
         return submit
+
+
+def _submitit() -> Any:
+    return package("submitit", "--executor slurm", "slurm")
 
 
 @dataclass
