@@ -24,7 +24,7 @@ from dfal.labelling.learning.final_choice import choose
 from dfal.labelling.learning.final_data import Known, Proceed, decode, read_known
 from dfal.labelling.learning.final_learners import (
     BackboneLearner,
-    EveryImageLearner,
+    ConsistencyLearner,
     FinalLearner,
     ScratchLearner,
 )
@@ -167,7 +167,7 @@ def train_final(
         )
         learners.append(scratch)
         if not settings.labels_only and own_fit is None and network_name in NETWORKS:
-            learners.append(EveryImageLearner.beside(scratch, settings.augment, proceed))
+            learners.append(ConsistencyLearner.beside(scratch, settings.augment, proceed))
     chosen = choose(learners, known, settings, proceed)
     network = chosen.network.to("cpu")
     accuracy, by_class = _measure(network, chosen.learner, known, proceed)

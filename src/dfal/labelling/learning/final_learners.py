@@ -263,7 +263,7 @@ class ScratchLearner:
 
 
 @dataclass
-class EveryImageLearner(ScratchLearner):
+class ConsistencyLearner(ScratchLearner):
     """A network from scratch that learns from the images without a label, too.
 
     Args:
@@ -275,7 +275,7 @@ class EveryImageLearner(ScratchLearner):
     proceed: Proceed = lambda activity, done, total: None
 
     @classmethod
-    def beside(cls, other: ScratchLearner, augment: str, proceed: Proceed) -> "EveryImageLearner":
+    def beside(cls, other: ScratchLearner, augment: str, proceed: Proceed) -> "ConsistencyLearner":
         """Return what trains the same network on the same labels.
 
         Args:
