@@ -281,6 +281,7 @@ def test_the_command_line_runs_and_resumes_elsewhere(
         yield from Local()(tasks, 1, folder)
 
     monkeypatch.setattr(Slurm, "__call__", run)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     settings = "--annotations 20 --seeds 2 --strategy random --epochs 1 --model linear"
     where = ["--executor", "slurm:partition=gpu", "--store", "s.db"]
     assert dfal.stopped_after(1, "run", *settings.split(), *where).code == 130

@@ -167,9 +167,9 @@ def select(  # noqa: PLR0917
     from dfal.spreadsheet import formulas
     from dfal.strategies import named, with_candidates
 
-    where = executors.named(executor)
-    if not isinstance(where, Local | Ray):
+    if executor.partition(":")[0] not in ("local", "ray"):
         raise DfalError(f"--executor {executor} cannot compute parts of a pool: give local or ray")
+    where = executors.named(executor)
     if isinstance(where, Local):
         check_device(device)
     try:
