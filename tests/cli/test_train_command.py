@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import pytest
 from PIL import Image
 
 from dfal import models
-from dfal.labelling.learning import final
-from dfal.labelling.settings import Settings
+from dfal.labelling.learning import final, final_learners
+from dfal.labelling.settings import UNLABELLED_TRAINING, Settings
 from dfal.labelling.store.session import Session
 from shell import Shell
 
@@ -56,7 +57,12 @@ def test_it_says_what_was_trained_and_the_model_predicts(dfal: Shell, store: Pat
 
 
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's exporter, about itself
-def test_json_and_onnx_say_the_same(dfal: Shell, store: Path) -> None:
+def test_json_and_onnx_say_the_same(
+    dfal: Shell, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(final_learners, "EVERY_IMAGE_STEPS", 8)
+    short = replace(UNLABELLED_TRAINING, steps=8, warm_steps=8)
+    monkeypatch.setattr(final_learners, "UNLABELLED_TRAINING", short)
     ran = dfal(
         *("train", "p.labels.db", "--json", "--backbone", "none", "--no-fine-tune"),
         *("--out", "m.safetensors", "--onnx", "m.onnx", "--seed", "1"),
