@@ -20,6 +20,7 @@ from dfal.labelling.photos import Photos
 from dfal.labelling.settings import EVERY_IMAGE, UNLABELLED_TRAINING, Settings
 from dfal.labelling.store.session import Session
 from dfal.nn.training import Training, fit
+from dfal.query import DECLINED, UNKNOWN
 from labelled import a_session, some_pngs
 
 SHORT = replace(
@@ -271,12 +272,19 @@ def test_it_starts_from_the_network_before_until_a_class_is_new(
             assert all((start[name] == value).all() for name, value in model.state_dict().items())
         learner.fit(pool, 11, 0)
         assert starts[-1] is None, "the network has a class more"
-        fewer = pool.labels.clone()
-        fewer[fewer == int(pool.labels[pool.labelled[0]])] = -1
-        learner.fit(replace(pool, labels=fewer), 11, 0)
+        learner.fit(pool, 11, 0)
         assert starts[-1] is not None
+        class_ = int(pool.labels[pool.labelled[0]])
+        fewer = pool.labels.clone()
+        fewer[fewer == class_] = UNKNOWN
+        learner.fit(replace(pool, labels=fewer), 11, 0)
+        assert starts[-1] is None, "labels that were learnt are left out"
         learner.fit(pool, 11, 0)
         assert starts[-1] is None, "a class has its first label"
+        declined = pool.labels.clone()
+        declined[pool.labelled[0]] = DECLINED
+        learner.fit(replace(pool, labels=declined), 11, 0)
+        assert starts[-1] is not None
 
 
 def test_what_takes_too_long_is_not_tried(

@@ -20,6 +20,7 @@ from dfal.backbones import Backbone
 from dfal.errors import DfalError
 from dfal.labelling.learning import final, final_choice, final_learners, final_process
 from dfal.labelling.learning.final import Report, train_final
+from dfal.labelling.learning.final_data import FOLDS, Known
 from dfal.labelling.learning.final_settings import FinalSettings
 from dfal.labelling.settings import UNLABELLED_TRAINING, Settings
 from dfal.labelling.store.session import Session
@@ -149,6 +150,30 @@ def test_labels_of_folders_count_and_the_same_seed_gives_the_same_model(tmp_path
         for seed in (0, 1)
     ]
     assert not is_same(*(report.path for report in scratch)), "its weights are drawn"
+
+
+def test_each_training_has_a_label_of_each_class() -> None:
+    def folds(labels: list[int]) -> list[int]:
+        none = np.empty(0, int)
+        known = Known(
+            classes=("a", "b", "c"),
+            train=np.arange(len(labels)),
+            train_labels=np.array(labels),
+            hold_out=none,
+            hold_out_labels=none,
+            pool=none,
+            annotations=0,
+            files=lambda image: Path(f"{image}.png"),
+            names=[],
+        )
+        return [int(fold) for fold in known.folds(seed=0)]
+
+    labels = [0] * 8 + [1] * 2 + [2]
+    of = folds(labels)
+    assert of[10] == -1, "no network is trained without the only label of class 2"
+    for fold in range(FOLDS):
+        assert {label for label, own in zip(labels, of, strict=True) if own != fold} == {0, 1, 2}
+    assert -1 not in folds([0, 1, 2]), "there must be labels to predict"
 
 
 def test_the_backbone_is_fine_tuned_where_labels_say_that_it_is_better(

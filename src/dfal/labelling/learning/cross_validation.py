@@ -17,6 +17,8 @@ from dfal.seeding import derive_seed
 
 FOLDS = 3
 """Networks, each of which predicts the images that it was not trained on."""
+IN_ALL_TRAININGS = -1
+"""The fold of images that are trained on by all networks, and predicted by none."""
 
 
 def validate(
@@ -63,7 +65,8 @@ def cross_fit(
 ) -> Iterator[tuple[Int64[np.ndarray, "m"], nn.Module]]:
     """Yield the images of each fold, and a network that was trained without their labels.
 
-    The fold of an image never changes. Without labels of two classes there is no network.
+    Without labels of two classes there is no network. An image that alone has the label of its
+    class is in no fold, since networks cannot predict a class that they were not told of.
 
     Args:
         learner: that trains the networks.
@@ -74,13 +77,31 @@ def cross_fit(
         number: of this time, so that other times have other networks.
         proceed: called between the steps of slow trainings; what it raises ends them.
     """
-    folds = np.array([derive_seed(seed, image, "fold") % FOLDS for image in images.tolist()])
+    folds = _folds(images, pool.labels.numpy()[images], seed)
     for fold in range(FOLDS):
         inside = images[folds == fold]
         rest = _without(pool, inside)
         if len(inside) and len(rest.labels[rest.labels >= 0].unique()) > 1:
             own = derive_seed(seed, number, f"fold {fold}")
             yield inside, learner.fit(rest, classes, own, fold=fold, proceed=proceed)
+
+
+def _folds(
+    images: Int64[np.ndarray, "n"], labels: Int64[np.ndarray, "n"], seed: int
+) -> Int64[np.ndarray, "n"]:
+    """Return the fold of each image, 0 to FOLDS − 1, or IN_ALL_TRAININGS.
+
+    The fold of an image is drawn once and for all, and is another one only while all labels of a
+    class would be in one fold.
+    """
+    folds = np.array([derive_seed(seed, image, "fold") % FOLDS for image in images.tolist()])
+    for label in np.unique(labels[labels >= 0]):
+        places = np.flatnonzero(labels == label)
+        if len(places) == 1:
+            folds[places] = IN_ALL_TRAININGS
+        elif len(np.unique(folds[places])) == 1:
+            folds[places[0]] = (folds[places[0]] + 1) % FOLDS
+    return folds
 
 
 def _without(pool: Pool, images: Int64[np.ndarray, "m"]) -> Pool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from dfal.labelling.learning.learner import PixelLearner, ignore, teaching
@@ -14,6 +15,7 @@ from dfal.labelling.store.session import Session
 from dfal.nn.augmentation_choice import suited_augmentation
 from dfal.nn.training import Proceed, Training, fit
 from dfal.pool import Pool
+from dfal.query import UNKNOWN
 from dfal.seeding import derive_seed
 
 MAX_SECONDS = 90.0
@@ -30,28 +32,29 @@ class _Weights:
 
     Attributes:
         classes: how many the network tells apart.
-        labelled: which of them had a label.
+        labels: of all images, that it was trained on.
         state: the network's `state_dict`.
     """
 
     classes: int
-    labelled: frozenset[int]
+    labels: Int64[Tensor, "n"]
     state: Mapping[str, Tensor]
 
-    def suit(self, classes: int, labelled: frozenset[int]) -> bool:
+    def suit(self, classes: int, labels: Int64[Tensor, "n"]) -> bool:
         """Return whether a training on these labels can start here.
 
         A class without labels was learnt as another one: with its first label, training starts from
-        scratch.
+        scratch. It does, too, where a label is left out that these weights have learnt.
         """
-        return self.classes == classes and labelled <= self.labelled
+        is_left_out = (self.labels >= 0) & (labels == UNKNOWN)
+        known, now = (set(each[each >= 0].tolist()) for each in (self.labels, labels))
+        return self.classes == classes and now <= known and not is_left_out.any()
 
 
 class EveryImageLearner(PixelLearner):
     """Trains networks on the labels and the pixels of all images that are not in the hold-out.
 
-    A training starts from the network before. Networks of a fold start from that of the same fold,
-    which has never learnt its labels.
+    A training starts from the network before, and that of a fold from the network of the same fold.
 
     Args:
         session: whose settings hold.
@@ -118,11 +121,10 @@ class EveryImageLearner(PixelLearner):
     ) -> nn.Module:
         """Train a network on the labels and images of a pool, from that of the same fold."""
         training = self._prepared(pool, classes, seed, proceed)
-        labelled = frozenset(pool.labels[pool.labels >= 0].tolist())
-        before = self._weights.get(fold)
-        start = before.state if before is not None and before.suit(classes, labelled) else None
+        labels, before = pool.labels.clone(), self._weights.get(fold)
+        start = before.state if before is not None and before.suit(classes, labels) else None
         model = self._train(pool, classes, training, seed=seed, start=start, proceed=proceed)
-        self._weights[fold] = _Weights(classes, labelled, model.state_dict())
+        self._weights[fold] = _Weights(classes, labels, model.state_dict())
         return model
 
     def _train(

@@ -70,13 +70,18 @@ class Known:
         return np.bincount(self.train_labels, minlength=len(self.classes))
 
     def folds(self, seed: int) -> Int64[np.ndarray, "n"]:
-        """Return the fold of each labelled image, 0 to FOLDS − 1; each class is spread evenly."""
+        """Return the fold of each labelled image, 0 to FOLDS − 1; each class is spread evenly.
+
+        An image that alone has the label of its class has the fold −1, and no network is trained
+        without it, unless that would leave no label to predict.
+        """
         rng = np.random.default_rng(derive_seed(seed, 0, "folds"))
         folds = np.empty(len(self.train), np.int64)
         for k in range(len(self.classes)):
             places = rng.permutation(np.flatnonzero(self.train_labels == k))
             folds[places] = (np.arange(len(places)) + rng.integers(FOLDS)) % FOLDS
-        return folds
+        is_alone = self.counts[self.train_labels] == 1
+        return folds if is_alone.all() else np.where(is_alone, -1, folds)
 
     def without(self, gone: set[int]) -> "Known":
         """Return the same without images that cannot be read.
