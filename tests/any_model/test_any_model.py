@@ -21,7 +21,8 @@ import dfal
 from dfal import backbones, models
 from dfal.attacks import ATTACKS
 from dfal.experiments.store import Store
-from dfal.labelling.learning.trainer import Trainer, model_path
+from dfal.labelling.learning.model_file import model_path
+from dfal.labelling.learning.trainer import Trainer
 from dfal.labelling.photos import Photos
 from dfal.labelling.setup import open_session
 from dfal.nn.networks import build

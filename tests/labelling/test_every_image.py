@@ -15,7 +15,8 @@ from dfal.data.datasets import Dataset
 from dfal.data.image_array import Images
 from dfal.labelling.learning import every_image, learners, trainer
 from dfal.labelling.learning.every_image import EveryImageLearner
-from dfal.labelling.learning.trainer import Trainer, model_path
+from dfal.labelling.learning.model_file import model_path
+from dfal.labelling.learning.trainer import Trainer
 from dfal.labelling.photos import Photos
 from dfal.labelling.settings import EVERY_IMAGE, UNLABELLED_TRAINING, Settings
 from dfal.labelling.store.session import Session

@@ -19,9 +19,10 @@ from dfal.data.image_array import Images
 from dfal.data.image_folder import Folder
 from dfal.errors import DfalError
 from dfal.labelling.learning.learner import PixelLearner
+from dfal.labelling.learning.model_file import model_path
 from dfal.labelling.learning.progress import progress
 from dfal.labelling.learning.review import review
-from dfal.labelling.learning.trainer import Trainer, model_path
+from dfal.labelling.learning.trainer import Trainer
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
 from dfal.models.calibration import temperature

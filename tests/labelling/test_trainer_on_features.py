@@ -14,7 +14,8 @@ from dfal import backbones, models
 from dfal.backbones import Backbone
 from dfal.data.datasets import Dataset
 from dfal.labelling.learning import learners
-from dfal.labelling.learning.trainer import Trainer, model_path
+from dfal.labelling.learning.model_file import model_path
+from dfal.labelling.learning.trainer import Trainer
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.session import Session
 from dfal.models.predictions import Prediction, label
@@ -109,7 +110,7 @@ def test_the_saved_model_predicts_what_the_trainer_predicts(
     with a_session(tmp_path / "photos", backbone="pixels") as (session, photos):
         trainer = prepared(session, photos)
         answer(trainer, session, truth, 20)
-        trainer.save()
+        trainer.model_file.save()
         saved = models.load(model_path(session.path))
         assert saved.card.network == "pixels"
         assert saved.card.classes == DIGITS
@@ -131,7 +132,7 @@ def test_the_saved_model_has_the_pixels_beside_its_features(
     with a_session(tmp_path / "photos", backbone="auto") as (session, photos):
         trainer = prepared(session, photos)
         answer(trainer, session, truth, 20)
-        trainer.save()
+        trainer.model_file.save()
         saved = models.load(model_path(session.path))
         assert saved.card.network == "lite0+pixels"
         model = session.refresh().models[-1]
@@ -152,7 +153,7 @@ def test_a_network_is_saved_when_nobody_answers(tmp_path: Path, digits: Dataset)
         assert not trainer.save_due()
         trainer._quiet_since -= 60
         assert trainer.save_due()
-        trainer.save()
+        trainer.model_file.save()
         assert not trainer.save_due()
         trained_on = session.state.trained_on & session.state.annotated
         assert models.load(path).card.annotations == trained_on.sum()

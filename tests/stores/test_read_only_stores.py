@@ -15,7 +15,7 @@ from test_damaged_files import command, limit
 
 from dfal.errors import DfalError
 from dfal.experiments.store import Store
-from dfal.labelling.learning.trainer import model_path
+from dfal.labelling.learning.model_file import model_path
 from dfal.labelling.store.records import Question
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session

@@ -8,7 +8,7 @@ from dfal import models
 from dfal.cli.folder_summary import count_of
 from dfal.errors import DfalError
 from dfal.labelling.export import FORMATS, ModelFormat, labels
-from dfal.labelling.learning.trainer import model_path
+from dfal.labelling.learning.model_file import model_path
 from dfal.labelling.store.session import Session
 from dfal.labelling.validation import image_file
 from dfal.models.weights import SavedModel

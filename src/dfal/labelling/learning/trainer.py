@@ -1,19 +1,15 @@
 """Train a session's networks, rank the images that are left, and judge labels."""
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int64
 from torch import nn
 
-from dfal import models
 from dfal.errors import DfalError
 from dfal.labelling.learning.comparison import Validation
 from dfal.labelling.learning.cross_validation import cross_fit, validate
@@ -22,16 +18,18 @@ from dfal.labelling.learning.feature_learner import FeatureLearner
 from dfal.labelling.learning.judging import Evaluation, fit_temperature, judge
 from dfal.labelling.learning.learner import Learner
 from dfal.labelling.learning.learners import Choice, Learners
+from dfal.labelling.learning.model_file import ModelFile, model_path
 from dfal.labelling.learning.progress import curve, hold_out_labels
 from dfal.labelling.learning.ranking import ranked_images
+from dfal.labelling.learning.session_pool import session_pool
 from dfal.labelling.photos import Photos
 from dfal.labelling.store.records import Model
 from dfal.labelling.store.session import Session
 from dfal.labelling.store.state import State
+from dfal.models import ModelCard
 from dfal.pool import Pool
-from dfal.query import DECLINED, UNKNOWN, Query
+from dfal.query import UNKNOWN, Query
 from dfal.seeding import derive_seed, generator
-from dfal.storage.paths import beside
 
 WATCHED_IMAGES = 1000
 """Images drawn at random on which every network is compared with the one before it."""
@@ -80,6 +78,7 @@ class Trainer:
 
     Attributes:
         learners: what networks are made from.
+        model_file: of the latest network.
     """
 
     def __init__(
@@ -92,11 +91,10 @@ class Trainer:
         self._session, self._photos, self._clock, self._report = session, photos, clock, report
         self._pseudo_labels: dict[int, int] = {}
         self.learners = Learners(session, photos)
-        self._unsaved: tuple[nn.Module, models.ModelCard] | None = None
+        self.model_file = ModelFile(model_path(session.path))
         self._trained_size = self._covered_size = 0
         self._covered_answer_id = -1
         self._attempted_answer_id = self._reviewed_answer_id = -1
-        self._saved: tuple[nn.Module, models.ModelCard] | None = None
         self._review_temperature: float | None = None
         self._last_answer_id, self._quiet_since = -1, 0.0
         self._slow_work = ""
@@ -131,7 +129,7 @@ class Trainer:
         elif self.cover_due(state):
             self.cover(state)
         elif self.save_due():
-            self.save()
+            self.model_file.save()
         elif self._slow_work:
             return False
         elif self.review_due(state):
@@ -220,13 +218,8 @@ class Trainer:
 
     def save_due(self) -> bool:
         """Return whether the latest network is not saved, and nobody answers just now."""
-        return self._unsaved is not None and time.monotonic() - self._quiet_since > SAVE_SECONDS
-
-    def save(self) -> None:
-        """Save the latest network."""
-        if self._unsaved is not None:
-            (network, card), self._unsaved = self._unsaved, None
-            self._save(network, card)
+        is_pause = time.monotonic() - self._quiet_since > SAVE_SECONDS
+        return is_pause and self.model_file.is_behind
 
     def trial_due(self, state: State) -> bool:
         """Return whether to compare networks on pixels with the features.
@@ -325,10 +318,10 @@ class Trainer:
         evaluation = self._evaluate(model, pool, hold_out, state)
         temperature = fit_temperature([evaluation]) or self._review_temperature
         network = self._learner.full_network(model, start.classes)
-        self._unsaved = network, self._card(record, start.annotations, temperature)
-        if not self._learner.is_instant or not model_path(self._session.path).exists():
+        self.model_file.keep(network, self._card(record, start.annotations, temperature))
+        if not self._learner.is_instant or not self.model_file.is_there:
             # The file is written before the row: whoever reads of a network finds it.
-            self.save()
+            self.model_file.save()
         self._session.model_outputs.add_model(
             record,
             ranked_images(self._learner, model, pool, query),
@@ -388,9 +381,8 @@ class Trainer:
         self._session.model_outputs.add_judgements(
             latest.id, judge(evaluations, pool.images, self._learner.attack(), temperature)
         )
-        if self._saved and self._saved[1].temperature is None and temperature is not None:
-            network, card = self._saved
-            self._save(network, dataclasses.replace(card, temperature=temperature))
+        if temperature is not None:
+            self.model_file.calibrate(temperature)
 
     def _seed(self, number: int, purpose: str) -> int:
         return derive_seed(self._session.settings.seed, number, purpose)
@@ -404,52 +396,22 @@ class Trainer:
         self,
         state: State,
         learner: Learner | None = None,
-        given: Int64[np.ndarray, "n"] | None = None,
+        labels: Int64[np.ndarray, "n"] | None = None,
     ) -> Pool:
         """Return L and U.
-
-        Images of the hold-out, and those that a network cannot take, are in neither.
 
         Args:
             state: of the session.
             learner: whose images are in it; the present one by default.
-            given: the labels; those of the state by default.
+            labels: those of the state by default.
         """
-        given = state.labels if given is None else given
-        learner = learner or self._learner
-        usable = self._photos.ready() & ~state.hold_out
-        if learner.is_instant:
-            usable &= learner.ready()
-        labels = torch.full((len(self._photos.folder),), DECLINED, dtype=torch.int64)
-        labels[torch.from_numpy(np.flatnonzero(usable))] = torch.from_numpy(given[usable])
-        images = learner.images()
-        size = int(np.prod(images.shape))
-        # On features there are none: they would be of an earlier space. Where unlabelled images
-        # teach, random changes of images take their place.
-        stored = (
-            {} if learner.is_instant or learner.is_slow else self._session.model_outputs.twins()
-        )
-        changes = {
-            image: torch.from_numpy(change)
-            for image, change in sorted(stored.items())
-            # the label may be newer than the pool
-            if usable[image] and change.size == size and labels[image] >= 0
-        }
-        twinned = torch.tensor([*changes], dtype=torch.int64)
-        twins = torch.empty(0, *images.shape)
-        if changes:
-            twins = images.take(twinned) + torch.stack([*changes.values()]).view(-1, *images.shape)
-        pseudo_labels = {
-            image: label for image, label in self._pseudo_labels.items() if labels[image] == UNKNOWN
-        }
-        return Pool(
-            images,
-            labels,
-            twinned,
-            twins,
-            torch.tensor([*pseudo_labels], dtype=torch.int64),
-            torch.tensor([*pseudo_labels.values()], dtype=torch.int64),
-            round=len(state.models),
+        return session_pool(
+            self._session,
+            self._photos,
+            learner or self._learner,
+            labels=state.labels if labels is None else labels,
+            pseudo_labels=self._pseudo_labels,
+            state=state,
         )
 
     def _select(self, model: nn.Module, pool: Pool, *, number: int, state: State) -> Query:
@@ -483,10 +445,10 @@ class Trainer:
         logits = self._learner.logits(model, pool.images, images).double().numpy()
         return Evaluation(model, images, logits, labels)
 
-    def _card(self, record: Model, annotations: int, temperature: float | None) -> models.ModelCard:
+    def _card(self, record: Model, annotations: int, temperature: float | None) -> ModelCard:
         state, settings = self._session.refresh(), self._session.settings
         measured = curve([record], hold_out_labels(state))
-        return models.ModelCard(
+        return ModelCard(
             classes=tuple(state.classes[: record.classes]),
             image=self._learner.image_shape,
             network=self._learner.network_name,
@@ -497,12 +459,3 @@ class Trainer:
             about=f"labelled with dfal, strategy {settings.strategy_on(state.backbone)}",
             temperature=temperature,
         )
-
-    def _save(self, network: nn.Module, card: models.ModelCard) -> None:
-        models.save(network, card, model_path(self._session.path))
-        self._saved = network, card
-
-
-def model_path(store: Path) -> Path:
-    """Return the file next to a store that its latest network is saved in."""
-    return beside(store, ".model.safetensors")
