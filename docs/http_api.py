@@ -24,7 +24,7 @@ The page of `dfal label` uses this API and nothing else. A running page describe
 A twin is an image after the smallest change that alters its predicted class. Bodies and replies are
 JSON. An answer is on the disk when its reply comes, and sending it again is safe. Where the page is
 open to others than your machine, requests need its token: in the cookie that `/?token=…` sets, or
-as `Authorization: Bearer …` ([several people](labelling.md#several-people)).
+as `Authorization: Bearer …` ([several people](team.md)).
 """
 
 

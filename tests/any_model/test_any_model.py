@@ -66,7 +66,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     transformers = pytest.importorskip("transformers")
 
     folder = tmp_path_factory.mktemp("any-model")
-    text = "\n".join(re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S))
+    text = "\n".join(re.findall(r"^```python\n(?!>>>)(.*?)^```", PAGE.read_text(), re.M | re.S))
     assert text.count("pretrained=True") == 1
     (folder / "networks.py").write_text(text.replace("pretrained=True", "depth=2, drop_rate=0.1"))
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):

@@ -46,9 +46,9 @@ EXECUTED = {
     ("extending/page-view.md", "python"): ("labelling/test_new_format_and_view.py", 1),
     ("extending/source.md", "python"): ("docs/test_extending.py", 3),
     ("extending/strategy.md", "python"): ("docs/test_extending.py", 3),
-    ("labelling.md", "caddyfile"): ("labelling/test_proxy.py", 1),
-    ("labelling.md", "nginx"): ("labelling/test_proxy.py", 1),
     ("model.md", "python"): ("models/test_onnx.py", 1),
+    ("team.md", "caddyfile"): ("labelling/test_proxy.py", 1),
+    ("team.md", "nginx"): ("labelling/test_proxy.py", 1),
     ("training.md", "python"): ("docs/test_own_training.py", 3),
 }
 """Page and language → the file below tests/ that executes such blocks, and how many there are."""
@@ -133,7 +133,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         path = folder / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (16, 16), (20 * number, 90, 30)).save(path)
-    code = "from dfal import Random\nBrightest = Random()\ndef digits(): ...\n"
+    code = "from dfal import Random\nRatio = ratio = Random()\ndef digits(): ...\n"
     code += "def fit(make, data, seed): return make()\n"
     (folder / "mine.py").write_text(code)
     network = "from torch import nn\ndef {}(image, classes):\n    return nn.Sequential("

@@ -32,6 +32,13 @@ def test_every_page_with_examples_is_a_notebook() -> None:
     assert {"data", "how-dfal-works", "labelling", "learning", "python", "store"} <= prompts
 
 
+def test_every_step_of_the_start_page_is_a_notebook() -> None:
+    start = (DOCS / "index.md").read_text().split("\n## Step by step\n")[1].split("\n## ")[0]
+    steps = re.findall(r"^\d+\. \[.*?\]\(([\w-]+)\.md\)", start, re.M)
+    assert len(steps) == 10
+    assert set(steps) <= set(PAGES)
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_notebook_has_all_examples_of_its_page_in_order(name: str) -> None:
     made = SCRIPT.notebook(PAGES[name])

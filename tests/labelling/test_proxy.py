@@ -1,4 +1,4 @@
-"""The page behind real reverse proxies, with the very configurations of docs/labelling.md."""
+"""The page behind real reverse proxies, with the very configurations of docs/team.md."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from labelled import DIGITS, Served, index_in, some_pngs
 
 pytest.importorskip("fastapi", reason="the page is an extra: pip install 'dfal[label]'")
 
-DOCS = Path(__file__).parents[2] / "docs" / "labelling.md"
+DOCS = Path(__file__).parents[2] / "docs" / "team.md"
 NAME = "labels.example.org"
 
 
