@@ -42,6 +42,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(every_image, "suited_augmentation", lambda *_: "shapes")
     monkeypatch.setattr(every_image, "MIN_STEPS", 1)
     monkeypatch.setattr(trainer, "SERVE_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "QUIET_SECONDS", 50.0)  # how slow the machine is does not matter
 
 
 def prefer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
@@ -180,6 +181,28 @@ def test_answers_are_learnt_while_it_trains(
         assert last == state.last_answer_id - (len(learnt) - steps), "it knows no later ones"
         queued = [image for image, _ in state.queue]
         assert (state.labels[queued] < 0).all(), "what was answered meanwhile is not asked"
+
+
+def test_labels_are_reviewed_while_networks_are_compared(
+    tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with labelling(tmp_path, digits) as now:
+        now.answer(36)
+        now.learn()
+        reviewed = []
+
+        def quiet() -> None:
+            reviewed.append(now.trainer._reviewed_answer_id)
+            now.trainer._quiet_since -= 60
+
+        now.meanwhile = quiet
+        now.trainer.trial(now.session.refresh())
+        assert reviewed[0] == -1
+        assert reviewed[-1] == now.session.state.last_answer_id, "before the comparison ended"
+        assert {name for name, _, _ in now.reports} == {"comparing", "reviewing"}
+        assert now.trainer.learners._folds, "the comparison went on"
+        judged = now.session.model_outputs.judgements()
+        assert len(judged) >= 36 - 1
 
 
 def test_a_review_waits_for_answers_that_it_would_keep_waiting(

@@ -130,11 +130,11 @@ class Trainer:
             self.cover(state)
         elif self.save_due():
             self.model_file.save()
-        elif self._slow_work:
-            return False
         elif self.review_due(state):
             self._report("reviewing", 0, 0)
             self.review()
+        elif self._slow_work:
+            return False
         elif self.trial_due(state):
             self._report("comparing", 0, 0)
             self.trial(state)
@@ -145,11 +145,11 @@ class Trainer:
     @contextlib.contextmanager
     def _slowly(self, activity: str) -> Iterator[None]:
         """Let new answers be learnt from during a block that takes long."""
-        self._slow_work = activity
+        outer, self._slow_work = self._slow_work, activity
         try:
             yield
         finally:
-            self._slow_work = ""
+            self._slow_work = outer
 
     def _meanwhile(self, step: int, steps: int) -> None:
         """Do between two steps of a slow training what is due.
@@ -271,8 +271,13 @@ class Trainer:
         return learner.is_affordable(pool, len(state.classes), seed, self._meanwhile)
 
     def review_due(self, state: State) -> bool:
-        """Return whether there are labels that no review has seen, and nobody answers just now."""
+        """Return whether there are labels that no review has seen, and nobody answers just now.
+
+        During other work that takes long, only a review that takes none is due.
+        """
         if not state.models or not self._is_quiet():
+            return False
+        if self._slow_work and not self._learner.is_instant:
             return False
         return state.models[-1].last_answer_id > self._reviewed_answer_id
 
