@@ -4,9 +4,11 @@ Usage: `python docs/screenshots.py FOLDER`.
 
 FOLDER has a subfolder of photographs for each class, as `python docs/free_photographs.py` makes
 them. A machine that knows the classes labels them, with one mistake, until there are 60 answers;
-then the page is pictured, and the terminal that it was started from.
+then the page is pictured, and the terminal that it was started from. The first answers are given
+with keys, and make the moving picture of README.md.
 """
 
+import contextlib
 import html
 import io
 import json
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,9 @@ OUT = Path(__file__).parent / "pictures"
 ANSWERS = 60
 MISTAKE = 32
 """The answer that is wrong."""
+FRAMES = 14
+"""Answers in the moving picture."""
+FRAME_MS, LAST_FRAME_MS = 850, 3000
 PATIENCE = 240
 """Seconds for features and networks."""
 TERMINAL = """<!doctype html><meta charset="utf-8"><style>
@@ -69,6 +75,9 @@ def main(folder: Path) -> None:
             text=True,
         )
         try:
+            _wait(lambda: True)
+            _wait(lambda: _waits() and not get("/api/progress")["features"])
+            _film(truth, classes)
             _label(truth, classes)
             _picture()
         finally:
@@ -91,16 +100,47 @@ def _copy(folder: Path, to: Path) -> dict[str, str]:
 
 
 def _label(truth: dict[str, str], classes: list[str]) -> None:
-    _wait(lambda: True)
-    _wait(lambda: (now := get("/api/progress"))["training"] == "waiting" and not now["features"])
     me = {"person": "Ada", "client_id": "screenshots"}
-    for turn in range(ANSWERS):
+    for turn in range(FRAMES, ANSWERS):
         (question,) = post("/api/ask", me | {"count": 1})["questions"]
         label = (classes.index(truth[question["path"]]) + (turn == MISTAKE)) % len(classes)
         answer = {"question": question["id"], "label": label, "person": "Ada"}
         post("/api/tell", answer | {"seconds": 1.2 + 0.1 * (turn % 7)})
         time.sleep(0.8)  # as a person would: the networks keep up
     _wait(lambda: _reviewed() and not get("/api/progress")["newer"])
+
+
+def _film(truth: dict[str, str], classes: list[str]) -> None:
+    """Give the first answers with the keys of the page, and picture each question."""
+    frames = []
+    with _browser({"width": 1000, "height": 640}) as page:
+        page.goto(URL)
+        for _ in range(FRAMES):
+            path = page.wait_for_selector("span.path").get_attribute("title")
+            _settle(page)
+            frames.append(_image(page.screenshot()))
+            page.keyboard.press(str(classes.index(truth[path]) + 1))
+            page.wait_for_function(
+                "(path) => document.querySelector('span.path')?.title !== path", arg=path
+            )
+            _wait(_waits)
+        _settle(page)
+        frames.append(_image(page.screenshot()))
+    times = [FRAME_MS] * FRAMES + [LAST_FRAME_MS]
+    frames[0].save(
+        OUT / "label.webp",
+        save_all=True,
+        append_images=frames[1:],
+        duration=times,
+        loop=0,
+        quality=75,
+        method=6,
+    )
+
+
+def _waits() -> bool:
+    """Return whether the trainer has nothing to do just now."""
+    return bool(get("/api/progress")["training"] == "waiting")
 
 
 def _reviewed() -> bool:
@@ -119,14 +159,20 @@ def _wait(so: Any) -> None:
         time.sleep(0.3)
 
 
-def _picture() -> None:
+@contextlib.contextmanager
+def _browser(viewport: dict[str, int]) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
+        page = browser.new_page(viewport=viewport, color_scheme="light")
         page.add_init_script("localStorage.setItem('person', 'Ada')")
+        yield page
+        browser.close()
 
+
+def _picture() -> None:
+    with _browser({"width": 1280, "height": 800}) as page:
         page.goto(URL)
         page.wait_for_selector(".stage img")
         page.keyboard.press("w")
@@ -145,36 +191,39 @@ def _picture() -> None:
         page.goto(f"{URL}#label")
         page.wait_for_selector("#why p")
         _take(page, "phone")
-        browser.close()
 
 
 def _picture_terminal(command: str, output: str) -> None:
     """Picture the command and what it says, but for the folder that was made for it."""
     text = html.escape(re.sub(r"\S*/(photos\S*)", r"\1", output).strip(), quote=False)
     text = text.replace(URL, f"<b>{URL}</b>").replace(str(PORT), "8765")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        page = browser.new_page(viewport={"width": 980, "height": 100})
+    with _browser({"width": 980, "height": 100}) as page:
         page.set_content(f"{TERMINAL}<b>$</b> {html.escape(command)}\n{text}")
-        _save(page.screenshot(full_page=True), OUT / "terminal.webp")
-        browser.close()
+        _save(page.screenshot(full_page=True), "terminal")
 
 
 def _take(page: Page, name: str) -> None:
+    _settle(page)
+    _save(page.screenshot(), name)
+
+
+def _settle(page: Page) -> None:
+    """Wait until all pictures on the screen are there, and nothing moves."""
     page.wait_for_function(
         "() => [...document.images].every((image) => image.complete ||"
         " image.getBoundingClientRect().top > innerHeight)"
     )
     page.wait_for_timeout(700)
-    _save(page.screenshot(), OUT / f"{name}.webp")
 
 
-def _save(content: bytes, path: Path) -> None:
+def _save(screenshot: bytes, name: str) -> None:
     """Save a screenshot as WebP: photographs and text in a tenth of the size of a PNG."""
-    with Image.open(io.BytesIO(content)) as image:
-        image.convert("RGB").save(path, quality=88, method=6)
+    _image(screenshot).save(OUT / f"{name}.webp", quality=88, method=6)
+
+
+def _image(screenshot: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(screenshot)) as image:
+        return image.convert("RGB")
 
 
 if __name__ == "__main__":
