@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from dfal.attacks.gradients import LogitGradients
+
 MIN_SINGLE_CLASS = 3
 """Classes up to which the gradients of all are computed in each step, as that takes no more
 backward passes than to try one class and to prove the others farther."""
@@ -89,3 +91,24 @@ def least_length(x: Float[Tensor, "n *image"]) -> Float[Tensor, "n"]:
     largest = x.flatten(1).abs().amax(1)
     powers = largest.where(largest > 0, 1).log2().div(8).round().clamp(-8, 8)
     return 64 * torch.finfo(x.dtype).eps * torch.exp2(8 * powers)
+
+
+def gaps_of(
+    network: LogitGradients, f: Float[Tensor, "n c"], order: Int64[Tensor, "n k"]
+) -> Float[Tensor, "n k-1"]:
+    """Return |f'_k| = |f_k − f_k̂|, and a least number where it is smaller.
+
+    So a step has a least length, and an image on the boundary, where f' = 0, does leave it. Where a
+    network rounds its logits to half precision, f' = 0 on both sides of the boundary, half a
+    rounding wide.
+    """
+    least = 4 * rounding_of(f)
+    if network.rounding > 0:
+        least = torch.maximum(least, network.rounding / 2 * f.abs().amax(1))
+    gaps = (f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])).abs()
+    return torch.maximum(gaps, least.unsqueeze(1))
+
+
+def rounding_of(f: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
+    """Return by how much a difference of logits may change with the size of the batch alone."""
+    return 4 * torch.finfo(f.dtype).eps * f.abs().amax(1)

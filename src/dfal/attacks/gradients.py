@@ -1,18 +1,24 @@
 """Gradients of logits with respect to an image, and distances within which its class is certain."""
 
 import contextlib
+import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dfal.nn.fast_sequential import FastSequential, fast_sequential
 from dfal.nn.folding import folded_eval
 from dfal.nn.inference import backward_errors, check_logits, differentiable_logits, is_half, logits
+from dfal.nn.passes import images_a_pass
 
 GRADIENT_BATCH = 32
 """Images whose gradients of all classes `FusedGradients` has in memory at a time: more do not fit
@@ -20,6 +26,12 @@ into a processor's cache."""
 
 SINGLE_GRADIENT_BATCH = 128
 """The same where each image has one gradient only."""
+
+DIRECTIONAL_BATCH = 256
+"""Pairs of an image and a direction of one pass, fewer where images are large."""
+
+_FORWARD_MODE = threading.Lock()
+"""PyTorch's derivatives in forward mode have global state."""
 
 
 @runtime_checkable
@@ -54,6 +66,22 @@ class LogitGradients(Protocol):
         The w'_k are those of `logit_gradients`. Each call is one backward pass.
         """
 
+    def directional_derivatives(
+        self, x: Float[Tensor, "n *image"], directions: Float[Tensor, "n m *image"]
+    ) -> Float[Tensor, "n m c"] | None:
+        """Return ⟨∇f_k, r⟩ of each image, direction r and class k.
+
+        It takes about one backward pass a direction, whatever the number of classes.
+
+        Args:
+            x: images.
+            directions: m of each image, or (1, m, *image), the same for all.
+
+        Returns:
+            The derivatives; None where PyTorch has none in forward mode for a layer, or rounding to
+            half precision would make them wrong.
+        """
+
     def certified_distance(
         self, f: Float[Tensor, "n c"], k: Int64[Tensor, "n"], p: float
     ) -> Float[Tensor, "n c"]:
@@ -82,7 +110,7 @@ def gradients_of(model: nn.Module, image: Float[Tensor, "1 *image"]) -> LogitGra
     That is without autograd where its layers can be fused (`dfal.nn.fast_sequential`).
     """
     layers = fast_sequential(model, image)
-    return AutogradGradients(model) if layers is None else FusedGradients(layers, image)
+    return AutogradGradients(model) if layers is None else FusedGradients(layers, image, model)
 
 
 @contextlib.contextmanager
@@ -103,6 +131,7 @@ class AutogradGradients:
     def __init__(self, model: nn.Module):
         self.model, self.threads = model, 1
         self.rounding = -1.0  # not known yet
+        self._derivatives = [_of_one_pass, _of_repeated_images]
 
     def logits(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -138,8 +167,63 @@ class AutogradGradients:
 
         return f.detach(), combine
 
+    def directional_derivatives(self, x: Tensor, directions: Tensor) -> Tensor | None:
+        at_once = max(1, images_a_pass(x, DIRECTIONAL_BATCH) // directions.shape[1])
+        of_each = directions.expand(len(x), *directions.shape[1:])
+        parts = list(zip(x.split(at_once), of_each.split(at_once), strict=True))
+        while self._derivatives and self.rounding <= 0:
+            with contextlib.suppress(Exception), _forward_mode():  # it is the user's code
+                return torch.cat([self._derivatives[0](self.model, *part) for part in parts])
+            del self._derivatives[0]
+        return None
+
     def certified_distance(self, f: Tensor, k: Tensor, p: float) -> Tensor:
         return torch.zeros_like(f).scatter(1, k.unsqueeze(1), torch.inf)
+
+
+@contextlib.contextmanager
+def _forward_mode() -> Iterator[None]:
+    """Let PyTorch run networks in a form that has derivatives in forward mode, for a block."""
+    is_fast = torch.backends.mha.get_fastpath_enabled()
+    with contextlib.ExitStack() as stack:
+        for context in (_FORWARD_MODE, torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _AnyLayout()):
+            stack.enter_context(context)
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's, of itself
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(is_fast)
+
+
+class _AnyLayout(TorchFunctionMode):
+    """Leaves out `Tensor.contiguous`, of which `torch.vmap` takes no `memory_format`."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return args[0] if func is Tensor.contiguous else func(*args, **(kwargs or {}))
+
+
+def _of_one_pass(model: nn.Module, x: Tensor, directions: Tensor) -> Tensor:
+    """Return derivatives along (n, m, *image) directions, with the images computed once."""
+
+    def along(r: Tensor) -> Tensor:
+        return _jvp(model, x, r)
+
+    return torch.vmap(along, in_dims=1, out_dims=1)(directions)
+
+
+def _of_repeated_images(model: nn.Module, x: Tensor, directions: Tensor) -> Tensor:
+    """Return the same for layers that `torch.vmap` does not take."""
+    n, m = directions.shape[:2]
+    return _jvp(model, x.repeat_interleave(m, 0), directions.flatten(0, 1)).unflatten(0, (n, m))
+
+
+def _jvp(model: nn.Module, x: Tensor, r: Tensor) -> Tensor:
+    derivatives: Tensor = torch.func.jvp(partial(logits, model), (x,), (r,))[1]
+    return derivatives
 
 
 def _rounding(model: nn.Module, image: Tensor, f: Tensor) -> float:
@@ -176,9 +260,10 @@ class _ComputedTypes(TorchDispatchMode):
 class FusedGradients:
     """Computes the gradients of all classes in one pass through a `FastSequential`."""
 
-    def __init__(self, layers: FastSequential, image: Tensor):
+    def __init__(self, layers: FastSequential, image: Tensor, model: nn.Module):
         self.layers, self.image, self.threads = layers, image, torch.get_num_threads()
         self.rounding = 0.0
+        self._by_autograd = AutogradGradients(model)
         self._slopes: Tensor | None = None
 
     def logits(self, x: Tensor) -> Tensor:
@@ -215,6 +300,9 @@ class FusedGradients:
         classes = F.one_hot(order, f.shape[1]).to(f.dtype)
         cotangents = (classes[:, 1:] - classes[:, :1]).transpose(0, 1)
         return f, backward(cotangents[..., -out.shape[1] :], params=False, inputs=True)
+
+    def directional_derivatives(self, x: Tensor, directions: Tensor) -> Tensor | None:
+        return self._by_autograd.directional_derivatives(x, directions)
 
     @torch.no_grad()
     def certified_distance(self, f: Tensor, k: Tensor, p: float) -> Tensor:
