@@ -212,7 +212,8 @@ def _of_one_pass(model: nn.Module, x: Tensor, directions: Tensor) -> Tensor:
     def along(r: Tensor) -> Tensor:
         return _jvp(model, x, r)
 
-    return torch.vmap(along, in_dims=1, out_dims=1)(directions)
+    derivatives: Tensor = torch.vmap(along, in_dims=1, out_dims=1)(directions)
+    return derivatives
 
 
 def _of_repeated_images(model: nn.Module, x: Tensor, directions: Tensor) -> Tensor:
