@@ -198,12 +198,12 @@ def _forward_mode() -> Iterator[None]:
 
 
 class _AnyLayout(TorchFunctionMode):
-    """Leaves out `Tensor.contiguous`, of which `torch.vmap` takes no `memory_format`."""
+    """Leaves out the `memory_format` of `Tensor.contiguous`, which `torch.vmap` does not take."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        return args[0] if func is Tensor.contiguous else func(*args, **(kwargs or {}))
+        return func(args[0]) if func is Tensor.contiguous else func(*args, **(kwargs or {}))
 
 
 def _of_one_pass(model: nn.Module, x: Tensor, directions: Tensor) -> Tensor:
@@ -219,7 +219,8 @@ def _of_one_pass(model: nn.Module, x: Tensor, directions: Tensor) -> Tensor:
 def _of_repeated_images(model: nn.Module, x: Tensor, directions: Tensor) -> Tensor:
     """Return the same for layers that `torch.vmap` does not take."""
     n, m = directions.shape[:2]
-    return _jvp(model, x.repeat_interleave(m, 0), directions.flatten(0, 1)).unflatten(0, (n, m))
+    of_pairs = _jvp(model, x.repeat_interleave(m, 0), directions.flatten(0, 1))
+    return of_pairs.view(n, m, -1)
 
 
 def _jvp(model: nn.Module, x: Tensor, r: Tensor) -> Tensor:
