@@ -48,11 +48,25 @@ def test_the_reference_has_text_and_settings_of_the_docstrings(site: Path) -> No
     assert "Call self as a function" not in text
 
 
-def test_pages_link_to_each_other_and_to_copies_of_other_files(site: Path) -> None:
+def test_links_lead_to_pages_anchors_and_copies_of_other_files(site: Path) -> None:
+    ids: dict[Path, set[str]] = {}
     for page in site.rglob("*.html"):
-        for target in re.findall(r'(?:href|src)="([^"#?]+)', page.read_text()):
-            if not re.match(r"[a-z]+:", target):
-                assert (page.parent / target).exists(), (page.name, target)
+        for link in re.findall(r'(?:href|src)="([^"?]+)"', page.read_text()):
+            path, _, anchor = link.partition("#")
+            if re.match(r"[a-z]+:", path):
+                continue
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), (page.name, link)
+            if anchor and target not in ids:
+                ids[target] = set(re.findall(r'\bid="([^"]+)"', target.read_text()))
+            assert not anchor or anchor in ids[target], (page.name, link)
+
+
+def test_every_page_says_which_version_it_describes(site: Path) -> None:
+    for page in [site / "index.html", site / "extending" / "strategy.html"]:
+        assert (
+            f'<span class="sidebar-brand-text">dfal {dfal.__version__}</span>' in page.read_text()
+        )
 
 
 def test_pages_with_examples_lead_to_their_notebooks(site: Path) -> None:
@@ -75,7 +89,7 @@ def test_pages_request_nothing_from_elsewhere_fit_and_are_accessible(
     page = context.new_page()
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
-    for name in ("index", "how-dfal-works", "gallery", "strategies", "api", "extending/strategy"):
+    for name in ("index", "how-dfal-works", "gallery", "own-strategy", "api", "extending/strategy"):
         page.goto((site / f"{name}.html").as_uri())
         violations = Axe().run(page).response["violations"]
         serious = [
