@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -16,20 +17,25 @@ def figure() -> dict[str, Any]:
 
 
 def test_labels_to_reach_random_samplings_accuracy(figure: dict[str, Any]) -> None:
-    seeds = figure["accuracies"]()
-    assert {len(curves) for curves in seeds.values()} == {5}
-    labels = figure["labels_to_reach"](seeds["dfal"].mean(0), seeds["random"].mean(0)[-1])
+    curves = figure["curves"]()
+    assert {len(curve.seeds) for curve in curves.values()} == {5}
+    labels = curves["dfal"].labels_to_reach(curves["random"].mean[-1])
     assert f"**{labels} labels instead of 1,000**" in (ROOT / "README.md").read_text()
 
 
+def test_a_curve_reaches_a_target_where_its_mean_does(figure: dict[str, Any]) -> None:
+    curve = figure["Curve"](np.array([20, 40, 60]), np.array([[90.0, 97, 99], [92, 98, 98]]))
+    assert [curve.labels_to_reach(target) for target in (91, 91.1, 97.5, 98.5)] == [20, 40, 40, 60]
+
+
 def test_the_figure_shows_each_strategys_labels(figure: dict[str, Any]) -> None:
-    seeds = figure["accuracies"]()
-    target = seeds["random"].mean(0)[-1]
+    curves = figure["curves"]()
+    target = curves["random"].mean[-1]
     picture = figure["FIGURE"].read_text()
     for name, title in figure["NAMES"].items():
-        labels = figure["labels_to_reach"](seeds[name].mean(0), target)
         assert f">{title}<" in picture
-        assert f">{1000 if name == 'random' else labels}<" in picture
+        labels = 1000 if name == "random" else curves[name].labels_to_reach(target)
+        assert f">{labels}<" in picture
 
 
 def test_the_ratio_of_deepfool_is_that_of_the_benchmark() -> None:
