@@ -145,7 +145,7 @@ def main() -> int:
     ours(model, images[:1])  # PyTorch compiles some rules at first use
     for name, (_, count) in sides.items():
         some, seconds = images[:count], {}
-        for each in ("dfal", name):  # in turns, on the same images
+        for each in dict.fromkeys(("dfal", name)):  # in turns, on the same images
             start = process_time()
             with counted_passes() as passes:
                 moved = sides[each][0](model, some)

@@ -44,9 +44,15 @@ class Small(nn.Module):
 class Slope(torch.autograd.Function):
     """The identity, with gradients but without derivatives in forward mode."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Tensor:
         return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        pass
 
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> Tensor:
@@ -54,15 +60,11 @@ class Slope(torch.autograd.Function):
 
 
 class Steep(Slope):
-    """The same with a rule for gradients that is another one than its derivatives."""
-
-    @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> Tensor:
-        return 3 * gradient[0]
+    """The same with derivatives that are not those of its gradients."""
 
     @staticmethod
     def jvp(ctx: Any, *tangent: Tensor) -> Tensor:
-        return tangent[0].clone()
+        return 3 * tangent[0]
 
 
 class Applied(nn.Module):
@@ -181,7 +183,7 @@ def test_the_nearest_is_the_least_likely_class(tried: int) -> None:
         torch.testing.assert_close(found.w, want.w)
 
 
-@pytest.mark.parametrize("tried", [1, 2, 50])
+@pytest.mark.parametrize("tried", [1, 3, 50])
 def test_of_classes_as_near_the_likelier_is_taken(tried: int) -> None:
     layer = affine(30, CLASSES, seed=0)
     with torch.no_grad():
