@@ -106,6 +106,9 @@ def test_ratios_are_those_of_the_benchmarks() -> None:
     clipped = "the same, with pixels clipped to 0 to 1"
     assert ratio[clipped, "Foolbox"] == slower("deepfool-lenet5-800-clip", "Foolbox")
     assert ratio["DeepFool on digits, VGG8", "Foolbox"] == slower("deepfool-vgg8-200", "Foolbox")
+    every = benchmark("deepfool-many-classes-128")["sides"]["all gradients"]
+    photographs = "DeepFool on photographs, 1,000 classes", "the gradient of each class"
+    assert ratio[photographs] == f"{every['times_as_long_as_dfal']:.0f}"
     full, early = (
         next(
             one["seconds"]
