@@ -49,3 +49,7 @@ def test_report_names_its_page(dfal: Shell) -> None:
     assert len(Path("all.csv").read_text().splitlines()) == 1 + 3 * 3
     assert "not a list of annotations" in dfal.refused("report", "deep/er/s.db", "--at", "ten")
     assert "no accuracy was measured at 15" in dfal.refused("report", "deep/er/s.db", "--at", "15")
+    assert "labels to reach 0.5 %" in dfal("report", "deep/er/s.db", "--reach", "0.5").out
+    for wrong in ("high", "0", "101", "95;98"):
+        refused = dfal.refused("report", "deep/er/s.db", "--reach", wrong)
+        assert "not a list of accuracies in per cent" in refused

@@ -93,6 +93,19 @@ def test_each_column_says_what_its_interval_is() -> None:
     assert alone.head == ("50", "labelled data", "AULC", RANDOM)
 
 
+def test_the_labels_to_reach_an_accuracy_are_those_of_the_mean_curve() -> None:
+    """Accuracies rise by 0.4 / 9 every ten labels from 0.50 and 0.51; bootstrap draws are means."""
+    made, _ = comparison.tables(
+        "", dataclasses.replace(study("dfal", "random"), targets=(0.685, 0.95)), [50]
+    )
+    assert made.head[-2:] == ("labels to reach 68.5 %", "labels to reach 95 %")
+    reached, never = made.rows[0][1][-2:]
+    assert (reached.ours, reached.spread) == ("60", "[50, 60]")
+    assert (reached.low, reached.high, reached.interval) == (50, 60, "95 % bootstrap")
+    assert (never.ours, never.spread) == ("> 100", "")
+    assert "[ ]: 95 % bootstrap over seeds" in made.caption
+
+
 def test_the_mean_accuracy_over_a_curve_is_by_trapezoids_and_says_so() -> None:
     """Budgets that are not evenly spaced tell it from a mean over the budgets."""
     plain = study("dfal", "random", seeds=1)

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from dfal.analysis.learning_curves import Comparison, Curve, Study
 from dfal.analysis.tables import (
+    BOOTSTRAP,
     CI,
     DEVIATION,
     STUDENT,
     Cell,
     Table,
+    needed_cell,
     number,
     p_value,
     percent,
@@ -46,6 +48,10 @@ def accuracies(title: str, study: Study, budgets: Sequence[int]) -> Table:
     ]
     if study.baseline:
         head.append(RANDOM_HEAD)
+    to_targets = [f"labels to reach {100 * target:.10g} %" for target in study.targets]
+    head += to_targets
+    if to_targets and several:
+        captions.append(f"[ ]: {BOOTSTRAP} over seeds of the labels to reach an accuracy.")
     if study.uneven:
         head.append("seeds")
     rows = []
@@ -55,6 +61,7 @@ def accuracies(title: str, study: Study, budgets: Sequence[int]) -> Table:
         cells += [number(float(curve.labelled_data[-1])), Cell() if aulc is None else percent(aulc)]
         if study.baseline:
             cells.append(_labels_to_reach(curve, study.baseline))
+        cells += [needed_cell(curve, target) for target in study.targets]
         if study.uneven:
             cells.append(number(len(curve.trials)))
         rows.append((curve.name + ("" if curve.finished else " (unfinished)"), cells))
@@ -65,7 +72,7 @@ def accuracies(title: str, study: Study, budgets: Sequence[int]) -> Table:
         head,
         rows,
         highest=[*map(str, budgets), AULC_HEAD if several else "AULC"],
-        lowest=[RANDOM_HEAD],
+        lowest=[RANDOM_HEAD, *to_targets],
     )
 
 

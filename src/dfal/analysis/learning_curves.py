@@ -119,11 +119,13 @@ class Study:
         settings: what they have in common, as a trial whose strategy and seed mean nothing.
         curves: one for each strategy.
         against: the strategy that all others are compared with; None for the usual references.
+        targets: accuracies as fractions, for each of which the tables have the labels to reach it.
     """
 
     settings: Trial
     curves: tuple[Curve, ...]
     against: str | None = None
+    targets: tuple[float, ...] = ()
 
     @property
     def baseline(self) -> Curve | None:

@@ -22,6 +22,7 @@ tables_option = option(
     cls=Command,
     examples=[
         ("the tables of a run, and its page", "report runs/2026-05-04-120000/study.db"),
+        ("how many labels reach 95 % and 98.5 %", "report study.db --reach 95,98.5"),
         (
             "accuracy at two budgets; measurements and queried images as CSV",
             "report study.db --at 100,500 --csv measurements.csv --queries queries.csv",
@@ -33,6 +34,12 @@ tables_option = option(
     "--at",
     group="Comparison",
     help="Budgets to show, in annotations, with commas.  [default: some, evenly spread]",
+)
+@option(
+    "--reach",
+    metavar="PERCENT",
+    group="Comparison",
+    help="Show how many labels reach these accuracies, in per cent, with commas.",
 )
 @option(
     "--against",
@@ -88,6 +95,7 @@ tables_option = option(
 def report(  # noqa: PLR0917
     store: Path,
     at: str | None,
+    reach: str | None,
     against: str | None,
     out: Path | None,
     csv: Path | None,
@@ -120,7 +128,26 @@ def report(  # noqa: PLR0917
         figures=figures,
         figure_width=figure_width,
         at=[int(budget) for budget in budgets],
+        targets=_targets(reach),
         against=against,
         as_json=as_json,
         quiet=quiet,
     )
+
+
+def _targets(reach: str | None) -> list[float]:
+    """Return accuracies as fractions.
+
+    Raises:
+        DfalError: for what is no list of percentages.
+    """
+    try:
+        targets = [float(target) / 100 for target in reach.split(",")] if reach else []
+    except ValueError:
+        targets = [-1.0]
+    if not all(0 < target <= 1 for target in targets):
+        raise DfalError(
+            f"--reach {reach!r} is not a list of accuracies in per cent: give numbers from 0 to 100"
+            " with commas, like 95,98.5"
+        )
+    return targets

@@ -36,6 +36,7 @@ def show(
     figures: Path | None = None,
     figure_width: str = "page",
     at: Sequence[int] = (),
+    targets: Sequence[float] = (),
     against: str | None = None,
     as_json: bool = False,
     quiet: bool = False,
@@ -51,6 +52,7 @@ def show(
         figures: a folder for the figures as PDF and SVG.
         figure_width: what they are as wide as, a name of `chart.LAYOUTS`.
         at: budgets to show; none for some.
+        targets: accuracies as fractions, of which the labels to reach them are shown.
         against: the strategy with which all are compared.
         as_json: whether to print JSON in place of tables.
         quiet: whether to print nothing.
@@ -75,6 +77,8 @@ def show(
         if results.empty:
             raise DfalError(f"{path} holds no finished round yet: wait for one")
         refuse_unmeasured(results.studies, at)
+        studies = (dataclasses.replace(study, targets=tuple(targets)) for study in results.studies)
+        results = dataclasses.replace(results, studies=tuple(studies))
         write_rows(results, {"measurements": csv, "queries": queries})
         if tables_folder:
             write_tables(tables_folder, results, at)
