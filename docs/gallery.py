@@ -42,8 +42,9 @@ GALLERY: dict[str, dict[str, Entry]] = {
     "Near the decision boundary": {
         "dfal": Entry(
             "the k smallest ‖r‖₂, where r = DeepFool(x); twins x + r",
-            "A network is trained from scratch on tens to hundreds of labels. The twins double the"
-            " data to train on, and so the time to train.",
+            "You compare with the paper. The twins double the data to train on, and at an equal"
+            " number of steps we found [no gain from them](twins.md): take `dfal-no-twins` or"
+            " `margin` otherwise.",
         ),
         "dfal-no-twins": Entry(
             "the k smallest ‖r‖₂",
