@@ -22,10 +22,9 @@ tables_option = option(
     cls=Command,
     examples=[
         ("the tables of a run, and its page", "report runs/2026-05-04-120000/study.db"),
-        ("how many labels reach 95 % and 98.5 %", "report study.db --reach 95,98.5"),
         (
-            "accuracy at two budgets; measurements and queried images as CSV",
-            "report study.db --at 100,500 --csv measurements.csv --queries queries.csv",
+            "accuracy at two budgets, and the labels that reach 98.5 %; measurements as CSV",
+            "report study.db --at 100,500 --reach 98.5 --csv measurements.csv",
         ),
     ],
 )
