@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from dfal.reproduce import paper
+from dfal.stats.significance import annotations_to_target
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results" / "mnist-lenet5.csv"
@@ -77,7 +78,7 @@ class Curve:
 
     def labels_to_reach(self, target: float) -> int:
         """Return the labels at which the mean first reaches a target."""
-        return int(self.labels[np.argmax(self.mean >= target)])
+        return int(annotations_to_target(self.labels, self.seeds, target).annotations)
 
 
 def curves() -> dict[str, Curve]:

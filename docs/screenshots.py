@@ -75,8 +75,7 @@ def main(folder: Path) -> None:
             text=True,
         )
         try:
-            _wait(lambda: True)
-            _wait(lambda: _waits() and not get("/api/progress")["features"])
+            _wait(lambda: _is_idle() and not get("/api/progress")["features"])
             _film(truth, classes)
             _label(truth, classes)
             _picture()
@@ -123,7 +122,7 @@ def _film(truth: dict[str, str], classes: list[str]) -> None:
             page.wait_for_function(
                 "(path) => document.querySelector('span.path')?.title !== path", arg=path
             )
-            _wait(_waits)
+            _wait(_is_idle)
         _settle(page)
         frames.append(_image(page.screenshot()))
     times = [FRAME_MS] * FRAMES + [LAST_FRAME_MS]
@@ -138,7 +137,7 @@ def _film(truth: dict[str, str], classes: list[str]) -> None:
     )
 
 
-def _waits() -> bool:
+def _is_idle() -> bool:
     """Return whether the trainer has nothing to do just now."""
     return bool(get("/api/progress")["training"] == "waiting")
 
