@@ -24,7 +24,6 @@ from time import process_time
 from typing import Any
 from unittest.mock import patch
 
-import foolbox
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -73,6 +72,8 @@ def ten(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def with_foolbox(model: nn.Module, images: Tensor) -> Tensor:
+    import foolbox
+
     attack = foolbox.attacks.L2DeepFoolAttack(steps=STEPS, candidates=None, overshoot=0.02)
     bounded = foolbox.PyTorchModel(model, bounds=(-1e6, 1e6))
     moved = []

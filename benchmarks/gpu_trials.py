@@ -22,6 +22,7 @@ from dfal.nn.training import fit
 from dfal.reproduce.presets import PAPER
 from dfal.seeding import generator
 from dfal.strategies import name_of
+from measure import Measured, interleaved
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,16 @@ def synchronised(function: Callable[[], Any], device: str) -> Any:
     if device != "cpu":
         torch.cuda.synchronize()
     return result
+
+
+def timed(sides: dict[str, Callable[[], Any]], sizes: Sizes) -> dict[str, Measured[Any]]:
+    """Time sides in turns, after a first call of each, which is slow on a GPU."""
+    waiting = {
+        name: partial(synchronised, function, sizes.device) for name, function in sides.items()
+    }
+    for function in waiting.values():
+        function()
+    return interleaved(waiting, sizes.repeats)
 
 
 def some_pool(data: Dataset, labels: int) -> dfal.Pool:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import dfal
-from dfal.attacks import deepfool, deepfool_state
+from dfal.attacks import deepfool, deepfool_state, gradients
 from dfal.attacks.deepfool import KNearestLimit
 from dfal.attacks.deepfool_state import State
 from dfal.attacks.gradients import AutogradGradients, FusedGradients, gradients_of
@@ -376,3 +376,102 @@ def test_fused_gradients_and_autograd_find_the_same(
     )
     torch.testing.assert_close(fused.distance, by_autograd.distance, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(fused.fooled, by_autograd.fooled)
+
+
+@pytest.mark.parametrize("pairs", [1, 100, 4096])
+def test_batched_gradients_are_those_of_one_class_after_another(
+    trained: nn.Sequential, some_digits: Tensor, pairs: int
+) -> None:
+    model, order = Counting(trained), dfal.predict(trained, some_digits).argsort(1, True)
+    want = torch.cat(
+        [w for _, w in AutogradGradients(model).logit_gradients(some_digits, order)[1]]
+    )
+    batched = AutogradGradients(model, pairs)
+    places, w = zip(*batched.logit_gradients(some_digits, order)[1], strict=True)
+    torch.testing.assert_close(torch.cat(w), want)
+    assert [place.stop - place.start for place in places] == {
+        1: [1] * 9,
+        100: [2, 2, 2, 2, 1],
+        4096: [9],
+    }[pairs]
+
+
+class _InNumPy(torch.autograd.Function):
+    """The identity, whose gradient PyTorch cannot batch."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return torch.as_tensor(gradient.detach().numpy())
+
+
+class _Layer(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return _InNumPy.apply(x)  # type: ignore[no-untyped-call,no-any-return]
+
+
+@pytest.mark.parametrize("fault", ["cannot be batched", "is batched wrongly"])
+def test_layers_that_cannot_be_batched_take_a_pass_a_class(
+    trained: nn.Sequential, some_digits: Tensor, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = dfal.predict(trained, some_digits).argsort(1, True)
+    want = torch.cat(
+        [w for _, w in AutogradGradients(trained).logit_gradients(some_digits, order)[1]]
+    )
+    grad: Any = torch.autograd.grad
+
+    def wrong(*args: Any, is_grads_batched: bool = False, **options: Any) -> Any:
+        factor = 2 if is_grads_batched else 1
+        return [factor * each for each in grad(*args, is_grads_batched=is_grads_batched, **options)]
+
+    model = nn.Sequential(_Layer(), trained) if fault == "cannot be batched" else trained
+    if fault == "is batched wrongly":
+        monkeypatch.setattr(torch.autograd, "grad", wrong)
+    batched = AutogradGradients(model, 4096)
+    w = torch.cat([w for _, w in batched.logit_gradients(some_digits, order)[1]])
+    torch.testing.assert_close(w, want)
+    assert batched.batched_pairs == 0
+
+
+@pytest.mark.parametrize("pairs", [100, 4096])
+def test_deepfool_is_the_same_with_batched_gradients(
+    trained: nn.Sequential, some_digits: Tensor, pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    want = dfal.DeepFool()(trained, some_digits)
+    monkeypatch.setattr(gradients, "gradients_of", lambda model, _: AutogradGradients(model, pairs))
+    found = dfal.DeepFool()(Counting(trained), some_digits)
+    torch.testing.assert_close(found.distance, want.distance, rtol=1e-4, atol=0)
+    assert found.fooled.all()
+
+
+def _tf32() -> tuple[Any, Any]:
+    cuda: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    if hasattr(cuda, "fp32_precision"):
+        return cuda.fp32_precision == "tf32", cudnn.conv.fp32_precision == "tf32"
+    return cuda.allow_tf32, cudnn.allow_tf32
+
+
+def test_tf32_is_off_in_an_attack_and_as_it_was_afterwards(
+    trained: nn.Sequential, some_digits: Tensor
+) -> None:
+    class Precise(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.add(_tf32())
+            logits: Tensor = trained(x)
+            return logits
+
+    seen: set[tuple[Any, Any]] = set()
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        before = _tf32()
+        dfal.DeepFool()(Precise(), some_digits[:2])
+        assert _tf32() == before == (True, True)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(precision)
+    assert seen == {(False, False)}

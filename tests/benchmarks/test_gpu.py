@@ -18,7 +18,7 @@ from dfal.experiments.trial import Trial  # noqa: E402
 from gpu import Report  # noqa: E402
 from gpu_trials import seconds_of_a_trial  # noqa: E402
 
-PARTS = {"correctness", "deepfool", "training", "vgg8", "study"}
+PARTS = {"correctness", "deepfool", "many classes", "training", "vgg8", "study"}
 
 
 def start(out: Path, *options: str) -> "subprocess.Popen[str]":
@@ -52,7 +52,7 @@ def test_every_part_runs_and_what_a_stopped_run_has_is_kept(tmp_path: Path) -> N
     for network in ("lenet5", "residual"):
         exact = after["correctness"][network]["float64"]
         assert exact["distances_within_0.001"] == 1, "the CPU beside itself"
-    assert set(after["deepfool"]) >= {"lenet5", "residual", "vgg8"}
+    assert set(after["deepfool"]) >= {"lenet5", "residual", "resnet18", "vgg8", "vit"}
     assert all(rounds == 2 for rounds in after["study"]["rounds"].values())
     assert after["study"]["estimated_hours"] is not None
 

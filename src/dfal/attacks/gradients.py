@@ -30,6 +30,10 @@ SINGLE_GRADIENT_BATCH = 128
 DIRECTIONAL_BATCH = 256
 """Pairs of an image and a direction of one pass, fewer where images are large."""
 
+BATCHED_PAIRS = 4096
+"""Pairs of an image and a class whose gradients a GPU computes in one backward pass: with fewer
+images, many small passes would leave it idle."""
+
 _FORWARD_MODE = threading.Lock()
 """PyTorch's derivatives in forward mode have global state."""
 
@@ -42,10 +46,13 @@ class LogitGradients(Protocol):
         threads: how many threads can use it at a time with profit.
         rounding: machine epsilon of the half-precision type by which the network rounds its logits;
             0 where there is none.
+        batched_pairs: up to how many pairs of an image and a class the gradients of all classes
+            take no longer than those of one.
     """
 
     threads: int
     rounding: float
+    batched_pairs: int
 
     def logits(self, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n c"]:
         """Return the logits, as `inference.logits` does."""
@@ -110,7 +117,9 @@ def gradients_of(model: nn.Module, image: Float[Tensor, "1 *image"]) -> LogitGra
     That is without autograd where its layers can be fused (`dfal.nn.fast_sequential`).
     """
     layers = fast_sequential(model, image)
-    return AutogradGradients(model) if layers is None else FusedGradients(layers, image, model)
+    if layers is not None:
+        return FusedGradients(layers, image, model)
+    return AutogradGradients(model, 0 if image.device.type == "cpu" else BATCHED_PAIRS)
 
 
 @contextlib.contextmanager
@@ -126,10 +135,17 @@ def prepared_gradients(
 
 
 class AutogradGradients:
-    """Computes gradients by autograd, with one backward pass a class."""
+    """Computes gradients by autograd.
 
-    def __init__(self, model: nn.Module):
-        self.model, self.threads = model, 1
+    Args:
+        model: the network.
+        batched_pairs: pairs of an image and a class for one backward pass, by batched cotangents,
+            where the network's layers can be computed so; else, and with 0, a pass is one class.
+    """
+
+    def __init__(self, model: nn.Module, batched_pairs: int = 0):
+        self.model, self.threads, self.batched_pairs = model, 1, batched_pairs
+        self._is_checked = False
         self.rounding = -1.0  # not known yet
         self._derivatives = [_of_one_pass, _of_repeated_images]
 
@@ -143,29 +159,55 @@ class AutogradGradients:
     def logit_gradients(
         self, x: Tensor, order: Tensor
     ) -> tuple[Tensor, Iterator[tuple[slice, Tensor]]]:
-        f, combine = self.combined_gradient(x, order)
+        x, f, gaps = self._recorded(x, order)
+        cotangents = torch.eye(gaps.shape[1], dtype=f.dtype, device=f.device)
+        cotangents = cotangents.unsqueeze(1).expand(-1, len(x), -1)
 
         def gradients() -> Iterator[tuple[slice, Tensor]]:
-            for k in range(order.shape[1] - 1):
-                of_one = torch.zeros_like(f[:, :1]).expand(-1, order.shape[1] - 1).clone()
-                of_one[:, k] = 1
-                yield slice(k, k + 1), combine(of_one).unsqueeze(0)
+            start = 0
+            while start < len(cotangents):
+                part = cotangents[start : start + max(1, self.batched_pairs // len(x))]
+                w = self._batched(gaps, x, part) if len(part) > 1 else None
+                if w is None:
+                    part = part[:1]
+                    w = _backward(gaps, x, part[0]).unsqueeze(0)
+                yield slice(start, start + len(part)), w
+                start += len(part)
 
         return f, gradients()
+
+    def _batched(self, gaps: Tensor, x: Tensor, cotangents: Tensor) -> Tensor | None:
+        """Return the gradients of several cotangents; None for layers that cannot be batched."""
+        w: Tensor | None = None
+        with contextlib.suppress(Exception), warnings.catch_warnings():  # it is the user's code
+            warnings.simplefilter("error")  # PyTorch warns of layers that it does one at a time
+            w = torch.autograd.grad(gaps, x, cotangents, retain_graph=True, is_grads_batched=True)[
+                0
+            ]
+        if w is not None and not self._is_checked:
+            self._is_checked = True
+            same = _backward(gaps, x, cotangents[-1])
+            w = (
+                w
+                if torch.allclose(w[-1], same, rtol=1e-3, atol=1e-4 * float(same.abs().max()))
+                else None
+            )
+        if w is None:
+            self.batched_pairs = 0
+        return w
 
     def combined_gradient(
         self, x: Tensor, order: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        x, f, gaps = self._recorded(x, order)
+        return f, partial(_backward, gaps, x)
+
+    def _recorded(self, x: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the images, their logits, and f_k − f_k̂ as autograd has recorded them."""
         x = x.detach().requires_grad_()
         f = differentiable_logits(self.model, x)
         with torch.enable_grad():
-            gaps = f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])
-
-        def combine(coefficients: Tensor) -> Tensor:
-            with backward_errors():
-                return torch.autograd.grad(gaps, x, coefficients, retain_graph=True)[0]
-
-        return f.detach(), combine
+            return x, f.detach(), f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])
 
     def directional_derivatives(self, x: Tensor, directions: Tensor) -> Tensor | None:
         at_once = max(1, images_a_pass(x, DIRECTIONAL_BATCH) // directions.shape[1])
@@ -179,6 +221,11 @@ class AutogradGradients:
 
     def certified_distance(self, f: Tensor, k: Tensor, p: float) -> Tensor:
         return torch.zeros_like(f).scatter(1, k.unsqueeze(1), torch.inf)
+
+
+def _backward(gaps: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
+    with backward_errors():
+        return torch.autograd.grad(gaps, x, cotangent, retain_graph=True)[0]
 
 
 @contextlib.contextmanager
@@ -264,7 +311,7 @@ class FusedGradients:
 
     def __init__(self, layers: FastSequential, image: Tensor, model: nn.Module):
         self.layers, self.image, self.threads = layers, image, torch.get_num_threads()
-        self.rounding = 0.0
+        self.rounding, self.batched_pairs = 0.0, 0
         self._by_autograd = AutogradGradients(model)
         self._slopes: Tensor | None = None
 

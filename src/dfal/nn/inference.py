@@ -173,6 +173,29 @@ def default_modes() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Let a GPU compute in float32 and not in TF32, for a block.
+
+    TF32 has ten bits, and PyTorch uses it for convolutions by default: logits are wrong by about
+    1e-3 of the largest, which moves boundaries that are near.
+    """
+    cuda: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    off: bool | str
+    parts, name, off = [cuda, cudnn], "allow_tf32", False
+    if hasattr(cuda, "fp32_precision"):  # from PyTorch 2.9 on
+        parts, name, off = [cuda, cudnn.conv, cudnn.rnn], "fp32_precision", "ieee"
+    before = [getattr(part, name) for part in parts]
+    try:
+        for part in parts:
+            setattr(part, name, off)
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            setattr(part, name, value)
+
+
 def unwrap_network(model: nn.Module) -> nn.Module:
     """Return the network under `torch.compile`, `nn.DataParallel` and `DistributedDataParallel`."""
     check_network(model)
