@@ -15,7 +15,12 @@ import dfal
 from dfal.attacks import deepfool, deepfool_state, gradients
 from dfal.attacks.deepfool import KNearestLimit
 from dfal.attacks.deepfool_state import State
-from dfal.attacks.gradients import AutogradGradients, FusedGradients, gradients_of
+from dfal.attacks.gradients import (
+    AutogradGradients,
+    FusedGradients,
+    _batched_pairs,
+    gradients_of,
+)
 from dfal.attacks.threads import map_threads
 from dfal.data.datasets import Dataset
 from plain_attacks import Counting, affine, affine_distance, plain_deepfool
@@ -378,62 +383,26 @@ def test_fused_gradients_and_autograd_find_the_same(
     torch.testing.assert_close(fused.fooled, by_autograd.fooled)
 
 
-@pytest.mark.parametrize("pairs", [1, 100, 4096])
-def test_batched_gradients_are_those_of_one_class_after_another(
-    trained: nn.Sequential, some_digits: Tensor, pairs: int
-) -> None:
-    model, order = Counting(trained), dfal.predict(trained, some_digits).argsort(1, True)
-    want = torch.cat(
-        [w for _, w in AutogradGradients(model).logit_gradients(some_digits, order)[1]]
-    )
-    batched = AutogradGradients(model, pairs)
-    places, w = zip(*batched.logit_gradients(some_digits, order)[1], strict=True)
-    torch.testing.assert_close(torch.cat(w), want)
-    assert [place.stop - place.start for place in places] == {
-        1: [1] * 9,
-        100: [2, 2, 2, 2, 1],
-        4096: [9],
-    }[pairs]
-
-
-class _InNumPy(torch.autograd.Function):
-    """The identity, whose gradient PyTorch cannot batch."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return torch.as_tensor(gradient.detach().numpy())
-
-
-class _Layer(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return _InNumPy.apply(x)  # type: ignore[no-untyped-call,no-any-return]
-
-
-@pytest.mark.parametrize("fault", ["cannot be batched", "is batched wrongly"])
-def test_layers_that_cannot_be_batched_take_a_pass_a_class(
-    trained: nn.Sequential, some_digits: Tensor, fault: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("pairs", "passes"), [(1, 9), (100, 5), (4096, 1)])
+def test_gradients_of_repeated_images_are_those_of_one_class_after_another(
+    trained: nn.Sequential, some_digits: Tensor, pairs: int, passes: int
 ) -> None:
     order = dfal.predict(trained, some_digits).argsort(1, True)
-    want = torch.cat(
-        [w for _, w in AutogradGradients(trained).logit_gradients(some_digits, order)[1]]
-    )
-    grad: Any = torch.autograd.grad
+    f, each = AutogradGradients(trained).logit_gradients(some_digits, order)
+    computed: list[int] = []
+    with trained[0].register_full_backward_hook(lambda *_: computed.append(1)):
+        f_batched, batched = AutogradGradients(trained, pairs).logit_gradients(some_digits, order)
+        found = torch.cat([w for _, w in batched])
+    torch.testing.assert_close(found, torch.cat([w for _, w in each]))
+    torch.testing.assert_close(f_batched, f)
+    assert len(computed) == passes
 
-    def wrong(*args: Any, is_grads_batched: bool = False, **options: Any) -> Any:
-        factor = 2 if is_grads_batched else 1
-        return [factor * each for each in grad(*args, is_grads_batched=is_grads_batched, **options)]
 
-    model = nn.Sequential(_Layer(), trained) if fault == "cannot be batched" else trained
-    if fault == "is batched wrongly":
-        monkeypatch.setattr(torch.autograd, "grad", wrong)
-    batched = AutogradGradients(model, 4096)
-    w = torch.cat([w for _, w in batched.logit_gradients(some_digits, order)[1]])
-    torch.testing.assert_close(w, want)
-    assert batched.batched_pairs == 0
+def test_small_networks_have_all_classes_computed_in_one_pass_on_a_gpu(
+    trained: nn.Sequential, some_digits: Tensor
+) -> None:
+    assert _batched_pairs(trained, some_digits[:1]) > 5000
+    assert 100 < _batched_pairs(dfal.vgg8(), some_digits[:1]) < 1000
 
 
 @pytest.mark.parametrize("pairs", [100, 4096])

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from dfal.nn.fast_sequential import FastSequential, fast_sequential
 from dfal.nn.folding import folded_eval
@@ -30,9 +31,9 @@ SINGLE_GRADIENT_BATCH = 128
 DIRECTIONAL_BATCH = 256
 """Pairs of an image and a direction of one pass, fewer where images are large."""
 
-BATCHED_PAIRS = 4096
-"""Pairs of an image and a class whose gradients a GPU computes in one backward pass: with fewer
-images, many small passes would leave it idle."""
+BATCHED_OPERATIONS = 5e10
+"""Floating-point operations of the forward passes of as many images as a GPU is to compute at a
+time at least: it takes a millisecond or less, so that smaller passes leave it idle."""
 
 _FORWARD_MODE = threading.Lock()
 """PyTorch's derivatives in forward mode have global state."""
@@ -119,7 +120,20 @@ def gradients_of(model: nn.Module, image: Float[Tensor, "1 *image"]) -> LogitGra
     layers = fast_sequential(model, image)
     if layers is not None:
         return FusedGradients(layers, image, model)
-    return AutogradGradients(model, 0 if image.device.type == "cpu" else BATCHED_PAIRS)
+    return AutogradGradients(
+        model, 0 if image.device.type == "cpu" else _batched_pairs(model, image)
+    )
+
+
+def _batched_pairs(model: nn.Module, image: Float[Tensor, "1 *image"]) -> int:
+    """Return how many images a GPU is to compute at a time at least."""
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            logits(model, image)
+    except Exception:  # it is the user's code, which may not like to be counted
+        return 0
+    pairs = BATCHED_OPERATIONS / max(1, counter.get_total_flops())
+    return images_a_pass(image, int(pairs))
 
 
 @contextlib.contextmanager
@@ -139,13 +153,12 @@ class AutogradGradients:
 
     Args:
         model: the network.
-        batched_pairs: pairs of an image and a class for one backward pass, by batched cotangents,
-            where the network's layers can be computed so; else, and with 0, a pass is one class.
+        batched_pairs: as in `LogitGradients`. So many images or fewer are repeated for each class,
+            so that all gradients take one pass; more take one backward pass a class.
     """
 
     def __init__(self, model: nn.Module, batched_pairs: int = 0):
         self.model, self.threads, self.batched_pairs = model, 1, batched_pairs
-        self._is_checked = False
         self.rounding = -1.0  # not known yet
         self._derivatives = [_of_one_pass, _of_repeated_images]
 
@@ -159,55 +172,47 @@ class AutogradGradients:
     def logit_gradients(
         self, x: Tensor, order: Tensor
     ) -> tuple[Tensor, Iterator[tuple[slice, Tensor]]]:
-        x, f, gaps = self._recorded(x, order)
-        cotangents = torch.eye(gaps.shape[1], dtype=f.dtype, device=f.device)
-        cotangents = cotangents.unsqueeze(1).expand(-1, len(x), -1)
+        if (at_once := self.batched_pairs // max(1, len(x))) > 1:
+            parts = [
+                self._of_classes(x, order[:, :1], some) for some in order[:, 1:].split(at_once, 1)
+            ]
+            return parts[0][0], iter([(slice(None), torch.cat([w for _, w in parts]))])
+        f, combine = self.combined_gradient(x, order)
 
         def gradients() -> Iterator[tuple[slice, Tensor]]:
-            start = 0
-            while start < len(cotangents):
-                part = cotangents[start : start + max(1, self.batched_pairs // len(x))]
-                w = self._batched(gaps, x, part) if len(part) > 1 else None
-                if w is None:
-                    part = part[:1]
-                    w = _backward(gaps, x, part[0]).unsqueeze(0)
-                yield slice(start, start + len(part)), w
-                start += len(part)
+            for k in range(order.shape[1] - 1):
+                of_one = torch.zeros_like(f[:, :1]).expand(-1, order.shape[1] - 1).clone()
+                of_one[:, k] = 1
+                yield slice(k, k + 1), combine(of_one).unsqueeze(0)
 
         return f, gradients()
 
-    def _batched(self, gaps: Tensor, x: Tensor, cotangents: Tensor) -> Tensor | None:
-        """Return the gradients of several cotangents; None for layers that cannot be batched."""
-        w: Tensor | None = None
-        with contextlib.suppress(Exception), warnings.catch_warnings():  # it is the user's code
-            warnings.simplefilter("error")  # PyTorch warns of layers that it does one at a time
-            w = torch.autograd.grad(gaps, x, cotangents, retain_graph=True, is_grads_batched=True)[
-                0
-            ]
-        if w is not None and not self._is_checked:
-            self._is_checked = True
-            same = _backward(gaps, x, cotangents[-1])
-            w = (
-                w
-                if torch.allclose(w[-1], same, rtol=1e-3, atol=1e-4 * float(same.abs().max()))
-                else None
-            )
-        if w is None:
-            self.batched_pairs = 0
-        return w
+    def _of_classes(
+        self, x: Tensor, own: Int64[Tensor, "n 1"], others: Int64[Tensor, "n m"]
+    ) -> tuple[Float[Tensor, "n c"], Float[Tensor, "m n *image"]]:
+        """Return the logits, and the gradients of m classes, by one pass of m copies of x."""
+        m = others.shape[1]
+        copies = x.detach().repeat(m, *[1] * (x.ndim - 1)).requires_grad_()
+        f = differentiable_logits(self.model, copies)
+        with torch.enable_grad():
+            gaps = f.gather(1, others.T.reshape(-1, 1)) - f.gather(1, own.repeat(m, 1))
+        with backward_errors():
+            w = torch.autograd.grad(gaps.sum(), copies)[0]
+        return f[: len(x)].detach(), w.view(m, *x.shape)
 
     def combined_gradient(
         self, x: Tensor, order: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        x, f, gaps = self._recorded(x, order)
-        return f, partial(_backward, gaps, x)
-
-    def _recorded(self, x: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the images, their logits, and f_k − f_k̂ as autograd has recorded them."""
         x = x.detach().requires_grad_()
         f = differentiable_logits(self.model, x)
         with torch.enable_grad():
-            return x, f.detach(), f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])
+            gaps = f.gather(1, order[:, 1:]) - f.gather(1, order[:, :1])
+
+        def combine(coefficients: Tensor) -> Tensor:
+            with backward_errors():
+                return torch.autograd.grad(gaps, x, coefficients, retain_graph=True)[0]
+
+        return f.detach(), combine
 
     def directional_derivatives(self, x: Tensor, directions: Tensor) -> Tensor | None:
         at_once = max(1, images_a_pass(x, DIRECTIONAL_BATCH) // directions.shape[1])
@@ -221,11 +226,6 @@ class AutogradGradients:
 
     def certified_distance(self, f: Tensor, k: Tensor, p: float) -> Tensor:
         return torch.zeros_like(f).scatter(1, k.unsqueeze(1), torch.inf)
-
-
-def _backward(gaps: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
-    with backward_errors():
-        return torch.autograd.grad(gaps, x, cotangent, retain_graph=True)[0]
 
 
 @contextlib.contextmanager
