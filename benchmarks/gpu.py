@@ -11,9 +11,11 @@ resumes.
 - correctness: the tests marked gpu, and the GPU beside the CPU, with and without TF32.
 - deepfool: LeNet5, VGG8, two residual networks and a vision transformer, beside Foolbox, in turns.
 - many classes: EfficientNet-Lite0 with the 1,000 classes of ImageNet, beside Foolbox.
-- training: a step of LeNet5: eager, by dfal, and networks in step by stacked parameters.
+- training: a step of LeNet5: eager, by dfal, and networks in step by stacked parameters; `fit` of
+  networks in step, beside one by one.
 - study: seven strategies × five seeds × 100 rounds on MNIST with LeNet5, as far as the time goes,
   and how long all of it would take.
+- study_in_step: the same by `--executor together`.
 - vgg8: DFAL with VGG8: training and selection with few labels and with many, and how long a trial
   to 1,000 labels would take.
 
@@ -42,7 +44,19 @@ from dfal.nn import NETWORKS
 from dfal.nn.training import fit
 from dfal.seeding import generator
 from gpu_attacks import attacked, deepfool, fitted, many_classes
-from gpu_trials import DRY, Figures, Part, Sizes, some_pool, study, synchronised, timed, vgg8
+from gpu_trials import (
+    DRY,
+    Figures,
+    Part,
+    Sizes,
+    networks_in_step,
+    some_pool,
+    study,
+    study_in_step,
+    synchronised,
+    timed,
+    vgg8,
+)
 from measure import taken_on
 from networks import residual
 
@@ -154,6 +168,10 @@ def training_steps(sizes: Sizes, data: Dataset, figures: Figures) -> Iterator[No
         synchronised(partial(fit, dfal.lenet5, labelled, settings, 0), sizes.device)
         figures[f"seconds of fit, {labels_count} labels"] = round(perf_counter() - start, 3)
         yield
+        figures[f"networks in step, {labels_count} labels"] = networks_in_step(
+            sizes, data, labels_count
+        )
+        yield
 
 
 PARTS: dict[str, Part] = {
@@ -163,6 +181,7 @@ PARTS: dict[str, Part] = {
     "training": training_steps,
     "vgg8": vgg8,
     "study": study,
+    "study_in_step": study_in_step,
 }
 
 

@@ -18,6 +18,7 @@ from dfal.data.datasets import Dataset
 from dfal.experiments.runner import run
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
+from dfal.nn.together import InThisProcess, training_together
 from dfal.nn.training import fit
 from dfal.reproduce.presets import PAPER
 from dfal.seeding import generator
@@ -38,6 +39,7 @@ class Sizes:
         labels: numbers of labels with which networks are trained.
         epochs: of a training.
         stack: networks that are trained in step.
+        alone: networks that are trained one by one beside them.
         candidates: numbers of images among which DFAL with VGG8 selects.
         strategies, seeds, annotations: of the study.
         study_seconds: the time for it.
@@ -52,6 +54,7 @@ class Sizes:
     labels: tuple[int, int] = (100, 1000)
     epochs: int = 100
     stack: int = 35
+    alone: int = 5
     candidates: tuple[int, ...] = (300, 10_000)
     strategies: tuple[str, ...] = (
         *("dfal", "bald", "ceal", "core-set", "egl", "uncertainty", "random"),
@@ -63,7 +66,7 @@ class Sizes:
 
 
 DRY = Sizes(
-    *("mnist-5k", "cpu", 2, 1, 1, (10, 12), 1, 2, (3,)),
+    *("mnist-5k", "cpu", 2, 1, 1, (10, 12), 1, 2, 2, (3,)),
     strategies=("dfal", "random"),
     seeds=1,
     annotations=20,
@@ -101,7 +104,7 @@ def some_pool(data: Dataset, labels: int) -> dfal.Pool:
     return dfal.Pool.new(data.images, {int(i): int(data.labels[i]) for i in order[:labels]})
 
 
-def study(sizes: Sizes, data: Dataset, figures: Figures) -> Iterator[None]:
+def study(sizes: Sizes, data: Dataset, figures: Figures, executor: str = "local") -> Iterator[None]:
     trial = replace(
         PAPER.trial,
         dataset=sizes.dataset,
@@ -111,7 +114,10 @@ def study(sizes: Sizes, data: Dataset, figures: Figures) -> Iterator[None]:
     )
     preset = replace(PAPER, trial=trial, seeds=sizes.seeds, strategies=sizes.strategies)
     trials = preset.trials()
-    processes = min(os.cpu_count() or 1, len(trials), 14)
+    in_step = executor != "local"  # most of its processes wait for the one that trains
+    processes = min(
+        (3 if in_step else 1) * (os.cpu_count() or 1), len(trials), 35 if in_step else 14
+    )
     past: Past = {}
     start = perf_counter()
     figures |= {"trials": len(trials), "processes": processes}
@@ -119,7 +125,7 @@ def study(sizes: Sizes, data: Dataset, figures: Figures) -> Iterator[None]:
         tempfile.TemporaryDirectory() as folder,
         Store(Path(folder) / "study.db", write=True) as store,
     ):
-        rounds = run(trials, store, processes)
+        rounds = run(trials, store, processes, executor)
         with contextlib.closing(rounds):
             for done, record in rounds:
                 past.setdefault(name_of(done.strategy), []).append(record)
@@ -131,6 +137,10 @@ def study(sizes: Sizes, data: Dataset, figures: Figures) -> Iterator[None]:
                     yield
     figures |= study_so_far(past, trials, perf_counter() - start, processes)
     yield
+
+
+def study_in_step(sizes: Sizes, data: Dataset, figures: Figures) -> Iterator[None]:
+    yield from study(sizes, data, figures, "together")
 
 
 def study_so_far(past: Past, trials: list[Trial], seconds: float, processes: int) -> Figures:
@@ -164,6 +174,46 @@ def seconds_of_a_trial(records: list[Record], trial: Trial) -> float | None:
     slope, offset = np.polyfit(labels, seconds, 1)
     rounds = np.arange(trial.first, trial.annotations + 1, trial.batch)
     return float((offset + slope * rounds).clip(min=0).sum())
+
+
+def networks_in_step(sizes: Sizes, data: Dataset, labels: int) -> Figures:
+    """Train networks one by one and in step, each with its own hold-out, if any."""
+    labelled = some_pool(data, labels).labelled_data(sizes.device)
+    test = data.test_images.take(torch.arange(len(data.test_labels))).to(sizes.device)
+    rows: Figures = {}
+    for held_out in (0.0, 0.2):
+        for side, count in (("one by one", sizes.alone), ("in step", sizes.stack)):
+            settings = dfal.Training(epochs=sizes.epochs, ensemble=count, holdout=held_out)
+            trainer = InThisProcess(sizes.stack)
+            stacked: list[bool] = []
+
+            def train(jobs: Any, trainer: Any = trainer, stacked: Any = stacked) -> Any:
+                trained = trainer(jobs)
+                stacked.append(trained is not None)
+                return trained
+
+            with contextlib.ExitStack() as stack:
+                if side == "in step":
+                    stack.enter_context(training_together(train))
+                start = perf_counter()
+                ensemble = synchronised(
+                    partial(fit, dfal.lenet5, labelled, settings, 0), sizes.device
+                )
+                seconds = perf_counter() - start
+            accuracies = [
+                float(
+                    (dfal.predict(member, test).argmax(1).cpu() == data.test_labels).double().mean()
+                )
+                for member in ensemble.members
+            ]
+            rows[f"{side}, hold-out {held_out}"] = {
+                "networks": count,
+                "seconds": round(seconds, 3),
+                "seconds_of_each": round(seconds / count, 4),
+                "accuracy": round(float(np.mean(accuracies)), 4),
+                "standard_deviation": round(float(np.std(accuracies, ddof=1)), 4),
+            } | ({"stacked": all(stacked)} if stacked else {})
+    return rows
 
 
 def vgg8(sizes: Sizes, data: Dataset, figures: Figures) -> Iterator[None]:

@@ -31,6 +31,7 @@ from dfal.experiments.executors.base import keep_memory
 from dfal.nn import fast_sequential, training, training_steps
 from dfal.nn.consistency import ConsistencyStep
 from dfal.nn.custom_augmentation import load_augmentation
+from dfal.nn.train_mode import train_mode
 from dfal.seeding import generator
 from measure import taken_on, write
 
@@ -47,15 +48,15 @@ def step_of(side: str, data: Dataset) -> tuple[Callable[[], Any], dict[str, Call
     """A step of a side, and its parts."""
     torch.manual_seed(0)
     model = dfal.lenet5()
-    train_mode = training.train_mode(model, without_dropout=True)
+    set_mode = train_mode(model, without_dropout=True)
     images, labels = labelled(data)
     if side == "eager":
-        gradients: Any = training_steps.AutogradGradients(model.eval(), train_mode)
+        gradients: Any = training_steps.AutogradGradients(model.eval(), set_mode)
         optimiser = torch.optim.Adam(model.parameters())
         mean = training_steps.RunningMean(list(model.parameters()), SETTINGS.average)
     else:
         vectors = training._flatten_parameters(model)
-        gradients = training_steps.gradients(model, train_mode)
+        gradients = training_steps.gradients(model, set_mode)
         optimiser = torch.optim.Adam(vectors, fused=True)
         mean = training_steps.RunningMean(vectors, SETTINGS.average)
     rng = generator(0, 0, "looks")

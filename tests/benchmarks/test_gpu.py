@@ -18,7 +18,7 @@ from dfal.experiments.trial import Trial  # noqa: E402
 from gpu import Report  # noqa: E402
 from gpu_trials import seconds_of_a_trial  # noqa: E402
 
-PARTS = {"correctness", "deepfool", "many classes", "training", "vgg8", "study"}
+PARTS = {"correctness", "deepfool", "many classes", "training", "vgg8", "study", "study_in_step"}
 
 
 def start(out: Path, *options: str) -> "subprocess.Popen[str]":
@@ -53,8 +53,11 @@ def test_every_part_runs_and_what_a_stopped_run_has_is_kept(tmp_path: Path) -> N
         exact = after["correctness"][network]["float64"]
         assert exact["distances_within_0.001"] == 1, "the CPU beside itself"
     assert set(after["deepfool"]) >= {"lenet5", "residual", "resnet18", "vgg8", "vit"}
-    assert all(rounds == 2 for rounds in after["study"]["rounds"].values())
-    assert after["study"]["estimated_hours"] is not None
+    for study in ("study", "study_in_step"):
+        assert all(rounds == 2 for rounds in after[study]["rounds"].values())
+        assert after[study]["estimated_hours"] is not None
+    in_step = after["training"]["networks in step, 10 labels"]
+    assert in_step["in step, hold-out 0.2"]["stacked"]
 
 
 def test_figures_of_another_machine_are_not_kept(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dfal.nn.custom_augmentation import load_augmentation
 from dfal.nn.features import features_module
 from dfal.nn.inference import default_modes, prepare_images, shape_errors
 from dfal.nn.networks import init_lazy_layers
-from dfal.nn.training import train_mode
+from dfal.nn.train_mode import train_mode
 from dfal.nn.training_steps import learning_rates, shuffled_cycles
 from dfal.seeding import fork_rng, generator
 

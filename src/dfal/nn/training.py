@@ -2,26 +2,30 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
-from dfal.arguments import check_network, kind_of, whole
+from dfal.arguments import check_network, whole
 from dfal.data.image_array import Images
 from dfal.errors import DfalError, first_line
+from dfal.nn import together
 from dfal.nn.augmentation_choice import suited_augmentation
 from dfal.nn.consistency import ConsistencyStep
 from dfal.nn.custom_augmentation import load_augmentation
 from dfal.nn.ensemble import Ensemble, member_weights
+from dfal.nn.fit_arguments import checked
 from dfal.nn.inference import default_modes, predict, prepare_images
+from dfal.nn.mini_batches import count_steps, epochs
 from dfal.nn.networks import init_lazy_layers
+from dfal.nn.stack import StackableTraining, same_types
+from dfal.nn.stacked_network import fixed_weights, skeleton, trained_weights
+from dfal.nn.train_mode import train_mode
 from dfal.nn.training_settings import AUTO, Training
 from dfal.nn.training_steps import (
     LabelCheck,
@@ -30,7 +34,6 @@ from dfal.nn.training_steps import (
     gradients,
     labelled_step,
     learning_rates,
-    shuffled_cycles,
 )
 from dfal.pool import LabelledData
 from dfal.seeding import derive_seed, fork_rng, generator
@@ -40,6 +43,10 @@ __all__ = ["Training", "check_device", "fit", "holdout_size", "split_holdout"]
 Network = TypeVar("Network", bound=nn.Module)
 Proceed = Callable[[int, int], object]
 """Is told the number of the step that begins, and how many there are."""
+
+
+def _proceed(step: int, steps: int) -> None:
+    """Let a training go on."""
 
 
 def check_device(device: str) -> None:
@@ -71,7 +78,7 @@ def fit(
     *,
     unlabelled: Images | None = None,
     start: Mapping[str, Tensor] | None = None,
-    proceed: Proceed = lambda step, steps: None,
+    proceed: Proceed = _proceed,
 ) -> Network:
     """Train networks on the labelled data, and on images without a label where settings say so.
 
@@ -100,118 +107,94 @@ def fit(
         DfalError: for labels that are no classes of the network, for anything else that cannot be
             trained on, and for a network without a parameter to train.
     """
-    data = _checked(make, data, settings, unlabelled)
+    data = checked(make, data, settings, unlabelled)
     seed = whole("seed", seed)
     if settings.augment == AUTO:
         choice = suited_augmentation(fit, make, data, settings, derive_seed(seed, 0, "augment"))
         settings = replace(settings, augment=choice)
+    starts = _Starts(make, data, settings, seed, unlabelled, start, proceed)
+    members = _together(starts) or [starts.best_of(member) for member in range(settings.ensemble)]
     if settings.ensemble == 1:
-        return _best(
-            make, data, settings, seed, unlabelled=unlabelled, start=start, proceed=proceed
-        )
-    members = []
-    for member in range(settings.ensemble):
-        own = None if start is None else member_weights(start, member)
-        own_seed = derive_seed(seed, member, "member")
-        members.append(
-            _best(make, data, settings, own_seed, unlabelled=unlabelled, start=own, proceed=proceed)
-        )
+        return members[0]
     return cast("Network", Ensemble(members).eval())
 
 
-def _best(
-    make: Callable[[], Network],
-    data: LabelledData,
-    settings: Training,
-    seed: int,
-    *,
-    unlabelled: Images | None,
-    start: Mapping[str, Tensor] | None,
-    proceed: Proceed,
-) -> Network:
-    """Train `settings.restarts` networks and return that with the lowest loss."""
-    training, validation = split_holdout(data, settings.holdout, generator(seed, 0, "holdout"))
-    trained = []
-    for restart in range(settings.restarts):
-        restart_seed = derive_seed(seed, restart, "restart")
-        with fork_rng(restart_seed, data.images.device):
-            model = make()
-            check_network(model, "what make returns")
-            model = model.to(data.images.device)
-            if any(p.requires_grad and p.dtype == torch.float16 for p in model.parameters()):
-                model = model.float()  # squares of gradients are 0 in float16
-            init_lazy_layers(model, prepare_images(model, data.images[:1]))
-            if start is not None:
-                model.load_state_dict(start)
-            steps = settings.steps if start is None else settings.warm_steps
-            training_run = _TrainingRun(training, validation, settings, steps, unlabelled, proceed)
-            trained.append(training_run.train(model, generator(restart_seed, 0, "looks")))
-    return min(trained, key=lambda pair: pair[1])[0]
+@dataclass(frozen=True)
+class _Starts(Generic[Network]):
+    """The trainings of one call of `fit`, whose arguments these are."""
+
+    make: Callable[[], Network]
+    data: LabelledData
+    settings: Training
+    seed: int
+    unlabelled: Images | None
+    start: Mapping[str, Tensor] | None
+    proceed: Proceed
+
+    def best_of(self, member: int) -> Network:
+        """Train the restarts of a member of the ensemble, and return that with the lowest loss."""
+        trained = [
+            run.train(model, generator(seed, 0, "looks"))
+            for model, run, seed in self.restarts(member)
+        ]
+        return min(trained, key=lambda pair: pair[1])[0]
+
+    def restarts(self, member: int) -> "Iterator[tuple[Network, _TrainingRun, int]]":
+        """Yield each restart of a member: its network, its training and its seed.
+
+        PyTorch's own generators have that seed until the next one.
+        """
+        data, settings, seed, start = self.data, self.settings, self.seed, self.start
+        if settings.ensemble > 1:
+            start = None if start is None else member_weights(start, member)
+            seed = derive_seed(seed, member, "member")
+        training, validation = split_holdout(data, settings.holdout, generator(seed, 0, "holdout"))
+        steps = settings.steps if start is None else settings.warm_steps
+        run = _TrainingRun(training, validation, settings, steps, self.unlabelled, self.proceed)
+        for restart in range(settings.restarts):
+            restart_seed = derive_seed(seed, restart, "restart")
+            with fork_rng(restart_seed, data.images.device):
+                model = self.make()
+                check_network(model, "what make returns")
+                model = model.to(data.images.device)
+                if any(p.requires_grad and p.dtype == torch.float16 for p in model.parameters()):
+                    model = model.float()  # squares of gradients are 0 in float16
+                init_lazy_layers(model, prepare_images(model, data.images[:1]))
+                if start is not None:
+                    model.load_state_dict(start)
+                yield model, run, restart_seed
 
 
-def _checked(make: Any, data: Any, settings: Any, unlabelled: Any) -> LabelledData:
-    """Return the labelled data with labels as int64.
+def _together(starts: _Starts[Network]) -> list[Network] | None:
+    """Train all networks of a call in step with others, where a trainer does so.
 
-    Raises:
-        DfalError: for arguments that `fit` does not take.
+    Returns:
+        The best of each member of the ensemble; None where they are to be trained one by one.
     """
-    if isinstance(make, nn.Module) or not callable(make):
-        cure = "lambda: copy.deepcopy(network)" if isinstance(make, nn.Module) else "dfal.lenet5"
-        raise DfalError(
-            f"make must be a function that returns a new network, but it is {kind_of(make)}: give"
-            f" {cure}"
-        )
-    if not isinstance(settings, Training):
-        raise DfalError(
-            f"the settings must be a dfal.Training, but they are {kind_of(settings)}: give"
-            " dfal.Training()"
-        )
-    if not isinstance(data, LabelledData):
-        cure = (
-            "pool.labelled_data()"
-            if hasattr(data, "labelled_data")
-            else "dfal.LabelledData(images, labels, source)"
-        )
-        raise DfalError(
-            f"the data must be a dfal.LabelledData, but they are {kind_of(data)}: give {cure}"
-        )
-    if settings.unlabelled == "spreading":
-        raise DfalError(
-            "unlabelled = 'spreading' needs a graph of features: give it to a dfal.Trial with a"
-            " backbone"
-        )
-    if settings.learns_consistency and not isinstance(unlabelled, Images):
-        raise DfalError(
-            f"unlabelled = {settings.unlabelled!r} needs the images of the pool: give fit"
-            " unlabelled=pool.images"
-        )
-    tensors = {"images": data.images, "labels": data.labels, "source": data.source}
-    for name, tensor in tensors.items():
-        if not torch.is_tensor(tensor):
-            raise DfalError(
-                f"{name} must be a tensor, but they are {kind_of(tensor)}: try"
-                f" torch.as_tensor({name})"
-            )
-    if data.labels.is_floating_point() or data.labels.is_complex():
-        raise DfalError(
-            f"labels must be whole numbers, but they are {data.labels.dtype}: try labels.long()"
-        )
-    if data.labels.ndim != 1 or len({len(tensor) for tensor in tensors.values()}) > 1:
-        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
-        raise DfalError(
-            "images, labels and source must have a row for each image, but their shapes are"
-            f" {shapes}"
-        )
-    if not len(data.labels):
-        raise DfalError(
-            "there is no labelled image to train on: give the pool some known labels first"
-        )
-    if settings.augment not in {"none", AUTO} and data.images.ndim != 4:
-        raise DfalError(
-            f"the augmentation {settings.augment} changes images, but the data have the shape"
-            f" {tuple(data.images.shape[1:])}: leave it out"
-        )
-    return replace(data, labels=data.labels.long())
+    trainer, settings = together.trainer(), starts.settings
+    if (
+        trainer is None
+        or starts.proceed is not _proceed
+        or settings.learns_consistency
+        or settings.augment != "none"
+    ):
+        return None
+    every, trainings = [], []
+    for member in range(settings.ensemble):
+        for model, run, seed in starts.restarts(member):
+            if (training := run.stackable(model, seed)) is None:
+                return None
+            every.append((model, run))
+            trainings.append(training)
+    if (outcomes := trainer(trainings)) is None:
+        return None
+    trained = [
+        run.loaded(model, outcome) for (model, run), outcome in zip(every, outcomes, strict=True)
+    ]
+    return [
+        min(group, key=lambda pair: pair[1])[0]
+        for group in zip(*[iter(trained)] * settings.restarts, strict=True)
+    ]
 
 
 def split_holdout(
@@ -291,11 +274,14 @@ class _TrainingRun:
         set_mode = train_mode(model, without_dropout=settings.is_without_dropout)
         set_mode()
         step = self._step(model, set_mode, rng)
-        steps = max(self.steps, settings.epochs * -(-len(data.labels) // settings.training_batch))
+        steps = count_steps(len(data.labels), settings, self.steps)
         rates = learning_rates(settings.learning_rate, settings.schedule, steps)
         numbers = itertools.count()
         best_loss, best_weights, waited = torch.inf, None, 0
-        for epoch in self._epochs(model, steps):
+        normed = any(isinstance(layer, _BatchNorm) and layer.training for layer in model.modules())
+        for epoch in epochs(
+            len(data.labels), settings, self.steps, normed=normed, device=data.labels.device
+        ):
             set_mode()
             for rows in epoch:
                 self.proceed(next(numbers), steps)
@@ -326,22 +312,41 @@ class _TrainingRun:
             mean.swap()
         return model, _loss(model, data)
 
-    def _epochs(self, model: nn.Module, steps: int) -> Iterator[Iterable[Int64[Tensor, "b"]]]:
-        """Yield the mini-batches of each epoch, after which the hold-out is looked at.
+    def stackable(self, model: nn.Module, seed: int) -> StackableTraining | None:
+        """Return the training of a network in step with others; None where it cannot be.
 
-        Where a number of steps is asked for all of them are full, so that few labels do not lead to
-        steps on fewer still.
+        Raises:
+            DfalError: for labels that are no classes of the network, and as the network does.
         """
-        size, labels = self.settings.training_batch, self.data.labels
-        if not self.steps:
-            for _ in range(self.settings.epochs):
-                order = torch.randperm(len(labels), device=labels.device)
-                yield _mini_batches(order, size, model)
-            return
-        full = shuffled_cycles(len(labels), size, labels.device)
-        each = -(-len(labels) // size)
-        for start in range(0, steps, each):
-            yield itertools.islice(full, min(each, steps - start))
+        data, validation = self.data, self.validation
+        images = torch.cat([prepare_images(model, each.images) for each in (data, validation)])
+        LabelCheck(data, validation).check(predict(model, images[:1]))
+        train_mode(model, without_dropout=self.settings.is_without_dropout)()
+        structure = skeleton(model)
+        trained, fixed = trained_weights(model), fixed_weights(model)
+        if structure is None or not trained or not same_types(trained, images):
+            return None
+        return StackableTraining(
+            structure,
+            trained,
+            fixed,
+            images,
+            torch.cat([data.labels, validation.labels]),
+            len(validation.labels),
+            self.settings,
+            self.steps,
+            seed,
+            str(images.device),
+        )
+
+    @torch.no_grad()
+    def loaded(self, model: Network, trained: together.Trained) -> tuple[Network, float]:
+        """Return a network with the weights of its training in step, as `train` returns it."""
+        for name, parameter in model.named_parameters():
+            if name in trained.weights:
+                parameter.copy_(trained.weights[name])
+        model.eval()
+        return model, trained.loss if trained.loss < torch.inf else _loss(model, self.data)
 
     def _step(self, model: nn.Module, set_mode: Callable[[], object], rng: torch.Generator) -> Step:
         """Return what computes the gradient of a mini-batch."""
@@ -371,64 +376,6 @@ def _swapped(mean: RunningMean | None) -> Iterator[None]:
     yield
     if mean is not None:
         mean.swap()
-
-
-def train_mode(model: nn.Module, *, without_dropout: bool) -> Callable[[], object]:
-    """Return a function that puts the network into training mode.
-
-    Its frozen blocks stay in evaluation mode, and its dropout where it is to be left out.
-
-    Args:
-        model: the network.
-        without_dropout: whether its dropout layers stay in evaluation mode.
-    """
-    frozen = [block for block in model.modules() if _is_frozen(block)]
-    left_out = [layer for layer in model.modules() if isinstance(layer, _DropoutNd)]
-    left_out = left_out if without_dropout else []
-    if not frozen and not left_out:
-        return model.train
-    trained = list(_outside_frozen_blocks(model))
-
-    def train() -> None:
-        model.train()
-        modes = [module.training for module in trained]
-        for block in frozen:
-            block.eval()
-        # A frozen block may share modules with the rest, whose mode it must not change.
-        for module, mode in zip(trained, modes, strict=True):
-            module.training = mode
-        for layer in left_out:
-            layer.eval()
-
-    return train
-
-
-def _is_frozen(module: nn.Module) -> bool:
-    """Return whether a module has parameters, and none of them is trained."""
-    trained = [parameter.requires_grad for parameter in module.parameters()]
-    return bool(trained) and not any(trained)
-
-
-def _outside_frozen_blocks(module: nn.Module) -> Iterator[nn.Module]:
-    if not _is_frozen(module):
-        yield module
-        for child in module.children():
-            yield from _outside_frozen_blocks(child)
-
-
-def _mini_batches(
-    order: Int64[Tensor, "n"], size: int, model: nn.Module
-) -> Sequence[Int64[Tensor, "b"]]:
-    """Split the order into mini-batches.
-
-    Where the network has batch norm, which cannot be trained on one image, a last mini-batch of one
-    image joins the one before it.
-    """
-    batches: list[Tensor] = list(order.split(size))
-    normed = any(isinstance(layer, _BatchNorm) and layer.training for layer in model.modules())
-    if not normed or len(batches) < 2 or len(batches[-1]) > 1:
-        return batches
-    return [*batches[:-2], torch.cat(batches[-2:])]
 
 
 def _flatten_parameters(model: nn.Module) -> list[nn.Parameter]:

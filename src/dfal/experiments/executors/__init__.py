@@ -11,6 +11,10 @@ EXECUTORS: Registry[Any] = Registry(
     "executor",
     {
         "local": Entry("dfal.experiments.executors.local:Local", "processes of this machine"),
+        "together": Entry(
+            "dfal.experiments.executors.together:InStep",
+            "processes of this machine, whose networks are trained in step, for a GPU",
+        ),
         "ray": Entry("dfal.experiments.executors.on_ray:Ray", "workers of a Ray cluster"),
         "slurm": Entry(
             "dfal.experiments.executors.on_slurm:Slurm", "a Slurm job for each trial, by submitit"

@@ -1,6 +1,6 @@
 """Run jobs on this machine: in this process, or in several worker processes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -50,7 +50,7 @@ class Local:
             processes = 1 if any(task.job.device != "cpu" for task in tasks) else available_cores()
         if processes == 1 or len(tasks) < 2:
             return _serial(tasks)
-        return _parallel(tasks, min(processes, len(tasks)))
+        return in_workers(tasks, min(processes, len(tasks)))
 
 
 def _serial(tasks: Sequence[Task]) -> Records:
@@ -61,15 +61,31 @@ def _serial(tasks: Sequence[Task]) -> Records:
                 yield task.job, record
 
 
-def _parallel(tasks: Sequence[Task], processes: int) -> Records:
-    """Run the jobs in worker processes, each of which gets one at a time."""
+def in_workers(
+    tasks: Sequence[Task],
+    processes: int,
+    target: Callable[..., None] | None = None,
+    arguments: Sequence[tuple[object, ...]] = (),
+) -> Records:
+    """Run the jobs in worker processes, each of which gets one at a time.
+
+    Args:
+        tasks: the jobs.
+        processes: how many there are.
+        target: runs in each process; `work` by default.
+        arguments: of each process, behind those of `work`.
+
+    Raises:
+        DfalError: if a job fails or a process dies.
+    """
     waiting = list(reversed(tasks))
     busy: dict[Any, Job] = {}  # by pipe
     workers = []
     pipe: Any
     try:
-        for _ in range(processes):
-            worker, pipe = start_worker(_work, dict(datasets.PLACES))
+        for number in range(processes):
+            own = arguments[number] if arguments else ()
+            worker, pipe = start_worker(target or work, dict(datasets.PLACES), *own)
             workers.append(worker)
             busy[pipe] = _dispatch(pipe, waiting)
         while busy:
@@ -100,7 +116,7 @@ def _dispatch(pipe: Connection, waiting: list[Task]) -> Job:
     return task.job
 
 
-def _work(pipe: Connection, places: dict[str, str]) -> None:
+def work(pipe: Connection, places: dict[str, str]) -> None:
     """Run the jobs that a pipe brings in this worker process, and send back their records.
 
     Args:

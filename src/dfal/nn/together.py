@@ -1,0 +1,327 @@
+"""Trainings that run together: those of networks of one structure take their steps at once.
+
+`fit` hands its trainings to the trainer of `training_together`, where there is one. What a
+training draws at random comes from a generator of its own, so that its result does not depend on
+those beside it.
+"""
+
+import contextlib
+import math
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from dfal.errors import first_line
+from dfal.nn.mini_batches import count_steps, epochs
+from dfal.nn.stack import BETA1, BETA2, MOST_STEPS, Stack, StackableTraining, Steps
+from dfal.nn.stacked_network import UnstackableError, Weights
+from dfal.nn.training_steps import learning_rates
+from dfal.seeding import generator
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves.
+
+    Attributes:
+        weights: the trained parameters, on the CPU.
+        loss: the lowest on the hold-out; infinite without one.
+    """
+
+    weights: Weights
+    loss: float
+
+
+Owner = Any
+"""A name of a training, by which its result is found."""
+Trainer = Callable[[Sequence[StackableTraining]], list[Trained] | None]
+"""Runs trainings together; returns None where they cannot be stacked."""
+
+_TRAINER: ContextVar[Trainer | None] = ContextVar("trainer", default=None)
+
+
+def trainer() -> Trainer | None:
+    """Return what runs the trainings of `fit` together, or None."""
+    return _TRAINER.get()
+
+
+@contextlib.contextmanager
+def training_together(run: Trainer) -> Iterator[None]:
+    """Let `fit` hand its trainings to a trainer, inside the block."""
+    token = _TRAINER.set(run)
+    try:
+        yield
+    finally:
+        _TRAINER.reset(token)
+
+
+class InThisProcess:
+    """A trainer in this process: networks of one call of `fit`, its restarts and ensemble.
+
+    Args:
+        slots: how many networks are trained at a time.
+    """
+
+    def __init__(self, slots: int):
+        self._together = Together(slots)
+
+    def __call__(self, trainings: Sequence[StackableTraining]) -> list[Trained] | None:
+        results: dict[object, Trained | None] = {}
+        for place, training in enumerate(trainings):
+            self._together.add(place, training)
+        try:
+            while self._together.busy and None not in results.values():
+                results |= self._together.advance()
+        finally:
+            for place in range(len(trainings)):
+                self._together.drop(place)
+        trained = [result for _, result in sorted(results.items()) if result is not None]
+        return trained if len(trained) == len(trainings) else None
+
+
+class Together:
+    """Stacks of networks, one for each structure, and the trainings that wait for a slot.
+
+    Args:
+        slots: of each stack.
+    """
+
+    def __init__(self, slots: int):
+        self._slots, self._stacks = slots, dict[object, _RunningStack | None]()
+
+        self._refused: set[Owner] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Return whether a training is not done."""
+        return bool(self._refused) or any(stack.busy for stack in self._stacks.values() if stack)
+
+    def add(self, owner: Owner, training: StackableTraining) -> None:
+        """Take in a training, which begins as soon as a slot is free.
+
+        Args:
+            owner: a name for it.
+            training: the training.
+        """
+        settings = training.settings
+        key = (
+            *(training.structure, training.device, settings.training_batch),
+            *(bool(settings.average), training.images.shape[1:], training.images.dtype),
+        )
+        try:
+            training = training.to(training.device)
+            if key not in self._stacks:
+                self._stacks[key] = _RunningStack(training, self._slots)
+            stack = self._stacks[key]
+        except (UnstackableError, RuntimeError) as error:
+            _tell(error)
+            stack = self._stacks[key] = None
+        if stack is None or not stack.has_room(training):
+            self._refused.add(owner)
+        else:
+            stack.add(owner, training)
+
+    def advance(self) -> dict[Owner, Trained | None]:
+        """Make some steps of all trainings.
+
+        Returns:
+            Those that are done by the names they have; None for one to be trained on its own.
+        """
+        done: dict[Owner, Trained | None] = dict.fromkeys(self._refused)
+        self._refused = set()
+        for key, stack in self._stacks.items():
+            if stack is None or not stack.busy:
+                continue
+            try:
+                done |= stack.advance()
+            except RuntimeError as error:  # the memory of the device, or a network's own
+                _tell(error)
+                done |= dict.fromkeys(stack.owners)
+                self._stacks[key] = None
+        return done
+
+    def drop(self, owner: Owner) -> None:
+        """End the training of a name."""
+        self._refused.discard(owner)
+        for stack in self._stacks.values():
+            if stack is not None:
+                stack.drop(owner)
+
+
+def _tell(error: Exception) -> None:
+    sys.stderr.write(f"dfal: networks are trained one by one ({first_line(error)})\n")
+
+
+class _RunningStack:
+    """A stack with the trainings in its slots, and those that wait."""
+
+    def __init__(self, training: StackableTraining, slots: int):
+        self._stack = Stack(training, slots)
+        self._courses: list[_Course | None] = [None] * slots
+        self._waiting: deque[tuple[Owner, StackableTraining]] = deque()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting) or any(self._courses)
+
+    @property
+    def owners(self) -> list[Owner]:
+        return [owner for owner, _ in self._waiting] + [
+            course.owner for course in self._courses if course is not None
+        ]
+
+    def has_room(self, training: StackableTraining) -> bool:
+        return self._stack.has_room(len(training.images))
+
+    def add(self, owner: Owner, training: StackableTraining) -> None:
+        self._waiting.append((owner, training))
+
+    def drop(self, owner: Owner) -> None:
+        self._waiting = deque(pair for pair in self._waiting if pair[0] != owner)
+        self._courses = [
+            None if course is not None and course.owner == owner else course
+            for course in self._courses
+        ]
+
+    def advance(self) -> dict[Owner, Trained]:
+        for slot, course in enumerate(self._courses):
+            if course is None and self._waiting:
+                owner, training = self._waiting.popleft()
+                self._stack.load(slot, training)
+                self._courses[slot] = _Course(owner, training)
+        running = [(slot, course) for slot, course in enumerate(self._courses) if course]
+        count = min(MOST_STEPS, *(course.until_look for _, course in running))
+        steps = Steps.empty(count, self._stack.slots, self._stack.batch)
+        for slot, course in running:
+            course.fill(steps, slot)
+        self._stack.run(steps)
+        self._look(
+            [
+                (slot, course)
+                for slot, course in running
+                if course.held_out and not course.until_look
+            ]
+        )
+        done = {}
+        for slot, course in running:
+            if course.is_over:
+                best = course.best_loss < math.inf
+                weights = self._stack.weights(slot, best=best)
+                done[course.owner] = Trained(weights, course.best_loss)
+                self._courses[slot] = None
+        return done
+
+    def _look(self, courses: list[tuple[int, "_Course"]]) -> None:
+        """Look at the hold-outs of trainings that are at the end of an epoch."""
+        if not courses:
+            return
+        rows: list[Tensor | None] = [None] * self._stack.slots
+        for slot, course in courses:
+            rows[slot] = course.held_out_rows
+        losses = self._stack.losses(rows)
+        better = [slot for slot, course in courses if course.see(losses[slot])]
+        if better:
+            self._stack.keep(better)
+
+
+class _Course:
+    """Where a training is: its steps so far, and its hold-out.
+
+    Attributes:
+        owner: a name for it.
+        held_out: how many images are held out.
+        best_loss: the lowest loss on them so far.
+        until_look: steps until the hold-out is looked at, or without one until the end.
+    """
+
+    def __init__(self, owner: Owner, training: StackableTraining):
+        self.owner, self.best_loss, self._waited = owner, math.inf, 0
+        self._training, settings, self.held_out = training, training.settings, training.held_out
+        count = len(training.labels) - self.held_out
+        self._count_steps = count_steps(count, settings, training.steps)
+        self._epochs = epochs(
+            count, settings, training.steps, rng=generator(training.seed, 0, "mini-batches")
+        )
+        self._dropout = generator(training.seed, 0, "dropout")
+        self._rates = learning_rates(settings.learning_rate, settings.schedule, self._count_steps)
+        self._step, self._ends = 0, False
+        self._rows = torch.zeros(0, settings.training_batch, dtype=torch.int64)
+        self._weights = torch.zeros(0, settings.training_batch)
+        self._keys = torch.zeros(0, 2, dtype=torch.int32)
+        self.until_look = self._count_steps
+        self._next_look()
+
+    @property
+    def is_over(self) -> bool:
+        return self._ends or self._step == self._count_steps
+
+    @property
+    def held_out_rows(self) -> Int64[Tensor, "v"]:
+        """Return the rows of the images that are held out."""
+        count = len(self._training.labels)
+        return torch.arange(count - self.held_out, count)
+
+    def fill(self, steps: Steps, slot: int) -> None:
+        """Write the next steps into a slot."""
+        count = len(steps.rows)
+        while len(self._rows) < count:
+            self._draw_epoch()
+        for ours, theirs in (
+            (self._rows, steps.rows),
+            (self._weights, steps.weights),
+            (self._keys, steps.keys),
+        ):
+            theirs[:, slot] = ours[:count]
+        self._rows, self._weights = self._rows[count:], self._weights[count:]
+        self._keys = self._keys[count:]
+        numbers = range(self._step + 1, self._step + count + 1)
+        steps.rates[:, slot] = torch.tensor(
+            [next(self._rates) / (1 - BETA1**number) for number in numbers]
+        )
+        steps.corrections[:, slot] = torch.tensor(
+            [1 / math.sqrt(1 - BETA2**number) for number in numbers]
+        )
+        if decay := self._training.settings.average:
+            steps.averaging[:, slot] = torch.tensor(
+                [1 - min(decay, number / (number + 9)) for number in numbers]
+            )
+        self._step += count
+        self.until_look -= count
+
+    def see(self, loss: float) -> bool:
+        """Take in the loss on the hold-out after an epoch; return whether it is the lowest."""
+        better = loss < self.best_loss
+        self._waited = 0 if better else self._waited + 1
+        self.best_loss = min(loss, self.best_loss) if better else self.best_loss
+        self._ends = self._waited == self._training.settings.patience
+        if not self.is_over:
+            self._next_look()
+        return better
+
+    def _next_look(self) -> None:
+        if self.held_out:
+            if not len(self._rows):
+                self._draw_epoch()
+            self.until_look = len(self._rows)
+
+    def _draw_epoch(self) -> None:
+        """Append the steps of the next epoch, whose last mini-batch may be a smaller one."""
+        batches, size = list(next(self._epochs)), self._rows.shape[1]
+        rows = torch.zeros(len(batches), size, dtype=torch.int64)
+        weights = torch.zeros(len(batches), size)
+        for number, batch in enumerate(batches):
+            rows[number, : len(batch)] = batch
+            weights[number, : len(batch)] = 1 / len(batch)
+        keys = torch.randint(
+            -(2**31), 2**31, (len(batches), 2), dtype=torch.int32, generator=self._dropout
+        )
+        self._rows = torch.cat([self._rows, rows])
+        self._weights = torch.cat([self._weights, weights])
+        self._keys = torch.cat([self._keys, keys])

@@ -1,0 +1,371 @@
+"""Networks trained in step are those that are trained one by one, whoever is beside them."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import dfal
+from dfal.nn import stack, stacked_network, together, training
+from dfal.nn.mini_batches import epochs
+from dfal.nn.stack import StackableTraining
+from dfal.nn.together import InThisProcess, Together, Trained, training_together
+from dfal.pool import LabelledData
+from dfal.seeding import generator
+
+SETTINGS = dfal.Training(epochs=7, training_batch=8, without_dropout=True)
+
+
+class Residual(nn.Module):
+    """A network with a skip connection, a buffer and a frozen layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.inner = nn.Linear(36, 12), nn.Linear(12, 12)
+        self.leave, self.fixed = nn.Linear(12, 3), nn.Linear(12, 12)
+        self.drop = nn.Dropout(0.3)
+        self.register_buffer("scale", torch.rand(12) + 0.5)
+        self.fixed.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x.flatten(1)).relu_()
+        x = x + self.drop(self.inner(x)) * self.scale + self.fixed(x)
+        f: Tensor = self.leave(x)
+        return f
+
+
+def convolutional() -> nn.Module:
+    layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25))
+    return nn.Sequential(layers, nn.Flatten(), nn.Linear(16, 3))
+
+
+def some_data(count: int, seed: int = 0) -> LabelledData:
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (count,), generator=rng)
+    images = torch.rand(count, 1, 6, 6, generator=rng)
+    images[torch.arange(count), 0, labels] += 0.5
+    return LabelledData(images, labels, torch.arange(count))
+
+
+def split(data: LabelledData, held_out: int) -> tuple[LabelledData, LabelledData]:
+    is_held = torch.arange(len(data.labels)) < held_out
+    return data.rows(~is_held), data.rows(is_held)
+
+
+def stackable(
+    make: Callable[[], nn.Module], run: training._TrainingRun, seed: int
+) -> tuple[nn.Module, StackableTraining]:
+    torch.manual_seed(seed)
+    model = make()
+    job = run.stackable(model, seed)
+    assert job is not None
+    return model, job
+
+
+def run_of(
+    data: LabelledData, settings: dfal.Training, held_out: int = 0, steps: int = 0
+) -> training._TrainingRun:
+    return training._TrainingRun(*split(data, held_out), settings, steps, None, training._proceed)
+
+
+def trained(jobs: dict[str, StackableTraining], slots: int) -> dict[str, Trained]:
+    trainer = Together(slots)
+    for name, job in jobs.items():
+        trainer.add(name, job)
+    results: dict[str, Trained | None] = {}
+    while trainer.busy:
+        results |= trainer.advance()
+    assert None not in results.values()
+    return {name: result for name, result in results.items() if result is not None}
+
+
+@pytest.fixture
+def same_mini_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a plain training take the mini-batches of one in step, whose seed is 5."""
+
+    def drawn(count: int, settings: dfal.Training, least: int, **_: Any) -> Any:
+        return epochs(count, settings, least, rng=generator(5, 0, "mini-batches"))
+
+    monkeypatch.setattr(training, "epochs", drawn)
+
+
+@pytest.mark.usefixtures("same_mini_batches")
+@pytest.mark.parametrize("make", [Residual, convolutional])
+@pytest.mark.parametrize(
+    ("settings", "held_out", "steps"),
+    [
+        (SETTINGS, 0, 0),
+        (dataclasses.replace(SETTINGS, epochs=60, patience=2, learning_rate=0.03), 9, 0),
+        (dataclasses.replace(SETTINGS, average=0.9, schedule="cosine"), 9, 0),
+        (dataclasses.replace(SETTINGS, average=0.9), 0, 41),
+    ],
+    ids=["plain", "early stopping", "mean and cosine", "mean and steps"],
+)
+def test_a_network_is_trained_as_on_its_own(
+    make: Callable[[], nn.Module],
+    settings: dfal.Training,
+    held_out: int,
+    steps: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = run_of(some_data(37), settings, held_out, steps)
+    model, job = stackable(make, run, 5)
+    plain = copy.deepcopy(model)
+    seen: list[float] = []
+    loss_of = training._loss
+
+    def loss_seen(*pair: Any) -> float:
+        seen.append(loss_of(*pair))
+        return seen[-1]
+
+    monkeypatch.setattr(training, "_loss", loss_seen)
+    want_loss = run.train(plain, torch.Generator())[1]
+    looks: list[float] = []
+    losses_of = stack.Stack.losses
+
+    def losses(self: stack.Stack, rows: Any) -> list[float]:
+        looks.append(losses_of(self, rows)[0])
+        return [looks[-1]] * self.slots
+
+    monkeypatch.setattr(stack.Stack, "losses", losses)
+    network, loss = run.loaded(model, trained({"": job}, 2)[""])
+    assert loss == pytest.approx(want_loss, rel=1e-4)
+    for name, want in plain.state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], want, atol=1e-5, rtol=1e-3)
+    if held_out:
+        assert looks == pytest.approx(seen, rel=1e-4), "the same curve, and the same end"
+    if held_out and settings.patience == 2:
+        assert 3 <= len(looks) < 60, "it stops early"
+        assert min(looks) < looks[-1], "the last weights are not the best"
+
+
+def jobs_of_all_kinds() -> dict[str, StackableTraining]:
+    settings = dfal.Training(epochs=5, training_batch=8)
+    jobs = {}
+    for seed, (count, held_out, some) in enumerate(
+        [
+            (33, 0, settings),
+            (70, 20, dataclasses.replace(settings, patience=1)),
+            (7, 0, dataclasses.replace(settings, learning_rate=0.1)),
+            (150, 3, dataclasses.replace(settings, schedule="cosine")),
+        ]
+    ):
+        run = run_of(some_data(count, seed), some, held_out)
+        jobs[f"job {seed}"] = stackable(convolutional, run, seed)[1]
+    return jobs
+
+
+def test_the_result_depends_neither_on_others_nor_on_the_slot() -> None:
+    jobs = jobs_of_all_kinds()
+    alone = {name: trained({name: job}, 4)[name] for name, job in jobs.items()}
+    for order in (list(jobs), list(reversed(jobs))):
+        for slots in (4, 2):
+            beside = trained({name: jobs[name] for name in order}, slots)
+            for name, want in alone.items():
+                assert beside[name].loss == pytest.approx(want.loss, abs=1e-5)
+                for weight, tensor in want.weights.items():
+                    torch.testing.assert_close(
+                        beside[name].weights[weight], tensor, atol=1e-5, rtol=0
+                    )
+
+
+def test_a_slot_is_free_as_soon_as_its_training_ends() -> None:
+    jobs = jobs_of_all_kinds()
+    trainer = Together(2)
+    for name in ("job 0", "job 3", "job 2"):
+        trainer.add(name, jobs[name])
+    order: list[str] = []
+    while trainer.busy:
+        order += trainer.advance()
+    assert order == ["job 0", "job 2", "job 3"], "25 steps, then 5, beside 95"
+
+
+def test_a_training_that_is_dropped_leaves_its_slot() -> None:
+    jobs = jobs_of_all_kinds()
+    trainer = Together(1)
+    for name, job in jobs.items():
+        trainer.add(name, job)
+    trainer.advance()
+    for name in ("job 0", "job 1", "job 3"):
+        trainer.drop(name)
+    results: dict[str, Trained | None] = {}
+    while trainer.busy:
+        results |= trainer.advance()
+    assert set(results) == {"job 2"}
+
+
+def test_fit_trains_restarts_and_ensemble_in_step() -> None:
+    data, settings = some_data(60), dfal.Training(epochs=100, holdout=0.2, restarts=2, ensemble=2)
+    calls: list[int] = []
+    trainer = InThisProcess(4)
+
+    def counted(jobs: Any) -> Any:
+        calls.append(len(jobs))
+        return trainer(jobs)
+
+    with training_together(counted):
+        networks = dfal.fit(convolutional, data, settings, seed=0)
+    assert calls == [4]
+    assert together.trainer() is None
+    first, second = networks.members  # type: ignore[misc]
+    assert not torch.equal(first[2].weight, second[2].weight)
+    accuracy = (dfal.predict(networks, data.images).argmax(1) == data.labels).float().mean()
+    assert accuracy > 0.6
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+
+
+class Linear(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(36, 3)
+
+    def logits(self, x: Tensor) -> Tensor:
+        f: Tensor = self.layer(x.flatten(1))
+        return f
+
+
+class Mixing(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        f = self.logits(x)
+        return f - f.mean(0)
+
+
+class FunctionalDropout(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(self.logits(x), 0.3, self.training)
+
+
+class Refusing(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        f = self.logits(x)
+        return f * (2 if f.sum() > 0 else 1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [normed, Mixing, FunctionalDropout, Refusing],
+    ids=["batch norm", "mixes images", "F.dropout", "looks at values"],
+)
+def test_networks_that_cannot_be_stacked_are_trained_on_their_own(
+    make: Callable[[], nn.Module],
+) -> None:
+    data, settings = some_data(20), dfal.Training(epochs=3, training_batch=8)
+    want = dfal.fit(make, data, settings, seed=0)
+    with training_together(InThisProcess(2)):
+        got = dfal.fit(make, data, settings, seed=0)
+    assert all(map(torch.equal, got.state_dict().values(), want.state_dict().values()))
+
+
+def refused(jobs: Any) -> Any:
+    raise AssertionError("it is not to be asked")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dfal.Training(epochs=2, augment="shapes"),
+        dfal.Training(epochs=2, unlabelled="pseudo-labels"),
+    ],
+)
+def test_what_changes_images_is_trained_on_its_own(settings: dfal.Training) -> None:
+    data = some_data(20)
+    with training_together(refused):
+        dfal.fit(convolutional, data, settings, seed=0, unlabelled=dfal.Images(data.images))
+
+
+def test_labels_that_are_no_classes_are_refused_as_on_its_own() -> None:
+    data = dataclasses.replace(some_data(20), labels=torch.full((20,), 3))
+    with training_together(refused), pytest.raises(dfal.DfalError, match="has the label 3"):
+        dfal.fit(convolutional, data, SETTINGS, seed=0)
+
+
+def test_memory_that_does_not_suffice_leaves_it_to_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    want = dfal.fit(convolutional, some_data(20), SETTINGS, seed=0)
+
+    def fails(self: stack.Stack, steps: Any) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(stack.Stack, "run", fails)
+    with training_together(InThisProcess(2)):
+        got = dfal.fit(convolutional, some_data(20), SETTINGS, seed=0)
+    assert all(map(torch.equal, got.state_dict().values(), want.state_dict().values()))
+    assert capsys.readouterr().err == "dfal: networks are trained one by one (no memory)\n"
+
+
+def mixed(x: int) -> int:
+    """The finaliser of MurmurHash3, in whole numbers."""
+    x ^= x >> 16
+    x = x * 0x85EBCA6B % 2**32
+    x ^= x >> 13
+    x = x * 0xC2B2AE35 % 2**32
+    return x ^ (x >> 16)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.25, 0.5, 1.0])
+def test_dropout_is_a_function_of_key_and_element(p: float) -> None:
+    keys = torch.tensor([[-(2**31), 17], [12345, -1]], dtype=torch.int32)
+    kept = stacked_network.keep_mask(keys, torch.arange(40, dtype=torch.int32).view(8, 5), p)
+    for key, row in zip(keys.tolist(), kept, strict=True):
+        for number, keep in enumerate(row.flatten().tolist()):
+            first, second = (each % 2**32 for each in key)
+            bits = mixed((mixed(number ^ first) + second) % 2**32)
+            signed = bits - 2**32 if bits >= 2**31 else bits
+            assert keep == (signed >= min(round(p * 2**32) - 2**31, 2**31 - 1))
+
+
+def test_dropout_keeps_elements_independently() -> None:
+    keys = torch.randint(-(2**31), 2**31, (400, 2), dtype=torch.int32)
+    kept = stacked_network.keep_mask(keys, torch.arange(500, dtype=torch.int32), 0.25).double()
+    assert kept.mean() == pytest.approx(0.75, abs=0.004)
+    correlations = torch.corrcoef(kept), torch.corrcoef(kept.T)
+    for table in correlations:
+        beside = table - torch.eye(len(table))
+        assert beside.abs().max() < 0.3
+        assert beside.mean().abs() < 0.002
+
+
+@pytest.mark.gpu
+def test_a_graph_of_a_gpu_trains_as_the_cpu_does() -> None:
+    jobs = {
+        name: dataclasses.replace(
+            job,
+            trained={weight: tensor.double() for weight, tensor in job.trained.items()},
+            images=job.images.double(),
+        )
+        for name, job in jobs_of_all_kinds().items()
+    }
+    want = trained(jobs, 2)
+    trainer = Together(2)
+    for name, job in jobs.items():
+        trainer.add(name, dataclasses.replace(job, device="cuda"))
+    got: dict[str, Trained | None] = {}
+    while trainer.busy:
+        got |= trainer.advance()
+    (running,) = trainer._stacks.values()
+    assert running is not None
+    assert running._stack._graph is not None, "its steps are one graph"
+    for name, here in want.items():
+        there = got[name]
+        assert there is not None
+        assert there.loss == pytest.approx(here.loss, abs=1e-6)
+        for weight, tensor in here.weights.items():
+            assert there.weights[weight].device.type == "cpu"
+            torch.testing.assert_close(there.weights[weight], tensor, atol=1e-6, rtol=0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
