@@ -54,14 +54,14 @@ class Sizes:
     labels: tuple[int, int] = (100, 1000)
     epochs: int = 100
     stack: int = 35
-    alone: int = 5
+    alone: int = 2
     candidates: tuple[int, ...] = (300, 10_000)
     strategies: tuple[str, ...] = (
         *("dfal", "bald", "ceal", "core-set", "egl", "uncertainty", "random"),
     )
     seeds: int = 5
     annotations: int = 1000
-    study_seconds: float = 220
+    study_seconds: float = 100
     test_seconds: float = 100
 
 
