@@ -15,8 +15,6 @@ import platformdirs
 import torch
 from jaxtyping import Float, Int64
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
 from dfal import backbones
@@ -25,6 +23,7 @@ from dfal.data.computed_rows import map_rows
 from dfal.data.datasets import Dataset
 from dfal.data.image_array import Images
 from dfal.data.image_files import Unavailable, fitted
+from dfal.data.progress_bar import progress_bar
 from dfal.data.resizing import resized
 from dfal.errors import DfalError
 from dfal.experiments.featuriser import Featuriser, Shape, describe
@@ -110,7 +109,7 @@ def _compute(data: Dataset, backbone: str, size: int, device: str) -> Dataset:
         of_batch = (
             Featuriser(backbone, reader.shape, reader.floats, device) if backbone else reader.bytes
         )
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        with progress_bar() as progress:
             task = progress.add_task(description, total=pool + test, completed=start)
             batches = [
                 np.arange(first, min(first + BATCH, pool + test))

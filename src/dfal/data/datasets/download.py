@@ -19,13 +19,13 @@ import platformdirs
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    Progress,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
 from dfal.atomic import atomic_write
+from dfal.data.progress_bar import progress_bar
 from dfal.errors import DfalError
 
 TIMEOUT = 30
@@ -273,7 +273,7 @@ def _transfer(address: str, part: Path) -> str | None:
             TransferSpeedColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns) as progress, part.open("ab" if resumed else "wb") as file:
+        with progress_bar(*columns) as progress, part.open("ab" if resumed else "wb") as file:
             task = progress.add_task(
                 address.rsplit("/", 1)[1], total=total, completed=have if resumed else 0
             )

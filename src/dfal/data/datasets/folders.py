@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
 from dfal.data.datasets.card import Dataset, stratified_split
 from dfal.data.image_array import Images
 from dfal.data.image_folder import Folder
 from dfal.data.listing import UNLISTED, count_names
+from dfal.data.progress_bar import progress_bar
 from dfal.errors import DfalError
 
 SPLIT_SEED = 0
@@ -35,7 +34,7 @@ def load(path: Path) -> Dataset:
     """
     with Folder.open(path) as folder:
         before = int(folder.ready().sum())
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        with progress_bar() as progress:
             task = progress.add_task(f"decoding {path}", total=len(folder))
             for done in folder.decode():
                 progress.update(task, completed=done)

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 from numpy.typing import NDArray
-from rich.progress import Progress
 from torch import Tensor
 
 from dfal.atomic import atomic_write
 from dfal.data.datasets.card import Dataset
 from dfal.data.datasets.download import fetch, find, folder_with, folders, writing
 from dfal.data.image_array import CHUNK, Images
+from dfal.data.progress_bar import progress_bar
 from dfal.errors import DfalError, first_line
 
 POOL, TEST = "pool.npy", "test.npy"
@@ -128,7 +128,7 @@ def write(
     with (
         atomic_write(path, "free some space, and try again") as part,
         part.open("wb") as out,
-        Progress(transient=True) as progress,
+        progress_bar() as progress,
     ):
         task = progress.add_task(f"writing {file} of {name}", total=shape[0])
         # Not by a memory map: on a full disk that ends the process instead of raising an error.

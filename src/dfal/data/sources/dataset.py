@@ -11,12 +11,11 @@ import numpy as np
 import platformdirs
 import torch
 from jaxtyping import Int64, UInt8
-from rich.console import Console
-from rich.progress import Progress
 
 from dfal.data.computed_rows import map_rows
 from dfal.data.datasets.card import Dataset, Originals, stratified_split
 from dfal.data.image_array import Images
+from dfal.data.progress_bar import progress_bar
 from dfal.data.sources.arrays import ArraySource
 from dfal.data.sources.base import Source
 from dfal.data.sources.classes import numbered
@@ -98,7 +97,7 @@ def _images(source: Source, decoder: Decoder) -> tuple[Images, list[Any] | None]
 
 
 def _with_progress(source: Source, decoder: Decoder, start: int) -> Any:
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task(f"decoding {source.name}", total=source.count, completed=start)
         for block in decoded_blocks(source, decoder, start=start):
             yield block
