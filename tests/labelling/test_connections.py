@@ -451,3 +451,10 @@ def test_a_port_is_not_shared_where_the_system_would_let_it(
     )
     page_server.bound("127.0.0.1", None).close()
     assert set(options) == {-5}
+
+
+def test_a_port_is_taken_before_the_page_answers() -> None:
+    with page_server.bound("127.0.0.1", None) as listening:
+        address = listening.getsockname()
+        with socket.create_connection(address, timeout=5), pytest.raises(DfalError, match="port"):
+            page_server.bound(*address)

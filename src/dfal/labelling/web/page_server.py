@@ -204,7 +204,7 @@ def _address() -> str:
 
 
 def bound(host: str, port: int | None) -> socket.socket:
-    """Return a socket bound to a port.
+    """Return a socket that listens on a port.
 
     Args:
         host: address to listen on.
@@ -227,6 +227,8 @@ def bound(host: str, port: int | None) -> socket.socket:
             option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
             listening.setsockopt(socket.SOL_SOCKET, option, 1)
             listening.bind(address)
+            # From now on a request waits for the page, and no second page takes the port.
+            listening.listen()
         except OSError as error:
             reason = error.strerror or str(error)
             if listening is not None:
