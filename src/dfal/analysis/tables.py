@@ -68,7 +68,7 @@ class Cell:
     ours: str = ""
     spread: str = ""
     paper: str = ""
-    p: float = float("nan")
+    p: float = field(default=float("nan"), compare=False)  # NaN equals no NaN
     above: bool = False
     value: float = field(default=float("nan"), compare=False)
     low: float = field(default=float("nan"), compare=False)
