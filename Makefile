@@ -6,6 +6,8 @@
 #             fast tests with the lowest and the newest versions of what dfal needs, by uv; 6 GB each
 # make lint   what CI checks beside the tests
 # make docs   the site, in site/
+# make notebooks, make code-blocks
+#             the notebooks of the site in Jupyter; how long each block of code of the docs takes
 # make picture, make reference, make figure
 #             what is made from the code and the results: docs/pictures, docs/command-line.md,
 #             docs/http-api.md, the tables in docs/strategies.md
@@ -17,6 +19,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ANY_MODEL = .venv-any-model
 VERSIONS = .venv-versions
+JUPYTER = .jupyter
 FAST = $(addprefix tests/, analysis data/datasets data/sources experiments/test_trial.py \
   models/test_onnx.py nn/test_augmentation.py nn/test_networks.py nn/test_training.py semisupervised \
   stats/test_significance.py stores/test_store_versions.py strategies/test_badge.py \
@@ -26,7 +29,7 @@ ARGS ?=
 TEX = /usr/local/share/texmf/tex/latex
 DEBIAN = caddy chromium gcc libc6-dev nginx openssl texlive-latex-base texlive-latex-recommended
 
-.PHONY: run test any-model lowest newest lint lint-page docs picture reference figure debian format clean
+.PHONY: run test any-model lowest newest lint lint-page docs notebooks code-blocks picture reference figure debian format clean
 
 run: $(VENV)/installed
 	$(BIN)/dfal run $(ARGS)
@@ -69,6 +72,18 @@ lint: $(VENV)/installed lint-page
 docs: $(VENV)/installed
 	$(BIN)/python -m sphinx -b html --fail-on-warning --keep-going --quiet docs site
 	@echo "The site: file://$(CURDIR)/site/index.html"
+
+notebooks: $(JUPYTER)/installed
+	PYTHONPATH=$(JUPYTER) $(BIN)/python docs/run_notebooks.py $(ARGS)
+
+# Beside the environment: the versions of constraints.txt stay as they are.
+$(JUPYTER)/installed: $(VENV)/installed
+	rm -rf $(JUPYTER)
+	$(BIN)/python -m pip install --quiet --target $(JUPYTER) --group notebooks
+	@touch $@
+
+code-blocks: $(VENV)/installed
+	$(BIN)/python tests/docs/block_times.py
 
 picture: $(VENV)/installed
 	$(BIN)/python docs/architecture.py
@@ -125,4 +140,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(ANY_MODEL) $(VERSIONS) node_modules .types dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) $(ANY_MODEL) $(VERSIONS) $(JUPYTER) node_modules .types dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

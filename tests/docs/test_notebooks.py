@@ -60,6 +60,15 @@ def test_a_notebook_has_all_examples_of_its_page_in_order(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
+def test_a_result_is_shown_by_jupyter_too(name: str) -> None:
+    """Jupyter shows the value of a cell's last line only where that stands in no block."""
+    for cell in SCRIPT.notebook(PAGES[name])["cells"]:
+        if cell["cell_type"] == "code" and cell["outputs"]:
+            last = ast.parse(cell["source"]).body[-1]
+            assert isinstance(last, ast.Expr) or "print(" in ast.unparse(last), cell["source"]
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_the_text_of_a_notebook_is_complete_without_the_site(name: str) -> None:
     made = SCRIPT.notebook(PAGES[name])
     text = "\n".join(cell["source"] for cell in made["cells"] if cell["cell_type"] == "markdown")
