@@ -3,6 +3,7 @@
 A block of Python whose lines have prompts is a doctest. Other tests execute some others, which
 `EXECUTED` counts. Of a shell block each command line is given to the program that it names: dfal
 takes its options and checks their values, up to where it would begin to work; a script parses them.
+`python tests/docs/block_times.py` writes how long each block takes.
 """
 
 import argparse
@@ -16,9 +17,10 @@ import sqlite3
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from time import perf_counter
+from typing import Any, NamedTuple, NoReturn
 from unittest.mock import MagicMock
 
 import click
@@ -70,24 +72,41 @@ class Accepted(Exception):  # noqa: N818  no error
     """The command would begin to work now."""
 
 
-def blocks(page: Path) -> Iterator[tuple[str, str]]:
-    """Yield language and text of each block of code of a page."""
-    for match in re.finditer(r"^```(.*)\n((?:.*\n)*?)```$", page.read_text(), re.M):
-        yield match[1], match[2]
+class Block(NamedTuple):
+    """A block of code of a page; `line` is the one of its fence, from 1."""
+
+    line: int
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """Yield the blocks of code of a page."""
+    whole = page.read_text()
+    for match in re.finditer(r"^```(.*)\n((?:.*\n)*?)```$", whole, re.M):
+        yield Block(whole.count("\n", 0, match.start()) + 1, match[1], match[2])
 
 
 def name_of(page: Path) -> str:
     return str(page.relative_to(DOCS if DOCS in page.parents else ROOT))
 
 
+def commands(shell: str) -> list[str]:
+    """Return the command lines of a shell block."""
+    lines = shell.replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip() and line[0] != "#" and "[OPTIONS]" not in line]
+
+
 def command_lines(page: Path) -> list[str]:
     """Return the command lines of a page's shell blocks, and the scripts named in its text."""
-    text = "".join(text for language, text in blocks(page) if language == "sh")
-    lines = text.replace("\\\n", " ").splitlines()
+    lines = [
+        line for block in blocks(page) if block.language == "sh" for line in commands(block.text)
+    ]
     prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
     spans = [re.sub(r"\s+", " ", span) for span in re.findall(r"`([^`]+)`", prose)]
-    lines += [span for span in spans if re.match(r"(python (benchmarks|docs)/|make )\w", span)]
-    return [line for line in lines if line.strip() and line[0] != "#" and "[OPTIONS]" not in line]
+    return lines + [
+        span for span in spans if re.match(r"(python (benchmarks|docs)/|make )\w", span)
+    ]
 
 
 def words_of(line: str) -> list[str]:
@@ -102,7 +121,7 @@ def test_every_block_is_executed_or_tried(page: Path) -> None:
     tried = {"sh", "bibtex", "{eval-rst}"}  # of BibTeX see test_pages.py, of reST test_site.py
     left = Counter(
         language
-        for language, text in blocks(page)
+        for _, language, text in blocks(page)
         if language not in tried and not (language == "python" and text.startswith(">>> "))
     )
     for language, count in left.items():
@@ -112,7 +131,7 @@ def test_every_block_is_executed_or_tried(page: Path) -> None:
 
 
 def test_the_lists_of_exceptions_name_what_is_there() -> None:
-    there = {(name_of(page), language) for page in PAGES for language, _ in blocks(page)}
+    there = {(name_of(page), block.language) for page in PAGES for block in blocks(page)}
     assert set(EXECUTED) - there == set()
     programs = {line.split()[0] for page in PAGES for line in command_lines(page)}
     assert set(NOT_TRIED) - programs == set()
@@ -225,14 +244,20 @@ def try_command(line: str, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_line_is_accepted(
-    page: Path, reader: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path,
+    reader: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
 ) -> None:
     refused = []
     for line in command_lines(page):
+        start = perf_counter()
         try:
             with monkeypatch.context() as patch:
                 try_command(line, patch)
         except (Exception, SystemExit) as error:
             reason = error.format_message() if isinstance(error, click.ClickException) else error
             refused.append(f"{line}: {type(error).__name__} {reason}")
+        record_property(line, perf_counter() - start)
     assert refused == [], "\n".join([*refused, capsys.readouterr().err])
