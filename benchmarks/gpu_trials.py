@@ -212,7 +212,16 @@ def networks_in_step(sizes: Sizes, data: Dataset, labels: int) -> Figures:
                 "seconds_of_each": round(seconds / count, 4),
                 "accuracy": round(float(np.mean(accuracies)), 4),
                 "standard_deviation": round(float(np.std(accuracies, ddof=1)), 4),
-            } | ({"stacked": all(stacked)} if stacked else {})
+            }
+            if side == "in step":
+                rows[f"{side}, hold-out {held_out}"] |= {
+                    "stacked": all(stacked),
+                    "convolutions_as_matrix_products": [
+                        running._stack.network.unfolds
+                        for running in trainer._together._stacks.values()
+                        if running is not None
+                    ],
+                }
     return rows
 
 

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -42,6 +43,12 @@ class Residual(nn.Module):
 def convolutional() -> nn.Module:
     layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25))
     return nn.Sequential(layers, nn.Flatten(), nn.Linear(16, 3))
+
+
+def strided() -> nn.Module:
+    layers = nn.Sequential(nn.Conv2d(1, 4, (3, 2), stride=2, padding=(1, 0), bias=False), nn.ReLU())
+    more = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, groups=2), nn.Conv2d(4, 2, 1))
+    return nn.Sequential(layers, more, nn.Flatten(), nn.Linear(18, 3))
 
 
 def some_data(count: int, seed: int = 0) -> LabelledData:
@@ -95,7 +102,11 @@ def same_mini_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("same_mini_batches")
-@pytest.mark.parametrize("make", [Residual, convolutional])
+@pytest.mark.parametrize(
+    ("make", "unfold"),
+    [(Residual, False), (convolutional, False), (convolutional, True), (strided, True)],
+    ids=["residual", "convolutional", "unfolded", "unfolded with strides"],
+)
 @pytest.mark.parametrize(
     ("settings", "held_out", "steps"),
     [
@@ -108,11 +119,13 @@ def same_mini_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_network_is_trained_as_on_its_own(
     make: Callable[[], nn.Module],
+    unfold: bool,
     settings: dfal.Training,
     held_out: int,
     steps: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(together, "fastest_stack", partial(stack.Stack, unfold=unfold))
     run = run_of(some_data(37), settings, held_out, steps)
     model, job = stackable(make, run, 5)
     plain = copy.deepcopy(model)

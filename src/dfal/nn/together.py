@@ -20,8 +20,16 @@ from torch import Tensor
 
 from dfal.errors import first_line
 from dfal.nn.mini_batches import count_steps, epochs
-from dfal.nn.stack import BETA1, BETA2, MOST_STEPS, Stack, StackableTraining, Steps
+from dfal.nn.stack import (
+    BETA1,
+    BETA2,
+    MOST_STEPS,
+    StackableTraining,
+    Steps,
+    fastest_stack,
+)
 from dfal.nn.stacked_network import UnstackableError, Weights
+from dfal.nn.training_settings import Training
 from dfal.nn.training_steps import learning_rates
 from dfal.seeding import generator
 
@@ -163,7 +171,7 @@ class _RunningStack:
     """A stack with the trainings in its slots, and those that wait."""
 
     def __init__(self, training: StackableTraining, slots: int):
-        self._stack = Stack(training, slots)
+        self._stack = fastest_stack(training, slots)
         self._courses: list[_Course | None] = [None] * slots
         self._waiting: deque[tuple[Owner, StackableTraining]] = deque()
 
@@ -232,7 +240,7 @@ class _RunningStack:
 
 
 class _Course:
-    """Where a training is: its steps so far, and its hold-out.
+    """Where a training is: all steps that it may take, and its hold-out.
 
     Attributes:
         owner: a name for it.
@@ -245,22 +253,22 @@ class _Course:
         self.owner, self.best_loss, self._waited = owner, math.inf, 0
         self._training, settings, self.held_out = training, training.settings, training.held_out
         count = len(training.labels) - self.held_out
-        self._count_steps = count_steps(count, settings, training.steps)
-        self._epochs = epochs(
+        drawn = epochs(
             count, settings, training.steps, rng=generator(training.seed, 0, "mini-batches")
         )
-        self._dropout = generator(training.seed, 0, "dropout")
-        self._rates = learning_rates(settings.learning_rate, settings.schedule, self._count_steps)
-        self._step, self._ends = 0, False
-        self._rows = torch.zeros(0, settings.training_batch, dtype=torch.int64)
-        self._weights = torch.zeros(0, settings.training_batch)
-        self._keys = torch.zeros(0, 2, dtype=torch.int32)
-        self.until_look = self._count_steps
+        batches, ends = list[Tensor](), list[int]()
+        for epoch in drawn:
+            batches += epoch
+            ends.append(len(batches))
+        self._count = count_steps(count, settings, training.steps)
+        self._step, self._ends, self._is_over = 0, iter(ends), False
+        self._steps = _steps(batches, settings, generator(training.seed, 0, "dropout"))
+        self.until_look = 0
         self._next_look()
 
     @property
     def is_over(self) -> bool:
-        return self._ends or self._step == self._count_steps
+        return self._is_over or self._step == self._count
 
     @property
     def held_out_rows(self) -> Int64[Tensor, "v"]:
@@ -270,28 +278,9 @@ class _Course:
 
     def fill(self, steps: Steps, slot: int) -> None:
         """Write the next steps into a slot."""
-        count = len(steps.rows)
-        while len(self._rows) < count:
-            self._draw_epoch()
-        for ours, theirs in (
-            (self._rows, steps.rows),
-            (self._weights, steps.weights),
-            (self._keys, steps.keys),
-        ):
-            theirs[:, slot] = ours[:count]
-        self._rows, self._weights = self._rows[count:], self._weights[count:]
-        self._keys = self._keys[count:]
-        numbers = range(self._step + 1, self._step + count + 1)
-        steps.rates[:, slot] = torch.tensor(
-            [next(self._rates) / (1 - BETA1**number) for number in numbers]
-        )
-        steps.corrections[:, slot] = torch.tensor(
-            [1 / math.sqrt(1 - BETA2**number) for number in numbers]
-        )
-        if decay := self._training.settings.average:
-            steps.averaging[:, slot] = torch.tensor(
-                [1 - min(decay, number / (number + 9)) for number in numbers]
-            )
+        begin, count = self._step, len(steps.rows)
+        for ours, theirs in zip(self._steps.tensors(), steps.tensors(), strict=True):
+            theirs[:, slot] = ours[begin : begin + count, 0]
         self._step += count
         self.until_look -= count
 
@@ -299,29 +288,40 @@ class _Course:
         """Take in the loss on the hold-out after an epoch; return whether it is the lowest."""
         better = loss < self.best_loss
         self._waited = 0 if better else self._waited + 1
-        self.best_loss = min(loss, self.best_loss) if better else self.best_loss
-        self._ends = self._waited == self._training.settings.patience
+        self.best_loss = loss if better else self.best_loss
+        self._is_over = self._waited == self._training.settings.patience
         if not self.is_over:
             self._next_look()
         return better
 
     def _next_look(self) -> None:
-        if self.held_out:
-            if not len(self._rows):
-                self._draw_epoch()
-            self.until_look = len(self._rows)
+        end = next(self._ends) if self.held_out else self._count
+        self.until_look = end - self._step
 
-    def _draw_epoch(self) -> None:
-        """Append the steps of the next epoch, whose last mini-batch may be a smaller one."""
-        batches, size = list(next(self._epochs)), self._rows.shape[1]
-        rows = torch.zeros(len(batches), size, dtype=torch.int64)
-        weights = torch.zeros(len(batches), size)
-        for number, batch in enumerate(batches):
-            rows[number, : len(batch)] = batch
-            weights[number, : len(batch)] = 1 / len(batch)
-        keys = torch.randint(
-            -(2**31), 2**31, (len(batches), 2), dtype=torch.int32, generator=self._dropout
-        )
-        self._rows = torch.cat([self._rows, rows])
-        self._weights = torch.cat([self._weights, weights])
-        self._keys = torch.cat([self._keys, keys])
+
+def _steps(
+    batches: Sequence[Int64[Tensor, "_"]], settings: Training, dropout: torch.Generator
+) -> Steps:
+    """Return all steps of one training, as those of a stack of one slot.
+
+    Args:
+        batches: the mini-batches, some of which may be smaller than the others.
+        settings: how the network is trained.
+        dropout: draws the keys of dropout.
+    """
+    steps = Steps.empty(len(batches), 1, settings.training_batch)
+    sizes = torch.tensor([len(batch) for batch in batches])
+    is_filled = torch.arange(settings.training_batch) < sizes.unsqueeze(1)
+    steps.rows[:, 0][is_filled] = torch.cat(list(batches))
+    steps.weights[:, 0] = is_filled / sizes.unsqueeze(1)
+    steps.keys.random_(-(2**31), 2**31, generator=dropout)
+    numbers = torch.arange(1, len(batches) + 1, dtype=torch.float64)
+    rates = torch.tensor(
+        list(learning_rates(settings.learning_rate, settings.schedule, len(batches))),
+        dtype=torch.float64,
+    )
+    steps.rates[:, 0] = rates / (1 - BETA1**numbers)
+    steps.corrections[:, 0] = (1 - BETA2**numbers).rsqrt()
+    if settings.average:
+        steps.averaging[:, 0] = 1 - (numbers / (numbers + 9)).clamp_max(settings.average)
+    return steps
