@@ -23,7 +23,7 @@ import dfal
 from dfal.experiments import runner
 from dfal.experiments.store import Store
 from dfal.experiments.trial import Trial
-from dfal.nn.inference import device_of
+from dfal.nn.network_input import device_of
 from dfal.processes import available_cores
 from dfal.stats.significance import half_width, holm, paired_p
 from dfal.strategies.badge import k_means_plus_plus

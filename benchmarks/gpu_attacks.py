@@ -13,7 +13,7 @@ import dfal
 from deepfool_many_classes import every_gradient, imagenet
 from dfal.data.datasets import Dataset
 from dfal.nn import NETWORKS
-from dfal.nn.inference import full_precision
+from dfal.nn.evaluation import full_precision
 from dfal.nn.training import fit
 from gpu_trials import Figures, Sizes, some_pool, timed
 from measure import Measured

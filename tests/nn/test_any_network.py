@@ -17,8 +17,9 @@ from torch.nn import functional as F
 import dfal
 from dfal.attacks import ATTACKS
 from dfal.models.onnx import _Outputs
+from dfal.nn.evaluation import frozen_eval, unwrap_network
 from dfal.nn.features import affine_last_linear, last_linear
-from dfal.nn.inference import check_logits, frozen_eval, logits, unwrap_network
+from dfal.nn.inference import check_logits, logits
 from dfal.nn.networks import init_lazy_layers
 from dfal.protocols import Strategy
 from dfal.strategies import STRATEGIES

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import dfal
 from dfal.nn.dropout import only_dropout_on, shared_dropout_mask, stochastic_forward
-from dfal.nn.inference import frozen_eval
+from dfal.nn.evaluation import frozen_eval
 
 
 def test_only_dropout_on_leaves_batch_norm_alone_and_puts_everything_back() -> None:

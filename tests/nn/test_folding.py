@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import dfal
+from dfal.nn.evaluation import frozen_eval
 from dfal.nn.folding import folded_eval
-from dfal.nn.inference import frozen_eval
 
 
 class Network(nn.Module):

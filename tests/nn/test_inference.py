@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 import dfal
-from dfal.nn.inference import check_logits, frozen_eval, logits, prepare_images
+from dfal.nn.evaluation import frozen_eval
+from dfal.nn.inference import check_logits, logits
+from dfal.nn.network_input import prepare_images
 from dfal.nn.networks import build
 from small_networks import Wrapped
 

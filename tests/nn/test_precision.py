@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import dfal
 from dfal.attacks import ATTACKS, deepfool_state
 from dfal.attacks.gradients import gradients_of
-from dfal.nn.inference import frozen_eval, is_half, prepare_images
+from dfal.nn.evaluation import frozen_eval
+from dfal.nn.network_input import is_half, prepare_images
 from dfal.protocols import Strategy
 from dfal.strategies import STRATEGIES
 from dfal.strategies.base import Ranking

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfal.errors import DfalError
+from dfal.nn.evaluation import default_modes
 from dfal.nn.features import affine_last_linear
-from dfal.nn.inference import check_input, default_modes
+from dfal.nn.network_input import check_input
 from dfal.query import Perturbation
 
 

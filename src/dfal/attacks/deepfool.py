@@ -18,16 +18,9 @@ from dfal.attacks.gradients import LogitGradients, prepared_gradients
 from dfal.attacks.many_classes import MIN_MANY_CLASSES, nearest_of_many
 from dfal.attacks.threads import map_threads
 from dfal.errors import DfalError
-from dfal.nn.inference import (
-    at_least_float32,
-    check_finite,
-    check_input,
-    default_modes,
-    frozen_eval,
-    full_precision,
-    prepare_images,
-    shape_errors,
-)
+from dfal.nn.evaluation import default_modes, frozen_eval, full_precision
+from dfal.nn.inference import check_finite
+from dfal.nn.network_input import at_least_float32, check_input, prepare_images, shape_errors
 from dfal.nn.passes import images_a_pass
 from dfal.query import Perturbation
 

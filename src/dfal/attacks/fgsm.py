@@ -11,18 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dfal.errors import DfalError
-from dfal.nn.inference import (
-    at_least_float32,
-    backward_errors,
-    check_finite,
-    check_input,
-    default_modes,
-    differentiable_logits,
-    frozen_eval,
-    logits,
-    prepare_images,
-    shape_errors,
-)
+from dfal.nn.evaluation import default_modes, frozen_eval
+from dfal.nn.inference import backward_errors, check_finite, differentiable_logits, logits
+from dfal.nn.network_input import at_least_float32, check_input, prepare_images, shape_errors
 from dfal.nn.passes import images_a_pass
 from dfal.query import Perturbation
 

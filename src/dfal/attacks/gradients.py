@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfal.nn.fast_sequential import FastSequential, fast_sequential
 from dfal.nn.folding import folded_eval
-from dfal.nn.inference import backward_errors, check_logits, differentiable_logits, is_half, logits
+from dfal.nn.inference import backward_errors, check_logits, differentiable_logits, logits
+from dfal.nn.network_input import is_half
 from dfal.nn.passes import images_a_pass
 
 GRADIENT_BATCH = 32

@@ -9,15 +9,9 @@ from torch import Tensor, nn
 from dfal.attacks.deepfool import DeepFool
 from dfal.attacks.deepfool_state import State
 from dfal.attacks.gradients import gradients_of
-from dfal.nn.inference import (
-    at_least_float32,
-    check_finite,
-    check_input,
-    default_modes,
-    frozen_eval,
-    prepare_images,
-    shape_errors,
-)
+from dfal.nn.evaluation import default_modes, frozen_eval
+from dfal.nn.inference import check_finite
+from dfal.nn.network_input import at_least_float32, check_input, prepare_images, shape_errors
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfal import backbones
 from dfal.errors import DfalError
-from dfal.nn.inference import default_modes
+from dfal.nn.evaluation import default_modes
 from dfal.nn.training import check_device
 from dfal.plugins import describe_exception
 from dfal.seeding import fork_rng

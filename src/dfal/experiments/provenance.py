@@ -27,7 +27,9 @@ from dfal.experiments.store import Store
 from dfal.experiments.trial_data import image_shape
 from dfal.nn import NETWORKS
 from dfal.nn.custom_fit import load_fit
-from dfal.nn.inference import frozen_eval, logits, prepare_images
+from dfal.nn.evaluation import frozen_eval
+from dfal.nn.inference import logits
+from dfal.nn.network_input import prepare_images
 from dfal.nn.networks import build
 from dfal.seeding import fork_rng
 from dfal.strategies.custom import custom

@@ -26,8 +26,10 @@ from dfal.experiments.trial_settings import TrialSettings
 from dfal.loop import Round, active_learning
 from dfal.nn.augmentation_choice import suited_augmentation
 from dfal.nn.custom_fit import load_fit
+from dfal.nn.evaluation import frozen_eval
 from dfal.nn.features import features
-from dfal.nn.inference import frozen_eval, logits, prepare_images
+from dfal.nn.inference import logits
+from dfal.nn.network_input import prepare_images
 from dfal.nn.networks import build, is_linear
 from dfal.nn.simclr import started_from
 from dfal.nn.training import check_device, fit, holdout_size

@@ -13,7 +13,9 @@ from torch import nn
 
 from dfal.damage import check_types
 from dfal.errors import DfalError, first_line
-from dfal.nn.inference import device_of, frozen_eval, logits
+from dfal.nn.evaluation import frozen_eval
+from dfal.nn.inference import logits
+from dfal.nn.network_input import device_of
 from dfal.stats.agreement import ENOUGH
 
 MAX_IMAGE_NUMBERS = 2**30

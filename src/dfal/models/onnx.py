@@ -21,7 +21,8 @@ from dfal.atomic import atomic_write
 from dfal.errors import DfalError
 from dfal.models.card import ModelCard, check
 from dfal.models.weights import KEY, completed
-from dfal.nn.inference import unwrap_logits, unwrap_network
+from dfal.nn.evaluation import unwrap_network
+from dfal.nn.inference import unwrap_logits
 from dfal.plugins import line_of_user_code
 
 

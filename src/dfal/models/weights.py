@@ -22,7 +22,7 @@ from dfal.damage import damage
 from dfal.errors import DfalError, first_line
 from dfal.models.card import ModelCard, check, read
 from dfal.nn import NETWORKS
-from dfal.nn.inference import unwrap_network
+from dfal.nn.evaluation import unwrap_network
 from dfal.nn.networks import build
 from dfal.plugins import unnamed_code
 

@@ -12,13 +12,9 @@ from torch import nn
 
 from dfal.arguments import check_function, check_network
 from dfal.errors import DfalError
-from dfal.nn.inference import (
-    check_finite,
-    default_modes,
-    frozen_eval,
-    logits,
-    prepare_images,
-)
+from dfal.nn.evaluation import default_modes, frozen_eval
+from dfal.nn.inference import check_finite, logits
+from dfal.nn.network_input import prepare_images
 from dfal.nn.networks import init_lazy_layers
 from dfal.plugins import describe_exception, load_object
 from dfal.pool import LabelledData

@@ -9,15 +9,10 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from dfal.errors import DfalError
+from dfal.nn.evaluation import frozen_eval
 from dfal.nn.fast_sequential import fast_sequential
-from dfal.nn.inference import (
-    FORWARD_BATCH,
-    check_finite,
-    check_logits,
-    frozen_eval,
-    logits,
-    prepare_images,
-)
+from dfal.nn.inference import FORWARD_BATCH, check_finite, check_logits, logits
+from dfal.nn.network_input import prepare_images
 from dfal.seeding import derive_seed, fork_rng
 
 

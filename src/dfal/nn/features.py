@@ -8,18 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfal.errors import DfalError
-from dfal.nn.inference import (
-    at_least_float32,
-    check_finite,
-    check_input,
-    check_logits,
-    frozen_eval,
-    prepare_images,
-    refuse_sigmoids,
-    run,
-    shape_errors,
-    unwrap_network,
-)
+from dfal.nn.evaluation import frozen_eval, unwrap_network
+from dfal.nn.inference import check_finite, check_logits, refuse_sigmoids, run
+from dfal.nn.network_input import at_least_float32, check_input, prepare_images, shape_errors
 from dfal.nn.passes import gathered, images_a_pass
 
 

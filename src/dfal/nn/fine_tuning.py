@@ -12,7 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfal.data.image_array import Images
 from dfal.nn.augmentation import Change
-from dfal.nn.inference import default_modes, logits
+from dfal.nn.evaluation import default_modes
+from dfal.nn.inference import logits
 from dfal.nn.training_steps import warm_cosine
 from dfal.seeding import derive_seed, fork_rng, generator
 

@@ -1,11 +1,10 @@
-"""Run any network: prepare its input, freeze it, check its logits.
+"""Logits of any network, checked, and its predictions.
 
 Any `nn.Module` that maps images (N, …) to logits (N, C) works unchanged. One logit a row counts
 as two classes.
 """
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,105 +12,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DistributedDataParallel
-from torch.nn.parameter import is_lazy
 
-from dfal.arguments import check_network
 from dfal.errors import DfalError, first_line
+from dfal.nn.evaluation import default_modes, evaluated, frozen_eval
 from dfal.nn.fast_sequential import FastSequential, fast_sequential
+from dfal.nn.network_input import (
+    at_least_float32,
+    check_input,
+    copy_for,
+    prepare_images,
+    shape_errors,
+)
 from dfal.nn.passes import images_a_pass
 from dfal.seeding import fork_rng
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the network's parameters; the CPU where it has none."""
-    check_network(model)
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
-
-
-def prepare_images(model: nn.Module, images: Any) -> Float[Tensor, "n *image"]:
-    """Move images to the network's device and into its floating-point type.
-
-    Args:
-        model: any network.
-        images: n images as the network takes them.
-
-    Raises:
-        DfalError: for anything but a floating-point tensor of images.
-    """
-    check_input(model, images)
-    prepared: Tensor = images.to(device_of(model), dtype_of(model) or images.dtype)
-    return prepared
-
-
-def check_input(model: Any, images: Any) -> None:
-    """Check that arguments are a network and a floating-point tensor of images.
-
-    Raises:
-        DfalError: where they are not.
-    """
-    check_network(model)
-    if not isinstance(images, Tensor):
-        raise DfalError(
-            f"images must be a tensor, but they are {type(images).__name__}: try"
-            " torch.as_tensor(images)"
-        )
-    if not images.is_floating_point():
-        raise DfalError(
-            f"images must be floating point as the network wants them, but they are {images.dtype}:"
-            " try images.float() / 255"
-        )
-
-
-def dtype_of(model: nn.Module) -> torch.dtype | None:
-    """Return the type of the first floating-point parameter; None where there is none."""
-    return next(
-        (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), None
-    )
-
-
-def is_half(dtype: torch.dtype) -> bool:
-    """Return whether a type is a floating-point type of fewer bits than float32."""
-    return dtype.is_floating_point and dtype.itemsize < torch.float32.itemsize
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Return the tensor in float32 where its own type has fewer bits, and unchanged elsewhere."""
-    return x.float() if is_half(x.dtype) else x
-
-
-@contextlib.contextmanager
-def shape_errors(images: Tensor) -> Iterator[None]:
-    """Turn the errors for images that do not fit a network into one sentence.
-
-    PyTorch raises a RuntimeError; networks of other libraries that take one size only raise an
-    AssertionError or a ValueError.
-
-    Args:
-        images: the images, whose shape the sentence names.
-
-    Raises:
-        DfalError: in place of these errors.
-        OutOfMemoryError: as it is.
-    """
-    try:
-        yield
-    except (torch.OutOfMemoryError, DfalError):
-        raise
-    except (RuntimeError, AssertionError, ValueError) as error:
-        if any(words in str(error) for words in ("dtype", "scalar type", "Input type")):
-            raise DfalError(
-                "the network computes in types that do not fit each other"
-                f" ({first_line(error)}): give all of it one type, as model.float() does"
-            ) from error
-        shape = tuple(images.shape[1:])
-        last = len(shape) == 3 and shape[2] in {1, 3} and shape[0] not in {1, 3}
-        cure = ": channels come first, try images.permute(0, 3, 1, 2)" if last else ""
-        raise DfalError(
-            f"the network cannot take images of shape {shape} ({first_line(error)}){cure}"
-        ) from error
 
 
 @torch.enable_grad()
@@ -151,192 +64,6 @@ def backward_errors() -> Iterator[None]:
             f"the network cannot be differentiated ({first_line(error)}), which is needed"
             " here: take whatever autograd cannot follow out of its forward"
         ) from error
-
-
-@contextlib.contextmanager
-def default_modes() -> Iterator[None]:
-    """Run a block in PyTorch's default modes, whatever those of the caller are.
-
-    Inference mode and autocast are off, gradients are recorded, and new tensors are float32 where
-    the caller's default type has fewer bits. `torch.no_grad` inside the block works as usual.
-    """
-    with contextlib.ExitStack() as stack:
-        default = torch.get_default_dtype()
-        if is_half(default):
-            stack.callback(torch.set_default_dtype, default)
-            torch.set_default_dtype(torch.float32)
-        for device in ("cpu", "cuda", "mps", "xpu"):
-            if torch.is_autocast_enabled(device):
-                stack.enter_context(torch.autocast(device, enabled=False))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        yield
-
-
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Let a GPU compute in float32 and not in TF32, for a block.
-
-    TF32 has ten bits, and PyTorch uses it for convolutions by default: logits are wrong by about
-    1e-3 of the largest, which moves boundaries that are near.
-    """
-    cuda: Any = torch.backends.cuda.matmul
-    cudnn: Any = torch.backends.cudnn
-    off: bool | str
-    parts, name, off = [cuda, cudnn], "allow_tf32", False
-    if hasattr(cuda, "fp32_precision"):  # from PyTorch 2.9 on
-        parts, name, off = [cuda, cudnn.conv, cudnn.rnn], "fp32_precision", "ieee"
-    before = [getattr(part, name) for part in parts]
-    try:
-        for part in parts:
-            setattr(part, name, off)
-        yield
-    finally:
-        for part, value in zip(parts, before, strict=True):
-            setattr(part, name, value)
-
-
-def unwrap_network(model: nn.Module) -> nn.Module:
-    """Return the network under `torch.compile`, `nn.DataParallel` and `DistributedDataParallel`."""
-    check_network(model)
-    while True:
-        if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
-            model = inner
-        elif isinstance(model, nn.DataParallel | DistributedDataParallel):
-            model = model.module
-        else:
-            return model
-
-
-@contextlib.contextmanager
-def frozen_eval(
-    model: nn.Module, example: Float[Tensor, "n *image"] | None = None
-) -> Iterator[nn.Module]:
-    """Put a network into evaluation mode without gradients for its parameters, for a block.
-
-    Yields the network to call, which is that under `torch.compile` or `nn.DataParallel`, in
-    PyTorch's default modes but for the caller's `torch.no_grad`. Compiled code is not run: it would
-    not call the hooks that find features. Afterwards everything is as it was.
-
-    Args:
-        model: any network.
-        example: a few images, for a network that is called within the block only through what is
-            yielded. Parameters in half precision, or of several types, are then all in the widest
-            of their types and float32 at least, unless the network cannot compute so; parameters
-            made in inference mode are replaced by copies.
-
-    Raises:
-        DfalError: for batch norm that has no running statistics.
-    """
-    network, recording = unwrap_network(model), torch.is_grad_enabled()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(default_modes())
-        stack.enter_context(torch.set_grad_enabled(recording))
-        if any(map(_is_compiled, network.modules())):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        if example is not None and any(
-            map(_of_inference, [*network.parameters(), *network.buffers()])
-        ):
-            network = copy.deepcopy(network)
-        stack.enter_context(_evaluated(network))
-        if example is not None:
-            stack.enter_context(_widened(network, example))
-        yield network
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    return "_orig_mod" in module._modules or module.__dict__.get("_compiled_call_impl") is not None
-
-
-def _of_inference(tensor: Tensor) -> bool:
-    return tensor.is_inference() if not is_lazy(tensor) else False
-
-
-@contextlib.contextmanager
-def _evaluated(model: nn.Module) -> Iterator[None]:
-    """Put modules into evaluation mode and parameters out of autograd, for a block."""
-    for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm) and module.running_mean is None:
-            raise DfalError(
-                f"the batch norm {name or type(module).__name__} of the network has no running"
-                " statistics, so that the logits of an image depend on the others in its batch:"
-                " make it with track_running_stats=True"
-            )
-    modes = {module: module.training for module in model.modules()}
-    trained = [
-        parameter
-        for parameter in model.parameters()
-        if parameter.requires_grad and not _of_inference(parameter)
-    ]
-    model.eval()
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for parameter in trained:
-            parameter.requires_grad_(True)
-
-
-@contextlib.contextmanager
-def _widened(model: nn.Module, example: Tensor) -> Iterator[None]:
-    """Put parameters and buffers into the widest type of the parameters, for a block.
-
-    That is float32 at least. A network that fails so, because its forward pass asks for a type of
-    its own, is left as it is.
-    """
-    parameters = [
-        parameter
-        for parameter in model.parameters()
-        if parameter.is_floating_point() and not is_lazy(parameter)
-    ]
-    buffers = [
-        (module, name, buffer)
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None and not is_lazy(buffer) and buffer.is_floating_point()
-    ]
-    types = {parameter.dtype for parameter in parameters}
-    widest = torch.float64 if torch.float64 in types else torch.float32
-    if types <= {widest} and not any(is_half(buffer.dtype) for _, _, buffer in buffers):
-        yield
-        return
-    values = [parameter.data for parameter in parameters]
-
-    def set_back() -> None:
-        for parameter, value in zip(parameters, values, strict=True):
-            parameter.data = value
-        for module, name, buffer in buffers:
-            module._buffers[name] = buffer
-
-    try:
-        try:
-            for parameter in parameters:
-                parameter.data = parameter.data.to(widest)
-            for module, name, buffer in buffers:
-                module._buffers[name] = buffer.to(widest)
-            runs = _runs(model, example)
-        except torch.OutOfMemoryError:
-            runs = False
-        if not runs:
-            set_back()
-        yield
-    finally:
-        set_back()
-
-
-@torch.no_grad()
-def _runs(model: nn.Module, example: Tensor) -> bool:
-    try:
-        with fork_rng(0, device_of(model)):
-            model(prepare_images(model, example).clone())
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # it is the user's code, which may raise anything
-        return False
-    return True
 
 
 def logits(
@@ -383,12 +110,6 @@ def run(model: Callable[[Tensor], Any], images: Float[Tensor, "n *image"]) -> An
         raise
 
 
-def copy_for(model: Callable[[Tensor], Any], images: Tensor) -> Tensor:
-    """Return a copy of the images in the network's type, which it may change in place."""
-    dtype = dtype_of(model) if isinstance(model, nn.Module) and images.is_floating_point() else None
-    return images.to(dtype or images.dtype, copy=True)
-
-
 def refuse_sigmoids(model: Callable[[Tensor], Any], images: Tensor, f: Tensor) -> None:
     """Check that the logits f of the images are not the output of a sigmoid.
 
@@ -418,7 +139,7 @@ def _ends_in_probabilities(model: Callable[[Tensor], Any], images: Tensor, f: Te
         try:
             with default_modes(), fork_rng(0, images.device), contextlib.ExitStack() as stack:
                 if isinstance(model, nn.Module):
-                    stack.enter_context(_evaluated(model))
+                    stack.enter_context(evaluated(model))
                 f = check_logits(run(model, images[:1].detach().clone().requires_grad_()), 1)
         except Exception:  # it is the user's code, which may raise anything for one image
             return False

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from dfal.nn.inference import unwrap_network
+from dfal.nn.evaluation import unwrap_network
 
 
 def image_of(model: nn.Module, image: tuple[int, int, int]) -> tuple[int, int, int]:

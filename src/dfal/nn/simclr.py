@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from dfal.data.image_array import Images
 from dfal.errors import DfalError
 from dfal.nn.custom_augmentation import load_augmentation
+from dfal.nn.evaluation import default_modes
 from dfal.nn.features import features_module
-from dfal.nn.inference import default_modes, prepare_images, shape_errors
+from dfal.nn.network_input import prepare_images, shape_errors
 from dfal.nn.networks import init_lazy_layers
 from dfal.nn.train_mode import train_mode
 from dfal.nn.training_steps import learning_rates, shuffled_cycles

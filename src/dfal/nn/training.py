@@ -19,9 +19,11 @@ from dfal.nn.augmentation_choice import suited_augmentation
 from dfal.nn.consistency import ConsistencyStep
 from dfal.nn.custom_augmentation import load_augmentation
 from dfal.nn.ensemble import Ensemble, member_weights
+from dfal.nn.evaluation import default_modes
 from dfal.nn.fit_arguments import checked
-from dfal.nn.inference import default_modes, predict, prepare_images
+from dfal.nn.inference import predict
 from dfal.nn.mini_batches import count_steps, epochs
+from dfal.nn.network_input import prepare_images
 from dfal.nn.networks import init_lazy_layers
 from dfal.nn.stack import StackableTraining, same_types
 from dfal.nn.stacked_network import fixed_weights, skeleton, trained_weights

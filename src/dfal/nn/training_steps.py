@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from dfal.errors import DfalError
 from dfal.nn.fast_sequential import FastSequential, fast_sequential
-from dfal.nn.inference import check_logits, differentiable_logits, logits, shape_errors
+from dfal.nn.inference import check_logits, differentiable_logits, logits
+from dfal.nn.network_input import shape_errors
 from dfal.pool import LabelledData
 
 WARM_UP_STEPS = 50

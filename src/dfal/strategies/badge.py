@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.nn.features import affine_last_linear
-from dfal.nn.inference import device_of
+from dfal.nn.network_input import device_of
 from dfal.nn.passes import gathered, images_a_pass
 from dfal.pool import Pool
 from dfal.query import Query

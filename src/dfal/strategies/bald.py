@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from dfal.errors import DfalError
 from dfal.nn.dropout import only_dropout_on, stochastic_forward
-from dfal.nn.inference import device_of, logits
+from dfal.nn.inference import logits
+from dfal.nn.network_input import device_of
 from dfal.nn.passes import images_a_pass
 from dfal.pool import Pool
 from dfal.seeding import fork_rng

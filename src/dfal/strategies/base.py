@@ -13,8 +13,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dfal.errors import DfalError, first_line
+from dfal.nn.evaluation import default_modes
 from dfal.nn.features import features
-from dfal.nn.inference import default_modes, device_of, predict
+from dfal.nn.inference import predict
+from dfal.nn.network_input import device_of
 from dfal.nn.passes import gathered, image_chunks
 from dfal.pool import Pool, check_call
 from dfal.query import Query

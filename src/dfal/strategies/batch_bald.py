@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from dfal.errors import DfalError
 from dfal.nn.dropout import only_dropout_on, shared_dropout_mask
-from dfal.nn.inference import check_finite, device_of, logits
+from dfal.nn.inference import check_finite, logits
+from dfal.nn.network_input import device_of
 from dfal.nn.passes import images_a_pass
 from dfal.pool import Pool
 from dfal.query import Query

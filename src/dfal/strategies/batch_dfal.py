@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dfal.attacks import DeepFool
 from dfal.errors import DfalError
-from dfal.nn.inference import default_modes
+from dfal.nn.evaluation import default_modes
 from dfal.pool import Pool
 from dfal.protocols import Attack
 from dfal.query import Query

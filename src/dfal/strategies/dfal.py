@@ -8,7 +8,8 @@ from torch import nn
 from dfal.attacks import DeepFool
 from dfal.attacks.deepfool import KNearestLimit
 from dfal.fields import added
-from dfal.nn.inference import default_modes, device_of
+from dfal.nn.evaluation import default_modes
+from dfal.nn.network_input import device_of
 from dfal.pool import Pool
 from dfal.protocols import Attack
 from dfal.query import Query

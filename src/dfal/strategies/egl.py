@@ -17,19 +17,10 @@ from torch.nn import functional as F
 
 from dfal.errors import DfalError
 from dfal.fields import added
+from dfal.nn.evaluation import default_modes, frozen_eval, unwrap_network
 from dfal.nn.features import affine_last_linear
-from dfal.nn.inference import (
-    at_least_float32,
-    backward_errors,
-    check_finite,
-    default_modes,
-    device_of,
-    differentiable_logits,
-    frozen_eval,
-    prepare_images,
-    shape_errors,
-    unwrap_network,
-)
+from dfal.nn.inference import backward_errors, check_finite, differentiable_logits
+from dfal.nn.network_input import at_least_float32, device_of, prepare_images, shape_errors
 from dfal.nn.passes import images_a_pass
 from dfal.pool import Pool
 from dfal.strategies.base import Ranking, chunks

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from dfal.nn import AUGMENTATIONS
 from dfal.nn.augmentation_choice import usual_augmentation
-from dfal.nn.inference import device_of, predict
+from dfal.nn.inference import predict
+from dfal.nn.network_input import device_of
 from dfal.nn.passes import gathered
 from dfal.pool import Pool
 from dfal.strategies.base import chunks

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from dfal.nn.inference import default_modes
+from dfal.nn.evaluation import default_modes
 from dfal.pool import Pool
 from dfal.query import Query
 from dfal.strategies.base import sample_candidates

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfal.errors import DfalError
-from dfal.nn.inference import default_modes
+from dfal.nn.evaluation import default_modes
 from dfal.pool import Pool
 from dfal.protocols import Strategy
 from dfal.query import Query

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dfal.errors import DfalError
-from dfal.nn.inference import default_modes
+from dfal.nn.evaluation import default_modes
 from dfal.pool import Pool, check_call
 from dfal.protocols import Strategy
 from dfal.query import DECLINED, Query

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from dfal.attacks import DeepFool
-from dfal.nn.inference import default_modes, device_of
+from dfal.nn.evaluation import default_modes
+from dfal.nn.network_input import device_of
 from dfal.pool import Pool
 from dfal.protocols import Attack, Strategy
 from dfal.query import Query
