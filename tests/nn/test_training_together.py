@@ -315,6 +315,26 @@ def test_memory_that_does_not_suffice_leaves_it_to_one_by_one(
     assert capsys.readouterr().err == "dfal: networks are trained one by one (no memory)\n"
 
 
+def test_a_training_that_finds_no_memory_leaves_those_beside_it_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jobs = jobs_of_all_kinds()
+    trainer = Together(4)
+    trainer.add("job 0", jobs["job 0"])
+    with monkeypatch.context() as patched:
+
+        def fails(self: StackableTraining, device: str) -> StackableTraining:
+            raise torch.OutOfMemoryError("no memory")
+
+        patched.setattr(StackableTraining, "to", fails)
+        trainer.add("job 1", jobs["job 1"])
+    results: dict[str, Trained | None] = {}
+    while trainer.busy:
+        results |= trainer.advance()
+    assert results["job 1"] is None
+    assert results["job 0"] is not None
+
+
 def mixed(x: int) -> int:
     """The finaliser of MurmurHash3, in whole numbers."""
     x ^= x >> 16

@@ -103,7 +103,6 @@ class Together:
 
     def __init__(self, slots: int):
         self._slots, self._stacks = slots, dict[object, _RunningStack | None]()
-
         self._refused: set[Owner] = set()
 
     @property
@@ -130,7 +129,8 @@ class Together:
             stack = self._stacks[key]
         except (UnstackableError, RuntimeError) as error:
             _tell(error)
-            stack = self._stacks[key] = None
+            stack = None
+            self._stacks.setdefault(key, None)  # one that runs goes on
         if stack is None or not stack.has_room(training):
             self._refused.add(owner)
         else:
