@@ -59,7 +59,7 @@ def test_a_difference_that_is_not_significant_says_how_many_seeds_would_detect_i
     assert outcome(study(ours, curve(dfal.Random(), RANDOM))) == (
         "With 20 labels, dfal reaches 73.5 % (4 seeds), but its difference of +2.0 points from"
         " random sampling is not significant (95 % CI −2.5 to +6.5, p = 0.252); about 18 seeds"
-        " would detect one of this size."
+        " would detect a difference of this size."
     )
 
 

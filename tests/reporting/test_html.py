@@ -263,6 +263,23 @@ def test_dfal_against_random_comes_first_and_the_twins_after_it(
     assert "Every strategy is compared with random sampling" in table
 
 
+def test_a_difference_that_is_not_significant_says_how_many_seeds_would_detect_it(
+    tmp_path: Path,
+) -> None:
+    """Differences 4, −2, 4, 2, as in tests/analysis/test_outcome.py."""
+    with Store(tmp_path / "s.db", write=True) as opened:
+        for name, gains in (("random", (0, 0, 0, 0)), ("dfal", (4, -2, 4, 2))):
+            for seed, gain in enumerate(gains):
+                trial = Trial(annotations=20, strategy=named(name), seed=seed)
+                opened.add_run({trial.id: trial.to_json()}, {"data": {}, "versions": {}})
+                for round in range(2):
+                    opened.add(trial.id, made(round, 0.7 + gain / 100))
+        page = html.write(opened, read_results(opened), tmp_path / "r.html").read_text(
+            encoding="utf-8"
+        )
+    assert "not significant; about 18 seeds would detect a difference of this size)" in page
+
+
 def test_pictures_are_folded_under_a_line_that_says_how_many(page: str) -> None:
     assert len(re.findall(r"<details>\s*<summary>", page)) == 4, "two strategies, twins, trials"
     assert "<details open" not in page

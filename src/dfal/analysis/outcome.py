@@ -101,7 +101,7 @@ def _compared(comparison: Comparison, whole_curve: Comparison, family: int) -> s
         + (
             f"; that of its {OVER_CURVE} is ({aulc})."
             if whole_curve.significant
-            else _advice(comparison)
+            else f"{seeds_advice(comparison)}."
         )
     )
 
@@ -111,12 +111,17 @@ def _p(comparison: Comparison) -> str:
     return f"p {p}" if p.startswith("<") else f"p = {p}"
 
 
-def _advice(comparison: Comparison) -> str:
-    """Return the end of the sentence: how many seeds would detect it, if more than there are."""
+def seeds_advice(comparison: Comparison) -> str:
+    """Return how many seeds would detect a difference, as the end of a sentence.
+
+    Returns:
+        Nothing where it is significant, also without the correction, and where no larger number of
+        seeds up to `MAX_SEEDS` would do.
+    """
     seeds = seeds_needed(comparison.differences)
     if paired_p(comparison.differences) < 0.05 or not comparison.seeds < seeds <= MAX_SEEDS:
-        return "."
-    return f"; about {seeds:.0f} seeds would detect one of this size."
+        return ""
+    return f"; about {seeds:.0f} seeds would detect a difference of this size"
 
 
 def _name(curve: Curve) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from dfal import reproduce
 from dfal.analysis import comparison
 from dfal.analysis.learning_curves import Curve, Study
-from dfal.analysis.outcome import outcome, outcomes
+from dfal.analysis.outcome import outcome, outcomes, seeds_advice
 from dfal.analysis.studies import titles
 from dfal.analysis.tables import format_p, format_seconds, signed
 from dfal.atomic import atomic_write
@@ -123,6 +123,7 @@ def write(store: Store, results: StoredResults, path: Path, at: Sequence[int] = 
         "percent": lambda fraction, digits=1: f"{100 * fraction:.{digits}f}",
         "signed": signed,
         "p_value": format_p,
+        "seeds_advice": seeds_advice,
     }
     drawn = {
         title: Figure(Markup(chart.svg), chart.caption)  # noqa: S704
