@@ -187,6 +187,15 @@ def test_the_result_depends_neither_on_others_nor_on_the_slot() -> None:
                     )
 
 
+def test_what_is_sent_to_another_process_has_each_weight_once() -> None:
+    job = jobs_of_all_kinds()["job 0"]
+    result = trained({"": job}, 2)[""]
+    for sent in (job, result):
+        weights = sent.trained if isinstance(sent, StackableTraining) else sent.weights
+        for tensor in weights.values():
+            assert tensor.untyped_storage().nbytes() == tensor.nbytes
+
+
 def test_a_slot_is_free_as_soon_as_its_training_ends() -> None:
     jobs = jobs_of_all_kinds()
     trainer = Together(2)

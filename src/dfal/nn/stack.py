@@ -211,7 +211,9 @@ class Stack:
     def weights(self, slot: int, *, best: bool) -> Weights:
         """Return copies of a slot's weights on the CPU, the best ones or those it has now."""
         source = self._best if best else self._means
-        return self.network.unflat(source[slot].to("cpu", copy=True))
+        # Each has memory of its own: pickle would send all of it with each.
+        named = self.network.unflat(source[slot].to("cpu"))
+        return {name: tensor.clone() for name, tensor in named.items()}
 
     def _batch(self, rows: Int64[Tensor, "s b"], weights: Float32[Tensor, "s b"]) -> Batch:
         """Return the images and labels of rows of each slot."""
