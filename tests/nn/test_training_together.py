@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -322,6 +323,19 @@ def test_memory_that_does_not_suffice_leaves_it_to_one_by_one(
         got = dfal.fit(convolutional, some_data(20), SETTINGS, seed=0)
     assert all(map(torch.equal, got.state_dict().values(), want.state_dict().values()))
     assert capsys.readouterr().err == "dfal: networks are trained one by one (no memory)\n"
+
+
+def test_a_network_whose_class_is_not_found_is_left_to_one_by_one() -> None:
+    jobs = jobs_of_all_kinds()
+    trainer = Together(4)
+    structure = pickle.dumps(Residual()).replace(b"Residual", b"Residua1")
+    trainer.add("job 0", dataclasses.replace(jobs["job 0"], structure=structure))
+    trainer.add("job 1", jobs["job 1"])
+    results: dict[str, Trained | None] = {}
+    while trainer.busy:
+        results |= trainer.advance()
+    assert results.pop("job 0") is None
+    assert results["job 1"] is not None
 
 
 def test_a_training_that_finds_no_memory_leaves_those_beside_it_alone(

@@ -98,7 +98,10 @@ class StackedNetwork:
         *,
         unfold: bool = False,
     ):
-        self._training, self._evaluated = _with_masks(structure), pickle.loads(structure).eval()
+        try:
+            self._training, self._evaluated = _with_masks(structure), pickle.loads(structure).eval()
+        except Exception as error:  # its class may not be found in another process
+            raise UnstackableError(str(error)) from error
         self.has_convolutions = any(map(can_be_unfolded, self._training.modules()))
         self.unfolds = unfold
         if unfold:
