@@ -216,11 +216,6 @@ def networks_in_step(sizes: Sizes, data: Dataset, labels: int) -> Figures:
             if side == "in step":
                 rows[f"{side}, hold-out {held_out}"] |= {
                     "stacked": all(stacked),
-                    "convolutions_as_matrix_products": [
-                        running._stack.network.unfolds
-                        for running in trainer._together._stacks.values()
-                        if running is not None
-                    ],
                 }
     return rows
 

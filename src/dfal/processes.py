@@ -9,6 +9,8 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+from dfal.errors import DfalError
+
 
 def available_cores() -> int:
     """Return the number of cores that this process may use."""
@@ -38,6 +40,29 @@ def start_worker(target: Callable[..., None], *arguments: object) -> tuple[BaseP
         worker.start()
     theirs.close()
     return worker, ours
+
+
+@contextmanager
+def death_errors(worker: BaseProcess, cure: str) -> Iterator[None]:
+    """Turn what a pipe raises when the worker at its other end has died into a sentence.
+
+    Args:
+        worker: the process.
+        cure: what to do about it.
+
+    Raises:
+        DfalError: in place of these errors.
+    """
+    try:
+        yield
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        worker.join(1)
+        if worker.exitcode == 1:  # an exception of Python's, which standard error shows
+            raise DfalError(
+                "a worker process could not start, for the reason above: a script needs `if"
+                ' __name__ == "__main__":` around what it runs, since each worker imports it'
+            ) from None
+        raise DfalError(f"a worker process died, perhaps for lack of memory: {cure}") from None
 
 
 @contextmanager

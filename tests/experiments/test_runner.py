@@ -445,3 +445,26 @@ def test_workers_end_with_their_parent_in_the_middle_of_a_training(tmp_path: Pat
     while any(process.exists() for process in left):
         assert time.monotonic() < deadline, "they work for nobody"
         time.sleep(0.2)
+
+
+def test_a_script_without_a_guard_is_told_what_it_needs(tmp_path: Path) -> None:
+    """Each worker imports the script, and a script that runs trials at once fails there."""
+    script = tmp_path / "study.py"
+    script.write_text(
+        "from dfal.experiments.runner import run\n"
+        "from dfal.experiments.store import Store\n"
+        "from dfal.experiments.trial import Trial\n"
+        "with Store('study.db', write=True) as store:\n"
+        "    trials = [Trial('mnist-5k', seed=seed) for seed in (0, 1)]\n"
+        "    list(run(trials, store, 2))\n",
+        encoding="utf-8",
+    )
+    ran = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
+    last = ran.stderr.strip().splitlines()[-1]
+    assert last == (
+        "dfal.errors.DfalError: a worker process could not start, for the reason above: a script"
+        ' needs `if __name__ == "__main__":` around what it runs, since each worker imports it'
+    )

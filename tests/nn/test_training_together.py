@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import pickle
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -104,9 +103,8 @@ def same_mini_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("same_mini_batches")
 @pytest.mark.parametrize(
-    ("make", "unfold"),
-    [(Residual, False), (convolutional, False), (convolutional, True), (strided, True)],
-    ids=["residual", "convolutional", "unfolded", "unfolded with strides"],
+    "make",
+    [Residual, convolutional, strided],
 )
 @pytest.mark.parametrize(
     ("settings", "held_out", "steps"),
@@ -120,13 +118,11 @@ def same_mini_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_network_is_trained_as_on_its_own(
     make: Callable[[], nn.Module],
-    unfold: bool,
     settings: dfal.Training,
     held_out: int,
     steps: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(together, "fastest_stack", partial(stack.Stack, unfold=unfold))
     run = run_of(some_data(37), settings, held_out, steps)
     model, job = stackable(make, run, 5)
     plain = copy.deepcopy(model)

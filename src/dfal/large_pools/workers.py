@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeAlias
 
 import torch
@@ -20,7 +21,10 @@ from dfal.experiments.executors.base import (
     unpack,
 )
 from dfal.large_pools.scoring import Job, run_part
-from dfal.processes import start_worker
+from dfal.processes import death_errors, start_worker
+
+CURE = "run the same command again with fewer --workers"
+"""What to do when a worker dies."""
 
 Part: TypeAlias = tuple[int, ...]
 Results: TypeAlias = Generator[tuple[Part, Any], None, None]
@@ -47,30 +51,31 @@ def beside(job: Job, parts: Sequence[Part], limit: Callable[[], float], workers:
     Raises:
         DfalError: where a worker fails or dies.
     """
-    waiting, busy, processes = deque(parts), dict[Any, Part](), []
+    waiting, busy = deque(parts), dict[Any, Part]()
+    processes: dict[Any, BaseProcess] = {}
     pipe: Any
+
+    def dispatch(pipe: Any) -> None:
+        busy[pipe] = waiting.popleft()
+        with death_errors(processes[pipe], CURE):
+            pipe.send((busy[pipe], limit()))
+
     try:
         for _ in range(min(workers, len(parts))):
             process, pipe = start_worker(_work, pack(job))
-            processes.append(process)
-            busy[pipe] = waiting.popleft()
-            pipe.send((busy[pipe], limit()))
+            processes[pipe] = process
+            dispatch(pipe)
         while busy:
             for pipe in wait(list(busy)):
                 part = busy.pop(pipe)
-                try:
-                    result = unpack(pipe.recv_bytes())
-                except EOFError:
-                    raise DfalError(
-                        "a worker process died, perhaps for lack of memory: run the same command"
-                        " again with fewer --workers"
-                    ) from None
+                with death_errors(processes[pipe], CURE):
+                    message = pipe.recv_bytes()
+                result = unpack(message)
                 if waiting:
-                    busy[pipe] = waiting.popleft()
-                    pipe.send((busy[pipe], limit()))
+                    dispatch(pipe)
                 yield part, result
     finally:
-        for process in processes:
+        for process in processes.values():
             process.terminate()
             process.join()
 

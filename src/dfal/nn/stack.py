@@ -3,13 +3,12 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from time import perf_counter
 
 import torch
 from jaxtyping import Float, Float32, Int32, Int64
 from torch import Tensor
 
-from dfal.nn.stacked_network import Batch, StackedNetwork, UnstackableError, Weights
+from dfal.nn.stacked_network import Batch, StackedNetwork, Weights
 from dfal.nn.training_settings import Training
 
 MOST_STEPS = 32
@@ -108,19 +107,16 @@ class Stack:
     Args:
         training: one of those that will be in the slots.
         slots: how many networks are trained at a time.
-        unfold: whether convolutions are matrix products.
 
     Raises:
         UnstackableError: where such networks are to be trained on their own.
     """
 
-    def __init__(self, training: StackableTraining, slots: int, *, unfold: bool = False):
+    def __init__(self, training: StackableTraining, slots: int):
         settings, fixed = training.settings, training.fixed
         self.slots, self.batch = slots, settings.training_batch
         example = batch_of(training.images, self.batch)
-        network = StackedNetwork(
-            training.structure, training.trained, fixed, example, unfold=unfold
-        )
+        network = StackedNetwork(training.structure, training.trained, fixed, example)
         self.network, self._image, self.device = network, example[0], example.device
         self._average = bool(settings.average)
         vector = network.flat(training.trained)
@@ -279,38 +275,6 @@ class Stack:
         else:
             self._graph = graph
         restore()
-
-
-def fastest_stack(training: StackableTraining, slots: int) -> Stack:
-    """Return a stack whose convolutions are computed in the faster of two ways on its device.
-
-    On a GPU steps of both are timed: grouped convolutions, and matrix products. Others are taken as
-    they are.
-
-    Args:
-        training: one of those that will be in the slots.
-        slots: how many networks are trained at a time.
-
-    Raises:
-        UnstackableError: as `Stack` does.
-    """
-    grouped = Stack(training, slots)
-    if grouped.device.type != "cuda" or not grouped.network.has_convolutions:
-        return grouped
-    forms = [grouped]
-    with contextlib.suppress(UnstackableError):
-        forms.append(Stack(training, slots, unfold=True))
-    seconds = []
-    for stack in forms:
-        stack.load(0, training)
-        resting = Steps.empty(MOST_STEPS, slots, stack.batch)
-        stack.run(resting)  # the first call captures the graph
-        torch.cuda.synchronize(stack.device)
-        start = perf_counter()
-        stack.run(resting)
-        torch.cuda.synchronize(stack.device)
-        seconds.append(perf_counter() - start)
-    return forms[seconds.index(min(seconds))]
 
 
 def _room(count: int) -> int:

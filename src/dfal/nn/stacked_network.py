@@ -8,8 +8,8 @@ hold, so that a network's result does not depend on those in the other slots.
 import copy
 import math
 import pickle
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int32, Int64
@@ -20,7 +20,6 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from dfal.nn.inference import unwrap_logits
-from dfal.nn.unfolded_convolution import UnfoldedConv2d, can_be_unfolded
 
 TOLERANCE = 0.01
 """Largest difference from a gradient by autograd, as a part of its length."""
@@ -74,15 +73,10 @@ def fixed_weights(model: nn.Module) -> Weights:
 class StackedNetwork:
     """Computes networks of one structure in one call.
 
-    Attributes:
-        has_convolutions: whether some can be matrix products.
-        unfolds: whether these are.
-
     Args:
         structure: what `skeleton` returned.
         trained, fixed: the weights of one such network.
         images: one mini-batch, whose size all others have.
-        unfold: whether convolutions are matrix products, in place of grouped convolutions.
 
     Raises:
         UnstackableError: where the networks cannot be computed so, or their gradients differ from
@@ -95,18 +89,11 @@ class StackedNetwork:
         trained: Weights,
         fixed: Weights,
         images: Float[Tensor, "b *image"],
-        *,
-        unfold: bool = False,
     ):
         try:
             self._training, self._evaluated = _with_masks(structure), pickle.loads(structure).eval()
         except Exception as error:  # its class may not be found in another process
             raise UnstackableError(str(error)) from error
-        self.has_convolutions = any(map(can_be_unfolded, self._training.modules()))
-        self.unfolds = unfold
-        if unfold:
-            for module in (self._training, self._evaluated):
-                _replace(module, UnfoldedConv2d, can_be_unfolded)
         self._names = list(trained)
         self._shapes = [tensor.shape for tensor in trained.values()]
         self._sizes = [tensor.numel() for tensor in trained.values()]
@@ -259,26 +246,17 @@ class _MaskedDropout(nn.Module):
 def _with_masks(structure: bytes) -> nn.Module:
     """Return a network in which dropout that is on takes its mask from outside."""
     module: nn.Module = pickle.loads(structure)
-
-    def replacement(layer: nn.Dropout) -> nn.Module:
-        return _MaskedDropout(layer.p) if layer.training and layer.p else nn.Identity()
-
-    return _replace(module, replacement, lambda layer: type(layer) is nn.Dropout)
-
-
-def _replace(
-    module: nn.Module,
-    replacement: Callable[[Any], nn.Module],
-    is_replaced: Callable[[nn.Module], bool],
-) -> nn.Module:
-    """Replace some of a network's layers; return the network, which may be such a layer itself."""
-    if is_replaced(module):
-        return replacement(module)
+    if type(module) is nn.Dropout:
+        return _replacement(module)
     for parent in list(module.modules()):
         for name, child in parent.named_children():
-            if is_replaced(child):
-                setattr(parent, name, replacement(child))
+            if type(child) is nn.Dropout:
+                setattr(parent, name, _replacement(child))
     return module
+
+
+def _replacement(layer: nn.Dropout) -> nn.Module:
+    return _MaskedDropout(layer.p) if layer.training and layer.p else nn.Identity()
 
 
 def keep_mask(

@@ -24,9 +24,9 @@ from dfal.nn.stack import (
     BETA1,
     BETA2,
     MOST_STEPS,
+    Stack,
     StackableTraining,
     Steps,
-    fastest_stack,
 )
 from dfal.nn.stacked_network import UnstackableError, Weights
 from dfal.nn.training_settings import Training
@@ -171,7 +171,7 @@ class _RunningStack:
     """A stack with the trainings in its slots, and those that wait."""
 
     def __init__(self, training: StackableTraining, slots: int):
-        self._stack = fastest_stack(training, slots)
+        self._stack = Stack(training, slots)
         self._courses: list[_Course | None] = [None] * slots
         self._waiting: deque[tuple[Owner, StackableTraining]] = deque()
 

@@ -1,8 +1,9 @@
 """Run jobs on this machine: in this process, or in several worker processes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from dfal.experiments.executors.base import (
     read_message,
 )
 from dfal.experiments.jobs import Job
-from dfal.processes import available_cores, start_worker
+from dfal.processes import available_cores, death_errors, start_worker
+
+CURE = "run again with --resume and fewer --processes"
+"""What to do when a worker dies."""
 
 
 @dataclass(frozen=True)
@@ -80,39 +84,35 @@ def in_workers(
     """
     waiting = list(reversed(tasks))
     busy: dict[Any, Job] = {}  # by pipe
-    workers = []
+    workers: dict[Any, BaseProcess] = {}
     pipe: Any
     try:
         for number in range(processes):
             own = arguments[number] if arguments else ()
             worker, pipe = start_worker(target or work, dict(datasets.PLACES), *own)
-            workers.append(worker)
-            busy[pipe] = _dispatch(pipe, waiting)
+            workers[pipe] = worker
+            busy[pipe] = _dispatch(workers, pipe, waiting)
         while busy:
             for pipe in wait(list(busy)):
-                try:
+                with death_errors(workers[pipe], CURE):
                     message = pipe.recv_bytes()
-                except EOFError:
-                    raise DfalError(
-                        "a worker process died, perhaps for lack of memory: run again with --resume"
-                        " and fewer --processes"
-                    ) from None
                 if (record := read_message(message)) is not None:
                     yield busy[pipe], record
                 elif waiting:
-                    busy[pipe] = _dispatch(pipe, waiting)
+                    busy[pipe] = _dispatch(workers, pipe, waiting)
                 else:
                     del busy[pipe]
     finally:
-        for worker in workers:
+        for worker in workers.values():
             worker.terminate()
             worker.join()
 
 
-def _dispatch(pipe: Connection, waiting: list[Task]) -> Job:
+def _dispatch(workers: Mapping[Any, BaseProcess], pipe: Connection, waiting: list[Task]) -> Job:
     """Send the next job to a worker, and return it."""
     task = waiting.pop()
-    pipe.send_bytes(pack(task.unfinished()))
+    with death_errors(workers[pipe], CURE):
+        pipe.send_bytes(pack(task.unfinished()))
     return task.job
 
 
