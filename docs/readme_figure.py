@@ -9,6 +9,7 @@ sampling with 1,000 labels. Where nothing else is said, networks are trained as 
 
 import csv
 import io
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,17 +88,17 @@ def curves() -> dict[str, Curve]:
     Raises:
         ValueError: where seeds of one strategy have different budgets.
     """
-    found = _read(RESULTS, f"mnist, lenet5, annotations {LABELS}, ")
+    found = _read(RESULTS, f"mnist, lenet5, annotations {LABELS}, .*")
     found[BEST] = _read(LEARNING, "mnist, lenet5, recipe best")["cluster-margin"]
     return {name: found[name] for name in NAMES}
 
 
 def _read(path: Path, study: str) -> dict[str, Curve]:
-    """Return the curve of each strategy in the studies whose titles begin so."""
+    """Return the curve of each strategy in the studies whose titles match a pattern."""
     found: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
-            if row["study"].startswith(study):
+            if re.fullmatch(study, row["study"]):
                 seed = found[row["strategy"]][int(row["seed"])]
                 seed[int(row["annotations"])] = 100 * float(row["accuracy"])
     return {
