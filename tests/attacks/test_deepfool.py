@@ -424,8 +424,9 @@ def _tf32() -> tuple[Any, Any]:
     return cuda.allow_tf32, cudnn.allow_tf32
 
 
+@pytest.mark.parametrize("attack", [dfal.DeepFool(), dfal.FGSM()], ids=["DeepFool", "FGSM"])
 def test_tf32_is_off_in_an_attack_and_as_it_was_afterwards(
-    trained: nn.Sequential, some_digits: Tensor
+    attack: dfal.DeepFool | dfal.FGSM, trained: nn.Sequential, some_digits: Tensor
 ) -> None:
     class Precise(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -438,7 +439,7 @@ def test_tf32_is_off_in_an_attack_and_as_it_was_afterwards(
     torch.set_float32_matmul_precision("high")
     try:
         before = _tf32()
-        dfal.DeepFool()(Precise(), some_digits[:2])
+        attack(Precise(), some_digits[:2])
         assert _tf32() == before == (True, True)
         assert torch.get_float32_matmul_precision() == "high"
     finally:

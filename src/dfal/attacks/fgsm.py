@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dfal.errors import DfalError
-from dfal.nn.evaluation import default_modes, frozen_eval
+from dfal.nn.evaluation import default_modes, frozen_eval, full_precision
 from dfal.nn.inference import backward_errors, check_finite, differentiable_logits, logits
 from dfal.nn.network_input import at_least_float32, check_input, prepare_images, shape_errors
 from dfal.nn.passes import images_a_pass
@@ -54,7 +54,11 @@ class FGSM:
         """
         moved, same = [], []
         check_input(model, images)
-        with frozen_eval(model, images[:1]) as network, shape_errors(images):
+        with (
+            frozen_eval(model, images[:1]) as network,
+            shape_errors(images),
+            full_precision(),
+        ):
             images = at_least_float32(prepare_images(network, images)).detach()
             for chunk in images.split(images_a_pass(images, self.chunk)):
                 x = chunk.clone().requires_grad_()
