@@ -268,15 +268,22 @@ class Refusing(Linear):
         return f * (2 if f.sum() > 0 else 1)
 
 
+class RefusingManyInEvaluation(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training and len(x) == stack.LOOK_BATCH:
+            raise ValueError("so many images are too many")
+        return self.logits(x)
+
+
 @pytest.mark.parametrize(
     "make",
-    [normed, Mixing, FunctionalDropout, Refusing],
-    ids=["batch norm", "mixes images", "F.dropout", "looks at values"],
+    [normed, Mixing, FunctionalDropout, Refusing, RefusingManyInEvaluation],
+    ids=["batch norm", "mixes images", "F.dropout", "looks at values", "raises in evaluation"],
 )
 def test_networks_that_cannot_be_stacked_are_trained_on_their_own(
     make: Callable[[], nn.Module],
 ) -> None:
-    data, settings = some_data(20), dfal.Training(epochs=3, training_batch=8)
+    data, settings = some_data(20), dfal.Training(epochs=3, training_batch=8, holdout=0.2)
     want = dfal.fit(make, data, settings, seed=0)
     with training_together(InThisProcess(2)):
         got = dfal.fit(make, data, settings, seed=0)

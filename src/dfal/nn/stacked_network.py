@@ -43,7 +43,8 @@ def skeleton(model: nn.Module) -> bytes | None:
     """Return a network without its weights, in the mode in which it is; None if it is unstackable.
 
     Unstackable are networks with batch norm, whose statistics would count the rows that fill up a
-    mini-batch, with another dropout than `nn.Dropout`, and those that pickle cannot send.
+    mini-batch, or instance norm, with another dropout than `nn.Dropout`, and those that pickle
+    cannot send.
 
     Args:
         model: any network.

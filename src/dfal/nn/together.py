@@ -127,7 +127,7 @@ class Together:
             if key not in self._stacks:
                 self._stacks[key] = _RunningStack(training, self._slots)
             stack = self._stacks[key]
-        except (UnstackableError, RuntimeError) as error:
+        except (UnstackableError, RuntimeError) as error:  # the latter: no memory
             _tell(error)
             stack = None
             self._stacks.setdefault(key, None)  # one that runs goes on
@@ -149,7 +149,7 @@ class Together:
                 continue
             try:
                 done |= stack.advance()
-            except RuntimeError as error:  # the memory of the device, or a network's own
+            except Exception as error:  # no memory, or the user's code, which may raise anything
                 _tell(error)
                 done |= dict.fromkeys(stack.owners)
                 self._stacks[key] = None
