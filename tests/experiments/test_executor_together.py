@@ -68,9 +68,17 @@ def test_a_process_that_dies_ends_the_run_with_one_sentence(tmp_path: Path) -> N
     assert set(active_children()) <= before
 
 
-@pytest.mark.parametrize("settings", ["networks=0", "networks=many", "slots=3", "networks=2,a=1"])
-def test_settings_that_are_none_are_refused(settings: str) -> None:
-    with pytest.raises(dfal.DfalError, match="together"):
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ("networks=0", r"must be a whole number of at least 1 \(got 0\)"),
+        ("networks=many", r"must be a whole number of at least 1 \(got many\)"),
+        ("slots=3", "together has no setting slots: it takes networks="),
+        ("networks=2,a=1", "together has no setting a: it takes networks="),
+    ],
+)
+def test_wrong_settings_are_refused(settings: str, sentence: str) -> None:
+    with pytest.raises(dfal.DfalError, match=sentence):
         executors.named(f"together:{settings}")
 
 

@@ -43,15 +43,22 @@ class InStep:
         """Return the executor with the settings behind its name: networks=64.
 
         Raises:
-            DfalError: for any other, and a number below 1.
+            DfalError: for any other, and for what is no whole number of at least 1.
         """
-        numbers = parse_settings(settings)
-        networks = numbers.pop("networks", 1)
-        if numbers or not isinstance(networks, int) or networks < 1:
+        given = parse_settings(settings)
+        networks = given.pop("networks", None)
+        if given:
             raise DfalError(
-                f"--executor together has no setting {settings}: give networks= with a whole number"
+                f"--executor together has no setting {', '.join(given)}: it takes networks="
             )
-        return cls(networks if settings else 0)
+        if networks is None:
+            return cls()
+        if not isinstance(networks, int) or networks < 1:
+            raise DfalError(
+                "networks= of --executor together must be a whole number of at least 1 (got"
+                f" {networks})"
+            )
+        return cls(networks)
 
     def __call__(self, tasks: Sequence[Task], processes: int | None, folder: Path) -> Records:
         """Run jobs, and yield each round as soon as it is made.
