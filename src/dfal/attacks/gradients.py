@@ -34,7 +34,7 @@ DIRECTIONAL_BATCH = 256
 
 BATCHED_OPERATIONS = 5e10
 """Floating-point operations of the forward passes of as many images as a GPU is to compute at a
-time at least: it takes a millisecond or less, so that smaller passes leave it idle."""
+time at least: they take about a millisecond, and less work leaves it idle."""
 
 _FORWARD_MODE = threading.Lock()
 """PyTorch's derivatives in forward mode have global state."""

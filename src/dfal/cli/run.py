@@ -87,9 +87,9 @@ from dfal.nn.training_settings import Training
     shell_complete=completion.executors,
     help=(
         "Where trials run, with settings behind a colon: local, processes of this machine;"
-        " together, the same, with all networks trained in step, for a GPU; ray, workers of a Ray"
-        " cluster, of this machine or as ray://host:10001; slurm, a Slurm job for each trial, as"
-        " slurm:partition=gpu,timeout_min=600."
+        " together, the same, by default three for each core, with all networks trained in step,"
+        " for a GPU; ray, workers of a Ray cluster, of this machine or as ray://host:10001; slurm,"
+        " a Slurm job for each trial, as slurm:partition=gpu,timeout_min=600."
     ),
 )
 @processes_option
