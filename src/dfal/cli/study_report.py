@@ -16,7 +16,7 @@ from dfal.cli import output
 from dfal.cli.options import STDOUT
 from dfal.errors import DfalError
 from dfal.experiments.store import Store
-from dfal.reporting import html, latex_csv, terminal
+from dfal.reporting import html, latex, latex_csv, terminal
 from dfal.reporting.chart import LAYOUTS
 from dfal.reproduce import StoredResults
 
@@ -168,5 +168,5 @@ def _own_tables(results: StoredResults, at: Sequence[int]) -> list[Table]:
     return [
         table
         for title, study in zip(titles(results.studies), results.studies, strict=True)
-        for table in comparison.tables(title, study, study.budgets(terminal.MAX_BUDGETS, at))
+        for table in comparison.tables(title, study, study.budgets(latex.MAX_BUDGETS, at))
     ]

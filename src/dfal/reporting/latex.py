@@ -10,6 +10,8 @@ from dfal.analysis.tables import Cell, Table
 
 PACKAGES = ("booktabs", "graphicx", "siunitx", "threeparttable", "xcolor")
 """What a table needs in the preamble."""
+MAX_BUDGETS = 5
+"""Budgets of a table of accuracies by default: more make its type too small to read."""
 COLUMN = 44
 """Characters of a table that fit into one of two columns of an article; a wider one spans both."""
 HEAD = 16
