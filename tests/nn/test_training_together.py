@@ -218,6 +218,19 @@ def test_a_training_that_is_dropped_leaves_its_slot() -> None:
     assert set(results) == {"job 2"}
 
 
+def test_stacks_without_a_training_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "MOST_STACKS", 2)
+    trainer = Together(1)
+    done: set[object] = set()
+    for batch in (2, 3, 4, 5):
+        settings = dataclasses.replace(SETTINGS, training_batch=batch)
+        trainer.add(batch, stackable(Residual, run_of(some_data(12), settings), batch)[1])
+        assert len(trainer._stacks) <= 2
+        while trainer.busy:
+            done |= set(trainer.advance())
+    assert done == {2, 3, 4, 5}
+
+
 def test_fit_trains_restarts_and_ensemble_in_step() -> None:
     data, settings = some_data(60), dfal.Training(epochs=100, holdout=0.2, restarts=2, ensemble=2)
     calls: list[int] = []

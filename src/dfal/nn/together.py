@@ -94,6 +94,10 @@ class InThisProcess:
         return trained if len(trained) == len(trainings) else None
 
 
+MOST_STACKS = 8
+"""Stacks that are kept; those without a training are let go first, the oldest before others."""
+
+
 class Together:
     """Stacks of networks, one for each structure, and the trainings that wait for a slot.
 
@@ -125,6 +129,7 @@ class Together:
         try:
             training = training.to(training.device)
             if key not in self._stacks:
+                self._let_go_of_idle()
                 self._stacks[key] = _RunningStack(training, self._slots)
             stack = self._stacks[key]
         except (UnstackableError, RuntimeError) as error:  # the latter: no memory
@@ -135,6 +140,12 @@ class Together:
             self._refused.add(owner)
         else:
             stack.add(owner, training)
+
+    def _let_go_of_idle(self) -> None:
+        """Make room for one more stack; a network whose structure is never the same fills all."""
+        idle = [key for key, stack in self._stacks.items() if stack is None or not stack.busy]
+        for key in idle[: max(0, len(self._stacks) - MOST_STACKS + 1)]:
+            del self._stacks[key]
 
     def advance(self) -> dict[Owner, Trained | None]:
         """Make some steps of all trainings.
