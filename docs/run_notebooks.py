@@ -16,9 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import notebooks
-from nbclient import NotebookClient
 
 OUT = Path(__file__).resolve().parents[1] / "results" / "notebooks.csv"
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -59,6 +57,9 @@ def differences(before: Any, after: Any) -> list[str]:
 
 def execute(page: Path) -> tuple[int, list[str], float]:
     """Execute a page's notebook, and return its cells of code, differences and seconds."""
+    import nbformat  # both come with Jupyter, which the tests do without
+    from nbclient import NotebookClient
+
     before = notebooks.notebook(page)
     after = nbformat.from_dict(before)
     with tempfile.TemporaryDirectory() as folder:
