@@ -22,6 +22,7 @@ from dfal.attacks.gradients import (
     gradients_of,
 )
 from dfal.attacks.threads import map_threads
+from dfal.attacks.trace import trace
 from dfal.data.datasets import Dataset
 from plain_attacks import Counting, affine, affine_distance, plain_deepfool
 
@@ -424,9 +425,15 @@ def _tf32() -> tuple[Any, Any]:
     return cuda.allow_tf32, cudnn.allow_tf32
 
 
-@pytest.mark.parametrize("attack", [dfal.DeepFool(), dfal.FGSM()], ids=["DeepFool", "FGSM"])
+def _traced(model: nn.Module, images: Tensor) -> object:
+    return trace(dfal.DeepFool(), model, images[0])
+
+
+@pytest.mark.parametrize(
+    "attack", [dfal.DeepFool(), dfal.FGSM(), _traced], ids=["DeepFool", "FGSM", "trace"]
+)
 def test_tf32_is_off_in_an_attack_and_as_it_was_afterwards(
-    attack: dfal.DeepFool | dfal.FGSM, trained: nn.Sequential, some_digits: Tensor
+    attack: Callable[[nn.Module, Tensor], object], trained: nn.Sequential, some_digits: Tensor
 ) -> None:
     class Precise(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

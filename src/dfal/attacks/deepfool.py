@@ -16,19 +16,17 @@ from dfal.attacks.affine import check_norm, dual, norm, step
 from dfal.attacks.deepfool_state import Boundary, State, gaps_of, rounding_of
 from dfal.attacks.gradients import LogitGradients, prepared_gradients
 from dfal.attacks.many_classes import MIN_MANY_CLASSES, nearest_of_many
+from dfal.attacks.preparation import prepared
 from dfal.attacks.threads import map_threads
 from dfal.errors import DfalError
-from dfal.nn.evaluation import default_modes, frozen_eval, full_precision
+from dfal.nn.evaluation import default_modes
 from dfal.nn.inference import check_finite
-from dfal.nn.network_input import at_least_float32, check_input, prepare_images, shape_errors
 from dfal.nn.passes import images_a_pass
 from dfal.query import Perturbation
 
 MIN_CERTIFIED_IMAGES = 1000
 """Images from which on it pays to compute the distances within which their classes are certain:
 that takes as long as attacking some hundred images."""
-
-
 GPU_CHUNKS = 8
 """How many times as many images as on a CPU are worked on at a time on any other device."""
 
@@ -147,13 +145,7 @@ class DeepFool:
     def _attack(
         self, model: nn.Module, images: Tensor, limit: KNearestLimit | None
     ) -> Perturbation:
-        check_input(model, images)
-        with (
-            frozen_eval(model, images[:1]) as network,
-            shape_errors(images),
-            full_precision(),
-        ):
-            x = at_least_float32(prepare_images(network, images)).detach().clone()
+        with prepared(model, images) as (network, x):
             distance = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
             if len(x):
                 with prepared_gradients(network, x[:1]) as gradients:

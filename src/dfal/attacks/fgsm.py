@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dfal.attacks.preparation import prepared
 from dfal.errors import DfalError
-from dfal.nn.evaluation import default_modes, frozen_eval, full_precision
+from dfal.nn.evaluation import default_modes
 from dfal.nn.inference import backward_errors, check_finite, differentiable_logits, logits
-from dfal.nn.network_input import at_least_float32, check_input, prepare_images, shape_errors
 from dfal.nn.passes import images_a_pass
 from dfal.query import Perturbation
 
@@ -53,15 +53,9 @@ class FGSM:
                 logits, and for NaN or infinite logits.
         """
         moved, same = [], []
-        check_input(model, images)
-        with (
-            frozen_eval(model, images[:1]) as network,
-            shape_errors(images),
-            full_precision(),
-        ):
-            images = at_least_float32(prepare_images(network, images)).detach()
-            for chunk in images.split(images_a_pass(images, self.chunk)):
-                x = chunk.clone().requires_grad_()
+        with prepared(model, images) as (network, clean):
+            for chunk in clean.split(images_a_pass(clean, self.chunk)):
+                x = chunk.detach().requires_grad_()
                 f = check_finite(differentiable_logits(network, x))
                 k = f.argmax(1)
                 with torch.enable_grad(), backward_errors():
@@ -71,5 +65,5 @@ class FGSM:
                 with torch.no_grad():
                     same.append(logits(network, moved[-1]).argmax(1) == k)
         x, fooled = torch.cat(moved), ~torch.cat(same)
-        length = (x - images).flatten(1).abs().amax(1)
+        length = (x - clean).flatten(1).abs().amax(1)
         return Perturbation(x, length.where(fooled, torch.inf), fooled)

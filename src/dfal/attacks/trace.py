@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from dfal.attacks.deepfool import DeepFool
 from dfal.attacks.deepfool_state import State
 from dfal.attacks.gradients import gradients_of
-from dfal.nn.evaluation import default_modes, frozen_eval
+from dfal.attacks.preparation import prepared
+from dfal.nn.evaluation import default_modes
 from dfal.nn.inference import check_finite
-from dfal.nn.network_input import at_least_float32, check_input, prepare_images, shape_errors
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,8 @@ def trace(attack: DeepFool, model: nn.Module, image: Float[Tensor, "*image"]) ->
         DfalError: for an image that the network cannot take, for probabilities in place of logits,
             and for NaN or infinite logits.
     """
-    images = image.unsqueeze(0)
-    check_input(model, images)
     steps = []
-    with frozen_eval(model, images) as network, shape_errors(images):
-        x = at_least_float32(prepare_images(network, images)).detach().clone()
+    with prepared(model, image.unsqueeze(0)) as (network, x):
         gradients = gradients_of(network, x)
         f = check_finite(gradients.logits(x))
         order = f.argsort(dim=1, descending=True, stable=True)[:, : attack.classes]  # k̂ first
