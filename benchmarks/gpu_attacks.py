@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from sklearn.datasets import load_sample_images
@@ -112,14 +111,20 @@ def many_classes(sizes: Sizes, data: Dataset, figures: Figures) -> Iterator[None
     except SystemExit as error:
         figures["note"] = f"not run: {error}"
         return
-    for other, count in (("all gradients", counts[1]), ("Foolbox", counts[1]), (None, counts[0])):
-        some = images[:count]
-        sides: dict[str, Any] = {"dfal": partial(with_dfal, sizes, model, some)}
-        if other == "all gradients" and sizes.device != "cpu":
-            sides[other] = partial(every_gradient, model, some)
-        elif other == "Foolbox" and foolbox is not None:
-            sides[other] = partial(with_foolbox, sizes, model, some, None)
-        figures[f"{count} images, beside {other}"] = compared(
-            model, some, timed(sides, replace(sizes, repeats=1))
-        )
+    few = images[: counts[1]]
+    others: dict[str, Callable[[], Tensor]] = {}
+    if sizes.device != "cpu":
+        others["all gradients"] = partial(every_gradient, model, few)
+    if foolbox is not None:
+        others["Foolbox"] = partial(with_foolbox, sizes, model, few, None)
+    once = replace(sizes, repeats=1)
+    for name, other in others.items():
+        sides: dict[str, Callable[[], Tensor]] = {
+            "dfal": partial(with_dfal, sizes, model, few),
+            name: other,
+        }
+        figures[f"{len(few)} images, beside {name}"] = compared(model, few, timed(sides, once))
         yield
+    alone = timed({"dfal": partial(with_dfal, sizes, model, images)}, once)
+    figures[f"{len(images)} images"] = compared(model, images, alone)
+    yield

@@ -59,8 +59,9 @@ def death_errors(worker: BaseProcess, cure: str) -> Iterator[None]:
         worker.join(1)
         if worker.exitcode == 1:  # an exception of Python's, which standard error shows
             raise DfalError(
-                "a worker process could not start, for the reason above: a script needs `if"
-                ' __name__ == "__main__":` around what it runs, since each worker imports it'
+                "a worker process ended with the error above: where it is about starting"
+                ' processes, a script needs `if __name__ == "__main__":` around what it runs, since'
+                " each worker imports it"
             ) from None
         raise DfalError(f"a worker process died, perhaps for lack of memory: {cure}") from None
 

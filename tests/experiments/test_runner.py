@@ -465,6 +465,7 @@ def test_a_script_without_a_guard_is_told_what_it_needs(tmp_path: Path) -> None:
     assert ran.returncode == 1
     last = ran.stderr.strip().splitlines()[-1]
     assert last == (
-        "dfal.errors.DfalError: a worker process could not start, for the reason above: a script"
-        ' needs `if __name__ == "__main__":` around what it runs, since each worker imports it'
+        "dfal.errors.DfalError: a worker process ended with the error above: where it is about"
+        ' starting processes, a script needs `if __name__ == "__main__":` around what it runs,'
+        " since each worker imports it"
     )

@@ -20,18 +20,14 @@ from torch import Tensor
 
 from dfal.errors import first_line
 from dfal.nn.mini_batches import count_steps, epochs
-from dfal.nn.stack import (
-    BETA1,
-    BETA2,
-    MOST_STEPS,
-    Stack,
-    StackableTraining,
-    Steps,
-)
+from dfal.nn.stack import BETA1, BETA2, MOST_STEPS, Stack, StackableTraining, Steps
 from dfal.nn.stacked_network import UnstackableError, Weights
 from dfal.nn.training_settings import Training
 from dfal.nn.training_steps import learning_rates
 from dfal.seeding import generator
+
+MOST_STACKS = 8
+"""Stacks that are kept; those without a training are let go, the oldest first."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +88,6 @@ class InThisProcess:
                 self._together.drop(place)
         trained = [result for _, result in sorted(results.items()) if result is not None]
         return trained if len(trained) == len(trainings) else None
-
-
-MOST_STACKS = 8
-"""Stacks that are kept; those without a training are let go first, the oldest before others."""
 
 
 class Together:
