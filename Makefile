@@ -11,7 +11,7 @@
 # make picture, make reference, make figure
 #             what is made from the code and the results: docs/pictures, docs/command-line.md,
 #             docs/http-api.md, the tables in docs/strategies.md
-# make debian install Debian's packages that tests need, as root: a browser, a proxy, LaTeX, Node.js
+# make debian install Debian's packages that tests need, as root: a browser, a proxy, data, LaTeX, Node.js
 # Options go into ARGS: make run ARGS="--annotations 60", make test ARGS="-k deepfool".
 
 PYTHON ?= python3
@@ -27,7 +27,7 @@ FAST = $(addprefix tests/, analysis data/datasets data/sources experiments/test_
   strategies/test_scores.py test_loop.py)
 ARGS ?=
 TEX = /usr/local/share/texmf/tex/latex
-DEBIAN = caddy chromium gcc libc6-dev nginx openssl texlive-latex-base texlive-latex-recommended
+DEBIAN = caddy chromium dataset-fashion-mnist gcc libc6-dev nginx openssl texlive-latex-base texlive-latex-recommended
 
 .PHONY: run test any-model lowest newest lint lint-page docs notebooks code-blocks picture reference figure debian format clean
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dfal.data.datasets import fashion_mnist, mnist
 from dfal.data.datasets.download import recorded
@@ -35,6 +36,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         fashion_mnist, "MD5", {name: md5(content).hexdigest() for name, content in PACKED.items()}
     )
     monkeypatch.setattr(fashion_mnist, "SHAPES", SHAPES)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
     monkeypatch.setattr(
         fashion_mnist, "fetch", lambda *_, **__: pytest.fail("nothing needs to be downloaded")
     )
@@ -62,6 +64,38 @@ def test_it_is_read_raw_or_packed_and_its_checksum_recorded(here: Path, packed: 
     assert recorded("fashion-mnist") == {
         name: sha256(content).hexdigest() for name, content in RAW.items()
     }
+
+
+def test_the_files_of_debians_package_are_taken_where_they_lie(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fashion_mnist.DEBIAN.mkdir()
+    for name, content in RAW.items():
+        packed = gzip.compress(content, mtime=1)  # the same content in other bytes
+        (fashion_mnist.DEBIAN / f"{name}.gz").write_bytes(packed)
+    with pytest.raises(DfalError, match=r"train-images-idx3-ubyte\.gz is damaged or another file"):
+        fashion_mnist.load()
+    sums = {name: sha256(content).hexdigest() for name, content in RAW.items()}
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_SHA256", sums)
+    assert fashion_mnist.where() == fashion_mnist.DEBIAN
+    data = fashion_mnist.load()
+    assert np.array_equal(data.test_images.array, ARRAYS["t10k-images-idx3-ubyte"][:, None])
+    assert not list(here.iterdir())
+
+
+@pytest.mark.skipif(not fashion_mnist.DEBIAN.exists(), reason="needs dataset-fashion-mnist")
+def test_debians_package_holds_the_published_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DFAL_DATA", raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / name))
+    data = fashion_mnist.load()
+    assert (len(data.images), len(data.test_images)) == (60_000, 10_000)
+    assert torch.bincount(data.labels).tolist() == [6000] * 10
+    # The first ten labels of the test set, as its makers' page shows them.
+    assert data.test_labels[:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]
+    mean, deviation = data.images.array.mean() / 255, data.images.array.std() / 255
+    assert (round(float(mean), 4), round(float(deviation), 4)) == (0.2860, 0.3530)
 
 
 def test_a_packed_file_that_is_not_the_published_one_is_refused(here: Path) -> None:

@@ -46,18 +46,24 @@ def folders(name: str) -> list[Path]:
     return [Path(root) / name, cache] if root else [cache]
 
 
-def find(name: str, file: str) -> Path | None:
-    """Return the path of a file of a data set, plain or compressed by gzip, if it is there."""
-    for folder in folders(name):
+def find(name: str, file: str, *others: Path) -> Path | None:
+    """Return the path of a file of a data set, plain or compressed by gzip, if it is there.
+
+    Args:
+        name: of the data set.
+        file: its name, unpacked.
+        others: folders where it may be beside the usual ones.
+    """
+    for folder in (*folders(name), *others):
         for path in (folder / file, folder / f"{file}.gz"):
             if path.is_file():
                 return path
     return None
 
 
-def folder_with(name: str, files: Iterable[str]) -> Path | None:
+def folder_with(name: str, files: Iterable[str], *others: Path) -> Path | None:
     """Return the folder of the first of these files of a data set, if all of them are found."""
-    paths = [find(name, file) for file in files]
+    paths = [find(name, file, *others) for file in files]
     return paths[0].parent if paths[0] and all(paths) else None
 
 
