@@ -2,124 +2,186 @@
 API; `dfal run` does the same.
 
     python benchmarks/page.py [--annotations 300] [--seeds 3] [--epochs 30]
+    python benchmarks/page.py --recipe best [--annotations 100] [--seeds 3]
 
 The pool of mnist-5k lies in a folder as 4,000 PNG files. The machine asks for a batch, answers it,
-and waits for the network that has learnt it, as `dfal run` does; without a hold-out, so that each
-answer teaches. Both networks are measured on the 1,000 test images. Strategy, training, batch and
-candidates are the same; the first labels and everything random are not.
+and waits; without a hold-out, so that each answer teaches. Both networks are measured on the 1,000
+test images. Training, batch and candidates are the same; the first labels and everything random are
+not. By recipe:
+
+paper: LeNet5 on labels alone, selected by DFAL. The machine waits for the network that has learnt
+    its answers.
+best: what `dfal label` does where no pretrained network is installed. Labels spread to similar
+    pixels until a network that learns from every image predicts them better in cross-validation;
+    the machine waits until the learner has nothing more to do. `dfal run` trains such a network in
+    each round, from typical first images on, selected by cluster-margin.
 """
 
 import argparse
-import contextlib
-import socket
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import httpx2 as httpx
 import numpy as np
 import torch
-from PIL import Image
 
 import dfal
 from dfal import models
 from dfal.data.datasets import Dataset, load
 from dfal.experiments.trial import Trial
+from dfal.labelling.settings import UNLABELLED_TRAINING
 from dfal.nn.training import Training
+from dfal.strategies import ClusterMargin
 from measure import taken_on, write
+from photograph_data import Photographs, prepare
+from simulated_person import CLIENT, Labelling
+
+HERE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The same learning, by the page and by `dfal run`.
+
+    Attributes:
+        options: of `dfal label`.
+        trial: settings of `dfal.Trial`; `first` and `batch` of them are those of the page too.
+        is_rested: whether the machine waits until the learner rests, not just for a network.
+        out: name of the file of figures.
+    """
+
+    options: list[str]
+    trial: dict[str, Any]
+    is_rested: bool
+    out: str
+
+
+def sides(recipe: str, epochs: int) -> Sides:
+    """Return what is compared in a recipe."""
+    if recipe == "best":
+        return Sides(
+            options=["--backbone", "none"],
+            trial={
+                "training": UNLABELLED_TRAINING,
+                "strategy": ClusterMargin(),
+                "first_by": "typical",
+                "first": 20,
+                "batch": 20,
+            },
+            is_rested=True,
+            out="page-best.json",
+        )
+    alone = ["--backbone", "none", "--labels-only", "--schedule", "constant"]
+    return Sides(
+        options=[*alone, "--epochs", str(epochs)],
+        trial={"training": Training(epochs=epochs), "first": 10, "batch": 10},
+        is_rested=False,
+        out="page.json",
+    )
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The model after some answers through the page.
+
+    Attributes:
+        accuracy: on the test images.
+        learner: what the page learnt from, as `/api/progress` says.
+        seconds: from the last answer until the model was there, and nothing more was to be done if
+            that was waited for.
+    """
+
+    accuracy: float
+    learner: str
+    seconds: float
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument("--annotations", type=int, default=300)
+    arguments.add_argument("--recipe", choices=["paper", "best"], default="paper")
+    arguments.add_argument("--annotations", type=int, help="300; 100 with the recipe best")
     arguments.add_argument("--seeds", type=int, default=3)
-    arguments.add_argument("--epochs", type=int, default=30)
+    arguments.add_argument("--epochs", type=int, default=30, help="of the recipe paper")
     options = arguments.parse_args()
+    compared = sides(options.recipe, options.epochs)
+    annotations = options.annotations or (100 if options.recipe == "best" else 300)
+    labels = [*range(compared.trial["first"], annotations + 1, compared.trial["batch"])]
     data = load("mnist-5k")
-    page, run = [], []
-    for seed in range(options.seeds):
-        trial = Trial(
-            annotations=options.annotations, seed=seed, training=Training(epochs=options.epochs)
-        )
-        run.append([record.measurements["accuracy"] for record in trial.run(data)][-1])
-        page.append(through_the_page(data, options.annotations, seed, options.epochs))
-        print(f"seed {seed}: dfal run {run[-1]:.1%}, the page {page[-1]:.1%}", flush=True)
-    for name, values in (("dfal run", run), ("the page", page)):
-        print(
-            f"{name}: {100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f} % at"
-            f" {options.annotations} annotations"
-        )
-    figures = {
-        "annotations": options.annotations,
-        "epochs": options.epochs,
-        "dfal run": run,
-        "the page": page,
-    }
-    write(Path(__file__).parent / "results" / "page.json", taken_on(["torch"]) | figures)
+    figures: dict[str, Any] = {"labels": labels, "dfal run": [], "the page": [], "learner": []}
+    figures |= {"seconds to learn": []}
+    with tempfile.TemporaryDirectory() as work:
+        photographs = prepare("mnist-5k", 0, len(data.test_images), Path(work))
+        for seed in range(options.seeds):
+            trial = Trial(annotations=labels[-1], seed=seed, **compared.trial)
+            run = [round(record.measurements["accuracy"], 4) for record in trial.run(data)]
+            folder = Path(work) / "store"
+            reached = [*through_the_page(data, photographs, labels, seed, compared, folder)]
+            page = [each.accuracy for each in reached]
+            figures["dfal run"].append(run)
+            figures["the page"].append(page)
+            figures["learner"].append([each.learner for each in reached])
+            figures["seconds to learn"].append([each.seconds for each in reached])
+            print(f"seed {seed}: dfal run {run[-1]:.1%}, the page {page[-1]:.1%}", flush=True)
+            out = HERE / "benchmarks" / "results" / compared.out
+            write(out, taken_on(["torch"]) | figures)
+    for name in ("dfal run", "the page"):
+        values = 100 * np.array(figures[name])
+        for count, mean, sd in zip(labels, values.mean(0), values.std(0, ddof=1), strict=True):
+            print(f"{name}: {mean:.1f} ± {sd:.1f} % at {count} annotations")
 
 
-def through_the_page(data: Dataset, annotations: int, seed: int, epochs: int) -> float:
-    """The accuracy of the network that an answering machine takes home."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "digits"
-        folder.mkdir()
-        for index, image in enumerate(data.images.array):
-            Image.fromarray(image[0]).save(folder / f"{index:05}.png")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        options = [
-            "--classes",
-            *data.classes,
-            "--holdout",
-            "0",
-            "--seed",
-            str(seed),
-            "--epochs",
-            str(epochs),
-            "--port",
-            str(port),
-        ]
-        server = subprocess.Popen(
-            [sys.executable, "-m", "dfal", "label", str(folder), *options, "--no-browser"],
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            _answer(f"http://127.0.0.1:{port}", data, annotations)
-        finally:
-            server.terminate()
-            server.wait()
-        saved = models.load(Path(temporary) / "digits.model.safetensors")
-        seen = dfal.predict(
-            saved.network, data.test_images.take(torch.arange(len(data.test_images)))
-        ).argmax(1)
-        return float((seen == data.test_labels).float().mean())
+def through_the_page(
+    data: Dataset,
+    photographs: Photographs,
+    labels: list[int],
+    seed: int,
+    compared: Sides,
+    folder: Path,
+) -> Iterator[Reached]:
+    """Yield the model at each number of labels, as it is saved next to the store.
+
+    Args:
+        data: with the test images.
+        photographs: the folder that is labelled, and the classes of its files.
+        labels: numbers of answers, ascending.
+        seed: of the session.
+        compared: how it learns.
+        folder: for the store; what is there is removed.
+    """
+    first, batch = str(compared.trial["first"]), str(compared.trial["batch"])
+    command = ["--holdout", "0", "--seed", str(seed), "--first", first, "--batch", batch]
+    command += compared.options
+    test = data.test_images.take(torch.arange(len(data.test_images)))
+    with Labelling(photographs, folder, command, HERE) as labelling:
+        labelling.await_features()
+        answers = 0
+        for count in labels:
+            before = labelling.progress()["model"]
+            _answer(labelling, photographs, count - answers)
+            answers, answered = count, time.monotonic()
+            saved = labelling.keep_model(count, rest=compared.is_rested)
+            labelling.await_ranking(before)
+            now, seconds = labelling.progress(), time.monotonic() - answered
+            if saved is None or saved.annotations != count or now["annotations"] != count:
+                raise RuntimeError(f"after {count} answers the page has {saved}, {now}")
+            right = dfal.predict(models.load(saved.path).network, test).argmax(1)
+            accuracy = float((right == data.test_labels).float().mean())
+            yield Reached(round(accuracy, 4), now["learner"]["backbone"], round(seconds, 1))
 
 
-def _answer(url: str, data: Dataset, annotations: int) -> None:
-    me = {"person": "machine", "holder": "machine"}
-    given = model = 0
-    with httpx.Client(base_url=url, timeout=60) as web:
-        for _ in range(300):
-            with contextlib.suppress(httpx.TransportError):
-                if web.get("/api/progress").json()["decoded"] == len(data.images):
-                    break
-            time.sleep(0.2)
-        while given < annotations:
-            for question in web.post("/api/ask", json=me | {"count": 10}).json()["questions"]:
-                label = int(data.labels[int(question["path"][:5])])
-                told = {"question": question["id"], "image": question["image"]}
-                web.post(
-                    "/api/tell", json=told | {"label": label, "person": "machine"}
-                ).raise_for_status()
-                given += 1
-            while (now := web.get("/api/progress").json())["model"] == model:
-                time.sleep(0.05)
-            model = now["model"]
+def _answer(labelling: Labelling, photographs: Photographs, count: int) -> None:
+    """Give so many images their true class, all asked for at once."""
+    while count:
+        for question in labelling.post("ask", **CLIENT, count=count)["questions"]:
+            label = photographs.classes.index(photographs.truth[question["path"]])
+            told = {"question": question["id"], "image": question["image"], "label": label}
+            labelling.post("tell", person=CLIENT["person"], **told)
+            count -= 1
 
 
 if __name__ == "__main__":
