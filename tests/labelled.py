@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 from PIL import Image
@@ -131,15 +132,21 @@ class Served:
             time.sleep(0.05)
         raise RuntimeError(f"no trainer within {seconds} s")
 
-    def wait_for_model(self, number: int, seconds: float = 60) -> dict[str, object]:
-        """Wait until so many networks are trained."""
+    def wait_until(
+        self, reached: Callable[[dict[str, Any]], object], seconds: float = 60
+    ) -> dict[str, Any]:
+        """The reply of `/api/progress`, as soon as it says what is waited for."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            now: dict[str, object] = self.http.get("/api/progress").json()
-            if isinstance(now["model"], int) and now["model"] >= number:
+            now: dict[str, Any] = self.http.get("/api/progress").json()
+            if reached(now):
                 return now
             time.sleep(0.1)
-        raise RuntimeError(f"no network {number} within {seconds} s")
+        raise RuntimeError(f"what is waited for does not come within {seconds} s: {now}")
+
+    def wait_for_model(self, number: int, seconds: float = 60) -> dict[str, Any]:
+        """Wait until so many networks are trained."""
+        return self.wait_until(lambda now: now["model"] >= number, seconds)
 
     def stop(self, *, kill: bool = False) -> str:
         """End it; what it printed."""

@@ -14,13 +14,17 @@ import httpx2 as httpx
 import pytest
 from PIL import Image
 
-from dfal import cli
+from dfal import cli, models
 from dfal.cli.folder_summary import summary_lines
 from dfal.data.datasets import Dataset
 from dfal.errors import DfalError
+from dfal.labelling.learning.model_file import model_path
+from dfal.labelling.settings import EVERY_IMAGE, UNLABELLED_TRAINING
 from dfal.labelling.setup import open_session
 from dfal.labelling.store.schema import Settings
 from dfal.labelling.store.session import Session
+from dfal.nn.training_settings import Training
+from dfal.query import UNKNOWN
 from labelled import DIGITS, Served, a_session, grey_pngs, some_pngs
 from stored import rows_of
 
@@ -465,6 +469,58 @@ def test_after_every_kill_each_acknowledged_answer_is_there_once(
             session.path, "SELECT max(n) FROM (SELECT count(*) AS n FROM answers GROUP BY image)"
         )
         assert most == (1,)
+
+
+SHORTER = """
+from dataclasses import replace
+from dfal.labelling import settings
+settings.UNLABELLED_TRAINING = replace(settings.UNLABELLED_TRAINING, steps=20, warm_steps=10)
+"""
+
+
+def test_killed_while_unlabelled_images_teach_it_resumes_with_every_answer(
+    tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = some_pngs(tmp_path / "photos", digits, 80)
+    store = tmp_path / "labels.db"
+    small = {"size": 16, "labels_only": False, "training": Training(augment="shapes")}
+    with a_session(tmp_path / "photos", known=None, **small) as (session, _):
+        for question in session.ask(30):
+            session.tell(question, truth[session.state.paths[question.image]])
+        session.model_outputs.add_learner(EVERY_IMAGE, "it is better")
+        labels = session.state.labels.copy()
+    served = Served(tmp_path / "photos", "--backbone", "none", "--store", str(store))
+
+    def label(n: int) -> None:
+        ask = {"person": "ann", "holder": "h", "count": n}
+        for question in served.http.post("/api/ask", json=ask).json()["questions"]:
+            tell = {"question": question["id"], "label": truth[question["path"]], "person": "ann"}
+            assert served.http.post("/api/tell", json=tell).status_code == 200
+            assert labels[question["image"]] == UNKNOWN
+            labels[question["image"]] = tell["label"]
+
+    now = served.wait_until(lambda now: now["steps"])
+    assert (now["training"], now["learner"]["backbone"]) == ("training", EVERY_IMAGE)
+    assert now["steps"]["total"] == UNLABELLED_TRAINING.steps
+    label(3)
+    served.stop(kill=True)
+    with Session.open(store) as session:
+        assert not session.state.models, "it was killed in its first training"
+        assert session.state.labels.tolist() == labels.tolist()
+    (tmp_path / "sitecustomize.py").write_text(SHORTER)  # which Python imports when it starts
+    path = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    served = Served(tmp_path / "photos", "--backbone", "none", "--store", str(store))
+    label(1)
+    now = served.wait_until(lambda now: now["model"] and not now["newer"])
+    assert (now["annotations"], now["error"]) == (34, "")
+    served.stop()
+    with Session.open(store) as session:
+        state = session.state
+        assert state.labels.tolist() == labels.tolist()
+        assert state.backbone == EVERY_IMAGE
+        assert state.models[-1].last_answer_id == state.last_answer_id
+    assert models.load(model_path(store)).card.annotations == state.trained_on.sum()
 
 
 @pytest.mark.slow
