@@ -8,16 +8,19 @@ one linear layer. Photographs: the logits of 512 images of 224 × 224 pixels by 
 10 of them queried. Every measurement has a process of its own. `anonymous_mb` is the largest
 resident memory that the process itself has allocated, above what it had before; `peak_mb` also has
 the pages of the mapped file, which the system takes back when it needs them. `ratio` is
-anonymous_mb to the size of the features, 4 bytes a number.
+anonymous_mb to the size of the features, 4 bytes a number. A selection that takes longer than
+`--seconds`, or fails (with more than `--gigabytes`, say), has a row that says so.
 """
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +34,15 @@ from dfal.strategies.closed_form import in_closed_form
 from measure import reset_peak, resident, taken_on, write
 
 FEATURES, CLASSES, LABELLED = 384, 10, 100
-STRATEGIES = "core-set,badge,typi-clust,dfal-no-twins,entropy"
-PHOTO_STRATEGIES = "predict,entropy,core-set,badge"
+STRATEGIES = (
+    "random,entropy,margin,least-confidence,ceal,dfal,dfal-no-twins,dfal-batch-no-twins,egl,"
+    "egl-last-layer,core-set,core-set-robust,badge,cluster-margin,typi-clust,prob-cover,"
+    "max-herding,u-herding,few-labels"
+)
+"""All that need no dropout, which a linear layer has not."""
+PHOTO_STRATEGIES = (
+    "predict,entropy,dfal-no-twins,egl-last-layer,core-set,badge,cluster-margin,typi-clust"
+)
 
 
 class AnonymousPeak(threading.Thread):
@@ -108,12 +118,36 @@ def alone(kind: str, strategy: str, path: str) -> dict[str, Any]:
     return select(ResNet18(), images, strategy, 10, 10)
 
 
-def measured(kind: str, strategy: str, path: Path) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--alone", kind, strategy, str(path)]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    row: dict[str, Any] = {"strategy": strategy, **json.loads(result.splitlines()[-1])}
-    print(kind, row, flush=True)
-    return row
+@dataclass(frozen=True)
+class Limits:
+    """Of one selection: seconds, and gigabytes of addresses."""
+
+    seconds: float
+    gigabytes: float
+
+    def measured(self, kind: str, strategy: str, path: Path) -> dict[str, Any]:
+        command = [sys.executable, __file__, "--alone", kind, strategy, str(path)]
+        row: dict[str, Any] = {"strategy": strategy}
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=self.seconds,
+                preexec_fn=self._limit_memory,
+            )
+            row |= json.loads(done.stdout.splitlines()[-1])
+        except subprocess.TimeoutExpired:
+            row["stopped"] = f"longer than {self.seconds:g} s"
+        except subprocess.CalledProcessError as error:
+            row["stopped"] = error.stderr.strip().splitlines()[-1]
+        print(kind, row, flush=True)
+        return row
+
+    def _limit_memory(self) -> None:
+        most = int(self.gigabytes * 1e9)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def main() -> None:
@@ -122,6 +156,8 @@ def main() -> None:
     parser.add_argument("--strategies", default=STRATEGIES)
     parser.add_argument("--photographs", type=int, default=512)
     parser.add_argument("--photo-strategies", default=PHOTO_STRATEGIES)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--gigabytes", type=float, default=16)
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results" / "memory.json"
     )
@@ -131,6 +167,7 @@ def main() -> None:
         print(json.dumps(alone(*options.alone)))
         return
     size = options.rows * FEATURES * 4 / 1e6
+    limits = Limits(options.seconds, options.gigabytes)
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -140,12 +177,14 @@ def main() -> None:
             rows[start : start + 10_000] = rng.standard_normal(rows[start : start + 10_000].shape)
         del rows
         features = [
-            measured("features", name, path) for name in options.strategies.split(",") if name
+            limits.measured("features", name, path)
+            for name in options.strategies.split(",")
+            if name
         ]
         photographs = Path(folder) / "photographs.npy"
         np.save(photographs, rng.integers(0, 256, (options.photographs, 3, 224, 224), np.uint8))
         photos = [
-            measured("photographs", name, photographs)
+            limits.measured("photographs", name, photographs)
             for name in options.photo_strategies.split(",")
             if name
         ]
@@ -155,7 +194,12 @@ def main() -> None:
             **taken_on(("torch", "numpy", "transformers")),
             "rows": options.rows,
             "features_mb": size,
-            "features": [row | {"ratio": round(row["anonymous_mb"] / size, 2)} for row in features],
+            "features": [
+                row | {"ratio": round(row["anonymous_mb"] / size, 2)}
+                if "anonymous_mb" in row
+                else row
+                for row in features
+            ],
             "photographs": photos,
         },
     )
