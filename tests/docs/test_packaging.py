@@ -60,8 +60,9 @@ def test_nothing_tells_anybody_to_install_by_a_name_that_is_not_there() -> None:
         assert found == allowed, page.name
 
 
-def release_check(folder: Path, tag: str) -> "subprocess.CompletedProcess[str]":
-    (step,) = [step for step in workflow("release")["jobs"]["build"]["steps"] if "tag" in str(step)]
+def release_check(folder: Path, tag: str, job: str = "build") -> "subprocess.CompletedProcess[str]":
+    steps = workflow("release")["jobs"][job]["steps"]
+    (step,) = [step for step in steps if step.get("name", "").startswith("Check that")]
     return subprocess.run(
         ["bash", "-e", "-c", step["run"]],
         cwd=folder,
@@ -72,13 +73,10 @@ def release_check(folder: Path, tag: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_a_release_needs_tag_changelog_and_docs_of_this_version(tmp_path: Path) -> None:
-    for name in ("src/dfal", "docs"):
-        (tmp_path / name).mkdir(parents=True)
+def test_a_release_needs_tag_and_changelog_of_this_version(tmp_path: Path) -> None:
+    (tmp_path / "src/dfal").mkdir(parents=True)
     source = (ROOT / "src" / "dfal" / "__init__.py").read_text()
     (tmp_path / "src/dfal/__init__.py").write_text(source)
-    (tmp_path / "docs/index.md").write_text("pip install it\n")
-    (tmp_path / "README.md").write_text("pip install it\n")
     changes = tmp_path / "CHANGELOG.md"
     changes.write_text("## [Unreleased]\n")
     tag = f"v{dfal.__version__}"
@@ -88,8 +86,22 @@ def test_a_release_needs_tag_changelog_and_docs_of_this_version(tmp_path: Path) 
     wrong = release_check(tmp_path, "v9.9")
     assert wrong.returncode == 1
     assert wrong.stdout == f"the tag is v9.9, the version {dfal.__version__}\n"
+
+
+def test_nothing_is_published_while_a_page_says_that_there_is_no_package(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("pip install it\n")
+    (tmp_path / "docs/index.md").write_text("pip install it\n")
+    assert release_check(tmp_path, "v1", "publish").returncode == 0
     (tmp_path / "docs/index.md").write_text("dfal is not on PyPI yet\n")
-    assert release_check(tmp_path, tag).returncode == 1
+    refused = release_check(tmp_path, "v1", "publish")
+    assert (refused.returncode, refused.stdout.count("not on PyPI")) == (1, 1)
+    assert workflow("release")["jobs"]["publish"]["if"] == "vars.ON_PYPI == 'true'"
+
+
+def test_the_changelog_has_this_version() -> None:
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert dfal.__version__ in headings[:2], "below what is not released, if anything"
 
 
 def test_a_release_is_published_by_trust_alone_and_after_all_of_ci() -> None:
@@ -99,7 +111,7 @@ def test_a_release_is_published_by_trust_alone_and_after_all_of_ci() -> None:
     assert release["jobs"]["ci"]["uses"] == "./.github/workflows/ci.yml"
     assert "workflow_call" in workflow("ci")[True], "YAML reads `on` as true"
     assert release["permissions"] == {"contents": "read"}
-    assert publish["permissions"] == {"id-token": "write"}
+    assert publish["permissions"] == {"contents": "read", "id-token": "write"}
     assert [name for name, job in release["jobs"].items() if "permissions" in job] == ["publish"]
     text = (WORKFLOWS / "release.yml").read_text()
     assert not re.search(r"secrets\.|password:|api-token", text)
