@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dfal.errors import DfalError
 from dfal.nn import AUGMENTATIONS
-from dfal.nn.augmentation import photographs, shapes, shifted
+from dfal.nn.augmentation import DrawnChange, Range, photographs, shapes, shifted
 from dfal.nn.custom_augmentation import load_augmentation
 
 
@@ -104,6 +104,42 @@ def test_a_weak_look_is_a_shift_and_perhaps_the_mirror_image(name: str) -> None:
 def test_features_are_not_shifted() -> None:
     rows = torch.rand(4, 7)
     assert shifted(rows, torch.Generator()) is rows
+
+
+@pytest.mark.parametrize(
+    "among", [Range(-2, 3, whole=True), Range(0, 512, whole=True), Range(-0.5, 1)]
+)
+def test_numbers_of_uniform_draws_fill_their_range_evenly(among: Range) -> None:
+    draws = torch.cat([torch.arange(5120) / 5120, torch.tensor([1 - 2**-24])])
+    numbers = among.at(draws)
+    assert among.low <= numbers.min() <= numbers.max() < among.high
+    if among.whole:
+        counts = (numbers[:-1] - int(among.low)).bincount()
+        assert counts.unique().tolist() == [5120 / (among.high - among.low)]
+    drawn = among.draw(2000, torch.Generator().manual_seed(0))
+    assert drawn.dtype == numbers.dtype
+    width = among.high - among.low
+    assert drawn.double().mean().item() == pytest.approx(
+        numbers.double().mean().item(), abs=0.03 * width
+    )
+    assert among.low <= drawn.min() <= drawn.max() < among.high
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_each_image_is_changed_by_its_own_numbers(name: str) -> None:
+    """An image alone and one among others, with the same numbers, are changed to the same."""
+    images = torch.rand(6, 3, 9, 12, generator=torch.Generator().manual_seed(0))
+    for change in (AUGMENTATIONS[name].strong, AUGMENTATIONS[name].weak):
+        assert isinstance(change, DrawnChange)
+        rng = torch.Generator().manual_seed(1)
+        ranges = change.ranges((3, 9, 12))
+        numbers = {number: each.draw(6, rng) for number, each in ranges.items()}
+        apply = change.prepare((3, 9, 12), images.device)
+        together = apply(images, numbers)
+        assert torch.equal(together, change(images, torch.Generator().manual_seed(1)))
+        for place in range(6):
+            one = {number: each[[place]] for number, each in numbers.items()}
+            torch.testing.assert_close(apply(images[[place]], one), together[[place]])
 
 
 def brighter(images: Tensor, rng: torch.Generator) -> Tensor:
