@@ -139,3 +139,24 @@ def test_numbers_of_another_kind_are_refused_and_named(array: Any) -> None:
 def test_what_is_no_number_is_refused(array: Any) -> None:
     with pytest.raises(DfalError, match="uint8 or floating point"):
         Images(array)
+
+
+@pytest.mark.parametrize("kind", ["u1", "f4", "f8"])
+def test_all_pixels_are_those_that_are_taken(kind: str) -> None:
+    images = Images((np.arange(24) * 9).reshape(6, 1, 2, 2).astype(kind), np.array([5, 0, 3]))
+    pixels = images.pixels()
+    assert pixels.dtype == (torch.uint8 if kind == "u1" else torch.float32)
+    scale = 255 if kind == "u1" else 1
+    assert torch.equal(pixels / scale, images.take(torch.arange(3)))
+
+
+def test_a_digest_is_that_of_the_images_in_their_order(tmp_path: Path) -> None:
+    array = np.arange(3 * CHUNK, dtype=np.uint8).reshape(-1, 1, 1, 3)
+    digest = Images(array).digest
+    rows = np.arange(len(array))
+    assert Images(np.concatenate([array[:1], array]), rows + 1).digest == digest
+    np.save(tmp_path / "images.npy", array)
+    assert Images(np.load(tmp_path / "images.npy", mmap_mode="r")).digest == digest
+    others = (array[::-1], array[1:], array.astype(np.float32), array.reshape(-1, 1, 3, 1))
+    digests = {Images(np.ascontiguousarray(each)).digest for each in others}
+    assert len(digests | {digest}) == 5

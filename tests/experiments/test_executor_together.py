@@ -3,15 +3,19 @@
 import dataclasses
 import os
 import signal
+import threading
 from contextlib import closing
-from multiprocessing import active_children
+from multiprocessing import active_children, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+import torch
 
 import dfal
 from dfal.experiments import executors, runner
-from dfal.experiments.executors.together import InStep
+from dfal.experiments.executors import together
+from dfal.experiments.executors.together import InStep, _train
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
 from dfal.nn.together import InThisProcess, training_together
@@ -28,10 +32,27 @@ TRIALS = [
 ]
 
 
-def test_a_trial_does_not_depend_on_those_beside_it(tmp_path: Path) -> None:
+OF_ALL_IMAGES = [
+    dataclasses.replace(
+        trial,
+        training=dfal.Training(
+            epochs=1,
+            steps=4,
+            warm_steps=2,
+            unlabelled="consistency",
+            unlabelled_batch=8,
+            augment="auto",
+        ),
+    )
+    for trial in TRIALS
+]
+
+
+@pytest.mark.parametrize("trials", [TRIALS, OF_ALL_IMAGES], ids=["labels alone", "all images"])
+def test_a_trial_does_not_depend_on_those_beside_it(trials: list[Trial], tmp_path: Path) -> None:
     with Store(tmp_path / "beside.db", write=True) as store:
-        beside = rounds(runner.run(TRIALS, store, 2, "together:networks=3"))
-    for trial in TRIALS:
+        beside = rounds(runner.run(trials, store, 2, "together:networks=3"))
+    for trial in trials:
         with (
             Store(tmp_path / f"{trial.id}.db", write=True) as store,
             training_together(InThisProcess(3)),
@@ -66,6 +87,32 @@ def test_a_process_that_dies_ends_the_run_with_one_sentence(tmp_path: Path) -> N
                     pass
         assert store.trials()
     assert set(active_children()) <= before
+
+
+def test_unlabelled_images_are_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = dfal.Images(torch.rand(1000, 1, 28, 28))
+    settings = dfal.Training(epochs=1, unlabelled="vat", unlabelled_batch=4, ensemble=2)
+    data = dfal.LabelledData(torch.rand(6, 1, 28, 28), torch.arange(6) % 2, torch.arange(6))
+    ours, theirs = get_context("spawn").Pipe()
+    trainer = threading.Thread(target=_train, args=(theirs, [theirs], 2), daemon=True)
+    trainer.start()
+    sizes, send = list[int](), Connection.send_bytes
+
+    def counted(pipe: Connection, message: bytes) -> None:
+        sizes.append(len(message))
+        send(pipe, message)
+
+    def fit_three_times(pipe: Connection, places: dict[str, str]) -> None:
+        for seed in range(3):
+            dfal.fit(dfal.lenet5, data, settings, seed, unlabelled=images)
+
+    monkeypatch.setattr(Connection, "send_bytes", counted)
+    monkeypatch.setattr(together, "work", fit_three_times)
+    together._work(ours, {}, ours)
+    ours.close()
+    trainer.join()
+    assert sum(size > images.array.nbytes for size in sizes) == 1
+    assert len(sizes) == 8, "three trainings, their answers, and the images with a question"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfal
-from dfal.nn import stack, stacked_network, together, training
+from dfal.nn import stack, together, training
 from dfal.nn.mini_batches import epochs
 from dfal.nn.stack import StackableTraining
 from dfal.nn.together import InThisProcess, Together, Trained, training_together
@@ -307,15 +307,21 @@ def refused(jobs: Any) -> Any:
     raise AssertionError("it is not to be asked")
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        dfal.Training(epochs=2, augment="shapes"),
-        dfal.Training(epochs=2, unlabelled="pseudo-labels"),
-    ],
-)
-def test_what_changes_images_is_trained_on_its_own(settings: dfal.Training) -> None:
-    data = some_data(20)
+def brighter(images: Tensor, rng: torch.Generator) -> Tensor:
+    return images + 0.1 * torch.rand(len(images), 1, 1, 1, generator=rng)
+
+
+def test_an_augmentation_of_the_users_is_trained_on_its_own() -> None:
+    settings = dfal.Training(epochs=2, augment=f"{__name__}:brighter")
+    with training_together(refused):
+        dfal.fit(convolutional, some_data(20), settings, seed=0)
+
+
+def test_a_pool_that_takes_too_much_memory_is_trained_on_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, settings = some_data(20), dfal.Training(epochs=2, unlabelled="vat")
+    monkeypatch.setattr(training, "MOST_BYTES", data.images.nbytes - 1)
     with training_together(refused):
         dfal.fit(convolutional, data, settings, seed=0, unlabelled=dfal.Images(data.images))
 
@@ -372,38 +378,6 @@ def test_a_training_that_finds_no_memory_leaves_those_beside_it_alone(
         results |= trainer.advance()
     assert results["job 1"] is None
     assert results["job 0"] is not None
-
-
-def mixed(x: int) -> int:
-    """The finaliser of MurmurHash3, in whole numbers."""
-    x ^= x >> 16
-    x = x * 0x85EBCA6B % 2**32
-    x ^= x >> 13
-    x = x * 0xC2B2AE35 % 2**32
-    return x ^ (x >> 16)
-
-
-@pytest.mark.parametrize("p", [0.0, 0.25, 0.5, 1.0])
-def test_dropout_is_a_function_of_key_and_element(p: float) -> None:
-    keys = torch.tensor([[-(2**31), 17], [12345, -1]], dtype=torch.int32)
-    kept = stacked_network.keep_mask(keys, torch.arange(40, dtype=torch.int32).view(8, 5), p)
-    for key, row in zip(keys.tolist(), kept, strict=True):
-        for number, keep in enumerate(row.flatten().tolist()):
-            first, second = (each % 2**32 for each in key)
-            bits = mixed((mixed(number ^ first) + second) % 2**32)
-            signed = bits - 2**32 if bits >= 2**31 else bits
-            assert keep == (signed >= min(round(p * 2**32) - 2**31, 2**31 - 1))
-
-
-def test_dropout_keeps_elements_independently() -> None:
-    keys = torch.randint(-(2**31), 2**31, (400, 2), dtype=torch.int32)
-    kept = stacked_network.keep_mask(keys, torch.arange(500, dtype=torch.int32), 0.25).double()
-    assert kept.mean() == pytest.approx(0.75, abs=0.004)
-    correlations = torch.corrcoef(kept), torch.corrcoef(kept.T)
-    for table in correlations:
-        beside = table - torch.eye(len(table))
-        assert beside.abs().max() < 0.3
-        assert beside.mean().abs() < 0.002
 
 
 @pytest.mark.gpu

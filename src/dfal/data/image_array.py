@@ -1,5 +1,7 @@
 """Arrays of images, in memory or memory-mapped, which are taken by index as floats in [0, 1]."""
 
+import functools
+import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -192,3 +194,23 @@ class Images:
         # rounding.
         images = torch.empty(raw.shape, device=device).copy_(torch.from_numpy(native))
         return images.div_(255) if raw.dtype == np.uint8 else images
+
+    def pixels(self) -> Shaped[Tensor, "n *image"]:
+        """Return a copy of all images: as they are stored where that is as uint8, else as float32.
+
+        Raises:
+            DfalError: for one of a memory map with NaN or infinite values.
+        """
+        rows = np.arange(len(self))
+        if self.array.dtype == np.uint8:
+            return torch.from_numpy(np.array(self.raw(rows)))
+        return self.take(torch.from_numpy(rows))
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Return the SHA-256 of all images, which is computed once."""
+        digest = hashlib.sha256(f"{len(self)} {self.shape} {self.array.dtype.str}".encode())
+        for start in range(0, len(self), CHUNK):
+            part = self.raw(np.arange(start, min(start + CHUNK, len(self))))
+            digest.update(np.ascontiguousarray(part).data)
+        return digest.hexdigest()

@@ -101,12 +101,12 @@ class ConsistencyStep:
     ) -> Float[Tensor, "n *image"]:
         """Return the change r of each image."""
         noise = torch.randn(images.shape, generator=self._rng).to(images.device, images.dtype)
-        slope = self._gradients.of_images(images + PROBE * _unit(noise), p)
-        return self._settings.radius * _unit(slope)
+        slope = self._gradients.of_images(images + PROBE * unit(noise), p)
+        return self._settings.radius * unit(slope)
 
 
-def _unit(x: Float[Tensor, "n *image"]) -> Float[Tensor, "n *image"]:
+def unit(x: Float[Tensor, "n *image"]) -> Float[Tensor, "n *image"]:
     """Return each row with length 1, and 0 as 0."""
     lengths = x.flatten(1).norm(dim=1).view(-1, *[1] * (x.ndim - 1))
-    unit: Tensor = x / lengths.clamp_min(torch.finfo(x.dtype).tiny)
-    return unit
+    rows: Tensor = x / lengths.clamp_min(torch.finfo(x.dtype).tiny)
+    return rows

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Float32, Int32, Int64
 from torch import Tensor
 
+from dfal.data.image_array import Images
+from dfal.nn.stacked_looks import Pixels, StackedLooks
 from dfal.nn.stacked_network import Batch, StackedNetwork, Weights
 from dfal.nn.training_settings import Training
 
@@ -18,9 +20,24 @@ LOOK_BATCH = 128
 LEAST_ROWS = 64
 """Images for which a slot has room at first; later twice as many, and so on."""
 MOST_BYTES = 8 * 2**30
-"""Memory that the images of all slots may take."""
+"""Memory that the labelled images of all slots may take, and that the unlabelled ones may."""
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 """Of Adam, as PyTorch's."""
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """The images without a label that a training is to learn from, which others share with it.
+
+    Attributes:
+        digest: of their pixels.
+        count: how many there are.
+        images: None where the process that trains has them already.
+    """
+
+    digest: str
+    count: int
+    images: Images | None
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,7 @@ class StackableTraining:
         steps: the least number of steps; 0 where the epochs alone decide.
         seed: of all that is random.
         device: on which it is trained.
+        unlabelled: the images without a label, where the settings ask for them.
     """
 
     structure: bytes
@@ -48,6 +66,21 @@ class StackableTraining:
     steps: int
     seed: int
     device: str
+    unlabelled: Unlabelled | None = None
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Return what trainings must have in common to be in one stack."""
+        settings = self.settings
+        consistency = (
+            *(settings.unlabelled, settings.unlabelled_batch),
+            *(settings.threshold, settings.radius),
+        )
+        return (
+            *(self.structure, self.device, self.images.shape[1:], self.images.dtype),
+            *(settings.training_batch, bool(settings.average), settings.augment),
+            *((self.unlabelled.digest, *consistency) if self.unlabelled else ()),
+        )
 
     def to(self, device: str) -> "StackableTraining":
         """Return the same with its tensors on a device, on which it need not be trained."""
@@ -71,10 +104,11 @@ class Steps:
     Attributes:
         rows: the mini-batches, as rows of the slot's images.
         weights: of the rows in the loss.
-        keys: decide the dropout.
+        keys: decide dropout and looks.
         rates: step sizes of Adam, with the correction of the first moment.
         corrections: that of the root of the second moment.
         averaging: weights of the parameters in their running mean.
+        unlabelled: the mini-batches without a label, as rows of all such images.
     """
 
     rows: Int64[Tensor, "k s b"]
@@ -83,20 +117,29 @@ class Steps:
     rates: Float32[Tensor, "k s"]
     corrections: Float32[Tensor, "k s"]
     averaging: Float32[Tensor, "k s"]
+    unlabelled: Int64[Tensor, "k s u"]
 
     @classmethod
-    def empty(cls, count: int, slots: int, batch: int) -> "Steps":
+    def empty(cls, count: int, slots: int, settings: Training) -> "Steps":
         """Return steps in which all slots rest."""
+        batch = settings.training_batch
+        unlabelled = settings.unlabelled_batch if settings.learns_consistency else 0
         return cls(
-            torch.zeros(count, slots, batch, dtype=torch.int64),
-            torch.zeros(count, slots, batch),
-            torch.zeros(count, slots, 2, dtype=torch.int32),
-            *(torch.zeros(count, slots) for _ in range(3)),
+            rows=torch.zeros(count, slots, batch, dtype=torch.int64),
+            weights=torch.zeros(count, slots, batch),
+            keys=torch.zeros(count, slots, 2, dtype=torch.int32),
+            rates=torch.zeros(count, slots),
+            corrections=torch.zeros(count, slots),
+            averaging=torch.zeros(count, slots),
+            unlabelled=torch.zeros(count, slots, unlabelled, dtype=torch.int64),
         )
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Return all of the numbers."""
-        return self.rows, self.weights, self.keys, self.rates, self.corrections, self.averaging
+        return (
+            *(self.rows, self.weights, self.keys),
+            *(self.rates, self.corrections, self.averaging, self.unlabelled),
+        )
 
 
 class Stack:
@@ -107,17 +150,20 @@ class Stack:
     Args:
         training: one of those that will be in the slots.
         slots: how many networks are trained at a time.
+        unlabelled: the images without a label on the device, where such are trained on.
 
     Raises:
         UnstackableError: where such networks are to be trained on their own.
     """
 
-    def __init__(self, training: StackableTraining, slots: int):
+    def __init__(self, training: StackableTraining, slots: int, unlabelled: Pixels | None = None):
         settings, fixed = training.settings, training.fixed
-        self.slots, self.batch = slots, settings.training_batch
-        example = batch_of(training.images, self.batch)
+        self.slots, self.settings = slots, settings
+        example = batch_of(training.images, settings.training_batch)
         network = StackedNetwork(training.structure, training.trained, fixed, example)
         self.network, self._image, self.device = network, example[0], example.device
+        self._looks = StackedLooks(network, settings, slots, self._image, unlabelled)
+        self._classes = torch.arange(network.classes, device=self.device)
         self._average = bool(settings.average)
         vector = network.flat(training.trained)
         self._vectors = vector.new_zeros(slots, len(vector))
@@ -128,7 +174,7 @@ class Stack:
             name: tensor.new_zeros(slots, *tensor.shape) for name, tensor in fixed.items()
         }
         self._steps = Steps(
-            *(t.to(self.device) for t in Steps.empty(MOST_STEPS, slots, self.batch).tensors())
+            *(t.to(self.device) for t in Steps.empty(MOST_STEPS, slots, settings).tensors())
         )
         self._position = torch.zeros(1, dtype=torch.int64, device=self.device)
         self._room = 0
@@ -155,6 +201,7 @@ class Stack:
             moment[slot] = 0
         for name, tensor in training.fixed.items():
             self._fixed[name][slot] = tensor
+        self._looks.load(slot, labels[: len(labels) - training.held_out])
 
     def run(self, steps: Steps) -> None:
         """Make steps, at most `MOST_STEPS`."""
@@ -212,19 +259,20 @@ class Stack:
         return {name: tensor.clone() for name, tensor in named.items()}
 
     def _batch(self, rows: Int64[Tensor, "s b"], weights: Float32[Tensor, "s b"]) -> Batch:
-        """Return the images and labels of rows of each slot."""
+        """Return the images of rows of each slot, with their labels as class probabilities."""
         index = (rows + self._offsets * self._room).flatten()
         images = self._images.index_select(0, index).view(*rows.shape, *self._image.shape)
-        labels = self._labels.index_select(0, index).view(rows.shape)
-        return Batch(images, labels, weights.to(images.dtype))
+        labels = self._labels.index_select(0, index).view(*rows.shape, 1)
+        return Batch(images, (labels == self._classes).to(images.dtype), weights.to(images.dtype))
 
     @torch.no_grad()
     def _step(self) -> None:
         """Make a step of all slots, with nothing that waits for the device."""
-        rows, weights, keys, rates, corrections, averaging = (
+        rows, weights, keys, rates, corrections, averaging, unlabelled = (
             tensor.index_select(0, self._position)[0] for tensor in self._steps.tensors()
         )
         batch = self._batch(rows, weights)
+        batch = self._looks(self._vectors, self._fixed, batch, unlabelled, keys)
         gradient = self.network.gradients(self._vectors, self._fixed, batch, keys)
         self._first.lerp_(gradient, 1 - BETA1)
         self._second.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
@@ -249,7 +297,8 @@ class Stack:
         Networks whose forward pass waits for the device cannot be captured; their steps are made
         one operation at a time.
         """
-        state = (self._vectors, self._first, self._second, self._means, self._position)
+        moments = self._first, self._second
+        state = (self._vectors, *moments, self._means, self._position, *self._looks.state)
         before = [tensor.clone() for tensor in state]
 
         def restore() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int32, Int64
+from jaxtyping import Float, Int32
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from dfal.nn.inference import unwrap_logits
+from dfal.nn.keyed_random import keep_mask
 
 TOLERANCE = 0.01
 """Largest difference from a gradient by autograd, as a part of its length."""
@@ -28,10 +29,16 @@ Weights = dict[str, Tensor]
 
 
 class Batch(NamedTuple):
-    """A mini-batch of each network, and the weight of each image in its loss."""
+    """A mini-batch of each network.
+
+    Attributes:
+        images: x.
+        targets: t, class probabilities.
+        weights: w, of each image in the loss.
+    """
 
     images: Float[Tensor, "s b *image"]
-    labels: Int64[Tensor, "s b"]
+    targets: Float[Tensor, "s b c"]
     weights: Float[Tensor, "s b"]
 
 
@@ -77,7 +84,10 @@ class StackedNetwork:
     Args:
         structure: what `skeleton` returned.
         trained, fixed: the weights of one such network.
-        images: one mini-batch, whose size all others have.
+        images: one mini-batch, whose size all others have where there is dropout.
+
+    Attributes:
+        classes: how many logits an image has.
 
     Raises:
         UnstackableError: where the networks cannot be computed so, or their gradients differ from
@@ -98,6 +108,7 @@ class StackedNetwork:
         self._names = list(trained)
         self._shapes = [tensor.shape for tensor in trained.values()]
         self._sizes = [tensor.numel() for tensor in trained.values()]
+        self.classes = 0
         self._masked = [m for m in self._training.modules() if isinstance(m, _MaskedDropout)]
         try:
             self._check(structure, trained, fixed, images)
@@ -125,12 +136,12 @@ class StackedNetwork:
         batch: Batch,
         keys: Int32[Tensor, "s 2"],
     ) -> Float[Tensor, "s p"]:
-        """Return the gradient of Σ w_i CE(y_i, f(x_i)) of each network, with dropout.
+        """Return the gradient of Σ w_i CE(t_i, f(x_i)) of each network, with dropout.
 
         Args:
             vectors: the trained parameters.
             fixed: the other parameters and the buffers, with a dimension of slots.
-            batch: x, y and w.
+            batch: x, t and w.
             keys: decide the dropout.
         """
         masks = [
@@ -149,9 +160,30 @@ class StackedNetwork:
     def losses(
         self, vectors: Float[Tensor, "s p"], fixed: Weights, batch: Batch
     ) -> Float[Tensor, "s"]:
-        """Return Σ w_i CE(y_i, f(x_i)) of each network in evaluation mode."""
+        """Return Σ w_i CE(t_i, f(x_i)) of each network in evaluation mode."""
         losses: Tensor = vmap(self._loss)(self.unflat(vectors), fixed, batch)
         return losses
+
+    @torch.no_grad()
+    def probabilities(
+        self, vectors: Float[Tensor, "s p"], fixed: Weights, images: Float[Tensor, "s b *image"]
+    ) -> Float[Tensor, "s b c"]:
+        """Return the class probabilities by each network in evaluation mode."""
+        p: Tensor = vmap(self._probabilities)(self.unflat(vectors), fixed, images)
+        return p
+
+    def slopes(
+        self,
+        vectors: Float[Tensor, "s p"],
+        fixed: Weights,
+        images: Float[Tensor, "s b *image"],
+        targets: Float[Tensor, "s b c"],
+    ) -> Float[Tensor, "s b *image"]:
+        """Return the gradient of each CE(t_i, f(x_i)) by the image x_i, in evaluation mode."""
+        slopes: Tensor = vmap(grad(self._sum_of_losses))(
+            images, self.unflat(vectors), fixed, targets
+        )
+        return slopes
 
     def _loss_with_dropout(
         self, trained: Weights, fixed: Weights, masks: list[Tensor], batch: Batch
@@ -162,6 +194,15 @@ class StackedNetwork:
 
     def _loss(self, trained: Weights, fixed: Weights, batch: Batch) -> Tensor:
         return _loss(_logits(self._evaluated, trained | fixed, batch.images), batch)
+
+    def _sum_of_losses(
+        self, images: Tensor, trained: Weights, fixed: Weights, targets: Tensor
+    ) -> Tensor:
+        f = _logits(self._evaluated, trained | fixed, images)
+        return F.cross_entropy(f, targets, reduction="sum")
+
+    def _probabilities(self, trained: Weights, fixed: Weights, images: Tensor) -> Tensor:
+        return _logits(self._evaluated, trained | fixed, images).softmax(1)
 
     def _check(self, structure: bytes, trained: Weights, fixed: Weights, images: Tensor) -> None:
         """Compare the gradients of two networks with autograd's, without dropout.
@@ -178,13 +219,15 @@ class StackedNetwork:
             dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
         )
         with torch.no_grad():
-            _logits(self._training, trained | fixed, images)
+            f = _logits(self._training, trained | fixed, images)
+        self.classes = f.shape[1]
         for layer in self._masked:
             layer.number(images.device)
         weights = (torch.arange(len(images), device=images.device) < some) / some
+        targets = F.one_hot(labels, self.classes).to(f.dtype)
         vectors, *batches = (
             tensor.expand(2, *tensor.shape).contiguous()
-            for tensor in (vector, images, labels, weights.to(vector.dtype))
+            for tensor in (vector, images, targets, weights.to(vector.dtype))
         )
         batch = Batch(*batches)
         both = {name: tensor.expand(2, *tensor.shape) for name, tensor in fixed.items()}
@@ -201,7 +244,7 @@ class StackedNetwork:
 
 
 def _loss(f: Float[Tensor, "b c"], batch: Batch) -> Tensor:
-    return (F.cross_entropy(f, batch.labels, reduction="none") * batch.weights).sum()
+    return (F.cross_entropy(f, batch.targets, reduction="none") * batch.weights).sum()
 
 
 def _logits(module: nn.Module, weights: Weights, images: Tensor) -> Float[Tensor, "b c"]:
@@ -258,33 +301,3 @@ def _with_masks(structure: bytes) -> nn.Module:
 
 def _replacement(layer: nn.Dropout) -> nn.Module:
     return _MaskedDropout(layer.p) if layer.training and layer.p else nn.Identity()
-
-
-def keep_mask(
-    keys: Int32[Tensor, "s 2"], numbers: Int32[Tensor, "*x"], p: float
-) -> Bool[Tensor, "s *x"]:
-    """Return which elements dropout keeps, a function of key and element alone.
-
-    Such numbers need no generator, and so cost nothing in a CUDA graph, and are the same on all
-    devices.
-
-    Args:
-        keys: two random numbers for each step of each network.
-        numbers: of the elements, different ones.
-        p: the probability that an element is left out.
-
-    Source:
-        The 32-bit finaliser of MurmurHash3 (Appleby 2011), twice.
-    """
-    first, second = keys.view(len(keys), 2, *[1] * numbers.ndim).unbind(1)
-    bits = _mixed(_mixed(numbers ^ first) + second)
-    return bits >= min(round(p * 2**32) - 2**31, 2**31 - 1)
-
-
-def _mixed(x: Int32[Tensor, "*x"]) -> Int32[Tensor, "*x"]:
-    """Mix the bits of numbers, whose products wrap around."""
-    x = x ^ ((x >> 16) & 0xFFFF)  # the shift fills up with the sign
-    x = x * -0x7A143595  # 0x85EBCA6B as a signed number
-    x = x ^ ((x >> 13) & 0x7FFFF)
-    x = x * -0x3D4D51CB  # 0xC2B2AE35
-    return x ^ ((x >> 16) & 0xFFFF)

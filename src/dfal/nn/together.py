@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from jaxtyping import Int64
@@ -23,7 +24,7 @@ from dfal.nn.mini_batches import count_steps, epochs
 from dfal.nn.stack import BETA1, BETA2, MOST_STEPS, Stack, StackableTraining, Steps
 from dfal.nn.stacked_network import UnstackableError, Weights
 from dfal.nn.training_settings import Training
-from dfal.nn.training_steps import learning_rates
+from dfal.nn.training_steps import learning_rates, shuffled_cycles
 from dfal.seeding import generator
 
 MOST_STACKS = 8
@@ -100,11 +101,21 @@ class Together:
     def __init__(self, slots: int):
         self._slots, self._stacks = slots, dict[object, _RunningStack | None]()
         self._refused: set[Owner] = set()
+        # Stacks hold the images; without one that needs them they are gone.
+        self._pixels = WeakValueDictionary[tuple[str, str], Tensor]()
 
     @property
     def busy(self) -> bool:
         """Return whether a training is not done."""
         return bool(self._refused) or any(stack.busy for stack in self._stacks.values() if stack)
+
+    def lacks_images(self, training: StackableTraining) -> bool:
+        """Return whether a training can only be added with its images without a label."""
+        return (
+            training.unlabelled is not None
+            and training.kind not in self._stacks
+            and (training.unlabelled.digest, training.device) not in self._pixels
+        )
 
     def add(self, owner: Owner, training: StackableTraining) -> None:
         """Take in a training, which begins as soon as a slot is free.
@@ -113,16 +124,13 @@ class Together:
             owner: a name for it.
             training: the training.
         """
-        settings = training.settings
-        key = (
-            *(training.structure, training.device, settings.training_batch),
-            *(bool(settings.average), training.images.shape[1:], training.images.dtype),
-        )
+        key = training.kind
         try:
             training = training.to(training.device)
             if key not in self._stacks:
+                pixels = self._unlabelled(training)  # first, while a stack that goes holds them
                 self._let_go_of_idle()
-                self._stacks[key] = _RunningStack(training, self._slots)
+                self._stacks[key] = _RunningStack(training, self._slots, pixels)
             stack = self._stacks[key]
         except (UnstackableError, RuntimeError) as error:  # the latter: no memory
             _tell(error)
@@ -132,6 +140,16 @@ class Together:
             self._refused.add(owner)
         else:
             stack.add(owner, training)
+
+    def _unlabelled(self, training: StackableTraining) -> Tensor | None:
+        """Return the images without a label of a training on its device, once for all stacks."""
+        if (unlabelled := training.unlabelled) is None:
+            return None
+        key = unlabelled.digest, training.device
+        pixels = self._pixels.get(key)
+        if pixels is None and unlabelled.images is not None:
+            pixels = self._pixels[key] = unlabelled.images.pixels().to(training.device)
+        return pixels
 
     def _let_go_of_idle(self) -> None:
         """Make room for one more stack; a network whose structure is never the same fills all."""
@@ -173,8 +191,8 @@ def _tell(error: Exception) -> None:
 class _RunningStack:
     """A stack with the trainings in its slots, and those that wait."""
 
-    def __init__(self, training: StackableTraining, slots: int):
-        self._stack = Stack(training, slots)
+    def __init__(self, training: StackableTraining, slots: int, unlabelled: Tensor | None):
+        self._stack = Stack(training, slots, unlabelled)
         self._courses: list[_Course | None] = [None] * slots
         self._waiting: deque[tuple[Owner, StackableTraining]] = deque()
 
@@ -209,7 +227,7 @@ class _RunningStack:
                 self._courses[slot] = _Course(owner, training)
         running = [(slot, course) for slot, course in enumerate(self._courses) if course]
         count = min(MOST_STEPS, *(course.until_look for _, course in running))
-        steps = Steps.empty(count, self._stack.slots, self._stack.batch)
+        steps = Steps.empty(count, self._stack.slots, self._stack.settings)
         for slot, course in running:
             course.fill(steps, slot)
         self._stack.run(steps)
@@ -266,6 +284,11 @@ class _Course:
         self._count = count_steps(count, settings, training.steps)
         self._step, self._ends, self._is_over = 0, iter(ends), False
         self._steps = _steps(batches, settings, generator(training.seed, 0, "dropout"))
+        if training.unlabelled is not None:
+            rng = generator(training.seed, 0, "unlabelled")
+            cycles = shuffled_cycles(training.unlabelled.count, settings.unlabelled_batch, rng=rng)
+            for rows in self._steps.unlabelled:
+                rows[0] = next(cycles)
         self.until_look = 0
         self._next_look()
 
@@ -312,7 +335,7 @@ def _steps(
         settings: how the network is trained.
         dropout: draws the keys of dropout.
     """
-    steps = Steps.empty(len(batches), 1, settings.training_batch)
+    steps = Steps.empty(len(batches), 1, settings)
     sizes = torch.tensor([len(batch) for batch in batches])
     is_filled = torch.arange(settings.training_batch) < sizes.unsqueeze(1)
     steps.rows[:, 0][is_filled] = torch.cat(list(batches))

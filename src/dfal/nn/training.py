@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar, cast
@@ -25,7 +26,8 @@ from dfal.nn.inference import predict
 from dfal.nn.mini_batches import count_steps, epochs
 from dfal.nn.network_input import prepare_images
 from dfal.nn.networks import init_lazy_layers
-from dfal.nn.stack import StackableTraining, same_types
+from dfal.nn.stack import MOST_BYTES, StackableTraining, Unlabelled, same_types
+from dfal.nn.stacked_looks import drawn_changes
 from dfal.nn.stacked_network import fixed_weights, skeleton, trained_weights
 from dfal.nn.train_mode import train_mode
 from dfal.nn.training_settings import AUTO, Training
@@ -177,8 +179,8 @@ def _together(starts: _Starts[Network]) -> list[Network] | None:
     if (
         trainer is None
         or starts.proceed is not _proceed
-        or settings.learns_consistency
-        or settings.augment != "none"
+        or drawn_changes(settings.augment) is None
+        or (settings.learns_consistency and _bytes_of(starts.unlabelled) > MOST_BYTES)
     ):
         return None
     every, trainings = [], []
@@ -197,6 +199,10 @@ def _together(starts: _Starts[Network]) -> list[Network] | None:
         min(group, key=lambda pair: pair[1])[0]
         for group in zip(*[iter(trained)] * settings.restarts, strict=True)
     ]
+
+
+def _bytes_of(images: Images | None) -> int:
+    return 0 if images is None else len(images) * math.prod(images.shape) * images.array.itemsize
 
 
 def split_holdout(
@@ -328,6 +334,10 @@ class _TrainingRun:
         trained, fixed = trained_weights(model), fixed_weights(model)
         if structure is None or not trained or not same_types(trained, images):
             return None
+        unlabelled = None
+        if self.settings.learns_consistency and self.unlabelled is not None:
+            each = self.unlabelled
+            unlabelled = Unlabelled(each.digest, len(each), each)
         return StackableTraining(
             structure,
             trained,
@@ -339,6 +349,7 @@ class _TrainingRun:
             self.steps,
             seed,
             str(images.device),
+            unlabelled,
         )
 
     @torch.no_grad()

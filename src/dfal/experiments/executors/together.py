@@ -8,7 +8,7 @@ import itertools
 import pickle
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -25,6 +25,8 @@ from dfal.processes import available_cores, start_worker
 
 TRIALS_A_CORE = 3
 """Trials that run at a time by default: most of them wait for the process that trains."""
+IMAGES = "images"
+"""What the process that trains answers where it lacks the unlabelled images of a training."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +94,38 @@ def _work(pipe: Connection, places: dict[str, str], trainer: Connection) -> None
 
     def train(trainings: Sequence[StackableTraining]) -> list[Trained] | None:
         try:
-            trainer.send_bytes(pickle.dumps([training.to("cpu") for training in trainings]))
-            results: list[Trained] | None = pickle.loads(trainer.recv_bytes())
+            trainer.send_bytes(pickle.dumps([_without_images(each) for each in trainings]))
+            while (answer := pickle.loads(trainer.recv_bytes())) == IMAGES:
+                trainer.send_bytes(pickle.dumps(trainings[0].unlabelled))
         except (EOFError, OSError):
             raise DfalError(
                 "the process that trains all networks died, perhaps for lack of memory: run again"
                 " with --resume and fewer --processes"
             ) from None
-        return results
+        trained: list[Trained] | None = answer
+        return trained
 
     with training_together(train):
         work(pipe, places)
+
+
+def _without_images(training: StackableTraining) -> StackableTraining:
+    """Return a training as it is sent: on the CPU, and with the digest of unlabelled images only.
+
+    Those are the whole pool, which is the same in all rounds and trials of a study.
+    """
+    unlabelled = training.unlabelled and replace(training.unlabelled, images=None)
+    return replace(training.to("cpu"), unlabelled=unlabelled)
+
+
+def _received(pipe: Connection, together: Together) -> list[StackableTraining]:
+    """Return the trainings of a call of `fit`; unlabelled images are asked for where they lack."""
+    trainings: list[StackableTraining] = pickle.loads(pipe.recv_bytes())
+    if any(map(together.lacks_images, trainings)):
+        pipe.send_bytes(pickle.dumps(IMAGES))
+        unlabelled = pickle.loads(pipe.recv_bytes())  # those of all trainings of the call
+        trainings = [replace(training, unlabelled=unlabelled) for training in trainings]
+    return trainings
 
 
 def _train(parent: Connection, pipes: list[Connection], slots: int) -> None:
@@ -120,7 +143,7 @@ def _train(parent: Connection, pipes: list[Connection], slots: int) -> None:
         pipe: Any  # `wait` takes other things, too
         for pipe in wait(pipes, 0 if together.busy else None):
             try:
-                trainings = pickle.loads(pipe.recv_bytes())
+                trainings = _received(pipe, together)
             except (EOFError, OSError):  # the worker is gone
                 pipes.remove(pipe)
                 for number in [number for number, call in calls.items() if call.pipe is pipe]:
