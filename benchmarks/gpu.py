@@ -12,7 +12,7 @@ resumes.
 - deepfool: LeNet5, VGG8, two residual networks and a vision transformer, beside Foolbox, in turns.
 - many classes: EfficientNet-Lite0 with the 1,000 classes of ImageNet, beside Foolbox.
 - training: a step of LeNet5: eager, by dfal, and networks in step by stacked parameters; `fit` of
-  networks in step, beside one by one.
+  networks in step, beside one by one, by the recipe best too.
 - study: seven strategies × five seeds × 100 rounds on MNIST with LeNet5, as far as the time goes,
   and how long all of it would take.
 - study_in_step: the same by `--executor together`.
@@ -49,6 +49,7 @@ from gpu_trials import (
     Figures,
     Part,
     Sizes,
+    best_in_step,
     networks_in_step,
     some_pool,
     study,
@@ -172,6 +173,9 @@ def training_steps(sizes: Sizes, data: Dataset, figures: Figures) -> Iterator[No
             sizes, data, labels_count
         )
         yield
+    name = f"networks in step by the recipe best, {sizes.labels[0]} labels"
+    figures[f"{name}, {sizes.best_steps} steps"] = best_in_step(sizes, data)
+    yield
 
 
 PARTS: dict[str, Part] = {

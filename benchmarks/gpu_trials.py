@@ -15,6 +15,7 @@ import torch
 
 import dfal
 from dfal.data.datasets import Dataset
+from dfal.experiments.recipes import RECIPES
 from dfal.experiments.runner import run
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
@@ -38,6 +39,7 @@ class Sizes:
         repeats: rounds in each of which every side is timed once.
         labels: numbers of labels with which networks are trained.
         epochs: of a training.
+        best_steps: of a training by the recipe best.
         stack: networks that are trained in step.
         alone: networks that are trained one by one beside them.
         candidates: numbers of images among which DFAL with VGG8 selects.
@@ -53,6 +55,7 @@ class Sizes:
     repeats: int = 3
     labels: tuple[int, int] = (100, 1000)
     epochs: int = 100
+    best_steps: int = 200
     stack: int = 35
     alone: int = 2
     candidates: tuple[int, ...] = (300, 10_000)
@@ -66,7 +69,7 @@ class Sizes:
 
 
 DRY = Sizes(
-    *("mnist-5k", "cpu", 2, 1, 1, (10, 12), 1, 2, 2, (3,)),
+    *("mnist-5k", "cpu", 2, 1, 1, (10, 12), 1, 2, 2, 2, (3,)),
     strategies=("dfal", "random"),
     seeds=1,
     annotations=20,
@@ -178,45 +181,59 @@ def seconds_of_a_trial(records: list[Record], trial: Trial) -> float | None:
 
 def networks_in_step(sizes: Sizes, data: Dataset, labels: int) -> Figures:
     """Train networks one by one and in step, each with its own hold-out, if any."""
-    labelled = some_pool(data, labels).labelled_data(sizes.device)
-    test = data.test_images.take(torch.arange(len(data.test_labels))).to(sizes.device)
     rows: Figures = {}
     for held_out in (0.0, 0.2):
-        for side, count in (("one by one", sizes.alone), ("in step", sizes.stack)):
-            settings = dfal.Training(epochs=sizes.epochs, ensemble=count, holdout=held_out)
-            trainer = InThisProcess(sizes.stack)
-            stacked: list[bool] = []
+        settings = dfal.Training(epochs=sizes.epochs, holdout=held_out)
+        for side, row in both_ways(sizes, data, labels, settings).items():
+            rows[f"{side}, hold-out {held_out}"] = row
+    return rows
 
-            def train(jobs: Any, trainer: Any = trainer, stacked: Any = stacked) -> Any:
-                trained = trainer(jobs)
-                stacked.append(trained is not None)
-                return trained
 
-            with contextlib.ExitStack() as stack:
-                if side == "in step":
-                    stack.enter_context(training_together(train))
-                start = perf_counter()
-                ensemble = synchronised(
-                    partial(fit, dfal.lenet5, labelled, settings, 0), sizes.device
-                )
-                seconds = perf_counter() - start
-            accuracies = [
-                float(
-                    (dfal.predict(member, test).argmax(1).cpu() == data.test_labels).double().mean()
-                )
-                for member in ensemble.members
-            ]
-            rows[f"{side}, hold-out {held_out}"] = {
-                "networks": count,
-                "seconds": round(seconds, 3),
-                "seconds_of_each": round(seconds / count, 4),
-                "accuracy": round(float(np.mean(accuracies)), 4),
-                "standard_deviation": round(float(np.std(accuracies, ddof=1)), 4),
-            }
+def best_in_step(sizes: Sizes, data: Dataset) -> Figures:
+    """Train networks by some steps of the recipe best, one by one and in step."""
+    training = RECIPES["best"]["training"]
+    settings = replace(training, augment="shapes", steps=sizes.best_steps)
+    return both_ways(sizes, data, sizes.labels[0], settings)
+
+
+def both_ways(sizes: Sizes, data: Dataset, labels: int, settings: dfal.Training) -> Figures:
+    """Train networks with the same settings one by one, and more of them in step."""
+    pool = some_pool(data, labels)
+    labelled = pool.labelled_data(sizes.device)
+    test = data.test_images.take(torch.arange(len(data.test_labels))).to(sizes.device)
+    rows: Figures = {}
+    for side, count in (("one by one", sizes.alone), ("in step", sizes.stack)):
+        training = replace(settings, ensemble=count)
+        trainer = InThisProcess(sizes.stack)
+        stacked: list[bool] = []
+
+        def train(jobs: Any, trainer: Any = trainer, stacked: Any = stacked) -> Any:
+            trained = trainer(jobs)
+            stacked.append(trained is not None)
+            return trained
+
+        with contextlib.ExitStack() as stack:
             if side == "in step":
-                rows[f"{side}, hold-out {held_out}"] |= {
-                    "stacked": all(stacked),
-                }
+                stack.enter_context(training_together(train))
+            start = perf_counter()
+            ensemble = synchronised(
+                partial(fit, dfal.lenet5, labelled, training, 0, unlabelled=pool.images),
+                sizes.device,
+            )
+            seconds = perf_counter() - start
+        accuracies = [
+            float((dfal.predict(member, test).argmax(1).cpu() == data.test_labels).double().mean())
+            for member in ensemble.members
+        ]
+        rows[side] = {
+            "networks": count,
+            "seconds": round(seconds, 3),
+            "seconds_of_each": round(seconds / count, 4),
+            "accuracy": round(float(np.mean(accuracies)), 4),
+            "standard_deviation": round(float(np.std(accuracies, ddof=1)), 4),
+        }
+        if side == "in step":
+            rows[side] |= {"stacked": all(stacked)}
     return rows
 
 

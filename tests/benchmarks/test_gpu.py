@@ -58,6 +58,8 @@ def test_every_part_runs_and_what_a_stopped_run_has_is_kept(tmp_path: Path) -> N
         assert after[study]["estimated_hours"] is not None
     in_step = after["training"]["networks in step, 10 labels"]
     assert in_step["in step, hold-out 0.2"]["stacked"]
+    best = after["training"]["networks in step by the recipe best, 10 labels, 2 steps"]
+    assert best["in step"]["stacked"]
 
 
 def test_figures_of_another_machine_are_not_kept(tmp_path: Path) -> None:
