@@ -12,7 +12,7 @@ resumes.
 - deepfool: LeNet5, VGG8, two residual networks and a vision transformer, beside Foolbox, in turns.
 - many classes: EfficientNet-Lite0 with the 1,000 classes of ImageNet, beside Foolbox.
 - training: a step of LeNet5: eager, by dfal, and networks in step by stacked parameters; `fit` of
-  networks in step, beside one by one, by the recipe best too.
+  networks one by one, each as a CUDA graph, and in step, by the recipe best too.
 - study: seven strategies × five seeds × 100 rounds on MNIST with LeNet5, as far as the time goes,
   and how long all of it would take.
 - study_in_step: the same by `--executor together`.
@@ -29,6 +29,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -237,6 +238,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure on a GPU what dfal does there.")
     parser.add_argument("--parts", default=",".join(PARTS), help="with commas; default: all")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, on the CPU")
+    parser.add_argument("--study-seconds", type=float, help="for each of the two studies")
     parser.add_argument("--out", type=Path, help="JSON file  [default: results/gpu.json]")
     asked = parser.parse_args()
     if not asked.dry_run and not torch.cuda.is_available():
@@ -244,6 +246,8 @@ def main() -> int:
     if asked.dry_run:
         torch.set_num_threads(1)
     sizes, data = sizes_and_digits(asked.dry_run)
+    if asked.study_seconds:
+        sizes = replace(sizes, study_seconds=asked.study_seconds)
     out = asked.out or Path(__file__).parent / "results" / f"gpu{'-dry' * asked.dry_run}.json"
     facts = taken_on(("dfal", "torch", "foolbox"))
     del facts["command"]

@@ -19,7 +19,7 @@ from dfal.experiments.recipes import RECIPES
 from dfal.experiments.runner import run
 from dfal.experiments.store import Record, Store
 from dfal.experiments.trial import Trial
-from dfal.nn.together import InThisProcess, training_together
+from dfal.nn.together import InThisProcess, Trainer, training_together
 from dfal.nn.training import fit
 from dfal.reproduce.presets import PAPER
 from dfal.seeding import generator
@@ -184,7 +184,7 @@ def networks_in_step(sizes: Sizes, data: Dataset, labels: int) -> Figures:
     rows: Figures = {}
     for held_out in (0.0, 0.2):
         settings = dfal.Training(epochs=sizes.epochs, holdout=held_out)
-        for side, row in both_ways(sizes, data, labels, settings).items():
+        for side, row in each_way(sizes, data, labels, settings).items():
             rows[f"{side}, hold-out {held_out}"] = row
     return rows
 
@@ -193,18 +193,22 @@ def best_in_step(sizes: Sizes, data: Dataset) -> Figures:
     """Train networks by some steps of the recipe best, one by one and in step."""
     training = RECIPES["best"]["training"]
     settings = replace(training, augment="shapes", steps=sizes.best_steps)
-    return both_ways(sizes, data, sizes.labels[0], settings)
+    return each_way(sizes, data, sizes.labels[0], settings)
 
 
-def both_ways(sizes: Sizes, data: Dataset, labels: int, settings: dfal.Training) -> Figures:
-    """Train networks with the same settings one by one, and more of them in step."""
+def each_way(sizes: Sizes, data: Dataset, labels: int, settings: dfal.Training) -> Figures:
+    """Train networks with the same settings one by one, each also as a graph, and more in step."""
     pool = some_pool(data, labels)
     labelled = pool.labelled_data(sizes.device)
     test = data.test_images.take(torch.arange(len(data.test_labels))).to(sizes.device)
     rows: Figures = {}
-    for side, count in (("one by one", sizes.alone), ("in step", sizes.stack)):
+    trainers: dict[str, tuple[int, Trainer]] = {
+        "one by one": (sizes.alone, lambda jobs: None),
+        "one by one, as a graph": (sizes.alone, InThisProcess(1)),
+        "in step": (sizes.stack, InThisProcess(sizes.stack)),
+    }
+    for side, (count, trainer) in trainers.items():
         training = replace(settings, ensemble=count)
-        trainer = InThisProcess(sizes.stack)
         stacked: list[bool] = []
 
         def train(jobs: Any, trainer: Any = trainer, stacked: Any = stacked) -> Any:
@@ -212,9 +216,7 @@ def both_ways(sizes: Sizes, data: Dataset, labels: int, settings: dfal.Training)
             stacked.append(trained is not None)
             return trained
 
-        with contextlib.ExitStack() as stack:
-            if side == "in step":
-                stack.enter_context(training_together(train))
+        with training_together(train):
             start = perf_counter()
             ensemble = synchronised(
                 partial(fit, dfal.lenet5, labelled, training, 0, unlabelled=pool.images),
@@ -232,7 +234,7 @@ def both_ways(sizes: Sizes, data: Dataset, labels: int, settings: dfal.Training)
             "accuracy": round(float(np.mean(accuracies)), 4),
             "standard_deviation": round(float(np.std(accuracies, ddof=1)), 4),
         }
-        if side == "in step":
+        if side != "one by one":
             rows[side] |= {"stacked": all(stacked)}
     return rows
 
