@@ -19,7 +19,7 @@ from PIL import Image
 
 import dfal
 import dfal.data.decode_cache
-from dfal.data import image_folder as module
+from dfal.data import background_decoding, folder_files
 from dfal.data.decode_cache import Decoded
 from dfal.data.image_files import Unavailable, fitted
 from dfal.data.image_folder import Folder
@@ -108,7 +108,7 @@ def test_one_image_at_once_and_then_the_rest(photos: Path, cache: Path) -> None:
 def test_what_is_wanted_first_is_decoded_first(
     photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WRITE_BATCH", 1)
+    monkeypatch.setattr(background_decoding, "WRITE_BATCH", 1)
     with Folder.open(photos, cache) as folder:
         running = folder.decode(order=[9, 4, 9], workers=1)
         assert next(running) == 0
@@ -123,7 +123,7 @@ def test_what_is_wanted_first_is_decoded_first(
 def test_a_stopped_decoding_goes_on(
     photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WRITE_BATCH", 1)
+    monkeypatch.setattr(background_decoding, "WRITE_BATCH", 1)
     with Folder.open(photos, cache) as folder:
         running = folder.decode(workers=1)
         assert next(running) == 0
@@ -147,7 +147,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         decodes.append(path)
         return fitted(path, *arguments)
 
-    monkeypatch.setattr(module, "fitted", decode)
+    monkeypatch.setattr(folder_files, "fitted", decode)
     return decodes
 
 
@@ -300,7 +300,7 @@ def test_a_folder_that_is_away_while_it_is_decoded_loses_no_image(
                 gone.rmdir()
             photos.with_name("away").rename(gone)
 
-    monkeypatch.setattr(module, "fitted", decode)
+    monkeypatch.setattr(folder_files, "fitted", decode)
     pauses = patient(monkeypatch, come_back)
     with Folder.open(photos, cache) as folder:
         counts = list(folder.decode(workers=2, patience=1000))
@@ -502,7 +502,7 @@ def test_a_full_database_is_one_sentence_and_goes_on_when_there_is_room(
 
 
 def test_two_may_decode_at_once(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WRITE_BATCH", 2)
+    monkeypatch.setattr(background_decoding, "WRITE_BATCH", 2)
     with Folder.open(photos, cache) as one, Folder.open(photos, cache) as other:
         threads = [threading.Thread(target=all_of, args=(folder,)) for folder in (one, other, one)]
         for thread in threads:
@@ -519,8 +519,9 @@ def test_killed_again_and_again_it_still_gets_everything_right(tmp_path: Path, c
     for number in range(60):
         write(tmp_path / "many" / f"{number:03}.png", number)
     code = (
-        "import sys; from dfal.data import image_folder as folder; folder.WRITE_BATCH = 3\n"
-        "for done in folder.Folder.open(sys.argv[1], sys.argv[2]).decode(): print(done, flush=True)"
+        "import sys; from dfal.data import background_decoding as decoding\n"
+        "from dfal.data.image_folder import Folder; decoding.WRITE_BATCH = 3\n"
+        "for done in Folder.open(sys.argv[1], sys.argv[2]).decode(): print(done, flush=True)"
     )
     last = -1
     for _ in range(30):
@@ -558,7 +559,7 @@ def test_ctrl_c_keeps_what_is_decoded(
                 raise KeyboardInterrupt
             return wait(*arguments, **options)
 
-        monkeypatch.setattr(module, "wait", interrupted)
+        monkeypatch.setattr(background_decoding, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
             all_of(folder)
         assert folder.ready().sum() >= 2  # nothing had been written yet

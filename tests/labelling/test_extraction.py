@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from dfal.backbones.base import Backbone
-from dfal.data import image_folder
+from dfal.data import folder_files
 from dfal.data.image_files import fitted, fitted_sizes
 from dfal.data.image_folder import Folder
 from dfal.data.listing import GONE
@@ -72,7 +72,7 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return fitted_sizes(path, shapes)
 
-    monkeypatch.setattr(image_folder, "fitted_sizes", decode)
+    monkeypatch.setattr(folder_files, "fitted_sizes", decode)
     return names
 
 
@@ -100,7 +100,7 @@ def assert_right(folder: Folder, cache: Any, count: int) -> None:
 def test_one_decoding_gives_both_the_small_image_and_the_features(
     photos: Path, place: Path, decodes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_folder, "fitted", lambda *arguments: pytest.fail("decoded twice"))
+    monkeypatch.setattr(folder_files, "fitted", lambda *arguments: pytest.fail("decoded twice"))
     with Folder.open(photos, place, size=8) as folder:
         cache, errors = extract(folder)
         assert (sorted(decodes), errors) == (list(folder.paths), [])
@@ -193,7 +193,7 @@ def test_what_is_preferred_comes_first_and_may_change_while_it_runs(
             decodes.append(path.name)
             return fitted_sizes(path, shapes)
 
-        monkeypatch.setattr(image_folder, "fitted_sizes", decode)
+        monkeypatch.setattr(folder_files, "fitted_sizes", decode)
         running.prefer([5, 15])
         for _ in running.run([9, 8, 7, 6], forever=False):
             pass
@@ -375,8 +375,8 @@ extraction.BATCH = 2
 folder = Folder.open(sys.argv[1], sys.argv[2], size=8)
 cache = open_features(folder, corners())
 print(cache.ready().sum(), flush=True)
-from dfal.data import image_folder
-image_folder.WRITE_INTERVAL = 0.0
+from dfal.data import background_decoding
+background_decoding.WRITE_INTERVAL = 0.0
 for _ in FeatureExtraction(folder, corners(), cache).run(forever=False):
     print(cache.ready().sum(), flush=True)
 """
@@ -434,7 +434,7 @@ def test_no_more_large_images_are_in_memory_than_batches(
                 computed += len(images)
             return super().forward(images)
 
-    monkeypatch.setattr(image_folder, "fitted_sizes", decode)
+    monkeypatch.setattr(folder_files, "fitted_sizes", decode)
     with Folder.open(photos, place, size=8) as folder:
         extract(folder, Backbone("corners", Slow(), (3, 32, 32), 4), workers=3)
     assert max(counts) <= 3 * 3 + 3

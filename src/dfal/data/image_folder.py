@@ -2,80 +2,32 @@
 
 import hashlib
 import os
-import stat
-import time
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Collection, Generator, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import platformdirs
 from jaxtyping import Bool, UInt8
-from numpy.typing import NDArray
 from PIL import Image
 
-from dfal.data.decode_cache import ASIDE, READY, TO_DO, Cache, Decoded
+from dfal.data.background_decoding import BackgroundDecoding, ImageConsumer
+from dfal.data.decode_cache import ASIDE, READY, Cache, Decoded
+from dfal.data.folder_files import FolderFiles, named
 from dfal.data.image_array import Images
-from dfal.data.image_files import Unavailable, decoded, fitted, fitted_sizes
+from dfal.data.image_files import Unavailable, decoded
 from dfal.data.label_table import read_labels
 from dfal.data.layout import Layout
-from dfal.data.listing import GONE, Entry, Listing, is_listable, side_and_channels
+from dfal.data.listing import GONE, Entry, Listing, side_and_channels
 from dfal.data.path_names import PathIndex
 from dfal.errors import DfalError
 from dfal.processes import available_cores
-
-WRITE_BATCH = 256
-"""Images written with one flush to the disk, at most."""
-WRITE_INTERVAL = 0.5
-"""Seconds after which decoded images are written, however few they are."""
-RETRY_SECONDS = 10.0
-"""Seconds without progress for which `decode` tries again what cannot be read just now."""
-FIRST_PAUSE = 0.25
-"""Seconds before the first of these attempts; before each further one twice as many."""
-LONGEST_PAUSE = 15.0
-"""Seconds between two attempts, at most."""
-MEMORY_ATTEMPTS = 3
-"""Attempts after which a file is left alone that there is not enough memory for."""
 
 SHOWN_SIDE = 2400
 """Pixels of the longer side of an original that are enough to be shown."""
 STUCK_ATTEMPTS = 3
 """Attempts after which a file that the system does not let be read is shown as one that cannot
 be, until it can."""
-
-
-@runtime_checkable
-class ImageConsumer(Protocol):
-    """Takes the images of a folder in a size of its own, from the same decoding as the cache.
-
-    `wants` and `take` are called on the threads that decode. What `arrange`, `take` or `wait`
-    raises ends the decoding.
-
-    Attributes:
-        shape: height, width and channels of what it takes.
-    """
-
-    shape: tuple[int, int, int]
-
-    def wants(self, index: int) -> bool:
-        """Return whether it has yet to take an image."""
-
-    def arrange(self, to_do: list[int]) -> Iterator[int]:
-        """Yield these images in the order that is wanted by then."""
-
-    def take(self, index: int, entry: Entry, result: UInt8[np.ndarray, "h w c"] | str) -> None:
-        """Take an image.
-
-        Args:
-            index: of the image.
-            entry: its file as it was read.
-            result: its pixels, or the reason why there are none.
-        """
-
-    def wait(self, seconds: float) -> None:
-        """Wait before what cannot be read just now is tried again."""
 
 
 class Folder:
@@ -113,8 +65,8 @@ class Folder:
         order = _as_listed(order, [entry.path for entry in listing.entries])
         self._cache = Cache(cache, shape, listing.entries, order)
         self.paths = tuple(entry.path for entry in self._cache.entries)
-        self._delayed: dict[int, tuple[int, Unavailable]] = {}
-        self._listed: dict[str, set[str]] = {}
+        self._files = FolderFiles(path, self.paths, shape)
+        self._decoding = BackgroundDecoding(self._cache, self._files)
         self.left_out = Counter[str]()
         try:
             self.layout = Layout.of(self.paths, classes)
@@ -230,7 +182,7 @@ class Folder:
         """
         return {
             self.paths[index]: str(error)
-            for index, (count, error) in sorted(self._delayed.copy().items())
+            for index, (count, error) in sorted(self._decoding.delayed.copy().items())
             if count >= attempts and (attempts == 1 or not error.general)
         }
 
@@ -259,7 +211,7 @@ class Folder:
         try:
             return decoded(self.file(index), longest=longest)
         except Unavailable as error:
-            raise self._named(index, error) from None
+            raise named(error, self.paths[index]) from None
         except DfalError:
             raise
         except ValueError as error:
@@ -280,11 +232,11 @@ class Folder:
             return self._cache.pixels(index)
         if now != before or reason is None or reason == GONE:
             try:
-                result = self._decode(now)
+                result = self._files.pixels(now.path)
             except Unavailable as error:
-                raise self._named(index, error) from None
+                raise named(error, self.paths[index]) from None
             self._cache.write([Decoded(index, now, result)])
-            self._delayed.pop(index, None)
+            self._decoding.delayed.pop(index, None)
             if isinstance(result, np.ndarray):
                 return self._cache.pixels(index)
             reason = result
@@ -307,82 +259,14 @@ class Folder:
             order: indices to begin with; the others follow by index.
             workers: threads; by default one for each core that this process may use.
             patience: seconds without progress after which files that cannot be read just now are
-                left for another time; by default `RETRY_SECONDS`.
+                left for another time; ten by default.
             consumer: takes the images in another size too, and those that it wants are decoded for
                 it alone where they are decoded already.
 
         Yields:
             The number of images that are decoded or set aside.
         """
-        patience = RETRY_SECONDS if patience is None else patience
-        order = list(dict.fromkeys([*(order or ()), *range(len(self))]))
-        self._cache.refresh()
-        state = self._cache.state
-        returned = [
-            index for index in self._cache.gone() if (self.path / self.paths[index]).exists()
-        ]
-
-        def is_wanted(index: int) -> bool:
-            return consumer is not None and state[index] == READY and consumer.wants(index)
-
-        to_do = [index for index in order if state[index] == TO_DO or is_wanted(index)] + returned
-        self._delayed = {}
-        pause, progress = FIRST_PAUSE, time.monotonic()
-        yield self._done()
-        while True:
-            before = len(to_do)
-            yield from self._decode_once(to_do, workers or available_cores(), consumer)
-            to_do = [index for index in to_do if self._is_to_retry(index)]
-            if len(to_do) < before:
-                pause, progress = FIRST_PAUSE, time.monotonic()
-            if not to_do or time.monotonic() - progress >= patience:
-                break
-            consumer.wait(pause) if consumer else time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-            # Files that changed meanwhile have no features.
-            to_do += [index for index in order if is_wanted(index)] if consumer else []
-            yield self._done()
-
-    def _done(self) -> int:
-        return int((self._cache.state != TO_DO).sum())
-
-    def _is_to_retry(self, index: int) -> bool:
-        count, error = self._delayed.get(index, (0, None))
-        return error is not None and (count < MEMORY_ATTEMPTS or not error.memory)
-
-    def _decode_once(
-        self, to_do: list[int], workers: int, consumer: ImageConsumer | None
-    ) -> Generator[int]:
-        """Decode each of these images that was not decoded in the meantime."""
-        state = self._cache.state
-        waiting = consumer.arrange(to_do) if consumer else iter(to_do)
-        unwritten: list[Decoded] = []
-        pool = ThreadPoolExecutor(workers, "decode")
-        running: set[Future[Decoded | None]] = set()
-        flushed = time.monotonic()
-        try:
-            while True:
-                for index in waiting:
-                    if state[index] != READY or (consumer and consumer.wants(index)):
-                        running.add(pool.submit(self._attempt, index, consumer))
-                    if len(running) >= 2 * workers:
-                        break
-                if not running:
-                    break
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                unwritten += [
-                    image for future in finished if (image := future.result()) is not None
-                ]
-                if len(unwritten) >= WRITE_BATCH or time.monotonic() - flushed > WRITE_INTERVAL:
-                    self._cache.write(unwritten)
-                    unwritten, flushed = [], time.monotonic()
-                    yield self._done()
-            self._cache.write(unwritten)
-            unwritten = []
-            yield self._done()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            self._cache.write(unwritten)
+        yield from self._decoding.run(order or (), workers or available_cores(), patience, consumer)
 
     def close(self) -> None:
         """Close the cache. Decoded images are there at the next opening."""
@@ -406,118 +290,10 @@ class Folder:
                 f"image {index} is outside the folder: its {len(self)} images are 0 to"
                 f" {len(self) - 1}"
             )
-        for attempt in (1, 2):
-            try:
-                status = (self.path / self.paths[index]).stat()
-                if stat.S_ISREG(status.st_mode) and is_listable(self.paths[index]):
-                    return Entry(self.paths[index], status.st_size, status.st_mtime_ns)
-                break
-            except (FileNotFoundError, NotADirectoryError):
-                if self._is_away(self.paths[index]):
-                    away = f"the folder {(self.path / self.paths[index]).parent} is away"
-                    raise Unavailable(
-                        f"{self.paths[index]} cannot be read just now: {away}", general=True
-                    ) from None
-                if attempt == 1:  # the folder may have come back between the two looks
-                    continue
-            except OSError as error:
-                raise Unavailable.because(error, self.paths[index]) from None
-        self._cache.write([Decoded(index, self._cache.entries[index], GONE)])
-        raise DfalError(f"{self.paths[index]} is set aside: {GONE}")
-
-    def _is_away(self, path: str) -> bool:
-        """Return whether the folder of a file is away, as that of an unplugged drive.
-
-        It is where it does not exist, or holds nothing of what was listed in it. Of a folder with
-        one image only, the folder around it is examined.
-        """
-        if not self._listed:
-            listed: dict[str, set[str]] = {}
-            for listed_path in self.paths:
-                inside, _, name = listed_path.rpartition("/")
-                while name not in (names := listed.setdefault(inside, set())):
-                    names.add(name)
-                    if not inside:
-                        break
-                    inside, _, name = inside.rpartition("/")
-            self._listed = listed
-        inside, _, name = path.rpartition("/")
-        others = self._listed.get(inside, set()) - {name}
-        try:
-            with os.scandir(self.path / inside) as files:
-                if others:
-                    return not any(file.name in others for file in files)
-        except OSError:
-            return True
-        return bool(inside) and self._is_away(inside)
-
-    def _named(self, index: int, error: Unavailable) -> Unavailable:
-        """Return the same error with the path of the image in front."""
-        path = self.paths[index]
-        text = str(error) if str(error).startswith(path) else f"{path}: {error}"
-        return Unavailable(text, general=error.general, memory=error.memory)
-
-    def _attempt(self, index: int, consumer: ImageConsumer | None = None) -> Decoded | None:
-        """Decode an image, whatever may be wrong with it.
-
-        Returns:
-            None where it cannot be read just now, or was decoded before, for the consumer alone.
-        """
-        before = self._cache.entries[index] if self._cache.state[index] == READY else None
-        large = None
-        try:
-            entry = self._entry(index)
-            if consumer and consumer.wants(index):
-                result, large = self._decode_both(entry, consumer.shape)
-            else:
-                result = self._decode(entry)
-        except Unavailable as error:
-            if not before:
-                count, _ = self._delayed.get(index, (0, None))
-                self._delayed[index] = count + 1, self._named(index, error)
-            return None
-        except DfalError:
-            entry, result = self._cache.entries[index], GONE
-        if consumer and large is not None:
-            if entry == before or isinstance(result, np.ndarray):
-                consumer.take(index, entry, large)
-            if entry == before:
-                return None
-        self._delayed.pop(index, None)
-        return Decoded(index, entry, result)
-
-    def _decode(self, entry: Entry) -> NDArray[np.uint8] | str:
-        """Return the pixels of an image, channels first, or the reason why there are none.
-
-        Raises:
-            Unavailable: where it cannot be read just now.
-        """
-        try:
-            return _channels_first(fitted(self.path / entry.path, self.shape[:2], self.shape[2]))
-        except Unavailable:
-            raise
-        except ValueError as error:
-            return str(error)
-
-    def _decode_both(
-        self, entry: Entry, shape: tuple[int, int, int]
-    ) -> tuple[NDArray[np.uint8] | str, NDArray[np.uint8] | str]:
-        """Return the pixels of an image as `_decode` does, and those in another shape.
-
-        Raises:
-            Unavailable: where it cannot be read just now.
-        """
-        try:
-            pixels, large = fitted_sizes(self.path / entry.path, [self.shape, shape])
-            return _channels_first(pixels), large
-        except Unavailable:
-            raise
-        except ValueError as error:
-            return str(error), str(error)
-
-
-def _channels_first(pixels: UInt8[np.ndarray, "h w c"]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        if (entry := self._files.entry(self.paths[index])) is None:
+            self._cache.write([Decoded(index, self._cache.entries[index], GONE)])
+            raise DfalError(f"{self.paths[index]} is set aside: {GONE}")
+        return entry
 
 
 def _as_listed(paths: Sequence[str], listed: Sequence[str]) -> list[str]:

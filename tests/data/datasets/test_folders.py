@@ -143,7 +143,7 @@ def test_a_sub_folder_that_cannot_be_listed_is_not_left_out_in_silence(
 def test_images_that_cannot_be_read_just_now_are_not_left_out_in_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dfal.data import image_folder
+    from dfal.data import background_decoding
 
     write(tmp_path / "photos" / "cat", range(10))
     write(tmp_path / "photos" / "dog", range(10, 20))
@@ -154,7 +154,7 @@ def test_images_that_cannot_be_read_just_now_are_not_left_out_in_silence(
             raise PermissionError(13, "Permission denied")
         return whole(path)
 
-    monkeypatch.setattr(image_folder, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(background_decoding, "RETRY_SECONDS", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", read)
         with pytest.raises(
