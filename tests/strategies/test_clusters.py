@@ -24,6 +24,18 @@ def test_cluster_margin_asks_about_small_margins_of_all_kinds(
     assert set(all_of_them.indices.tolist()) == set(smallest.indices[:6].tolist())
 
 
+def test_the_first_of_many_images_by_cluster_margin_are_those_of_small_margins(
+    trained: nn.Sequential, pool: dfal.Pool
+) -> None:
+    """A person is asked about the first few of them only."""
+    few = len(pool.unlabelled) // 3
+    query = dfal.ClusterMargin(factor=10)(trained, pool, few, rng())  # of all images, in clusters
+    assert query.scores.tolist() == sorted(query.scores.tolist())
+    assert query.scores[0] < query.scores[-1]
+    mean = dfal.Margin()(trained, pool, len(pool.unlabelled), rng()).scores.mean()
+    assert query.scores[: few // 4].mean() < 0.5 * mean
+
+
 def test_looks_are_averaged(trained: nn.Sequential, pool: dfal.Pool) -> None:
     indices = pool.unlabelled[:30]
     one = look_logits(trained, pool, indices, 1, rng()).softmax(1)

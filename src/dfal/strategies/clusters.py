@@ -138,9 +138,10 @@ class ClusterMargin(Choice):
 
     The `factor` · k smallest margins are clustered by average linkage in the network's features,
     and one image after another is drawn from each cluster in turn, the smallest cluster first.
-    Scores are the margins. The paper clusters the whole pool once, at a distance it does not give,
-    and keeps the clusters; here k clusters are formed of the images at hand in every round, so that
-    nothing is remembered between rounds.
+    Scores are the margins, and what is drawn comes in their order, so that the first few of many
+    images are those of small margins and not those of small clusters. The paper clusters the whole
+    pool once, at a distance it does not give, and keeps the clusters; here k clusters are formed of
+    the images at hand in every round, so that nothing is remembered between rounds.
 
     Attributes:
         candidates: K, how many images of U are considered, sampled at random; None for all.
@@ -176,7 +177,7 @@ class ClusterMargin(Choice):
         )
         smallest = top_k(candidates, margin(logits), self.factor * k, largest=False)
         cluster = _average_linkage(all_features(model, pool, smallest.indices), k)
-        order = _draw_in_turn(cluster, k, rng)
+        order = _draw_in_turn(cluster, k, rng).sort().values  # as `smallest` is: by margin
         return Query(smallest.indices[order], smallest.scores[order])
 
 
