@@ -73,8 +73,8 @@ DRY = Sizes(
     strategies=("dfal", "random"),
     seeds=1,
     annotations=20,
-    study_seconds=30,
-    test_seconds=60,
+    study_seconds=100,
+    test_seconds=200,
 )
 
 Figures = dict[str, Any]
