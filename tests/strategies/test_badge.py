@@ -1,5 +1,9 @@
 """BADGE and its k-means++ seeds."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -61,3 +65,27 @@ def test_plus_plus_draws_in_proportion_to_squared_distance() -> None:
     assert ((found[1:] - expected).square() / expected).sum() < 16, (
         "a χ² with 2 degrees of freedom is as large once in 3,000"
     )
+
+
+PEAK = """
+from pathlib import Path
+import torch
+from dfal.strategies.badge import k_means_plus_plus
+
+def memory(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(name)))
+
+k_means_plus_plus(torch.rand(10, 2), torch.rand(10, 3), 2, torch.Generator())
+a, x = torch.rand(200_000, 10), torch.rand(200_000, 384)
+Path("/proc/self/clear_refs").write_text("5")
+before = memory("VmRSS")
+k_means_plus_plus(a, x, 2, torch.Generator())
+print((memory("VmHWM") - before) / x.nbytes)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this machine is no Linux")
+def test_the_features_are_not_held_twice() -> None:
+    ran = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    assert float(ran.stdout) < 0.5

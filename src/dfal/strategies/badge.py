@@ -80,9 +80,9 @@ def k_means_plus_plus(
 
     Source: Arthur & Vassilvitskii 2007.
     """
-    norms = a.square().sum(1) * torch.cat(
-        [block.square().sum(1) for block in x.split(DISTANCE_ROWS)]
-    )
+    # A list of sums would keep the squares' memory, which lies between them, from being used again.
+    squared = gathered((block.square().sum(1) for block in x.split(DISTANCE_ROWS)), len(x))
+    norms = a.square().sum(1) * squared
     nearest = norms.clone()  # squared distances; to the origin before the first seed
     left = torch.ones(len(a), dtype=torch.bool)
     seeds: list[int] = []
