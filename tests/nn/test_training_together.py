@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfal
-from dfal.nn import stack, together, training
+from dfal.nn import stack, stacked_network, together, training
 from dfal.nn.mini_batches import epochs
 from dfal.nn.stack import StackableTraining
 from dfal.nn.together import InThisProcess, Together, Trained, training_together
@@ -378,6 +378,19 @@ def test_a_training_that_finds_no_memory_leaves_those_beside_it_alone(
         results |= trainer.advance()
     assert results["job 1"] is None
     assert results["job 0"] is not None
+
+
+def test_two_layers_of_dropout_leave_out_other_elements() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Dropout(0.5), nn.Linear(4000, 2))
+    structure = stacked_network.skeleton(model.train())
+    assert structure is not None
+    trained, images = stacked_network.trained_weights(model), torch.ones(1, 4000)
+    network = stacked_network.StackedNetwork(structure, trained, {}, images)
+    batch = stacked_network.Batch(images[None], torch.eye(2)[None, :1], torch.ones(1, 1))
+    keys = torch.tensor([[17, 4]], dtype=torch.int32)
+    gradient = network.gradients(network.flat(trained)[None], {}, batch, keys)[0]
+    kept = network.unflat(gradient)["3.weight"][0] != 0
+    assert kept.double().mean() == pytest.approx(0.25, abs=0.03)
 
 
 @pytest.mark.gpu

@@ -221,8 +221,9 @@ class StackedNetwork:
         with torch.no_grad():
             f = _logits(self._training, trained | fixed, images)
         self.classes = f.shape[1]
+        end = 0
         for layer in self._masked:
-            layer.number(images.device)
+            end = layer.number(end, images.device)
         weights = (torch.arange(len(images), device=images.device) < some) / some
         targets = F.one_hot(labels, self.classes).to(f.dtype)
         vectors, *batches = (
@@ -274,8 +275,15 @@ class _MaskedDropout(nn.Module):
         self._shapes.append(x.shape)
         return x
 
-    def number(self, device: torch.device) -> None:
+    def number(self, first: int, device: torch.device) -> int:
         """Number the elements of its input, after one forward pass.
+
+        Args:
+            first: their first number.
+            device: on which the numbers are needed.
+
+        Returns:
+            The number after their last.
 
         Raises:
             UnstackableError: where a pass does not call it exactly once.
@@ -283,8 +291,9 @@ class _MaskedDropout(nn.Module):
         if len(self._shapes) != 1:
             raise UnstackableError("a dropout layer is not called once in a forward pass")
         (shape,) = self._shapes
-        numbers = torch.arange(math.prod(shape), dtype=torch.int32, device=device)
-        self.numbers = numbers.view(shape)
+        end = first + math.prod(shape)
+        self.numbers = torch.arange(first, end, dtype=torch.int32, device=device).view(shape)
+        return end
 
 
 def _with_masks(structure: bytes) -> nn.Module:
