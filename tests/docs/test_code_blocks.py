@@ -183,13 +183,14 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def forget_modules() -> None:
-    """Forget the reader's modules: some have the name of one of a benchmark."""
+    """Forget modules whose names are those of the reader's: a benchmark has one of them."""
     for name in ("mine", "networks", "package", "package.module"):
         sys.modules.pop(name, None)
 
 
 def try_dfal(words: list[str]) -> None:
     """Let dfal take the words of a command line, and leave nothing for the next one."""
+    forget_modules()
     with contextlib.suppress(Accepted):
         cli.main(words, prog_name="dfal", standalone_mode=False)
     for path in Path().glob("photos.labels.db*"):
