@@ -5,6 +5,7 @@ A worker is asked for one record after the other, which works through Ray's clie
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -208,9 +209,10 @@ def connected(ray: Any, address: str | None) -> Iterator[None]:
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
+        token = "" if os.environ.get("RAY_AUTH_MODE") else ", set RAY_AUTH_MODE=token if it has one"
         raise DfalError(
             f"Ray cannot be reached at {address or 'this machine'} ({first_line(error)}): start its"
-            " cluster, or leave out the address to start one here"
+            f" cluster{token}, or leave out the address to start one here"
         ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # Ray's own would end this process at once
