@@ -141,7 +141,8 @@ class Limits:
         except subprocess.TimeoutExpired:
             row["stopped"] = f"longer than {self.seconds:g} s"
         except subprocess.CalledProcessError as error:
-            row["stopped"] = error.stderr.strip().splitlines()[-1]
+            said = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
+            row["stopped"] = said[-1]
         print(kind, row, flush=True)
         return row
 
