@@ -243,11 +243,46 @@ def test_fit_trains_restarts_and_ensemble_in_step() -> None:
     with training_together(counted):
         networks = dfal.fit(convolutional, data, settings, seed=0)
     assert calls == [4]
-    assert together.trainer() is None
+    assert together.trainer(torch.device("cpu")) is None
     first, second = networks.members  # type: ignore[misc]
     assert not torch.equal(first[2].weight, second[2].weight)
     accuracy = (dfal.predict(networks, data.images).argmax(1) == data.labels).float().mean()
     assert accuracy > 0.6
+
+
+def test_on_a_gpu_small_networks_are_trained_as_a_graph_by_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    default = together.trainer(torch.device("cuda"))
+    assert default is not None
+    monkeypatch.setattr(together, "trainer", lambda device: default)  # as if this were a GPU
+    data, settings = some_data(60), dfal.Training(epochs=100, ensemble=2)
+    ensemble = dfal.fit(convolutional, data, settings, seed=0)
+    with training_together(InThisProcess(2)):
+        want = dfal.fit(convolutional, data, settings, seed=0)
+    for some, other in zip(ensemble.parameters(), want.parameters(), strict=True):
+        assert torch.allclose(some, other, atol=1e-5)
+
+
+def test_on_a_gpu_a_large_network_is_trained_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = together.trainer(torch.device("cuda"))
+    monkeypatch.setattr(together, "trainer", lambda device: default)
+    stacked: list[object] = []
+    monkeypatch.setattr(together, "_ONE", stacked.append)
+    for most, count in ((36 * 3 + 3, 1), (36 * 3 + 2, 0)):  # weights of the network
+        stacked.clear()
+        monkeypatch.setattr(together, "MOST_WEIGHTS", most)
+        dfal.fit(Mixing, some_data(20), dfal.Training(epochs=1), seed=0)
+        assert len(stacked) == count
+
+
+def test_the_default_of_a_gpu_says_nothing_where_it_trains_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    default = together.trainer(torch.device("cuda"))
+    monkeypatch.setattr(together, "trainer", lambda device: default)
+    dfal.fit(Mixing, some_data(20), dfal.Training(epochs=1), seed=0)
+    assert capsys.readouterr().err == ""
 
 
 def normed() -> nn.Module:

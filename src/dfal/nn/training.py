@@ -175,7 +175,7 @@ def _together(starts: _Starts[Network]) -> list[Network] | None:
     Returns:
         The best of each member of the ensemble; None where they are to be trained one by one.
     """
-    trainer, settings = together.trainer(), starts.settings
+    trainer, settings = together.trainer(starts.data.images.device), starts.settings
     if (
         trainer is None
         or starts.proceed is not _proceed
@@ -186,6 +186,8 @@ def _together(starts: _Starts[Network]) -> list[Network] | None:
     every, trainings = [], []
     for member in range(settings.ensemble):
         for model, run, seed in starts.restarts(member):
+            if not together.pays(trainer, model):
+                return None
             if (training := run.stackable(model, seed)) is None:
                 return None
             every.append((model, run))
