@@ -154,9 +154,13 @@ def study_so_far(past: Past, trials: list[Trial], seconds: float, processes: int
     return {
         "seconds": round(seconds, 1),
         "rounds": {name: len(records) for name, records in past.items()},
-        "accuracy": {
+        "annotations, accuracy, seconds": {
             name: [
-                [int(record.measurements["annotations"]), record.measurements["accuracy"]]
+                [
+                    int(record.measurements["annotations"]),
+                    record.measurements["accuracy"],
+                    round(sum(record.costs.values()), 3),
+                ]
                 for record in records
             ]
             for name, records in past.items()
@@ -169,10 +173,14 @@ def study_so_far(past: Past, trials: list[Trial], seconds: float, processes: int
 
 
 def seconds_of_a_trial(records: list[Record], trial: Trial) -> float | None:
-    """How long a whole trial takes, where the seconds of a round grow linearly with its labels."""
+    """How long a whole trial takes, where the seconds of a round grow linearly with its labels.
+
+    None where no round has a quarter of the labels: the first rounds of a process, in which a GPU
+    is made ready, would decide.
+    """
     labels = np.array([record.measurements["annotations"] for record in records])
     seconds = np.array([sum(record.costs.values()) for record in records])
-    if len(set(labels.tolist())) < 2:
+    if 4 * labels.max() < trial.annotations or len(set(labels.tolist())) < 2:
         return None
     slope, offset = np.polyfit(labels, seconds, 1)
     rounds = np.arange(trial.first, trial.annotations + 1, trial.batch)
