@@ -2,7 +2,7 @@
 API; `dfal run` does the same.
 
     python benchmarks/page.py [--annotations 300] [--seeds 3] [--epochs 30]
-    python benchmarks/page.py --recipe best [--annotations 100] [--seeds 3]
+    python benchmarks/page.py --recipe best [--annotations 100] [--seeds 5] [--processes 2]
 
 The pool of mnist-5k lies in a folder as 4,000 PNG files. The machine asks for a batch, answers it,
 and waits; without a hold-out, so that each answer teaches. Both networks are measured on the 1,000
@@ -21,7 +21,10 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,7 @@ def main() -> None:
     arguments.add_argument("--annotations", type=int, help="300; 100 with the recipe best")
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--epochs", type=int, default=30, help="of the recipe paper")
+    arguments.add_argument("--processes", type=int, default=1, help="seeds at a time")
     options = arguments.parse_args()
     compared = sides(options.recipe, options.epochs)
     annotations = options.annotations or (100 if options.recipe == "best" else 300)
@@ -114,25 +118,37 @@ def main() -> None:
     data = load("mnist-5k")
     figures: dict[str, Any] = {"labels": labels, "dfal run": [], "the page": [], "learner": []}
     figures |= {"seconds to learn": []}
-    with tempfile.TemporaryDirectory() as work:
+    out = HERE / "benchmarks" / "results" / compared.out
+    with (
+        tempfile.TemporaryDirectory() as work,
+        ProcessPoolExecutor(options.processes, get_context("spawn")) as workers,
+    ):
         photographs = prepare("mnist-5k", 0, len(data.test_images), Path(work))
-        for seed in range(options.seeds):
-            trial = Trial(annotations=labels[-1], seed=seed, **compared.trial)
-            run = [round(record.measurements["accuracy"], 4) for record in trial.run(data)]
-            folder = Path(work) / "store"
-            reached = [*through_the_page(data, photographs, labels, seed, compared, folder)]
+        of_a_seed = partial(both_sides, photographs, labels, compared, Path(work))
+        for seed, (run, reached) in enumerate(workers.map(of_a_seed, range(options.seeds))):
             page = [each.accuracy for each in reached]
             figures["dfal run"].append(run)
             figures["the page"].append(page)
             figures["learner"].append([each.learner for each in reached])
             figures["seconds to learn"].append([each.seconds for each in reached])
             print(f"seed {seed}: dfal run {run[-1]:.1%}, the page {page[-1]:.1%}", flush=True)
-            out = HERE / "benchmarks" / "results" / compared.out
-            write(out, taken_on(["torch"]) | figures)
+            write(out, taken_on(["torch"]) | {"processes": options.processes} | figures)
     for name in ("dfal run", "the page"):
         values = 100 * np.array(figures[name])
         for count, mean, sd in zip(labels, values.mean(0), values.std(0, ddof=1), strict=True):
             print(f"{name}: {mean:.1f} ± {sd:.1f} % at {count} annotations")
+
+
+def both_sides(
+    photographs: Photographs, labels: list[int], compared: Sides, work: Path, seed: int
+) -> tuple[list[float], list[Reached]]:
+    """Return the accuracies of `dfal run` and what the page reached, at each number of labels."""
+    torch.set_num_threads(1)
+    data = load("mnist-5k")
+    trial = Trial(annotations=labels[-1], seed=seed, **compared.trial)
+    run = [round(record.measurements["accuracy"], 4) for record in trial.run(data)]
+    folder = work / f"store-{seed}"
+    return run, [*through_the_page(data, photographs, labels, seed, compared, folder)]
 
 
 def through_the_page(

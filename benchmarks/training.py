@@ -1,7 +1,8 @@
-"""What a training step costs: LeNet5, batches of 32, one thread, alone and beside another process
-that does the same.
+"""What a training step costs: LeNet5, one thread, alone and beside another process that does the
+same.
 
     python benchmarks/training.py
+    python benchmarks/training.py --batch 512 --sides eager,dfal,compiled --repeats 3
 
 All sides take turns in one process, which keeps its memory as a study's do
 (`dfal.experiments.executors.base`); a run is one process, or two at once. Ratios are those of a
@@ -11,6 +12,8 @@ process's medians.
 - dfal: `dfal.fit`: a chain, Adam in one kernel over one vector.
 - vmap: ten networks in step, PyTorch's way (`torch.func`, one batched forward and backward): what
   the other sides, run in one process a core, have to beat. Its figure is a step of one network.
+- compiled: the eager side by `torch.compile`, loss and Adam, with static shapes. It needs a C++
+  compiler, and half a minute before the first step.
 """
 
 import argparse
@@ -34,19 +37,33 @@ from dfal.nn import training, training_steps
 from dfal.pool import LabelledData
 from measure import taken_on, write
 
-BATCH, STACK = 32, 10
-ROUNDS, STEPS = 15, 20
-SIDES = ("eager", "dfal", "vmap")
+STACK, ROUNDS = 10, 15
+STEPS = 20
+"""In a round, of 32 images; fewer of larger mini-batches."""
 
 
 def eager(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
     optimiser = torch.optim.Adam(model.parameters())
+    return _steps(model, optimiser, optimiser.step, images, labels)
 
+
+def compiled(model: nn.Module, images: Tensor, labels: Tensor) -> Any:
+    optimiser = torch.optim.Adam(model.parameters(), fused=True)
+    return _steps(
+        torch.compile(model, dynamic=False),
+        optimiser,
+        torch.compile(optimiser.step),
+        images,
+        labels,
+    )
+
+
+def _steps(model: Any, optimiser: Any, update: Any, images: Tensor, labels: Tensor) -> Any:
     def step() -> None:
         loss = F.cross_entropy(model(images), labels)
         optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
+        update()
 
     return step
 
@@ -84,21 +101,26 @@ def stacked(images: Tensor, labels: Tensor, count: int = STACK) -> Any:
     return step
 
 
-def alone() -> dict[str, float]:
+SIDES = {
+    "eager": lambda *batch: eager(dfal.lenet5().train(), *batch),
+    "dfal": lambda *batch: ours(dfal.lenet5().train(), *batch),
+    "vmap": stacked,
+    "compiled": lambda *batch: compiled(dfal.lenet5().train(), *batch),
+}
+
+
+def alone(sides: list[str], batch: int) -> dict[str, float]:
     """Milliseconds of a step of each side, the median of all but the first round."""
     torch.set_num_threads(1)
     keep_memory()
     torch.manual_seed(0)
-    images, labels = torch.rand(BATCH, 1, 28, 28), torch.randint(10, (BATCH,))
-    steps = {
-        "eager": eager(dfal.lenet5().train(), images, labels),
-        "dfal": ours(dfal.lenet5().train(), images, labels),
-        "vmap": stacked(images, labels),
-    }
-    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    images, labels = torch.rand(batch, 1, 28, 28), torch.randint(10, (batch,))
+    steps = {side: SIDES[side](images, labels) for side in sides}
+    of_a_round = max(1, STEPS * 32 // batch)
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
     for turn in range(ROUNDS + 1):
         for side, step in steps.items():
-            for _ in range(STEPS // STACK if side == "vmap" else STEPS):
+            for _ in range(-(-of_a_round // STACK) if side == "vmap" else of_a_round):
                 start = perf_counter()
                 step()
                 if turn:
@@ -109,8 +131,8 @@ def alone() -> dict[str, float]:
     }
 
 
-def measured(together: int) -> list[dict[str, float]]:
-    command = [sys.executable, __file__, "--alone"]
+def measured(together: int, options: list[str]) -> list[dict[str, float]]:
+    command = [sys.executable, __file__, "--alone", *options]
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(together)
     ]
@@ -120,18 +142,20 @@ def measured(together: int) -> list[dict[str, float]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Time a training step.")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results" / "training.json"
-    )
+    parser.add_argument("--batch", type=int, default=32, help="images in a mini-batch")
+    parser.add_argument("--sides", default="eager,dfal,vmap", help=f"of {', '.join(SIDES)}")
+    parser.add_argument("--out", type=Path, help="JSON file  [default: results/training….json]")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    sides = asked.sides.split(",")
     if asked.alone:
-        print(json.dumps(alone()))
+        print(json.dumps(alone(sides, asked.batch)))
         return 0
+    options = ["--batch", str(asked.batch), "--sides", asked.sides]
     runs: dict[int, list[dict[str, float]]] = {1: [], 2: []}
     for _ in range(asked.repeats):
         for together in runs:
-            runs[together] += measured(together)
+            runs[together] += measured(together, options)
     rows = {
         side: {
             f"{together} at once": {
@@ -142,16 +166,19 @@ def main() -> int:
             }
             for together, each in runs.items()
         }
-        for side in SIDES
+        for side in sides
     }
+    suffix = "" if asked.batch == 32 else f"-{asked.batch}"
+    out = asked.out or Path(__file__).parent / "results" / f"training{suffix}.json"
     write(
-        asked.out,
-        taken_on(("dfal", "torch")) | {"repeats": asked.repeats, "batch": BATCH, "sides": rows},
+        out,
+        taken_on(("dfal", "torch"))
+        | {"repeats": asked.repeats, "batch": asked.batch, "sides": rows},
     )
     table = Table(
         title=(
-            f"Milliseconds a step of LeNet5, batches of {BATCH}, one thread a process (smallest to"
-            " largest)"
+            f"Milliseconds a step of LeNet5, batches of {asked.batch}, one thread a process"
+            " (smallest to largest)"
         )
     )
     for heading in ("", "alone", "times eager's speed", "two at once", "times eager's speed"):
