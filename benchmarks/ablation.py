@@ -73,6 +73,15 @@ def rows_of(store: Store, trials: dict[Trial, tuple[str, str]]) -> list[dict[str
     ]
 
 
+def rows_of_other_runs(measured: set[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    """Return the rows of the file whose data set, part and seed are not measured now."""
+    if not OUT.exists():
+        return []
+    with OUT.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if (row["dataset"], row["part"], row["seed"]) not in measured]
+
+
 def main() -> None:
     """Run all trials, write each round to the CSV file, and print the means."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -93,10 +102,11 @@ def main() -> None:
             accuracy, labels = record.measurements["accuracy"], record.measurements["annotations"]
             print(*trials[trial], trial.seed, int(labels), f"{accuracy:.2%}", flush=True)
         rows = rows_of(store, trials)
+    kept = rows_of_other_runs({(*key, str(trial.seed)) for trial, key in trials.items()})
     with atomic_write(OUT) as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(kept + rows)
     for dataset in options.datasets:
         for part in options.parts:
             cells = []

@@ -1,12 +1,12 @@
-"""DeepFool beside Foolbox on networks that are no chain of known layers, by autograd:
+"""DeepFool beside Foolbox and ART on networks that are no chain of known layers, by autograd:
 
-    python benchmarks/deepfool_autograd.py --networks residual,vit,resnet18
+    python benchmarks/deepfool_autograd.py --networks residual,vit,resnet18 --art 16
     python benchmarks/deepfool_autograd.py --networks residual --candidates 300,3000
 
 The second form times DFAL's query of ten images out of so many in place of DeepFool, without
-Foolbox.
+the others. ART, which is the slowest, attacks the first images only, once, as many as `--art` says.
 
-It needs Foolbox (`pip install --group peers`) and one thread. Both sides attack the same trained
+It needs `pip install --group peers` and one thread. Both sides attack the same trained
 network in turns with L2, 50 steps, η = 0.02, the ten likeliest classes, and batches of 128. Times
 are CPU times of the process, since other work may run beside: compare the ratios. "plain" is dfal
 as it would be with the gradients of all classes in each step and batch norm as it is.
@@ -28,12 +28,12 @@ from time import process_time
 from typing import Any
 from unittest.mock import patch
 
-import foolbox
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfal
+from deepfool import OVERSHOOT, with_art, with_foolbox
 from dfal.attacks import deepfool_state, gradients
 from dfal.data.datasets import load
 from dfal.experiments.executors.base import keep_memory
@@ -64,19 +64,10 @@ def plain(model: nn.Module, images: Tensor, own: Tensor) -> Tensor:
         return ours(model, images, own)
 
 
-def with_foolbox(model: nn.Module, images: Tensor, own: Tensor) -> Tensor:
-    attack = foolbox.attacks.L2DeepFoolAttack(steps=STEPS, candidates=CLASSES, overshoot=0.02)
-    bounded = foolbox.PyTorchModel(model, bounds=(-1e6, 1e6))
-    moved = []
-    for x, k in zip(images.split(BATCH), own.split(BATCH), strict=True):
-        moved.append(attack(bounded, x, foolbox.criteria.Misclassification(k), epsilons=None)[1])
-    return torch.cat(moved)
-
-
 SIDES: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
     "dfal": ours,
     "plain": plain,
-    "Foolbox": with_foolbox,
+    "Foolbox": partial(with_foolbox, overshoot=OVERSHOOT, clip=None),
 }
 
 
@@ -94,7 +85,7 @@ def agreement(us: Tensor, them: Tensor) -> dict[str, float]:
 
 
 def measured(
-    name: str, classes: int, images: Tensor, model: nn.Module, repeats: int
+    name: str, classes: int, images: Tensor, model: nn.Module, repeats: int, art: int
 ) -> dict[str, Any]:
     own = dfal.predict(model, images).argmax(1)
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
@@ -111,7 +102,7 @@ def measured(
     }
     few = images[:BATCH].double() * SCALE
     scaled = Scaled(copy.deepcopy(model).double()).eval()
-    exact = [distances(side(scaled, few, own[:BATCH]), few) for side in (ours, plain, with_foolbox)]
+    exact = [distances(side(scaled, few, own[:BATCH]), few) for side in SIDES.values()]
     row = {
         "images": len(images),
         "classes": classes,
@@ -130,8 +121,27 @@ def measured(
         "distances, float64, beside plain": agreement(exact[1], exact[0]),
         "distances, float64, beside Foolbox": agreement(exact[2], exact[0]),
     }
+    if art:
+        row["ART"] = beside_art(images[:art], model, own[:art])
     print(name, classes, row, flush=True)
     return row
+
+
+def beside_art(images: Tensor, model: nn.Module, own: Tensor) -> dict[str, Any]:
+    """How long ART takes for some images, and dfal for the same."""
+    seconds = {}
+    for side, attack in (
+        ("dfal", ours),
+        ("ART", partial(with_art, overshoot=OVERSHOOT, clip=None)),
+    ):
+        start = process_time()
+        attack(model, images, own)
+        seconds[side] = round(process_time() - start, 3)
+    return {
+        "images": len(images),
+        "cpu_seconds": seconds,
+        "times_as_long_as_dfal": round(seconds["ART"] / seconds["dfal"], 2),
+    }
 
 
 def queries(name: str, candidates: int, images: Tensor, model: nn.Module) -> dict[str, Any]:
@@ -172,13 +182,16 @@ def trained(name: str, classes: int, labels: int, most: int) -> tuple[nn.Module,
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Time DeepFool by autograd beside Foolbox.")
+    parser = argparse.ArgumentParser(
+        description="Time DeepFool by autograd beside Foolbox and ART."
+    )
     parser.add_argument("--networks", default="residual,vit,resnet18")
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--labels", type=int, default=500, help="images trained on")
     parser.add_argument("--classes", type=int, default=10, help="logits; more than 10 stay unused")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--candidates", default="", help="DFAL's, with commas")
+    parser.add_argument("--art", type=int, default=0, help="images that ART attacks")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -197,7 +210,7 @@ def main() -> int:
         if candidates:
             rows[name] = [queries(name, each, images, model) for each in candidates]
         else:
-            rows[name] = measured(name, asked.classes, images, model, asked.repeats)
+            rows[name] = measured(name, asked.classes, images, model, asked.repeats, asked.art)
         write(out, facts | {"networks": rows})
     if candidates:
         return 0 if all(row["same_images"] for each in rows.values() for row in each) else 1

@@ -177,33 +177,25 @@ def main() -> None:
         for start in range(0, options.rows, 10_000):
             rows[start : start + 10_000] = rng.standard_normal(rows[start : start + 10_000].shape)
         del rows
-        features = [
-            limits.measured("features", name, path)
-            for name in options.strategies.split(",")
-            if name
-        ]
         photographs = Path(folder) / "photographs.npy"
         np.save(photographs, rng.integers(0, 256, (options.photographs, 3, 224, 224), np.uint8))
-        photos = [
-            limits.measured("photographs", name, photographs)
-            for name in options.photo_strategies.split(",")
-            if name
-        ]
-    write(
-        options.out,
-        {
+        figures: dict[str, Any] = {
             **taken_on(("torch", "numpy", "transformers")),
             "rows": options.rows,
             "features_mb": size,
-            "features": [
-                row | {"ratio": round(row["anonymous_mb"] / size, 2)}
-                if "anonymous_mb" in row
-                else row
-                for row in features
-            ],
-            "photographs": photos,
-        },
-    )
+            "features": [],
+            "photographs": [],
+        }
+        for kind, strategies, file in (
+            ("features", options.strategies, path),
+            ("photographs", options.photo_strategies, photographs),
+        ):
+            for name in filter(None, strategies.split(",")):
+                row = limits.measured(kind, name, file)
+                if kind == "features" and "anonymous_mb" in row:
+                    row["ratio"] = round(row["anonymous_mb"] / size, 2)
+                figures[kind].append(row)
+                write(options.out, figures)
 
 
 if __name__ == "__main__":
