@@ -130,7 +130,7 @@ format: $(VENV)/installed node_modules/installed
 	npm run --silent format
 
 # The environment is made anew where a requirement has changed, and counts as made only when it is complete.
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt hatch_build.py src/dfal/nn/kernels.c
 	@$(PYTHON) -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'make: $(PYTHON) must be Python 3.11 or newer with venv (Debian: apt install python3-venv)' >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)

@@ -25,7 +25,7 @@ from dfal.experiments.featuriser import describe
 from dfal.experiments.serialization import parts
 from dfal.experiments.store import Store
 from dfal.experiments.trial_data import image_shape
-from dfal.nn import NETWORKS
+from dfal.nn import NETWORKS, kernels
 from dfal.nn.custom_fit import load_fit
 from dfal.nn.evaluation import frozen_eval
 from dfal.nn.inference import logits
@@ -53,6 +53,7 @@ def environment(trials: Sequence[Any]) -> dict[str, Any]:
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
         "gpu": torch.cuda.get_device_name() if cuda and torch.cuda.is_available() else None,
         "threads": 1,
+        "kernels": kernels.library() is not None,
         "data": {name: data.fingerprint for name, data in loaded.items()},
         "places": {name: place for name in loaded if (place := datasets.place_of(name))},
         "networks": {

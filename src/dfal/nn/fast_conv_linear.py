@@ -34,29 +34,33 @@ def conv_linear(
 
     With the convolution K (hidden, c) and the linear layer's W (o, hidden, pixels) it is
     M[:, c, p] = Σ_h W[:, h, p] K[h, c]. To make it, and its gradient's way back to K and W, take as
-    long as a few images, and save two thirds of the layers' arithmetic for each image (LeNet5).
+    long as a few images, and save two thirds of the layers' arithmetic for each image (LeNet5). W
+    lies with h first meanwhile, so that each sum over h is one matrix product.
     """
     kernel = convolution.weight.flatten(1)  # (hidden, c)
-    weight = linear_weight.unflatten(1, (len(kernel), -1))  # (o, hidden, p)
-    matrix = (kernel.T @ weight).flatten(1)  # (o, c·p)
+    (hidden, c), o = kernel.shape, len(linear_weight)
+    weight = (
+        linear_weight.unflatten(1, (hidden, -1)).transpose(0, 1).reshape(hidden, -1)
+    )  # (hidden, o·p)
+    matrix = (kernel.T @ weight).view(c, o, -1).transpose(0, 1).reshape(o, -1)  # (o, c·p)
+    sums = weight.view(hidden, o, -1).sum(2)
     bias = torch.zeros_like(matrix[:, 0]) if linear_bias is None else linear_bias
     if convolution.bias is not None:
-        bias = bias + weight.sum(2) @ convolution.bias
+        bias = bias + convolution.bias @ sums
     flat = x.flatten(1)
 
     def backward(gradient: Tensor, *, params: bool, inputs: bool) -> Tensor:
-        m, n, o = gradient.shape
+        m, n, _ = gradient.shape
         if params:
             of_bias = gradient[0].sum(0)
-            of_matrix = (gradient[0].T @ flat).view(o, kernel.shape[1], -1)  # (o, c, p)
-            of_weight = kernel @ of_matrix  # (o, hidden, p)
+            of_matrix = (gradient[0].T @ flat).view(o, c, -1).transpose(0, 1).reshape(c, -1)
+            of_weight = (kernel @ of_matrix).view(hidden, o, -1)
             if convolution.bias is not None:
-                of_weight += of_bias.view(-1, 1, 1) * convolution.bias.unsqueeze(1)
-                add_grad(convolution.bias, lambda: of_bias @ weight.sum(2))
-            add_grad(linear_weight, lambda: of_weight.flatten(1))
+                of_weight += torch.outer(convolution.bias, of_bias).unsqueeze(2)
+                add_grad(convolution.bias, lambda: sums @ of_bias)
+            add_grad(linear_weight, lambda: of_weight.transpose(0, 1).reshape(o, -1))
             add_grad(linear_bias, lambda: of_bias)
-            of_kernel = (weight @ of_matrix.transpose(1, 2)).sum(0)
-            add_grad(convolution.weight, lambda: of_kernel.view_as(convolution.weight))
+            add_grad(convolution.weight, lambda: (weight @ of_matrix.T).view_as(convolution.weight))
         if not inputs:
             return gradient
         columns = gradient.permute(2, 0, 1).reshape(o, m * n)

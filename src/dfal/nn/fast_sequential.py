@@ -16,14 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfal.nn import fast_layers
+from dfal.nn import fast_layers, kernels
 from dfal.nn.fast_conv_linear import conv_linear, conv_linear_pair
 from dfal.nn.fast_layers import Backward, Forward
 
 MAX_FUSED_CHANNELS = 16
 """Input channels up to which a convolution is computed by `fast_layers.conv_relu_pool`."""
 
-MIN_CONV_LINEAR_IMAGES = 64
+MIN_CONV_LINEAR_IMAGES = 32
 """Images from which on it pays to make one matrix of a 1 × 1 convolution and a linear layer."""
 
 POWER_ITERATIONS = 50
@@ -268,10 +268,19 @@ def _fuse_convolutions(modules: Sequence[nn.Module], layers: Sequence[Layer]) ->
             pool = kinds[place : place + 1] == [nn.MaxPool2d]
             place += pool
             if relu or pool:
-                forward = partial(fast_layers.conv_relu_pool, convolution, relu, pool)
+                forward = partial(_conv_relu_pool, convolution, relu, pool)
                 layer = Layer(forward, layer.affine)
         fused.append(layer)
     return fused
+
+
+def _conv_relu_pool(
+    convolution: nn.Conv2d, relu: bool, pool: bool, x: Tensor
+) -> tuple[Tensor, Backward]:
+    """Convolve, apply ReLU and pool, by compiled code where that can be."""
+    if pool and kernels.suit(convolution, x):
+        return kernels.conv_relu_pool(convolution, relu, x)
+    return fast_layers.conv_relu_pool(convolution, relu, pool, x)
 
 
 def _conv_linear(
