@@ -89,6 +89,17 @@ def test_of_equal_pixels_the_first_has_the_gradient() -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("relu", [False, True])
+def test_what_is_no_number_stays_so(relu: bool) -> None:
+    layer, images = nn.Conv2d(1, 2, 3), normal(2, 1, 10, 10)
+    images[1, 0, 5, 6] = float("nan")
+    want = layer(images).relu() if relu else layer(images)
+    out, _ = kernels.conv_relu_pool(layer, relu, images)
+    assert torch.equal(out.isnan(), F.max_pool2d(want, 2).isnan())
+    assert out.isnan().sum() == 8
+
+
+@needs_kernels
 def test_what_they_are_not_made_for_is_left_to_pytorch() -> None:
     images = torch.rand(2, 1, 8, 8)
     assert kernels.suit(nn.Conv2d(1, 2, 3), images)

@@ -13,13 +13,15 @@
 #define LANES 8
 #define CUT 4
 
-typedef float vector __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef int places __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int places __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vector read(const float *at) { return *(const vector *)at; }
 INLINE void write(float *at, vector value) { *(vector *)at = value; }
+
+INLINE places is_nan(vector a) { return a != a; }
 
 INLINE vector either(places chosen, vector a, vector b)
 {
@@ -54,14 +56,14 @@ INLINE void forward(const float *x, const float *weight, const float *bias, floa
                 vector most = sum[g][0];
                 places of_most = {0};
                 for (int block = 1; block < 4; block++) {
-                    const places larger = sum[g][block] > most;
+                    const places larger = (sum[g][block] > most) | is_nan(sum[g][block]);
                     most = either(larger, sum[g][block], most);
                     of_most = (larger & block) | (of_most & ~larger);
                 }
                 if (bias)
                     most += bias[f + g];
                 if (relu) {
-                    const places alive = most > 0;
+                    const places alive = (most > 0) | is_nan(most);
                     most = (vector)((places)most & alive);
                     of_most = (of_most & alive) | (CUT & ~alive);
                 }
