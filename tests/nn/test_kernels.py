@@ -106,6 +106,17 @@ def test_what_they_are_not_made_for_is_left_to_pytorch() -> None:
     assert not kernels.suit(nn.Conv2d(1, 2, 4), images)
     assert not kernels.suit(nn.Conv2d(1, 2, (3, 5)), images)
     assert not kernels.suit(nn.Conv2d(1, 2, 3).double(), images.double())
+    assert not kernels.suit(nn.Conv2d(1, 2, 3), images.to("meta"))
+
+
+@needs_kernels
+def test_images_that_do_not_fit_never_reach_them() -> None:
+    images = torch.rand(2, 1, 8, 8)
+    for wrong in (torch.rand(2, 3, 8, 8), images[0]):
+        assert not kernels.suit(nn.Conv2d(1, 2, 3), wrong)
+    for wrong in (torch.rand(2, 3, 28, 28), torch.rand(2, 1, 4, 4)):
+        with pytest.raises(dfal.DfalError):
+            dfal.predict(dfal.lenet5(), wrong)
 
 
 @pytest.fixture

@@ -49,11 +49,17 @@ def library() -> ctypes.CDLL | None:
 
 
 def suit(layer: nn.Conv2d, images: Tensor) -> bool:
-    """Return whether a convolution of stride and dilation 1 and pooling are computed by kernels."""
+    """Return whether a convolution of stride and dilation 1 and pooling are computed by kernels.
+
+    They check nothing: images that the layer would refuse are left to PyTorch, which says so.
+    """
     return (
         layer.kernel_size[0] == layer.kernel_size[1]
         and layer.kernel_size[0] in SIDES
+        and images.ndim == 4
+        and images.shape[1] == layer.in_channels
         and images.dtype == layer.weight.dtype == torch.float32
+        and images.device.type == layer.weight.device.type == "cpu"
         and library() is not None
     )
 
@@ -84,7 +90,7 @@ def conv_relu_pool(
         of_x = x.new_empty(len(gradient), *x.shape) if inputs else gradient
         for number, of_out in enumerate(gradient):
             of_bias = x.new_zeros(o)
-            given = _in_vectors(of_out.permute(1, 2, 3, 0)), place, pixels, of_bias
+            given = _in_vectors(of_out.float().permute(1, 2, 3, 0)), place, pixels, of_bias
             code.unpool(*_pointers(*given), rows, columns, lanes, o)
             if params:
                 add_grads(pixels, of_bias)
