@@ -102,7 +102,7 @@ def test_ratios_are_those_of_the_benchmarks() -> None:
     digits = "DeepFool on digits, LeNet5"
     runs = [slower(f"deepfool-lenet5-{count}", "Foolbox") for count in (4000, 800)]
     assert ratio[digits, "Foolbox"] == " to ".join(runs)
-    assert ratio[digits, "ART"] == slower("deepfool-lenet5-800", "ART")
+    assert ratio[digits, "ART"] == slower("deepfool-lenet5-800-art", "ART")
     clipped = "the same, with pixels clipped to 0 to 1"
     assert ratio[clipped, "Foolbox"] == slower("deepfool-lenet5-800-clip", "Foolbox")
     assert ratio["DeepFool on digits, VGG8", "Foolbox"] == slower("deepfool-vgg8-200", "Foolbox")
@@ -128,6 +128,15 @@ def test_ratios_are_those_of_the_benchmarks() -> None:
     assert queries[1:] == [f"{pool['core-set'] / pool['dfal']:.2f}", f"{table3:.2f}"]
     step = benchmark("training")["sides"]["dfal"]["1 at once"]["times_faster"]
     assert row("performance.md", "a training step")[2] == f"{step:.2f}"
+    consistency = benchmark("training-consistency")["times_as_long_as_dfal"]["eager"]
+    assert row("performance.md", "with 128 unlabelled images")[2] == f"{consistency:.2f}"
+    on_gpu = benchmark("gpu")["parts"]["training"]["networks in step, 1000 labels"]
+    alone, graph, in_step = (
+        on_gpu[f"{side}, hold-out 0.0"]["seconds_of_each"]
+        for side in ("one by one", "one by one, as a graph", "in step")
+    )
+    assert row("performance.md", "training LeNet5 on a GPU")[2] == f"{alone / graph:.1f}"
+    assert row("performance.md", "training 35 networks")[2] == f"{alone / in_step:.0f}"
     trial = benchmark("trial-mnist-5k-300")["strategies"]["dfal"]
     ours = trial["plain"]["seconds"] / trial["dfal"]["seconds"]
     assert row("performance.md", "a whole DFAL trial")[2] == f"{ours:.2f}"
