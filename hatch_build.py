@@ -10,7 +10,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCE = "src/dfal/nn/kernels.c"
-LIBRARY = "src/dfal/nn/libkernels.so"
+LIBRARY = "src/dfal/nn/kernels.bin"
 
 
 class Kernels(BuildHookInterface):  # type: ignore[type-arg]

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from dfal.nn.fast_layers import Backward, add_grad
 
-LIBRARY = Path(__file__).with_name("libkernels.so")
-"""What `hatch_build.py` makes of `kernels.c`."""
+LIBRARY = Path(__file__).with_name("kernels.bin")
+"""What `hatch_build.py` makes of `kernels.c`. Python would take the end .so for a module."""
 LANES = 8
 """Images in a vector of the kernels: they are given a multiple of it."""
 SIDES = (3, 5, 7)
