@@ -12,7 +12,7 @@ process's medians.
 - dfal: `dfal.fit`: a chain, Adam in one kernel over one vector.
 - vmap: ten networks in step, PyTorch's way (`torch.func`, one batched forward and backward): what
   the other sides, run in one process a core, have to beat. Its figure is a step of one network.
-- compiled: the eager side by `torch.compile`, loss and Adam, with static shapes. It needs a C++
+- compiled: the eager side by `torch.compile`, network and Adam, with static shapes. It needs a C++
   compiler, and half a minute before the first step.
 """
 

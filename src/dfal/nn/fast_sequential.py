@@ -21,7 +21,7 @@ from dfal.nn.fast_conv_linear import conv_linear, conv_linear_pair
 from dfal.nn.fast_layers import Backward, Forward
 
 MAX_FUSED_CHANNELS = 16
-"""Input channels up to which a convolution is computed by `fast_layers.conv_relu_pool`."""
+"""Input channels up to which a convolution, its ReLU and its pooling are one layer."""
 
 MIN_CONV_LINEAR_IMAGES = 32
 """Images from which on it pays to make one matrix of a 1 × 1 convolution and a linear layer."""

@@ -77,7 +77,7 @@ INLINE void forward(const float *x, const float *weight, const float *bias, floa
 
 /* Give the gradient of each block to its largest pixel, and add it to the filter's bias. */
 void unpool(const float *gradient, const int *place, float *pixels, float *of_bias, long rows,
-                 long columns, long n, long o)
+            long columns, long n, long o)
 {
     for (long f = 0; f < o; f++) {
         vector sum = {0};
@@ -94,9 +94,8 @@ void unpool(const float *gradient, const int *place, float *pixels, float *of_bi
                 sum += here;
             }
         }
-        if (of_bias)
-            for (int lane = 0; lane < LANES; lane++)
-                of_bias[f] += sum[lane];
+        for (int lane = 0; lane < LANES; lane++)
+            of_bias[f] += sum[lane];
     }
 }
 
@@ -185,16 +184,16 @@ void convolve(const float *x, const float *weight, const float *bias, float *y, 
 #undef CALL
 }
 
-void weights(const float *pixels, const float *x, float *of_weight, long c, long h,
-                          long w, long n, long o, long k)
+void weights(const float *pixels, const float *x, float *of_weight, long c, long h, long w,
+             long n, long o, long k)
 {
 #define CALL(side) by_weight(pixels, x, of_weight, c, h, w, n, o, side)
     FOR_EACH_SIDE(CALL)
 #undef CALL
 }
 
-void images(const float *pixels, const float *weight, float *of_x, long c, long h,
-                         long w, long n, long o, long k)
+void images(const float *pixels, const float *weight, float *of_x, long c, long h, long w,
+            long n, long o, long k)
 {
 #define CALL(side) by_images(pixels, weight, of_x, c, h, w, n, o, side)
     FOR_EACH_SIDE(CALL)
