@@ -29,13 +29,16 @@ ARGS ?=
 TEX = /usr/local/share/texmf/tex/latex
 DEBIAN = caddy chromium dataset-fashion-mnist gcc libc6-dev nginx openssl texlive-latex-base texlive-latex-recommended
 
-.PHONY: run test any-model lowest newest lint lint-page docs notebooks code-blocks picture reference figure debian format clean
+.PHONY: run test coverage any-model lowest newest lint lint-page docs notebooks code-blocks picture reference figure debian format clean
 
 run: $(VENV)/installed
 	$(BIN)/dfal run $(ARGS)
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
+
+coverage: ARGS = --cov --cov-report=term:skip-covered
+coverage: test
 
 any-model: $(ANY_MODEL)/installed
 	$(ANY_MODEL)/bin/python -m pip freeze | \

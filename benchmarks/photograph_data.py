@@ -119,7 +119,7 @@ def _source(name: str, work: Path) -> Path:
         for index, label in enumerate(labels.tolist()):
             path = part / folder_name / data.classes[label] / f"{index:05}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            array = images.array[index]
+            array = images.raw(np.array([index]))[0]
             Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0)).save(path)
     part.rename(folder)
     return folder

@@ -38,7 +38,7 @@ def digits(data: str, path: Path, count: int) -> None:
     rng = np.random.default_rng(0)
     for start in range(0, count, 1000):
         which = np.arange(start, min(start + 1000, count)) % len(images)
-        raw = images.array[which]
+        raw = images.raw(which)
         moved = np.roll(raw, tuple(rng.integers(-2, 3, 2)), axis=(-2, -1)).astype(np.int16)
         out[start : start + len(which)] = np.clip(moved + rng.integers(-12, 13, raw.shape), 0, 255)
 

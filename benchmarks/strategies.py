@@ -49,7 +49,7 @@ def pool_of(data: str, labelled: int, limit: int | None = None) -> dfal.Pool:
     """A pool with so many labelled images, drawn at random; the first `limit` images of the data
     set, or all."""
     dataset = load(data)
-    images = dfal.Images(dataset.images.array[:limit])
+    images = dfal.Images(dataset.images.raw(np.arange(len(dataset.images))[:limit]))
     order = torch.randperm(len(images), generator=dfal.generator(0, 0, "benchmark"))
     return dfal.Pool.new(images, {int(i): int(dataset.labels[i]) for i in order[:labelled]})
 

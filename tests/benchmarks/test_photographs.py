@@ -11,7 +11,11 @@ from pathlib import Path
 import httpx2 as httpx
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from dfal.data.datasets import Dataset
+from dfal.data.image_array import Images
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -117,3 +121,23 @@ def test_a_signal_ends_the_page_too(folder: Path) -> None:
         process.wait(30)
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{url[0]}/api/progress")
+
+
+def test_the_files_of_a_data_set_have_the_pixels_of_their_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shades = np.full((6, 1, 8, 8), 10, np.uint8) * np.arange(6, dtype=np.uint8)[:, None, None, None]
+    pool, test = np.array([5, 1, 3]), np.array([4, 0])  # of one array, in another order
+    data = Dataset(
+        Images(shades, pool),
+        torch.from_numpy(pool),
+        Images(shades, test),
+        torch.from_numpy(test),
+        tuple("abcdef"),
+    )
+    monkeypatch.setattr("photograph_data.load", lambda name: data)
+    made = prepare("shades", 0, 2, tmp_path)
+    for folder, truth, count in ((made.folder, made.truth, 3), (made.test, made.test_truth, 2)):
+        assert len(truth) == count
+        for name, label in truth.items():
+            assert np.asarray(Image.open(folder / name)).max() == 10 * "abcdef".index(label)
