@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from jaxtyping import Int64
 
-from dfal.labelling.learning.comparison import Validation, is_better, most_accurate
+from dfal.labelling.learning.comparison import (
+    Validation,
+    is_better,
+    leaves_little,
+    most_accurate,
+)
 
 N = 20_000
 
@@ -110,3 +115,35 @@ def test_a_network_from_every_image_is_taken_for_a_few_labels_that_it_alone_pred
     assert most_accurate("lite2", {"lite2": most}, folds) == "lite2", (
         "a network from scratch is not"
     )
+
+
+def test_before_labels_can_tell_a_network_from_every_image_is_taken_on_pixels() -> None:
+    images = np.arange(16)
+    some, most, every = (agreeing(images, right) for right in (10, 15, 16))
+    for current in ("pixels", "none", "none+unlabelled"):
+        for pixels, network, expected in (
+            (every, every, "none+unlabelled"),
+            (every, most, "none+unlabelled"),
+            (every, some, "pixels"),
+        ):
+            folds = {"pixels": pixels, "none": some, "none+unlabelled": network}
+            assert most_accurate(current, {"pixels": pixels}, folds) == expected
+    folds = {"lite2": every, "none": some, "none+unlabelled": every}
+    assert most_accurate("lite2", {"lite2": every}, folds) == "lite2", "it has seen other images"
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "labels", "expected"),
+    [
+        ("lite2", 17, 17, True),
+        ("lite2", 16, 17, False),
+        ("pixels", 17, 17, False),
+        ("none", 49, 49, False),
+        ("none", 49, 50, True),
+        ("pixels", 48, 50, False),
+    ],
+)
+def test_a_few_labels_that_pixels_predict_do_not_leave_little(
+    name: str, right: int, labels: int, expected: bool
+) -> None:
+    assert leaves_little(name, agreeing(np.arange(labels), right)) == expected

@@ -323,16 +323,16 @@ def test_what_takes_too_long_is_not_tried(
         assert {*now.trainer.learners._folds} == {"pixels", "none"}
 
 
-@pytest.mark.parametrize(("enough", "tried"), [(0.98, True), (0.0, False)])
+@pytest.mark.parametrize("little", [False, True])
 def test_it_is_not_tried_where_the_labels_are_predicted_already(
-    enough: float, tried: bool, tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+    little: bool, tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "ENOUGH", enough)
+    monkeypatch.setattr(trainer, "leaves_little", lambda name, _: little and name == "none")
     with labelling(tmp_path, digits) as now:
         now.answer(36)
         now.learn()
         now.trainer.trial(now.session.refresh())
-        assert (EVERY_IMAGE in now.trainer.learners._folds) == tried
+        assert (EVERY_IMAGE in now.trainer.learners._folds) != little
 
 
 def test_stores_of_earlier_versions_learn_from_labels_alone() -> None:

@@ -11,7 +11,7 @@ from math import sqrt
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from dfal.labelling.settings import EVERY_IMAGE, NETWORKS_ON_PIXELS
+from dfal.labelling.settings import EVERY_IMAGE, NETWORKS_ON_PIXELS, NO_BACKBONE, PIXELS
 
 STRATA = 3
 """Parts of the images, by how certain a model is."""
@@ -20,6 +20,16 @@ DOUBT = 2.0
 UNLABELLED_DOUBT = 1.0
 """The same where a network learns from every image: it and its rival are right on nearly all labels
 early, and with 50 labels no difference is two standard errors."""
+UNTAUGHT = frozenset({PIXELS, NO_BACKBONE})
+"""What has neither seen other images nor is trained on those without a label. A network that is
+takes its place until the labels speak against it: with 20 typical ones it is nearly always better,
+and a comparison does not show it."""
+ENOUGH = 0.98
+"""Share of the labels that are predicted from the others from which nobody looks for more, where
+that takes minutes."""
+ENOUGH_LABELS = 50
+"""Labels at least of which that is to be said by what is in `UNTAUGHT`: the first are those of
+typical images, which are the easiest."""
 MAX_UNLABELLED = 2000
 """Unlabelled images, about, that stand for all."""
 
@@ -103,6 +113,17 @@ def is_better(new: Validation, old: Validation, doubt: float = DOUBT) -> bool:
     return bool(difference > doubt * sqrt(variance))
 
 
+def leaves_little(name: str, validation: Validation) -> bool:
+    """Return whether a model predicts so many labels that no other one is worth minutes.
+
+    Args:
+        name: of what it learns from, as in `most_accurate`.
+        validation: of the model.
+    """
+    least = ENOUGH_LABELS if name in UNTAUGHT else 0
+    return validation.count >= least and validation.right >= ENOUGH * validation.count
+
+
 def most_accurate(
     current: str, left_out: Mapping[str, Validation], folds: Mapping[str, Validation]
 ) -> str:
@@ -125,7 +146,11 @@ def most_accurate(
     for name, validation in folds.items():
         if name in NETWORKS_ON_PIXELS:
             doubt = UNLABELLED_DOUBT if name == EVERY_IMAGE else DOUBT
-            is_kept = current == name and not is_better(folds[best], validation, doubt)
-            if is_kept or is_better(validation, folds[best], doubt):
+            is_expected = name == current or (name == EVERY_IMAGE and best in UNTAUGHT)
+            if is_expected:
+                is_taken = not is_better(folds[best], validation, doubt)
+            else:
+                is_taken = is_better(validation, folds[best], doubt)
+            if is_taken:
                 best = name
     return best

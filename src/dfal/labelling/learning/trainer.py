@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int64
 from torch import nn
 
 from dfal.errors import DfalError
-from dfal.labelling.learning.comparison import Validation
+from dfal.labelling.learning.comparison import Validation, leaves_little
 from dfal.labelling.learning.cross_validation import cross_fit, validate
 from dfal.labelling.learning.every_image import EveryImageLearner
 from dfal.labelling.learning.feature_learner import FeatureLearner
@@ -41,9 +41,6 @@ SAVE_SECONDS = 1.0
 its file is large."""
 MAX_QUEUE = 500
 """Images that are ranked at a time."""
-ENOUGH = 0.98
-"""Share of the labels that are predicted from the others from which nobody looks for more, where
-that takes minutes."""
 SERVE_SECONDS = 0.05
 """Seconds between two looks for new answers during a training that takes long."""
 
@@ -265,7 +262,7 @@ class Trainer:
         """
         if not isinstance(learner, EveryImageLearner):
             return True
-        if any(validation.right >= ENOUGH * validation.count for validation in folds.values()):
+        if any(leaves_little(*compared) for compared in folds.items()):
             return False
         pool, seed = self._pool(state, learner), self._seed(0, "prepare")
         return learner.is_affordable(pool, len(state.classes), seed, self._meanwhile)
