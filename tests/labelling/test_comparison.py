@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from jaxtyping import Int64
 
+from dfal.labelling.learning import learners
 from dfal.labelling.learning.comparison import (
     Validation,
     is_better,
@@ -128,8 +129,24 @@ def test_before_labels_can_tell_a_network_from_every_image_is_taken_on_pixels() 
         ):
             folds = {"pixels": pixels, "none": some, "none+unlabelled": network}
             assert most_accurate(current, {"pixels": pixels}, folds) == expected
+    folds = {"pixels": some, "none": every, "none+unlabelled": most}
+    assert most_accurate("none", {"pixels": some}, folds) == "none+unlabelled"
     folds = {"lite2": every, "none": some, "none+unlabelled": every}
     assert most_accurate("lite2", {"lite2": every}, folds) == "lite2", "it has seen other images"
+
+
+def test_the_reason_says_where_the_labels_do_not_tell() -> None:
+    images = np.arange(17)
+    for network, end in ((17, "(pixels)"), (15, "(pixels), which does not speak against it")):
+        folds = {
+            "pixels": agreeing(images, 16),
+            "none": agreeing(images, 10),
+            "none+unlabelled": agreeing(images, network),
+        }
+        assert learners._gain(folds, 3182) == (
+            "the network learns from 3,182 images without a label, too:"
+            f" {network} of 17 labels are predicted in cross-validation, 16 without them {end}"
+        )
 
 
 @pytest.mark.parametrize(

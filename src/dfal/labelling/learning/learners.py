@@ -283,11 +283,12 @@ def _gain(validations: Mapping[str, Validation], unlabelled: int) -> str:
     others = validations.keys() - {EVERY_IMAGE}
     second = max(sorted(others), key=lambda name: validations[name].right)
     now, before = validations[EVERY_IMAGE], validations[second]
-    return (
+    text = (
         f"the network learns from {unlabelled:,} images without a label, too: {now.right} of"
         f" {now.count} labels are predicted in cross-validation, {before.right} without them"
         f" ({_shown(second)})"
     )
+    return text if now.right > before.right else f"{text}, which does not speak against it"
 
 
 def _shown(name: str) -> str:
