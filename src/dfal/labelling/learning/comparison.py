@@ -22,8 +22,8 @@ UNLABELLED_DOUBT = 1.0
 early, and with 50 labels no difference is two standard errors."""
 UNTAUGHT = frozenset({PIXELS, NO_BACKBONE})
 """What has neither seen other images nor is trained on those without a label. A network that is
-takes its place until the labels speak against it: with 20 typical ones it is nearly always better,
-and a comparison does not show it."""
+takes its place unless the labels speak against it: with 20 of digits or drawings it is far better,
+and a comparison does not show it (`benchmarks/first_network.py`)."""
 ENOUGH = 0.98
 """Share of the labels that are predicted from the others from which nobody looks for more, where
 that takes minutes."""
