@@ -12,6 +12,7 @@ does not contain 0.
 import argparse
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ import torch
 import dfal
 from dfal.data.datasets import load
 from dfal.experiments.executors.base import keep_memory
-from dfal.nn import training
+from dfal.nn import training_steps
 from dfal.nn.fast_sequential import fast_sequential
 from dfal.stats.significance import half_width
 from measure import taken_on, write
@@ -50,8 +51,8 @@ def main() -> int:
         ).labelled_data()
         pair = []
         for layers in (fast_sequential, lambda *_: None):
-            training.fast_sequential = layers  # type: ignore[attr-defined]
-            model = dfal.fit(dfal.lenet5, known, dfal.Training(epochs=options.epochs), seed)
+            with patch.object(training_steps, "fast_sequential", layers):
+                model = dfal.fit(dfal.lenet5, known, dfal.Training(epochs=options.epochs), seed)
             pair.append(
                 float((dfal.predict(model, test).argmax(1) == data.test_labels).double().mean())
             )

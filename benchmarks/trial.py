@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import mean
 from time import perf_counter
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from dfal.attacks import gradients
 from dfal.data.datasets import load
 from dfal.experiments.executors.base import keep_memory
 from dfal.experiments.trial import Trial
-from dfal.nn import dropout, inference, training
+from dfal.nn import dropout, inference, training_steps
 from dfal.stats.significance import half_width
 from dfal.strategies import named
 from measure import taken_on, write
@@ -40,9 +41,11 @@ FORMS = ("plain", "dfal")
 
 
 def plainly() -> None:
-    for module in (training, dropout, inference, gradients):
-        module.fast_sequential = lambda *_: None  # type: ignore[attr-defined]
-    dfal.DeepFool.nearest = lambda self, model, images, limit: self(model, images)  # type: ignore[method-assign]
+    for module in (training_steps, dropout, inference, gradients):
+        patch.object(module, "fast_sequential", lambda *_: None).start()
+    patch.object(
+        dfal.DeepFool, "nearest", lambda self, model, images, _: self(model, images)
+    ).start()
 
 
 def alone(form: str, options: argparse.Namespace, strategy: str, seed: int) -> dict[str, Any]:
