@@ -28,8 +28,8 @@ ENOUGH = 0.98
 """Share of the labels that are predicted from the others from which nobody looks for more, where
 that takes minutes."""
 ENOUGH_LABELS = 50
-"""Labels at least of which that is to be said by what is in `UNTAUGHT`: the first are those of
-typical images, which are the easiest."""
+"""Labels from which that counts for what is in `UNTAUGHT`: the first ones are those of typical
+images, which are the easiest."""
 MAX_UNLABELLED = 2000
 """Unlabelled images, about, that stand for all."""
 
@@ -128,6 +128,9 @@ def most_accurate(
     current: str, left_out: Mapping[str, Validation], folds: Mapping[str, Validation]
 ) -> str:
     """Return what to learn from: what is learnt from now, unless another one is better.
+
+    A network that learns from every image need not be better than what is in `UNTAUGHT`, only not
+    worse.
 
     Args:
         current: what is learnt from now.
