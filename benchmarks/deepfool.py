@@ -85,12 +85,19 @@ def with_foolbox(
     return torch.cat(moved)
 
 
-def with_art(model: nn.Module, images: Tensor, own: Tensor, overshoot: float, clip: Clip) -> Tensor:
+def with_art(
+    model: nn.Module,
+    images: Tensor,
+    own: Tensor,
+    overshoot: float,
+    clip: Clip,
+    logits: int = CLASSES,
+) -> Tensor:
     classifier = PyTorchClassifier(
         model,
         loss=nn.CrossEntropyLoss(),
         input_shape=tuple(images.shape[1:]),
-        nb_classes=CLASSES,
+        nb_classes=logits,
         device_type="cpu",
         clip_values=clip,
     )

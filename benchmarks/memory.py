@@ -26,12 +26,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import dfal
 from dfal.strategies import named, with_candidates
 from dfal.strategies.closed_form import in_closed_form
 from measure import reset_peak, resident, taken_on, write
+from networks import PhotographResNet18
 
 FEATURES, CLASSES, LABELLED = 384, 10, 100
 STRATEGIES = (
@@ -68,26 +69,6 @@ class AnonymousPeak(threading.Thread):
         return round(self.peak - self.before, 1)
 
 
-class ResNet18(nn.Module):
-    """ResNet-18 of transformers with random weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from transformers import ResNetConfig, ResNetForImageClassification
-
-        config = ResNetConfig(
-            hidden_sizes=[64, 128, 256, 512],
-            depths=[2, 2, 2, 2],
-            layer_type="basic",
-        )
-        config.num_labels = CLASSES
-        self.network = ResNetForImageClassification(config)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(pixel_values=images).logits
-        return logits
-
-
 def select(model: nn.Module, images: Any, strategy: str, k: int, labelled: int) -> dict[str, Any]:
     pool = dfal.Pool.new(images, {i: i % CLASSES for i in range(labelled)})
     before = resident()
@@ -115,7 +96,7 @@ def alone(kind: str, strategy: str, path: str) -> dict[str, Any]:
     images = dfal.Images(np.load(path, mmap_mode="r"))
     if kind == "features":
         return select(nn.Linear(FEATURES, CLASSES), images, strategy, 100, LABELLED)
-    return select(ResNet18(), images, strategy, 10, 10)
+    return select(PhotographResNet18(CLASSES), images, strategy, 10, 10)
 
 
 @dataclass(frozen=True)

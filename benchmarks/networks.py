@@ -79,6 +79,24 @@ def vit(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Modu
     return Transformer(image, classes)
 
 
+class PhotographResNet18(nn.Module):
+    """ResNet-18 as it is built for photographs, of transformers, with random weights."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        from transformers import ResNetConfig, ResNetForImageClassification
+
+        config = ResNetConfig(
+            hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic"
+        )
+        config.num_labels = classes
+        self.network = ResNetForImageClassification(config)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(pixel_values=images).logits
+        return logits
+
+
 AUTOGRAD_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "residual": residual,
     "resnet18": resnet18,

@@ -16,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from dfal.nn.fast_eval import fast_eval
 from dfal.nn.fast_sequential import FastSequential, fast_sequential
-from dfal.nn.folding import folded_eval
 from dfal.nn.inference import backward_errors, check_logits, differentiable_logits, logits
 from dfal.nn.network_input import is_half
 from dfal.nn.passes import images_a_pass
@@ -145,7 +145,7 @@ def prepared_gradients(
     gradients = gradients_of(model, image)
     with contextlib.ExitStack() as stack:
         if isinstance(gradients, AutogradGradients):
-            stack.enter_context(folded_eval(model, image))
+            stack.enter_context(fast_eval(model, image))
         yield gradients
 
 

@@ -1,6 +1,7 @@
-"""Batch norm folded into convolutions: the same numbers, and the network as it was afterwards."""
+"""Batch norm folded and attention split: the same numbers, and the network as it was afterwards."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 import dfal
 from dfal.nn.evaluation import frozen_eval
-from dfal.nn.folding import folded_eval
+from dfal.nn.fast_eval import fast_eval
 
 
 class Network(nn.Module):
@@ -72,7 +73,7 @@ def test_outputs_and_gradients_stay_and_the_network_is_as_it_was(
     strides = model.conv2.weight.stride()
     with frozen_eval(model) as network:
         want = outputs(network)
-        with folded_eval(network, IMAGES[:1]):
+        with fast_eval(network, IMAGES[:1]):
             found = outputs(network)
             bypassed = sum("forward" in norm.__dict__ for norm in (model.norm1, model.norm2))
             assert bypassed == folded or folded is None
@@ -96,7 +97,7 @@ def outputs(model: nn.Module) -> tuple[Tensor, Tensor]:
 
 def test_a_network_is_as_it_was_after_an_error() -> None:
     model = Network()
-    with frozen_eval(model) as network, pytest.raises(KeyError), folded_eval(network, IMAGES[:1]):
+    with frozen_eval(model) as network, pytest.raises(KeyError), fast_eval(network, IMAGES[:1]):
         raise KeyError
     assert not any("forward" in module.__dict__ for module in model.modules())
     assert model.conv1.bias is None
@@ -107,7 +108,100 @@ def test_deepfool_finds_the_same_distances_with_batch_norm_folded(
 ) -> None:
     model = Network().double()
     found = dfal.DeepFool()(model, IMAGES.double())
-    monkeypatch.setattr("dfal.attacks.gradients.folded_eval", lambda *_: frozen_eval(model))
+    monkeypatch.setattr("dfal.attacks.gradients.fast_eval", lambda *_: frozen_eval(model))
     plain = dfal.DeepFool()(model, IMAGES.double())
     assert not torch.equal(found.images, plain.images), "they are two ways"
     torch.testing.assert_close(found.distance, plain.distance, rtol=1e-6, atol=1e-9)
+
+
+class Attending(nn.Module):
+    """Two layers of attention on the rows of an image, and a last layer."""
+
+    def __init__(self, attend: Callable[[nn.MultiheadAttention, Tensor], Tensor], **options: Any):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.attention = nn.MultiheadAttention(8, 4, batch_first=True, **options)
+        nn.init.uniform_(self.attention.in_proj_bias, -1, 1)
+        self.last = nn.Linear(64, 3)
+        self.attend = attend
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.attend(self.attention, self.layer(x.squeeze(1)))
+        out: Tensor = self.last(y.flatten(1))
+        return out
+
+
+def plain(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
+    out: Tensor = attention(x, x, x, need_weights=False)[0]
+    return out
+
+
+def weighted(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
+    out, weights = attention(x, x, x)
+    y: Tensor = out + weights.sum(1, keepdim=True).mT
+    return y
+
+
+def masked(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
+    mask = torch.ones(8, 8, dtype=torch.bool).triu(1)
+    out: Tensor = attention(x, x, x, need_weights=False, attn_mask=mask)[0]
+    return out
+
+
+def padded(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
+    mask = torch.arange(8).expand(len(x), 8) > 5
+    out: Tensor = attention(x, x, x, mask, False)[0]
+    return out
+
+
+def of_another(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
+    out: Tensor = attention(x, x.flip(1), x, need_weights=False)[0]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("attend", "options"),
+    [
+        (plain, {}),
+        (plain, {"bias": True, "add_bias_kv": True}),
+        (plain, {"add_zero_attn": True}),
+        (plain, {"dropout": 0.5}),
+        (weighted, {}),
+        (masked, {}),
+        (padded, {}),
+        (of_another, {}),
+    ],
+)
+def test_attention_stays_the_same(
+    attend: Callable[[nn.MultiheadAttention, Tensor], Tensor], options: dict[str, Any]
+) -> None:
+    model = Attending(attend, **options)
+    with frozen_eval(model) as network:
+        want = outputs(network)
+        with fast_eval(network, IMAGES[:1]):
+            found = outputs(network)
+            is_split = ["forward" in m.__dict__ for m in (model.layer.self_attn, model.attention)]
+    assert is_split == [True, not options.keys() & {"add_bias_kv", "add_zero_attn"}]
+    for a, b in zip(found, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    assert not any("forward" in module.__dict__ for module in model.modules())
+
+
+def test_queries_keys_and_values_have_their_gradients_put_together_by_one_copy() -> None:
+    model = Attending(plain)
+    with frozen_eval(model) as network:
+        assert {"SelectBackward0", "UnbindBackward0"} & operations(network) == {"SelectBackward0"}
+        with fast_eval(network, IMAGES[:1]):
+            found = operations(network)
+            assert {"SelectBackward0", "UnbindBackward0"} & found == {"UnbindBackward0"}
+
+
+def operations(model: nn.Module) -> set[str]:
+    """Return the names of the operations of a gradient."""
+    waiting, names = [model(IMAGES.clone().requires_grad_()).grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        names.add(node.name())
+        waiting += [before for before, _ in node.next_functions if before is not None]
+    return names
