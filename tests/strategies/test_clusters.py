@@ -95,10 +95,13 @@ def test_clusters_take_turns_and_the_smallest_begins() -> None:
     ), "the order within is random"
 
 
-def test_typicality_is_the_same_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "limit"), [("DISTANCE_ROWS", 7), ("MOST_DISTANCES", 350)])
+def test_typicality_is_the_same_in_blocks_of_rows(
+    monkeypatch: pytest.MonkeyPatch, name: str, limit: int
+) -> None:
     rows, cluster = torch.randn(50, 3, generator=rng()), torch.zeros(50, dtype=torch.int64)
     picks, whole = most_typical(rows, 50, cluster, 5, neighbours=4)
-    monkeypatch.setattr("dfal.strategies.clusters.DISTANCE_ROWS", 7)
+    monkeypatch.setattr(f"dfal.strategies.clusters.{name}", limit)
     picks_in_blocks, blocks = most_typical(rows, 50, cluster, 5, neighbours=4)
     assert torch.equal(picks, picks_in_blocks)
     torch.testing.assert_close(whole, blocks)

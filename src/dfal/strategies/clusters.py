@@ -29,6 +29,9 @@ from dfal.strategies.looks import look_logits
 from dfal.strategies.scores import margin
 from dfal.strategies.selection import DISTANCE_ROWS, squared_distances
 
+MOST_DISTANCES = 1 << 24
+"""Distances between the rows of a cluster that are in memory at a time."""
+
 
 @dataclass(frozen=True)
 class TypiClust(Choice):
@@ -48,7 +51,7 @@ class TypiClust(Choice):
 
     Source: Hacohen, Dekel & Weinshall 2022.
     Cost: k-means on K + |L| rows.
-    Memory: the rows, and DISTANCE_ROWS distances for each image of a cluster.
+    Memory: the rows, those of a cluster once more, and MOST_DISTANCES distances.
     """
 
     space: str = "pixels"
@@ -124,9 +127,10 @@ def _typicality(rows: Float[Tensor, "n d"], neighbours: int) -> Float[Tensor, "n
     count = min(neighbours, len(rows) - 1)
     if count < 1:
         return torch.ones(len(rows))
+    at_once = max(1, min(DISTANCE_ROWS, MOST_DISTANCES // len(rows)))
     means = []
-    for start in range(0, len(rows), DISTANCE_ROWS):
-        squared = squared_distances(rows[start : start + DISTANCE_ROWS], rows)
+    for start in range(0, len(rows), at_once):
+        squared = squared_distances(rows[start : start + at_once], rows)
         squared.diagonal(start).fill_(torch.inf)  # a row is no neighbour of its own
         means.append(squared.topk(count, largest=False).values.sqrt().mean(1))
     return 1 / (torch.cat(means) + 1e-5)
