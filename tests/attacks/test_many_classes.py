@@ -1,6 +1,7 @@
 """The nearest of many classes, beside the gradients of all of them."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -289,3 +290,13 @@ def test_a_limit_finds_the_nearest_images(monkeypatch: pytest.MonkeyPatch) -> No
         found = attack.nearest(model, images, KNearestLimit(3, exact=exact)).distance.sort()
         assert torch.equal(found.indices[:3], want.indices[:3])
         torch.testing.assert_close(found.values[:3], want.values[:3], rtol=1e-4, atol=1e-6)
+
+
+def test_pytorchs_warnings_of_its_own_derivatives_are_not_shown() -> None:
+    torch.manual_seed(0)
+    model = Small(nn.AdaptiveAvgPool2d(1)).eval()
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        found = dfal.DeepFool()(model, torch.rand(3, 1, 12, 12))
+    assert found.fooled.all()
+    assert [str(warning.message) for warning in shown] == []

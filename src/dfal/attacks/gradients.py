@@ -250,6 +250,7 @@ def _forward_mode() -> Iterator[None]:
             stack.enter_context(context)
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's, of itself
+        warnings.filterwarnings("ignore", "There is a performance drop")  # vmap's, of an operation
         torch.backends.mha.set_fastpath_enabled(False)
         try:
             yield
