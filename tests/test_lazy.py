@@ -82,3 +82,16 @@ def test_settings_are_read_and_checked_without_pytorch() -> None:
         [sys.executable, "-c", SETTINGS], capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == "set()"
+
+
+WORKER = """
+import sys
+import dfal.experiments.runner, dfal.experiments.executors.local
+import dfal.labelling.learning.training_process, dfal.labelling.learning.trainer
+print({"scipy", "sklearn", "matplotlib", "pandas", "ray"} & sys.modules.keys())
+"""
+
+
+def test_a_process_that_trains_starts_without_what_few_trainings_need() -> None:
+    ran = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"

@@ -294,7 +294,9 @@ def test_a_limit_finds_the_nearest_images(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_pytorchs_warnings_of_its_own_derivatives_are_not_shown() -> None:
     torch.manual_seed(0)
-    layer = nn.Sequential(nn.Conv2d(8, 8, 3, bias=False), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1))
+    layer = nn.Sequential(
+        nn.Conv2d(8, 8, 3, bias=False), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1)
+    )
     model = Small(layer).eval()
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")

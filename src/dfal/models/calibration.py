@@ -1,8 +1,8 @@
 """Temperature scaling: confidences that are as high as the model is often right."""
 
 import numpy as np
+import torch
 from jaxtyping import Float64, Int64
-from scipy.special import log_softmax
 
 COARSE_STEP, FINE_STEP = 0.1, 0.005
 """Steps of log T of the first and of the second search."""
@@ -39,6 +39,6 @@ def log_likelihood(
     logits: Float64[np.ndarray, "n c"], labels: Int64[np.ndarray, "n"], log_t: float
 ) -> Float64[np.ndarray, "n"]:
     """Return the log-probability of each label at the temperature exp(log_t)."""
-    scaled = log_softmax(logits * np.exp(-log_t), axis=1)
+    scaled = torch.from_numpy(logits * np.exp(-log_t)).log_softmax(1).numpy()
     likelihood: Float64[np.ndarray, n] = scaled[np.arange(len(labels)), labels]
     return likelihood

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32
-from scipy import sparse
 
 SIMILARITIES = 1 << 24
 """Similarities in memory at a time."""
@@ -68,6 +67,8 @@ def normalised(neighbours: Neighbours) -> Any:
     Returns:
         A `scipy.sparse.csr_array` of shape (n, n) in single precision.
     """
+    from scipy import sparse
+
     n, k = neighbours.indices.shape
     starts = np.arange(0, n * k + 1, k) if k else np.zeros(n + 1, np.int32)
     directed = sparse.csr_array(

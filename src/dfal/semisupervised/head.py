@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64
-from scipy.optimize import minimize
 from torch import nn
 
 STEPS = 200
@@ -59,6 +58,8 @@ def fit_head(
         strength: λ > 0.
         start: the head to begin with, which saves steps; zeros by default.
     """
+    from scipy.optimize import minimize
+
     m, c = rows.shape[1], targets.shape[1]
     scale = (weights / weights.sum())[:, None]
     spread = scale * targets  # n × c

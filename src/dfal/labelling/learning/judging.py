@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
-from scipy.special import softmax
 from torch import nn
 
 from dfal.data.image_array import Images
@@ -77,13 +76,14 @@ def judge(
             x = images.take(torch.from_numpy(suspects))
             distances = attack(evaluation.model, x).distance.nan_to_num(posinf=0.0)
             distance = dict(zip(suspects.tolist(), distances.tolist(), strict=True))
-        confidence = softmax(evaluation.logits / (temperature or 1.0), axis=1)
+        scaled = torch.from_numpy(evaluation.logits / (temperature or 1.0))
+        confidence = scaled.softmax(1).amax(1)
         judgements += [
             Judgement(image, predicted, probability, distance.get(image))
             for image, predicted, probability in zip(
                 evaluation.images.tolist(),
                 evaluation.logits.argmax(1).tolist(),
-                confidence.max(1).tolist(),
+                confidence.tolist(),
                 strict=True,
             )
         ]
