@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,10 @@ import pytest
 from PIL import Image
 
 from dfal import models
-from dfal.labelling.learning import final, final_learners
-from dfal.labelling.settings import UNLABELLED_TRAINING, Settings
+from dfal.labelling.learning import final
+from dfal.labelling.settings import Settings
 from dfal.labelling.store.session import Session
+from dfal.nn.training_settings import Training
 from shell import Shell
 
 
@@ -29,7 +29,13 @@ def store(tmp_path: Path) -> Path:
     for number, path in enumerate(paths):
         pixels = rng.normal(90 + 70 * (number % 2), 20, (20, 20)).clip(0, 255)
         Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "photos" / path)
-    settings = Settings(folder=str(tmp_path / "photos"), backbone="pixels", size=20, channels=1)
+    settings = Settings(
+        folder=str(tmp_path / "photos"),
+        backbone="pixels",
+        size=20,
+        channels=1,
+        training=Training(epochs=8, training_batch=16),
+    )
     with Session.start(tmp_path / "p.labels.db", settings, paths, ["dark", "light"]) as session:
         for _ in range(30):
             (question,) = session.ask(1)
@@ -57,14 +63,10 @@ def test_it_says_what_was_trained_and_the_model_predicts(dfal: Shell, store: Pat
 
 
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's exporter, about itself
-def test_json_and_onnx_say_the_same(
-    dfal: Shell, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(final_learners, "EVERY_IMAGE_STEPS", 8)
-    short = replace(UNLABELLED_TRAINING, steps=8, warm_steps=8)
-    monkeypatch.setattr(final_learners, "UNLABELLED_TRAINING", short)
+def test_json_and_onnx_say_the_same(dfal: Shell, store: Path) -> None:
     ran = dfal(
         *("train", "p.labels.db", "--json", "--backbone", "none", "--no-fine-tune"),
+        "--labels-only",
         *("--out", "m.safetensors", "--onnx", "m.onnx", "--seed", "1"),
     )
     assert ran.code == 0, ran.err
