@@ -103,6 +103,17 @@ WRONG: dict[str, str] = {
     "pool.learn(torch.tensor([3, 4]), [0, 1])": (
         r"the query must be a dfal.Query, but it is Tensor"
     ),
+    # networks
+    "dfal.lenet5(4)": (
+        r"image = 4 is no shape of an image that lenet5 takes: give channels, height and width, as in"
+        r" lenet5\(\(1, 28, 28\)\); lenet5\(classes=4\) has four classes"
+    ),
+    "dfal.lenet5((1, 28))": r"image = \(1, 28\) is no shape of an image that lenet5 takes",
+    "dfal.lenet5((0, 28, 28))": r"image = \(0, 28, 28\) is no shape",
+    "dfal.vgg8('28')": r"image = '28' is no shape of an image that vgg8 takes",
+    "dfal.vgg8(None)": r"image = None is no shape of an image that vgg8 takes",
+    "dfal.lenet5(classes=0)": r"classes = 0 leaves lenet5 without a logit: give 1 or more",
+    "dfal.vgg8(classes=2.5)": r"classes = 2.5 is not a whole number",
     # fit
     "dfal.fit(net, data, once, 0)": (
         r"make must be a function that returns a new network, but it is Sequential: give lambda:"

@@ -1,11 +1,15 @@
 """The paper's networks, and how any network is made by its name."""
 
+import contextlib
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from dfal.arguments import short, whole
 from dfal.errors import DfalError, unknown_name
 from dfal.nn import NETWORKS
 from dfal.plugins import describe_exception, load_object
@@ -22,9 +26,9 @@ def lenet5(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.S
         classes: how many logits.
 
     Raises:
-        DfalError: for smaller images.
+        DfalError: for smaller images, and for what is no shape or no number of classes.
     """
-    c, h, w = image
+    (c, h, w), classes = _checked("lenet5", image, classes)
     h, w = ((h - 4) // 2 - 4) // 2, ((w - 4) // 2 - 4) // 2
     _check_size(h, w, "lenet5", image)
     network = _glorot(
@@ -50,9 +54,9 @@ def vgg8(image: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Seq
         classes: how many logits.
 
     Raises:
-        DfalError: for smaller images.
+        DfalError: for smaller images, and for what is no shape or no number of classes.
     """
-    c, h, w = image
+    (c, h, w), classes = _checked("vgg8", image, classes)
     _check_size(h // 16, w // 16, "vgg8", image)
     layers: list[nn.Module] = []
     for block in ((64,), (128,), (256, 256), (512, 512)):
@@ -155,6 +159,26 @@ def _glorot(model: nn.Sequential) -> nn.Sequential:
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return model
+
+
+def _checked(name: str, image: Any, classes: Any) -> tuple[tuple[int, ...], int]:
+    """Return the shape of an image and the number of classes that a network is made for.
+
+    Raises:
+        DfalError: for others.
+    """
+    classes = whole("classes", classes)
+    if classes < 1:
+        raise DfalError(f"classes = {classes} leaves {name} without a logit: give 1 or more")
+    shape: tuple[int, ...] = ()
+    with contextlib.suppress(DfalError):
+        shape = tuple(whole("image", side) for side in image) if isinstance(image, Iterable) else ()
+    if len(shape) != 3 or min(shape) < 1:
+        raise DfalError(
+            f"image = {short(image)} is no shape of an image that {name} takes: give channels,"
+            f" height and width, as in {name}((1, 28, 28)); {name}(classes=4) has four classes"
+        )
+    return shape, classes
 
 
 def _check_size(h: int, w: int, name: str, image: tuple[int, ...]) -> None:
