@@ -64,11 +64,10 @@ def test_a_classifier_is_loaded_without_the_weights_of_its_backbone(
 
 
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's exporter, about itself
-@pytest.mark.parametrize(("name", "side"), [("lite0", 64), ("lite0+pixels", 60)])
-def test_the_onnx_of_a_classifier_computes_the_same(tmp_path: Path, name: str, side: int) -> None:
+def test_the_onnx_of_a_classifier_computes_the_same(tmp_path: Path) -> None:
     import onnxruntime
 
-    image = (3, side, side)
+    name, image = "lite0+pixels", (3, 60, 60)
     model, x = classifier(name, image), torch.rand(3, *image)
     again = saved(tmp_path / "m.safetensors", model, name, image)
     save_onnx(again.network, again.card, tmp_path / "m.onnx")
