@@ -19,9 +19,13 @@ from dfal.errors import DfalError
 from dfal.models import ModelCard, Prediction, SavedModel, label, save_onnx
 from saved_models import DIGITS, one_logit
 
+not_by_torch_2_6 = pytest.mark.skipif(
+    torch.__version__.startswith("2.6."), reason="PyTorch 2.6 does not export it, or says not why"
+)
+
 
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's exporter, about itself
-@pytest.mark.parametrize("kind", ["lenet5", "one logit"])
+@pytest.mark.parametrize("kind", ["lenet5", pytest.param("one logit", marks=not_by_torch_2_6)])
 def test_the_onnx_says_the_same(
     tmp_path: Path, trained: nn.Sequential, some_digits: Tensor, kind: str
 ) -> None:
@@ -150,12 +154,13 @@ class OneByOne(nn.Module):
 @pytest.mark.parametrize(
     ("network", "cure"),
     [
-        (
+        pytest.param(
             Undecided,
             (
                 r"it decides by the values of an image \(in test_onnx.py, line \d+\), .* use"
                 r" torch.where or a mask"
             ),
+            marks=not_by_torch_2_6,
         ),
         (Strange, r"ONNX has nothing for the operation .*zeta.*; put another in its place"),
         (
