@@ -106,9 +106,23 @@ def test_ratios_are_those_of_the_benchmarks() -> None:
     clipped = "the same, with pixels clipped to 0 to 1"
     assert ratio[clipped, "Foolbox"] == slower("deepfool-lenet5-800-clip", "Foolbox")
     assert ratio["DeepFool on digits, VGG8", "Foolbox"] == slower("deepfool-vgg8-200", "Foolbox")
+    for name, network, file in (
+        ("a residual network", "residual", "deepfool-autograd"),
+        ("a vision transformer", "vit", "deepfool-autograd"),
+        ("ResNet-18", "resnet18", "deepfool-autograd-resnet18"),
+    ):
+        figures = benchmark(file)["networks"][network]
+        foolbox, art = (one["times_as_long_as_dfal"] for one in (figures, figures["ART"]))
+        art = f"{art:.0f}" if art >= 10 else f"{art:.1f}"
+        cell = ratio[f"DeepFool on digits, {name}, by autograd", "Foolbox, ART"]
+        assert cell == f"{foolbox['Foolbox']:.1f}, {art}"
     every = benchmark("deepfool-many-classes-128")["sides"]["all gradients"]
     photographs = "DeepFool on photographs, 1,000 classes", "the gradient of each class"
     assert ratio[photographs] == f"{every['times_as_long_as_dfal']:.0f}"
+    ten = benchmark("deepfool-many-classes-resnet18-224")["sides"]
+    others = [ten[f"{name}, ten"]["times_as_long_as_dfal"] for name in ("Foolbox", "ART")]
+    photographs = "DeepFool on photographs, ResNet-18, the ten likeliest classes", "Foolbox, ART"
+    assert ratio[photographs] == ", ".join(f"{other:.1f}" for other in others)
     full, early = (
         next(
             one["seconds"]
