@@ -29,7 +29,7 @@ ARGS ?=
 TEX = /usr/local/share/texmf/tex/latex
 DEBIAN = caddy chromium dataset-fashion-mnist gcc libc6-dev nginx openssl texlive-latex-base texlive-latex-recommended
 
-.PHONY: run test coverage any-model lowest newest lint lint-page docs notebooks code-blocks picture reference figure debian format clean
+.PHONY: run test coverage any-model lowest newest lint lint-types lint-page docs notebooks code-blocks picture reference figure debian format clean
 
 run: $(VENV)/installed
 	$(BIN)/dfal run $(ARGS)
@@ -65,11 +65,13 @@ lowest newest:
 	uv pip install --quiet --python $(VERSIONS) pytest hypothesis beartype httpx2 onnxruntime
 	$(VERSIONS)/bin/python -m pytest -q -o filterwarnings= $(ARGS) $(FAST)
 
-lint: $(VENV)/installed lint-page
+lint: $(VENV)/installed lint-types lint-page
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lint-types: $(VENV)/installed
+	$(BIN)/mypy
 
 # A warning is an error, so that no link leads nowhere.
 docs: $(VENV)/installed

@@ -20,7 +20,7 @@ DOUBT = 2.0
 UNLABELLED_DOUBT = 1.0
 """The same where a network learns from every image: it and its rival are right on nearly all labels
 early, and with 50 labels no difference is two standard errors."""
-UNTAUGHT = frozenset({PIXELS, NO_BACKBONE})
+LABELS_ALONE = frozenset({PIXELS, NO_BACKBONE})
 """What has neither seen other images nor is trained on those without a label. A network that is
 takes its place unless the labels speak against it: with 20 of digits or drawings it is far better,
 and a comparison does not show it (`benchmarks/first_network.py`)."""
@@ -28,7 +28,7 @@ ENOUGH = 0.98
 """Share of the labels that are predicted from the others from which nobody looks for more, where
 that takes minutes."""
 ENOUGH_LABELS = 50
-"""Labels from which that counts for what is in `UNTAUGHT`: the first ones are those of typical
+"""Labels from which that counts for what is in `LABELS_ALONE`: the first ones are those of typical
 images, which are the easiest."""
 MAX_UNLABELLED = 2000
 """Unlabelled images, about, that stand for all."""
@@ -120,7 +120,7 @@ def leaves_little(name: str, validation: Validation) -> bool:
         name: of what it learns from, as in `most_accurate`.
         validation: of the model.
     """
-    least = ENOUGH_LABELS if name in UNTAUGHT else 0
+    least = ENOUGH_LABELS if name in LABELS_ALONE else 0
     return validation.count >= least and validation.right >= ENOUGH * validation.count
 
 
@@ -129,7 +129,7 @@ def most_accurate(
 ) -> str:
     """Return what to learn from: what is learnt from now, unless another one is better.
 
-    A network that learns from every image need not be better than what is in `UNTAUGHT`, only not
+    A network that learns from every image need not be better than what is in `LABELS_ALONE`, only not
     worse.
 
     Args:
@@ -149,7 +149,7 @@ def most_accurate(
     for name, validation in folds.items():
         if name in NETWORKS_ON_PIXELS:
             doubt = UNLABELLED_DOUBT if name == EVERY_IMAGE else DOUBT
-            is_expected = name == current or (name == EVERY_IMAGE and best in UNTAUGHT)
+            is_expected = name == current or (name == EVERY_IMAGE and best in LABELS_ALONE)
             if is_expected:
                 is_taken = not is_better(folds[best], validation, doubt)
             else:
