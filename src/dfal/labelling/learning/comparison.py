@@ -129,8 +129,8 @@ def most_accurate(
 ) -> str:
     """Return what to learn from: what is learnt from now, unless another one is better.
 
-    A network that learns from every image need not be better than what is in `LABELS_ALONE`, only not
-    worse.
+    A network that learns from every image need not be better than what is in `LABELS_ALONE`, only
+    not worse.
 
     Args:
         current: what is learnt from now.
