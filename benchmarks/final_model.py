@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfal import backbones, models
-from dfal.backbones import Backbone
+from dfal import models
 from dfal.labelling.learning.final import train_final
 from dfal.labelling.learning.final_settings import FinalSettings
 from dfal.labelling.settings import Settings
@@ -39,8 +38,6 @@ def main() -> None:
     arguments.add_argument("--test", type=int, default=1000)
     arguments.add_argument("--pool", type=int, default=2000)
     options = arguments.parse_args()
-    if options.side:
-        _scale_down(options.side)
     files = sorted(path for path in options.folder.rglob("*") if path.suffix in ENDINGS)
     rows = []
     for labels in options.labels:
@@ -52,16 +49,6 @@ def main() -> None:
             figures = {"folder": options.folder.name, **vars(options), "rows": rows}
             figures["folder"] = options.folder.name
             write(Path(__file__).parent / "results" / name, taken_on(["torch"]) | figures)
-
-
-def _scale_down(side: int) -> None:
-    """Let every backbone receive images of a smaller side, for which there is no option."""
-    load = backbones.load
-
-    def smaller(name: str, image: tuple[int, int, int] | None = None) -> Backbone:
-        return load(name, image or (3, side, side))
-
-    backbones.load = smaller
 
 
 def compared(
@@ -84,7 +71,8 @@ def compared(
         Session.start(store, settings, names, classes, truth).close()
         for way, fine_tune in (("linear layer", False), ("fine-tuned", True)):
             began = time.process_time()
-            report = train_final(store, settings=FinalSettings(fine_tune=fine_tune, device="cpu"))
+            final = FinalSettings(fine_tune=fine_tune, device="cpu", size=options.side)
+            report = train_final(store, settings=final)
             minutes = (time.process_time() - began) / 60
             predictions = list(models.label(models.load(report.path), test))
             right = [

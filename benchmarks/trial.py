@@ -79,7 +79,8 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--strategies", default="dfal,uncertainty,random")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument(
         "--out",
@@ -92,9 +93,10 @@ def main() -> int:
         form, strategy, seed = options.alone
         print(json.dumps(alone(form, options, strategy, int(seed))))
         return 0
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
     jobs = [
         (form, s, str(seed))
-        for seed in range(options.seeds)
+        for seed in seeds
         for s in options.strategies.split(",")
         for form in FORMS
     ]
@@ -110,10 +112,7 @@ def main() -> int:
         found = dict(zip(jobs, pool.map(run, jobs), strict=True))
     rows = {}
     for strategy in options.strategies.split(","):
-        of = {
-            form: [found[form, strategy, str(seed)] for seed in range(options.seeds)]
-            for form in FORMS
-        }
+        of = {form: [found[form, strategy, str(seed)] for seed in seeds] for form in FORMS}
         row: dict[str, Any] = {}
         for form, trials in of.items():
             row[form] = {
@@ -144,7 +143,16 @@ def main() -> int:
     )
     settings = {
         key: getattr(options, key)
-        for key in ("data", "annotations", "first", "batch", "epochs", "seeds", "processes")
+        for key in (
+            "data",
+            "annotations",
+            "first",
+            "batch",
+            "epochs",
+            "seeds",
+            "first_seed",
+            "processes",
+        )
     }
     write(out, taken_on(("dfal", "torch")) | settings | {"strategies": rows})
     show(options, rows)

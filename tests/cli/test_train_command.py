@@ -91,6 +91,7 @@ def test_json_and_onnx_say_the_same(dfal: Shell, store: Path) -> None:
         (["photos"], "photos is a folder: name a store that `dfal label` made"),
         (["p.labels.db", "--augment", "fotos"], "there is no augmentation 'fotos'"),
         (["p.labels.db", "--epochs", "0"], "--epochs must be 1 or more"),
+        (["p.labels.db", "--size", "4"], "--size must be 8 to 2048 pixels, or 0 (got 4)"),
         (["p.labels.db", "--minutes", "0"], "--minutes must be more than 0"),
         (["p.labels.db", "--device", "gpu"], "there is no device 'gpu'"),
         (["p.labels.db", "--out", "p.labels.db"], "is there already and no model of dfal"),

@@ -232,13 +232,26 @@ def test_images_are_mirrored_unless_their_class_depends_on_left_and_right(
 def test_auto_takes_what_predicts_the_labels_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backbones, "automatic", lambda: None)
+    monkeypatch.setattr(backbones, "automatic", lambda image: None)
     store = a_store(tmp_path, 60, backbone="auto")
     report = train_final(store, settings=NO_TUNING)
     assert {*report.validation} == {"a linear layer on pixels", "lenet5 from scratch"}
     best = max(report.validation, key=lambda way: report.validation[way].value)
     assert report.network == best
     assert "of 48 labels, predicted by networks trained on the others" in report.why[0]
+
+
+@pytest.mark.parametrize(("backbone", "own"), [("pixels", 24), ("none", 24), ("lite0", 224)])
+@pytest.mark.parametrize("size", [0, 32])
+def test_networks_receive_images_of_the_size_that_is_asked_for(
+    tmp_path: Path, backbone: str, own: int, size: int
+) -> None:
+    store = a_store(tmp_path, 20, backbone=backbone)
+    report = train_final(store, settings=replace(NO_TUNING, size=size))
+    loaded = models.load(report.path)
+    assert loaded.card.image == (3, size or own, size or own)
+    images = torch.rand(2, *loaded.card.image)
+    assert dfal.predict(loaded.network, images).shape == (2, 2)
 
 
 def quick_with_every_image(monkeypatch: pytest.MonkeyPatch, *, is_better: bool) -> None:
@@ -272,7 +285,7 @@ def test_images_without_a_label_teach_where_that_is_better(
         state = session.state
         images, held_out = len(state.paths), int(state.hold_out.sum())
     (tmp_path / "photos" / "0000.png").unlink()
-    monkeypatch.setattr(backbones, "automatic", lambda: None)
+    monkeypatch.setattr(backbones, "automatic", lambda image: None)
     settings = FinalSettings(fine_tune=False, device="cpu", augment="shapes")
     report = train_final(store, settings=settings)
     ways = {"a linear layer on pixels", "lenet5 from scratch", EVERY_IMAGE_WAY}

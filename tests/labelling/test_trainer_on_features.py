@@ -31,7 +31,7 @@ class Noise(nn.Module):
         return torch.sin(rows * torch.arange(1, 17)).float()
 
 
-def noise() -> backbones.Automatic:
+def noise(image: tuple[int, int, int] | None = None) -> backbones.Automatic:
     """A stand-in for `dfal.backbones.automatic`."""
     return backbones.Automatic(Backbone("lite2", Noise(), (1, 28, 28), 16), "It is noise.")
 
@@ -127,7 +127,7 @@ def test_the_saved_model_has_the_pixels_beside_its_features(
 ) -> None:
     """The trainer takes the pixels from small images, the model from those of the backbone."""
     automatic = backbones.Automatic(backbones.load("lite0", (3, 40, 40)))
-    monkeypatch.setattr(backbones, "automatic", lambda: automatic)
+    monkeypatch.setattr(backbones, "automatic", lambda image: automatic)
     truth = some_pngs(tmp_path / "photos", digits, 120)
     with a_session(tmp_path / "photos", backbone="auto") as (session, photos):
         trainer = prepared(session, photos)
@@ -220,7 +220,7 @@ def test_auto_learns_from_what_predicts_the_labels(
 def test_a_network_from_scratch_is_tried(
     tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backbones, "automatic", lambda: None)
+    monkeypatch.setattr(backbones, "automatic", lambda image: None)
     truth = some_pngs(tmp_path / "photos", digits, 200)
     with a_session(tmp_path / "photos", backbone="auto") as (session, photos):
         trainer = prepared(session, photos)
@@ -255,7 +255,7 @@ def test_without_features_auto_learns_from_pixels(
     tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = backbones.Automatic(Backbone("lite2", Broken(), (1, 28, 28), 16))
-    monkeypatch.setattr(backbones, "automatic", lambda: broken)
+    monkeypatch.setattr(backbones, "automatic", lambda image: broken)
     monkeypatch.setattr(learners, "REFRESH_SECONDS", 0.0)
     truth = some_pngs(tmp_path / "photos", digits, 80)
     with a_session(tmp_path / "photos", backbone="auto") as (session, photos):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     ],
 )
 @click.argument("store", type=PATH)
-@settings(FinalSettings, "backbone", "labels_only", group="Model")
+@settings(FinalSettings, "backbone", "size", "labels_only", group="Model")
 @network_option
 @option(
     "--fine-tune/--no-fine-tune",

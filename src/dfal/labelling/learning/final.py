@@ -148,12 +148,14 @@ def train_final(
     has_networks = _compares_networks(name, settings, stored)
     network_name = _allowed_network(store, settings, stored) if has_networks else ""
     own_fit = _allowed_fit(store, settings, stored, name)
-    opened, notes = _open_backbones(name, stored, device, has_networks=has_networks)
+    opened, notes = _open_backbones(
+        name, _image(stored, settings), settings.size, device, has_networks=has_networks
+    )
     learners: list[FinalLearner] = []
     labelled = np.concatenate([known.train, known.hold_out])
     gone: dict[int, str] = {}
     for backbone in opened:
-        image = _image(stored) if backbone is None else backbone.image
+        image = _image(stored, settings) if backbone is None else backbone.image
         decoded = decode(known, labelled, image, proceed)
         gone |= decoded.gone
         known = known.without({*decoded.gone}) if decoded.gone else known
@@ -281,15 +283,23 @@ def _allowed_fit(
     return load_fit(settings.fit) if settings.fit else None
 
 
-def _image(stored: Settings) -> tuple[int, int, int]:
-    """Return channels, height and width of images as a session's network takes them."""
-    return stored.channels, stored.size, stored.size
+def _image(stored: Settings, settings: FinalSettings) -> tuple[int, int, int]:
+    """Return channels, height and width of images as a network without a backbone takes them."""
+    side = settings.size or stored.size
+    return stored.channels, side, side
 
 
 def _open_backbones(
-    name: str, stored: Settings, device: str, *, has_networks: bool
+    name: str, image: tuple[int, int, int], size: int, device: str, *, has_networks: bool
 ) -> tuple[list[Backbone | None], list[str]]:
     """Load the backbones of a name; None stands for a network from scratch.
+
+    Args:
+        name: of the backbone, or auto.
+        image: channels, height and width, for what has no size of its own.
+        size: the side for all others; 0 for their own.
+        device: where they compute.
+        has_networks: whether networks from scratch are compared, too.
 
     Returns:
         Those that are to be compared, and what the user must know.
@@ -297,7 +307,7 @@ def _open_backbones(
     Raises:
         DfalError: where one that was named cannot be loaded.
     """
-    found, note = open_backbones(name, _image(stored))
+    found, note = open_backbones(name, image, size)
     for backbone in found:
         backbone.network.to(device)
     scratch = [None] if has_networks else []

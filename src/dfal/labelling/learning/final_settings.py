@@ -9,6 +9,9 @@ from dfal.nn import AUGMENTATIONS
 
 AUGMENTATION_NAMES = (AUTO, *AUGMENTATIONS)
 
+SMALLEST_SIDE, LARGEST_SIDE = 8, 2048
+"""Pixels of the side of an image that a network may receive."""
+
 
 @dataclass(frozen=True)
 class FinalSettings:
@@ -23,6 +26,11 @@ class FinalSettings:
     backbone: str = setting(
         "",
         "pretrained network, as of dfal label, or none; by default what the session learns from",
+    )
+    size: int = setting(
+        0,
+        "side in pixels of the images that networks receive; 0 for that of the backbone or the"
+        " session",
     )
     fit: str = setting(
         "",
@@ -49,6 +57,10 @@ class FinalSettings:
     def __post_init__(self) -> None:
         if self.augment not in AUGMENTATION_NAMES:
             raise unknown_name("augmentation", self.augment, AUGMENTATION_NAMES)
+        if self.size and not SMALLEST_SIDE <= self.size <= LARGEST_SIDE:
+            raise SettingError(
+                "size", f"must be {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, or 0 (got {self.size})"
+            )
         if self.epochs < 1:
             raise SettingError("epochs", f"must be 1 or more (got {self.epochs})")
         if not self.minutes > 0:

@@ -229,21 +229,25 @@ class Learners:
         self._folds = folds
 
 
-def open_backbones(name: str, image: tuple[int, int, int]) -> tuple[list[Backbone], str]:
+def open_backbones(
+    name: str, image: tuple[int, int, int], size: int = 0
+) -> tuple[list[Backbone], str]:
     """Return the backbones that are learnt from, and a note about them.
 
     Args:
         name: as in `Settings.backbone`.
         image: channels, height and width of the folder's small images.
+        size: the side of the images that a pretrained network receives; 0 for its own.
 
     Raises:
         DfalError: for a backbone that cannot be loaded.
     """
     if name == NO_BACKBONE:
         return [], ""
+    received = (3, size, size) if size else None
     if name != AUTO:
-        return [backbones.load(name, image if name == PIXELS else None)], ""
-    pretrained = backbones.automatic()
+        return [backbones.load(name, image if name == PIXELS else received)], ""
+    pretrained = backbones.automatic(received)
     if pretrained is None:
         return [backbones.load(PIXELS, image)], ""
     alone = pretrained.backbone
