@@ -13,9 +13,9 @@ subfolder of photographs for each class. L2, 50 steps, η = 0.02, one thread.
 each step, and Foolbox considers all, one image at a time, since it holds the gradients of all
 classes. "ten" considers the ten likeliest classes only, as "Foolbox, ten" and "ART, ten" do.
 `--all`, `--foolbox` and `--ten` say how many of the images they attack. "times_as_long_as_dfal" is
-for the same images and the same question. Times are CPU times of the process, since other work may
-run beside: compare the ratios. The exit
-status is 1 where a distance differs by more than 1e-3 from that of all gradients.
+for the same images and the same classes. Times are CPU times of the process, since other work may
+run beside: compare the ratios. The exit status is 1 where a distance differs by more than 1e-3 from
+that of all gradients.
 """
 
 import argparse
@@ -88,9 +88,8 @@ def every_gradient(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def ours(model: nn.Module, images: Tensor, classes: int | None = None) -> Tensor:
-    return dfal.DeepFool(max_steps=STEPS, overshoot=OVERSHOOT, classes=classes)(
-        model, images
-    ).images
+    attack = dfal.DeepFool(max_steps=STEPS, overshoot=OVERSHOOT, classes=classes)
+    return attack(model, images).images
 
 
 def ten(model: nn.Module, images: Tensor) -> Tensor:
