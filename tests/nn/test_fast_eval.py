@@ -188,6 +188,23 @@ def test_attention_stays_the_same(
     assert not any("forward" in module.__dict__ for module in model.modules())
 
 
+def test_a_method_that_the_user_has_put_over_a_module_is_called_and_stays() -> None:
+    model, network = Attending(plain), Network()
+    vars(network.norm1)["forward"] = lambda x: 2 * x
+    attend = model.attention.forward
+    vars(model.attention)["forward"] = lambda x, *_, **given: (3 * attend(x, x, x)[0], None)
+    for each, module in ((model, model.attention), (network, network.norm1)):
+        own = module.__dict__["forward"]
+        with frozen_eval(each) as frozen:
+            want = outputs(frozen)
+            with fast_eval(frozen, IMAGES[:1]):
+                found = outputs(frozen)
+                assert module.__dict__["forward"] is own
+        assert module.__dict__["forward"] is own
+        for a, b in zip(found, want, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
 def test_queries_keys_and_values_have_their_gradients_put_together_by_one_copy() -> None:
     model = Attending(plain)
     with frozen_eval(model) as network:

@@ -131,11 +131,17 @@ class _SelfAttention:
         return module.out_proj(attended.transpose(1, 2).reshape(n, tokens, width)), None
 
 
+def _is_plain(module: nn.Module) -> bool:
+    """Return whether a module computes what its class does: nobody has put a method over it."""
+    return "forward" not in module.__dict__
+
+
 def _self_attentions(model: nn.Module) -> list[_SelfAttention]:
     return [
         _SelfAttention(module)
         for module in model.modules()
         if type(module) is nn.MultiheadAttention
+        and _is_plain(module)
         and module.batch_first
         and module._qkv_same_embed_dim
         and module.bias_k is None
@@ -158,7 +164,11 @@ def _traced(model: nn.Module, image: Tensor) -> tuple[list[_Convolution], list[T
                     outputs.setdefault(module, []).append(out)  # type: ignore[arg-type]
 
                 stack.callback(module.register_forward_hook(keep_output).remove)
-            elif type(module) is nn.BatchNorm2d and module.running_mean is not None:
+            elif (
+                type(module) is nn.BatchNorm2d
+                and module.running_mean is not None
+                and _is_plain(module)
+            ):
 
                 def keep_input(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
                     inputs.setdefault(module, []).append(arguments[0])  # type: ignore[arg-type]
