@@ -215,6 +215,21 @@ def hooked() -> nn.Module:
     return model
 
 
+def overridden(place: int | None) -> nn.Sequential:
+    """A network with a method that was put over that of a layer, or over its own."""
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    module = model if place is None else model[place]
+    forward = module.forward
+    vars(module)["forward"] = lambda x: 2 * forward(x)
+    return model
+
+
+@pytest.mark.parametrize("place", [None, 0, 1, 2])
+def test_a_method_that_is_put_over_another_is_called(place: int | None) -> None:
+    model, x = overridden(place).eval(), torch.rand(4, 3)
+    assert torch.equal(dfal.predict(model, x), model(x))
+
+
 @pytest.mark.parametrize(
     "model",
     [
@@ -233,6 +248,8 @@ def hooked() -> nn.Module:
         nn.Sequential(nn.BatchNorm2d(3)).train(),
         nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)).eval(),
         hooked(),
+        overridden(None),
+        overridden(0),
     ],
     ids=repr,
 )

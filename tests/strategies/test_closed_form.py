@@ -68,5 +68,8 @@ def test_what_is_linear() -> None:
     assert is_linear(torch.nn.Linear(3, 2))
     assert is_linear(linear((3,), 2))
     assert not is_linear(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2)))
+    doubled = torch.nn.Linear(3, 2)
+    doubled.register_forward_hook(lambda layer, x, out: 2 * out)
+    assert not is_linear(doubled)
     assert not is_linear(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()))
     assert not is_linear(dfal.lenet5())

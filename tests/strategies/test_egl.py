@@ -104,6 +104,32 @@ class Normed(Functional):
         nn.utils.parametrizations.weight_norm(self.inner)
 
 
+class Doubled(nn.Linear):
+    """A linear layer of twice its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, 2 * self.weight, self.bias)
+
+
+class Shifted(nn.Conv2d):
+    """A convolution with other weights than its own."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        out: Tensor = super()._conv_forward(x, weight.flip(3) * 3, bias)
+        return out
+
+
+def put_over(kind: str) -> nn.Module:
+    """A network with a hook or a method that doubles what a layer computes."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+    if kind == "hook":
+        model[1].register_forward_hook(lambda layer, x, out: 2 * out)
+    else:
+        forward = model[1].forward
+        vars(model[1])["forward"] = lambda x: 2 * forward(x)
+    return model
+
+
 def frozen_unrecorded() -> nn.Module:
     model = Unrecorded()
     model.inner.requires_grad_(False)
@@ -157,6 +183,12 @@ NETWORKS = {
     "a body without autograd": Unrecorded(),
     "a frozen body without autograd": frozen_unrecorded(),
     "weight norm": Normed(),
+    "a linear layer of one's own": nn.Sequential(nn.Flatten(), Doubled(16, 8), nn.Linear(8, 3)),
+    "a convolution of one's own": nn.Sequential(
+        Shifted(1, 4, 2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3)
+    ),
+    "a hook": put_over("hook"),
+    "a method": put_over("method"),
 }
 
 

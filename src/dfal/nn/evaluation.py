@@ -109,6 +109,16 @@ def frozen_eval(
         yield network
 
 
+def is_unchanged(module: nn.Module) -> bool:
+    """Return whether a module computes what its class does: no hook and no method is put over it.
+
+    It is asked wherever layers are computed in another way than by calling them.
+    """
+    hooks = module._forward_hooks, module._forward_pre_hooks
+    backward_hooks = module._backward_hooks, module._backward_pre_hooks
+    return "forward" not in module.__dict__ and not any((*hooks, *backward_hooks))
+
+
 def _is_compiled(module: nn.Module) -> bool:
     return "_orig_mod" in module._modules or module.__dict__.get("_compiled_call_impl") is not None
 

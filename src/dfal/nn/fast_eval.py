@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from dfal.nn.evaluation import is_unchanged
 from dfal.nn.inference import differentiable_logits
 from dfal.seeding import fork_rng
 
@@ -131,17 +132,12 @@ class _SelfAttention:
         return module.out_proj(attended.transpose(1, 2).reshape(n, tokens, width)), None
 
 
-def _is_plain(module: nn.Module) -> bool:
-    """Return whether a module computes what its class does: nobody has put a method over it."""
-    return "forward" not in module.__dict__
-
-
 def _self_attentions(model: nn.Module) -> list[_SelfAttention]:
     return [
         _SelfAttention(module)
         for module in model.modules()
         if type(module) is nn.MultiheadAttention
-        and _is_plain(module)
+        and is_unchanged(module)
         and module.batch_first
         and module._qkv_same_embed_dim
         and module.bias_k is None
@@ -167,7 +163,7 @@ def _traced(model: nn.Module, image: Tensor) -> tuple[list[_Convolution], list[T
             elif (
                 type(module) is nn.BatchNorm2d
                 and module.running_mean is not None
-                and _is_plain(module)
+                and is_unchanged(module)
             ):
 
                 def keep_input(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:

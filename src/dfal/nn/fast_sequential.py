@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfal.nn import fast_layers, kernels
+from dfal.nn.evaluation import is_unchanged
 from dfal.nn.fast_conv_linear import conv_linear, conv_linear_pair
 from dfal.nn.fast_layers import Backward, Forward
 
@@ -133,14 +134,15 @@ def fast_sequential(
 ) -> FastSequential | None:
     """Return the network with fused layers, or None where that cannot be.
 
-    It can be for an `nn.Sequential` of known layers on the CPU without hooks.
+    It can be for an `nn.Sequential` of known layers on the CPU, over which no hook and no method is
+    put.
 
     Args:
         model: shares its parameters and the modes of its dropout layers with what is returned.
         image: an example, for a network that is only evaluated: its parameters are taken as they
             are now, and affine layers that follow one another become one.
     """
-    if _has_hooks(model) or not _is_on_cpu(model):
+    if not all(map(is_unchanged, model.modules())) or not _is_on_cpu(model):
         return None
     modules = list(_flat_modules(model))
     layers = _layers(modules)
@@ -148,16 +150,6 @@ def fast_sequential(
         return None
     layers = _fuse_convolutions(modules, layers)
     return FastSequential(tuple(layers if image is None else _fold_affine_layers(layers, image)))
-
-
-def _has_hooks(model: nn.Module) -> bool:
-    return any(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        for module in model.modules()
-    )
 
 
 def _is_on_cpu(model: nn.Module) -> bool:

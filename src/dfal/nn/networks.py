@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from dfal.arguments import short, whole
 from dfal.errors import DfalError, unknown_name
 from dfal.nn import NETWORKS
+from dfal.nn.evaluation import is_unchanged
 from dfal.plugins import describe_exception, load_object
 
 TAKES_ROWS = {"linear"}
@@ -87,6 +88,8 @@ def is_linear(model: nn.Module) -> bool:
     """Return whether a network, evaluated, is one linear layer of its flattened input."""
     layers = list(model.children()) if type(model) is nn.Sequential else [model]
     kinds = [type(layer) for layer in layers]
+    if not all(map(is_unchanged, model.modules())):
+        return False
     return kinds.count(nn.Linear) == 1 and set(kinds) <= {nn.Linear, nn.Flatten, nn.Dropout}
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from dfal.errors import DfalError
 from dfal.fields import added
-from dfal.nn.evaluation import default_modes, frozen_eval, unwrap_network
+from dfal.nn.evaluation import default_modes, frozen_eval, is_unchanged, unwrap_network
 from dfal.nn.features import affine_last_linear
 from dfal.nn.inference import backward_errors, check_finite, differentiable_logits
 from dfal.nn.network_input import at_least_float32, device_of, prepare_images, shape_errors
@@ -321,11 +321,19 @@ class LayerGradients:
 
 
 def _has_closed_form(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
-    """Return whether a module is a linear layer, or a convolution padded by numbers with zeros."""
+    """Return whether a module is a linear layer, or a convolution padded by numbers with zeros.
+
+    A class of one's own that computes otherwise is none.
+    """
+    if not is_unchanged(module):
+        return False
     if isinstance(module, nn.Conv2d):
+        is_usual = (type(module).forward, type(module)._conv_forward) == (
+            *(nn.Conv2d.forward, nn.Conv2d._conv_forward),
+        )
         padded_plainly = not isinstance(module.padding, str) and module.padding_mode == "zeros"
-        return module.groups == 1 and padded_plainly
-    return isinstance(module, nn.Linear)
+        return is_usual and module.groups == 1 and padded_plainly
+    return isinstance(module, nn.Linear) and type(module).forward == nn.Linear.forward
 
 
 def _count_uses(f: Tensor) -> Counter[int]:
