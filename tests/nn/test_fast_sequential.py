@@ -215,6 +215,13 @@ def hooked() -> nn.Module:
     return model
 
 
+def slowed(register: str) -> nn.Module:
+    """A network whose first weights' gradients a hook changes or reads."""
+    model = nn.Sequential(nn.Linear(3, 2))
+    getattr(model[0].weight, register)(lambda given: None)
+    return model
+
+
 def overridden(place: int | None) -> nn.Sequential:
     """A network with a method that was put over that of a layer, or over its own."""
     model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -248,6 +255,8 @@ def test_a_method_that_is_put_over_another_is_called(place: int | None) -> None:
         nn.Sequential(nn.BatchNorm2d(3)).train(),
         nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)).eval(),
         hooked(),
+        slowed("register_hook"),
+        slowed("register_post_accumulate_grad_hook"),
         overridden(None),
         overridden(0),
     ],

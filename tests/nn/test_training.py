@@ -590,3 +590,28 @@ def test_cuda_trains_networks_as_good(digits: Dataset, unlabelled: str) -> None:
         accuracies.append(float((f.argmax(1).cpu() == digits.test_labels).float().mean()))
     here, there = accuracies
     assert there > here - 0.06
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+def test_a_hook_on_a_gradient_is_called(is_after: bool) -> None:
+    """As it is on that of weights which are to stay 0."""
+    mask = torch.tensor([1.0, 0.0, 1.0, 0.0])
+
+    def mask_gradient(weight: Tensor) -> None:
+        assert weight.grad is not None
+        weight.grad.mul_(mask)
+
+    def masked() -> nn.Module:
+        layer = nn.Linear(4, 2)
+        with torch.no_grad():
+            layer.weight.mul_(mask)
+        if is_after:
+            layer.weight.register_post_accumulate_grad_hook(mask_gradient)
+        else:
+            layer.weight.register_hook(lambda gradient: gradient * mask)
+        return nn.Sequential(nn.Flatten(), layer)
+
+    model = dfal.fit(masked, data(), dfal.Training(learning_rate=0.05, epochs=5), seed=0)
+    trained = model.get_parameter("1.weight")
+    assert (trained[:, 1::2] == 0).all()
+    assert (trained[:, ::2] != 0).all()

@@ -110,13 +110,18 @@ def frozen_eval(
 
 
 def is_unchanged(module: nn.Module) -> bool:
-    """Return whether a module computes what its class does: no hook and no method is put over it.
+    """Return whether a module computes what its class does, and its gradients are autograd's.
 
-    It is asked wherever layers are computed in another way than by calling them.
+    Otherwise a hook is put over it or a parameter of it, or a method over that of its class. It is
+    asked wherever layers are computed in another way than by calling them.
     """
-    hooks = module._forward_hooks, module._forward_pre_hooks
-    backward_hooks = module._backward_hooks, module._backward_pre_hooks
-    return "forward" not in module.__dict__ and not any((*hooks, *backward_hooks))
+    hooks: list[Any] = [
+        *(module._forward_hooks, module._forward_pre_hooks),
+        *(module._backward_hooks, module._backward_pre_hooks),
+    ]
+    for parameter in module.parameters(recurse=False):
+        hooks += [parameter._backward_hooks, parameter._post_accumulate_grad_hooks]
+    return "forward" not in module.__dict__ and not any(hooks)
 
 
 def _is_compiled(module: nn.Module) -> bool:
