@@ -241,15 +241,17 @@ def test_auto_takes_what_predicts_the_labels_best(
     assert "of 48 labels, predicted by networks trained on the others" in report.why[0]
 
 
-@pytest.mark.parametrize(("backbone", "own"), [("pixels", 24), ("none", 24), ("lite0", 224)])
-@pytest.mark.parametrize("size", [0, 32])
+@pytest.mark.parametrize(
+    ("backbone", "size", "side"),
+    [("pixels", 0, 24), ("pixels", 32, 32), ("none", 32, 32), ("lite0", 32, 32)],
+)
 def test_networks_receive_images_of_the_size_that_is_asked_for(
-    tmp_path: Path, backbone: str, own: int, size: int
+    tmp_path: Path, backbone: str, size: int, side: int
 ) -> None:
     store = a_store(tmp_path, 20, backbone=backbone)
     report = train_final(store, settings=replace(NO_TUNING, size=size))
     loaded = models.load(report.path)
-    assert loaded.card.image == (3, size or own, size or own)
+    assert loaded.card.image == (3, side, side)
     images = torch.rand(2, *loaded.card.image)
     assert dfal.predict(loaded.network, images).shape == (2, 2)
 

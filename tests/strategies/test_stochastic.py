@@ -49,10 +49,10 @@ def test_stochastic_draws_in_proportion_to_the_power() -> None:
         strategy = dfal.Stochastic(Given(), form=form, beta=beta)
         generator = rng(3)
         drawn = torch.cat(
-            [strategy(nn.Identity(), pool, 1, generator).indices for _ in range(4000)]
+            [strategy(nn.Identity(), pool, 1, generator).indices for _ in range(1000)]
         )
         want = torch.tensor(weights) / sum(weights)
-        torch.testing.assert_close(drawn.bincount(minlength=4) / 4000, want, atol=0.03, rtol=0)
+        torch.testing.assert_close(drawn.bincount(minlength=4) / 1000, want, atol=0.05, rtol=0)
 
 
 def test_stochastic_wants_the_small_where_the_strategy_does(
