@@ -111,7 +111,8 @@ def with_foolbox(model: nn.Module, images: Tensor, classes: int | None = None) -
 def with_art(model: nn.Module, images: Tensor) -> Tensor:
     from deepfool import with_art as ten_with_art
 
-    return ten_with_art(model, images, images, OVERSHOOT, None, logits=1000)
+    own = model(images).argmax(1)
+    return ten_with_art(model, images, own, OVERSHOOT, None, logits=1000)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from dfal.backbones import BACKBONES
 from dfal.data.sources.registry import SOURCES
 from dfal.errors import DfalError, SettingError
 from dfal.fields import added, setting
-from dfal.nn import NETWORKS
+from dfal.nn import NETWORKS, check_size
 from dfal.nn.training_settings import Training
 
 AUTO = "lite2"
@@ -18,9 +18,6 @@ FIRST_BY = ("random", "typical", "simclr")
 """How the first images are chosen."""
 START_FROM = ("random", "simclr")
 """The weights that trainings from scratch begin with."""
-
-SMALLEST_SIDE, LARGEST_SIDE = 8, 2048
-"""Pixels of the side of an image to which a data set may be resized."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +106,7 @@ class TrialSettings:
             raise SettingError("coverage", f"must be 0 to 1 (got {self.coverage})")
         if self.seed < 0:
             raise SettingError("seed", f"must be 0 or more (got {self.seed})")
-        if self.size and not SMALLEST_SIDE <= self.size <= LARGEST_SIDE:
-            raise SettingError(
-                "size",
-                f"must be {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, or 0 (got {self.size})",
-            )
+        check_size(self.size)
 
     def _check_training(self) -> None:
         """Check that the training fits the network and what it takes.

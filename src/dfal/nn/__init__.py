@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from dfal.errors import SettingError
 from dfal.registry import Entry, Registry
 
 if TYPE_CHECKING:
@@ -10,7 +11,10 @@ if TYPE_CHECKING:
 
     from dfal.nn.augmentation import Augmentation
 
-__all__ = ["AUGMENTATIONS", "NETWORKS"]
+__all__ = ["AUGMENTATIONS", "NETWORKS", "check_size"]
+
+SMALLEST_SIDE, LARGEST_SIDE = 8, 2048
+"""Pixels of the side of an image to which images may be resized for a network."""
 
 NETWORKS: "Registry[Callable[..., nn.Module]]" = Registry(
     "network",
@@ -40,3 +44,15 @@ AUGMENTATIONS: "Registry[Augmentation]" = Registry(
 )
 """Name of an augmentation → function(images, rng) that returns as many changed images,
 an `Augmentation`."""
+
+
+def check_size(size: int) -> None:
+    """Check a setting `size`, the side in pixels to which images are resized; 0 for none.
+
+    Raises:
+        SettingError: for a side that is too small or too large.
+    """
+    if size and not SMALLEST_SIDE <= size <= LARGEST_SIDE:
+        raise SettingError(
+            "size", f"must be {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, or 0 (got {size})"
+        )

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from dfal.errors import SettingError, unknown_name
 from dfal.fields import setting
 from dfal.labelling.settings import AUTO
-from dfal.nn import AUGMENTATIONS
+from dfal.nn import AUGMENTATIONS, check_size
 
 AUGMENTATION_NAMES = (AUTO, *AUGMENTATIONS)
-
-SMALLEST_SIDE, LARGEST_SIDE = 8, 2048
-"""Pixels of the side of an image that a network may receive."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +54,7 @@ class FinalSettings:
     def __post_init__(self) -> None:
         if self.augment not in AUGMENTATION_NAMES:
             raise unknown_name("augmentation", self.augment, AUGMENTATION_NAMES)
-        if self.size and not SMALLEST_SIDE <= self.size <= LARGEST_SIDE:
-            raise SettingError(
-                "size", f"must be {SMALLEST_SIDE} to {LARGEST_SIDE} pixels, or 0 (got {self.size})"
-            )
+        check_size(self.size)
         if self.epochs < 1:
             raise SettingError("epochs", f"must be 1 or more (got {self.epochs})")
         if not self.minutes > 0:
